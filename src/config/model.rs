@@ -1,0 +1,455 @@
+//! The validated configuration: the only form that the rest of the program sees.
+//!
+//! Owns the meaning, units, bounds and defaults of every key. Must not know how the file was written. Invariant: a
+//! value of these types is whole and consistent; a [`PoolId`] always points into [`Config::pools`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::host_name::HostName;
+
+/// A whole configuration, in the order in which the file names things.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where clients come.
+    pub listeners: Vec<Listener>,
+    /// Where they are sent.
+    pub pools: Vec<Pool>,
+    /// Bounds in time.
+    pub timeouts: Timeouts,
+    /// Bounds in number.
+    pub limits: Limits,
+    /// Worker threads; `None` is `auto`: one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The log.
+    pub log: Log,
+}
+
+impl Config {
+    /// The pool that `id` stands for.
+    #[must_use]
+    pub fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0]
+    }
+}
+
+/// A pool's place in [`Config::pools`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub usize);
+
+/// One listener: the addresses that it binds and what becomes of those who come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// The key under `listeners`.
+    pub name: Arc<str>,
+    /// At least one address; an IPv6 address is bound IPv6-only.
+    pub bind: Vec<SocketAddr>,
+    /// How the name is found.
+    pub protocol: Protocol,
+    /// Empty for [`Protocol::Tcp`].
+    pub routes: Vec<Route>,
+    /// Where a client goes that names nothing.
+    pub no_name: Target,
+    /// Where a client goes whose name is in no route.
+    pub unknown_name: Target,
+    /// The one pool of a [`Protocol::Tcp`] listener, `None` for the others.
+    pub pool: Option<PoolId>,
+    /// How a refusal is said on a [`Protocol::Tls`] listener.
+    pub refusal: Refusal,
+    /// What the port does while no pool behind it can serve.
+    pub when_pool_down: WhenPoolDown,
+    /// Sources that may come; empty means all.
+    pub allow: Vec<IpNet>,
+    /// Sources that may not; wins over `allow`.
+    pub deny: Vec<IpNet>,
+}
+
+impl Listener {
+    /// Every pool that a route or default of this listener names, each once, without their backups.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolId> {
+        let defaults = [self.no_name, self.unknown_name];
+        let mut pools: Vec<PoolId> = self.routes.iter().map(|route| route.pool).collect();
+        pools.extend(defaults.iter().filter_map(|target| target.pool()));
+        pools.extend(self.pool);
+        pools.sort_unstable();
+        pools.dedup();
+        pools
+    }
+}
+
+/// How a listener finds the name that a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// By the server name of the TLS ClientHello (RFC 6066, section 3).
+    Tls,
+    /// By the Host of the HTTP request (RFC 9110, section 7.2).
+    Http,
+    /// Not at all: one pool.
+    Tcp,
+}
+
+impl Protocol {
+    /// The word in the file, the log and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// A pool, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The client is sent there.
+    Pool(PoolId),
+    /// The client is refused.
+    Refuse,
+}
+
+impl Target {
+    /// The pool, where there is one.
+    #[must_use]
+    pub fn pool(self) -> Option<PoolId> {
+        match self {
+            Self::Pool(id) => Some(id),
+            Self::Refuse => None,
+        }
+    }
+}
+
+/// Names that lead to one pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// At least one.
+    pub names: Vec<NamePattern>,
+    /// Where they lead.
+    pub pool: PoolId,
+}
+
+/// A name of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum NamePattern {
+    /// This name alone.
+    Exact(HostName),
+    /// `*.suffix`: any name of one or more labels before the suffix that is held here.
+    Suffix(HostName),
+}
+
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(name) => write!(f, "{name}"),
+            Self::Suffix(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+/// How a TLS listener says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// With a TLS alert and an orderly close.
+    Alert,
+    /// With a TCP reset.
+    Reset,
+    /// With an orderly close and no word.
+    Close,
+}
+
+/// What a listener does while no pool behind it can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenPoolDown {
+    /// The port refuses connections, as if nothing listened.
+    Close,
+    /// Connections are accepted and refused with the protocol's own answer.
+    Refuse,
+}
+
+/// Backends that serve the same thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// The key under `pools`.
+    pub name: Arc<str>,
+    /// At least one; their names are unique in the pool.
+    pub backends: Vec<Backend>,
+    /// Serves while nothing here is available; backups form no cycle.
+    pub backup: Option<PoolId>,
+    /// Who gets a client that has no pin.
+    pub balance: Balance,
+    /// `None` is `affinity: none`. Pools of one group have equal settings.
+    pub affinity: Option<Affinity>,
+    /// `None` is `health: none`: a backend is up as soon as its name is resolved.
+    pub health: Option<Health>,
+    /// What becomes of a backend's connections when its checks fail.
+    pub on_down: OnDown,
+    /// Connections at once to each backend; `None` (0 in the file) is no bound.
+    pub max_connections: Option<u32>,
+}
+
+/// One server of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Unique in the pool; the host where the file gives no other name.
+    pub name: Arc<str>,
+    /// Where it listens for the traffic.
+    pub address: ServerAddress,
+    /// Its share under the balance policy, 1 to 256; 0 takes no new client but keeps its pins.
+    pub weight: u32,
+    /// The port that a check names -> the port where this server has it; empty where servers are alike.
+    pub check_ports: BTreeMap<u16, u16>,
+}
+
+/// A host and a port, as configured, not resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServerAddress {
+    /// An address or a name.
+    pub host: ServerHost,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// An address, or a name to resolve.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerHost {
+    /// Needs no resolving.
+    Address(IpAddr),
+    /// Resolved at start and again while the balancer runs.
+    Name(HostName),
+}
+
+impl std::fmt::Display for ServerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.host {
+            ServerHost::Address(ip) => write!(f, "{}", SocketAddr::new(*ip, self.port)),
+            ServerHost::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// Who gets a client that has no pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The backend with the fewest connections for its weight.
+    LeastConnections,
+    /// In turn, by weight, exact over all workers.
+    RoundRobin,
+    /// The one with fewer connections of two drawn at random.
+    RandomTwo,
+    /// By rendezvous hashing of the source prefix.
+    SourceHash,
+}
+
+impl Balance {
+    /// The word in the file, the log and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LeastConnections => "least_connections",
+            Self::RoundRobin => "round_robin",
+            Self::RandomTwo => "random_two",
+            Self::SourceHash => "source_hash",
+        }
+    }
+}
+
+/// How clients are kept on one backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Affinity {
+    /// The source prefix is part of the key.
+    pub by_source: bool,
+    /// The configured name that matched is part of the key. One of the two is true.
+    pub by_name: bool,
+    /// How much of a source address counts.
+    pub source_prefix: SourcePrefix,
+    /// How long a pin outlives its last connection.
+    pub ttl: Duration,
+    /// Pools of one group share pins by backend name.
+    pub group: Arc<str>,
+    /// Bound of the group's table, at least 1.
+    pub max_entries: usize,
+}
+
+/// How many leading bits of a source address count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePrefix {
+    /// 0 to 32.
+    pub ipv4: u8,
+    /// 0 to 128.
+    pub ipv6: u8,
+}
+
+/// How backends are watched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Health {
+    /// From one check's start to the next.
+    pub interval: Duration,
+    /// Bound of one check; not longer than `interval`.
+    pub timeout: Duration,
+    /// Passing results in a row that bring a backend up, at least 1.
+    pub rise: u32,
+    /// Failing results in a row that take it down, at least 1.
+    pub fall: u32,
+    /// At least one.
+    pub checks: Vec<Check>,
+}
+
+/// One check of a backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// Unique in the pool, for metrics, status and log: `tcp`, `tcp:5061`, `https`, `https#2`.
+    pub label: Arc<str>,
+    /// What is asked.
+    pub kind: CheckKind,
+    /// The port in the check, before a backend's `check_ports`; `None` is the traffic's own.
+    pub port: Option<u16>,
+    /// Whether it takes the backend up and down, or is only observed.
+    pub decides: bool,
+}
+
+impl Check {
+    /// The port at which `backend` is asked.
+    #[must_use]
+    pub fn port_of(&self, backend: &Backend) -> u16 {
+        let Some(port) = self.port else { return backend.address.port };
+        backend.check_ports.get(&port).copied().unwrap_or(port)
+    }
+}
+
+/// What a check asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CheckKind {
+    /// A TCP connection is taken.
+    Tcp,
+    /// A TLS handshake gets as far as the server's certificate, from TLS 1.0 on.
+    Tls {
+        /// The server name sent; `None` sends none.
+        name: Option<HostName>,
+        /// Warns when the certificate has fewer days left.
+        warn_days_left: u32,
+    },
+    /// An HTTP request gets one of the statuses.
+    Http(HttpCheck),
+    /// The same over TLS, whose certificate is not judged.
+    Https(HttpCheck),
+}
+
+/// A request and what it must be answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HttpCheck {
+    /// Starts with `/`.
+    pub path: String,
+    /// The Host header and, over TLS, the server name; `None` is the backend's host.
+    pub host: Option<HostName>,
+    /// Statuses that pass, 100 to 599.
+    pub status: Vec<u16>,
+}
+
+/// What becomes of a backend's connections when its checks fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDown {
+    /// They are reset, unless no other backend of the pool is available.
+    Close,
+    /// They live on.
+    Keep,
+}
+
+/// Bounds in time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// From accept to the end of the ClientHello or of the HTTP request's head.
+    pub client_hello: Duration,
+    /// One try to connect to a backend.
+    pub connect: Duration,
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// Without a byte after one side has closed.
+    pub half_close: Duration,
+    /// Default deadline of `drain`.
+    pub drain: Duration,
+    /// What connections get to end after SIGTERM.
+    pub shutdown: Duration,
+    /// Silence before keepalive probes, both sides.
+    pub tcp_keepalive: Duration,
+    /// TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged, both sides.
+    pub tcp_user: Duration,
+}
+
+/// Bounds in number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; `None` is `auto`: what the descriptors allow.
+    pub connections: Option<u32>,
+    /// Connections at once from one source prefix (IPv4 address, IPv6 /64); `None` (0 in the file) is no bound.
+    pub per_source: Option<u32>,
+    /// New connections a second from one source prefix; `None` (0 in the file) is no bound.
+    pub new_per_source_per_second: Option<u32>,
+}
+
+/// The admin listener.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Admin {
+    /// Where it listens.
+    pub bind: AdminBind,
+    /// A listener of their own for `/metrics`, `/healthz` and `/readyz`.
+    pub metrics_bind: Option<AdminBind>,
+    /// The file that holds the token, its surrounding white space not part of it.
+    pub token_file: Option<PathBuf>,
+}
+
+/// An address or the path of a Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminBind {
+    /// `127.0.0.1:9900`
+    Tcp(SocketAddr),
+    /// `unix:PATH`
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for AdminBind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Lines for people or for programs.
+    pub format: LogFormat,
+    /// Whether each connection gets a line.
+    pub access: bool,
+    /// How much of a client's address is written.
+    pub client_address: ClientAddress,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `key=value` words.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much of a client's address is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddress {
+    /// All of it, with the port.
+    Full,
+    /// The affinity prefix alone.
+    Prefix,
+}

@@ -1,0 +1,7 @@
+//! A layer-4 load balancer with TLS passthrough for pools of Lync and Skype for Business Front Ends.
+//!
+//! The modules stand in layers, and imports point downward only; `docs/architecture.md` draws the house and
+//! `tests/tidy.rs` enforces it.
+
+// Layer 0: values. No tokio, no clock, no sockets; `now` is passed in.
+pub mod config;
