@@ -5,3 +5,9 @@
 
 // Layer 0: values. No tokio, no clock, no sockets; `now` is passed in.
 pub mod config;
+pub mod host_name;
+pub mod termination;
+
+// Layer 1: live state. Atomics and locks, no waiting.
+pub mod backend;
+pub mod metrics;

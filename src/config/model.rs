@@ -321,7 +321,9 @@ impl Check {
     /// The port at which `backend` is asked.
     #[must_use]
     pub fn port_of(&self, backend: &Backend) -> u16 {
-        let Some(port) = self.port else { return backend.address.port };
+        let Some(port) = self.port else {
+            return backend.address.port;
+        };
         backend.check_ports.get(&port).copied().unwrap_or(port)
     }
 }

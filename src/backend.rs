@@ -1,0 +1,399 @@
+//! One server of one pool while the balancer runs: its address, health, administrative state and connections.
+//!
+//! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
+//! state; eligibility reads both. Knows no policy, no pins and no descriptor. Invariant: `in_flight` is the number of
+//! living [`Slot`]s.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+
+use crate::config::model;
+use crate::metrics::BackendMetrics;
+
+/// What the checks say of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Health {
+    /// No deciding check has answered yet.
+    Unknown = 0,
+    /// The deciding checks pass.
+    Up = 1,
+    /// They fail, or the name has never been resolved.
+    Down = 2,
+}
+
+impl Health {
+    /// The word in the log, the status and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+
+    fn from_cell(value: u8) -> Self {
+        match value {
+            1 => Self::Up,
+            2 => Self::Down,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What the administrator wants of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum State {
+    /// Takes clients.
+    Ready = 0,
+    /// Keeps the clients that are pinned to it until the deadline, gets no new ones.
+    Drain = 1,
+    /// Takes nobody: pins are passed over, connections reset, checks shown but not counted.
+    Maintain = 2,
+}
+
+impl State {
+    /// All of them, in the order of their severity.
+    pub const ALL: [Self; 3] = [Self::Ready, Self::Drain, Self::Maintain];
+
+    /// The word in the command line, the log, the status, the metrics and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Drain => "drain",
+            Self::Maintain => "maintain",
+        }
+    }
+
+    fn from_cell(value: u8) -> Self {
+        match value {
+            1 => Self::Drain,
+            2 => Self::Maintain,
+            _ => Self::Ready,
+        }
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == word)
+            .ok_or(())
+    }
+}
+
+/// Why the connections that a backend holds are ended by the balancer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Recall {
+    /// Its deciding checks fail and `on_down` is `close`.
+    Down = 1,
+    /// It was put into maintenance.
+    Maintain = 2,
+    /// The deadline of its drain has come.
+    DrainDeadline = 3,
+}
+
+/// Bits of [`Backend::recalls`] that hold the reason; the rest counts the recalls.
+const RECALL_BITS: u32 = 2;
+
+/// The last result of one check, for status and page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckReport {
+    /// The check's name in its pool.
+    pub label: Arc<str>,
+    /// Whether it takes the backend up and down.
+    pub decides: bool,
+    /// `None` before the first result.
+    pub passing: Option<bool>,
+    /// What was seen, in words: `connection refused`, `status 503, wanted 200`.
+    pub detail: String,
+    /// When `passing` last changed.
+    pub since: SystemTime,
+    /// When the last result came.
+    pub at: SystemTime,
+    /// How long the last check took.
+    pub took: Duration,
+    /// End of validity of the certificate that was seen.
+    pub certificate_expiry: Option<SystemTime>,
+}
+
+/// A drain's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// On the clock that never jumps.
+    pub at: Instant,
+    /// On the wall, for people.
+    pub shown: SystemTime,
+}
+
+/// Announces that what can serve may have changed.
+pub type Availability = watch::Sender<u64>;
+
+/// One server of one pool.
+pub struct Backend {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// Unique in the pool.
+    pub name: Arc<str>,
+    /// As configured, not resolved.
+    pub configured: model::Backend,
+    /// `None` is no bound.
+    pub max_connections: Option<u32>,
+    /// What is counted of it.
+    pub metrics: BackendMetrics,
+    address: ArcSwapOption<SocketAddr>,
+    health: AtomicU8,
+    state: AtomicU8,
+    deadline: Mutex<Option<Deadline>>,
+    in_flight: AtomicU32,
+    recalls: AtomicU32,
+    recalled: Notify,
+    changed: Mutex<Changed>,
+    checks: Mutex<Vec<CheckReport>>,
+    availability: Arc<Availability>,
+}
+
+/// When and why health last changed, for people.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// When.
+    pub at: SystemTime,
+    /// Why, in words.
+    pub why: String,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.pool, self.name)
+    }
+}
+
+impl Backend {
+    /// A backend of which nothing is known yet; `availability` is told of every change.
+    #[must_use]
+    pub fn new(
+        pool: Arc<str>,
+        configured: model::Backend,
+        max_connections: Option<u32>,
+        metrics: BackendMetrics,
+        availability: Arc<Availability>,
+    ) -> Self {
+        let backend = Self {
+            pool,
+            name: configured.name.clone(),
+            configured,
+            max_connections,
+            metrics,
+            address: ArcSwapOption::empty(),
+            health: AtomicU8::new(Health::Unknown as u8),
+            state: AtomicU8::new(State::Ready as u8),
+            deadline: Mutex::new(None),
+            in_flight: AtomicU32::new(0),
+            recalls: AtomicU32::new(0),
+            recalled: Notify::new(),
+            changed: Mutex::new(Changed {
+                at: SystemTime::now(),
+                why: "not checked yet".into(),
+            }),
+            checks: Mutex::new(Vec::new()),
+            availability,
+        };
+        backend.metrics.show_state(State::Ready);
+        backend
+    }
+
+    /// Where connections go; `None` while the name has never been resolved.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.load().as_deref().copied()
+    }
+
+    /// For `health` alone: where the server is now.
+    pub fn set_address(&self, address: SocketAddr) {
+        self.address.store(Some(Arc::new(address)));
+        self.announce();
+    }
+
+    /// What the checks say.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::from_cell(self.health.load(Ordering::Acquire))
+    }
+
+    /// For `health` alone. Does not touch connections: see [`Backend::recall`].
+    pub fn set_health(&self, health: Health, why: &str) {
+        self.health.store(health as u8, Ordering::Release);
+        *lock(&self.changed) = Changed {
+            at: SystemTime::now(),
+            why: why.to_owned(),
+        };
+        self.metrics.show_health(health);
+        self.announce();
+    }
+
+    /// When and why health last changed.
+    #[must_use]
+    pub fn changed(&self) -> Changed {
+        lock(&self.changed).clone()
+    }
+
+    /// What the administrator wants.
+    #[must_use]
+    pub fn state(&self) -> State {
+        State::from_cell(self.state.load(Ordering::Acquire))
+    }
+
+    /// When its drain ends; `None` in the other states.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        *lock(&self.deadline)
+    }
+
+    /// For the administrator alone; `deadline` goes with [`State::Drain`].
+    pub fn set_state(&self, state: State, deadline: Option<Deadline>) {
+        *lock(&self.deadline) = deadline;
+        self.state.store(state as u8, Ordering::Release);
+        self.metrics.show_state(state);
+        self.announce();
+    }
+
+    /// Whether a client without a pin may be sent here; says nothing of `max_connections`.
+    #[must_use]
+    pub fn takes_new(&self) -> bool {
+        self.state() == State::Ready && self.serves()
+    }
+
+    /// Whether a client that is pinned here may come back.
+    #[must_use]
+    pub fn takes_pinned(&self) -> bool {
+        let wanted = match self.state() {
+            State::Ready => true,
+            State::Drain => self
+                .deadline()
+                .is_none_or(|deadline| Instant::now() < deadline.at),
+            State::Maintain => false,
+        };
+        wanted && self.serves()
+    }
+
+    fn serves(&self) -> bool {
+        self.health() != Health::Down && self.address.load().is_some()
+    }
+
+    /// Whether every place under `max_connections` is taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.max_connections
+            .is_some_and(|bound| self.in_flight() >= bound)
+    }
+
+    /// Connections that it holds or that are on their way to it.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// A place for one connection; `None` where `max_connections` are in flight.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Option<Slot> {
+        let bound = self.max_connections.unwrap_or(u32::MAX);
+        let grown = |now: u32| (now < bound).then(|| now + 1);
+        self.in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, grown)
+            .ok()?;
+        Some(Slot {
+            recalls: self.recalls.load(Ordering::Acquire),
+            backend: self.clone(),
+        })
+    }
+
+    /// Ends every connection that it holds, for `reason`. Those that enter later are not meant.
+    pub fn recall(&self, reason: Recall) {
+        let next =
+            |now: u32| Some((((now >> RECALL_BITS) + 1) << RECALL_BITS) | u32::from(reason as u8));
+        // The closure never says `None`.
+        let _ = self
+            .recalls
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
+        self.recalled.notify_waiters();
+    }
+
+    /// What the checks last saw.
+    #[must_use]
+    pub fn checks(&self) -> Vec<CheckReport> {
+        lock(&self.checks).clone()
+    }
+
+    /// For `health` alone: replaces the report of the check with the same label, or adds it.
+    pub fn report_check(&self, report: CheckReport) {
+        let mut checks = lock(&self.checks);
+        match checks.iter_mut().find(|known| known.label == report.label) {
+            Some(known) => *known = report,
+            None => checks.push(report),
+        }
+    }
+
+    fn announce(&self) {
+        self.availability
+            .send_modify(|version| *version = version.wrapping_add(1));
+    }
+}
+
+/// One connection's place at a backend; given back by `Drop`.
+#[derive(Debug)]
+pub struct Slot {
+    backend: Arc<Backend>,
+    recalls: u32,
+}
+
+impl Slot {
+    /// Whose place it is.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        &self.backend
+    }
+
+    /// Why this connection must end, if it must.
+    #[must_use]
+    pub fn recalled(&self) -> Option<Recall> {
+        let now = self.backend.recalls.load(Ordering::Acquire);
+        if now == self.recalls {
+            return None;
+        }
+        Some(match now & ((1 << RECALL_BITS) - 1) {
+            2 => Recall::Maintain,
+            3 => Recall::DrainDeadline,
+            _ => Recall::Down,
+        })
+    }
+
+    /// Completes when the backend's connections are recalled. Ask [`Slot::recalled`] after the first poll: a recall
+    /// before it is not announced again.
+    pub fn recall_notice(&self) -> tokio::sync::futures::Notified<'_> {
+        self.backend.recalled.notified()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.backend.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A value behind a lock whose holder panicked is still whole here: every critical section is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

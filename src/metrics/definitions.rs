@@ -1,0 +1,96 @@
+//! Every metric that the balancer shows: name, kind, help, labels.
+//!
+//! Owns the list that `docs/metrics.md` is checked against. Invariant: label values come from the configuration or
+//! from a fixed vocabulary, never from what a client sent.
+
+/// What kind of series a metric has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations in buckets; the bounds are in seconds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug, PartialEq)]
+pub struct Definition {
+    /// With the prefix and, where it has one, the unit.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// One sentence.
+    pub help: &'static str,
+    /// Label names in the order in which values are given.
+    pub labels: &'static [&'static str],
+}
+
+/// From the time of one loopback exchange to a slow phone.
+const HELLO_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+/// From a neighbour in the rack to the bound of ten seconds.
+const CONNECT_BUCKETS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 4.0, 10.0,
+];
+/// From one request to a day.
+const CONNECTION_BUCKETS: &[f64] = &[
+    0.01, 0.1, 1.0, 10.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0,
+];
+
+macro_rules! definitions {
+    ($($id:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)+) => {
+        $(#[doc = $help]
+        pub static $id: Definition = Definition { name: $name, kind: $kind, help: $help, labels: &[$($label),*] };)+
+
+        /// All of them, sorted by name.
+        pub static ALL: &[&Definition] = &[$(&$id),+];
+    };
+}
+
+definitions! {
+    ACCEPT_ERRORS = "lyncpin_accept_errors_total", Kind::Counter, ["listener", "reason"],
+        "Times that accepting failed for want of something on this machine.";
+    AFFINITY_ENTRIES = "lyncpin_affinity_entries", Kind::Gauge, ["group"], "Pins in the affinity table.";
+    AFFINITY_EVICTIONS = "lyncpin_affinity_evictions_total", Kind::Counter, ["group"],
+        "Pins that gave way to newer ones because the table was full.";
+    AFFINITY_LOOKUPS = "lyncpin_affinity_lookups_total", Kind::Counter, ["group", "result"],
+        "Looks into the affinity table: hit, miss, or stale where the pinned backend could not take the client.";
+    AFFINITY_PINS_BROKEN = "lyncpin_affinity_pins_broken_total", Kind::Counter, ["group", "reason"],
+        "Pins that moved to another backend.";
+    AFFINITY_UNPINNED = "lyncpin_affinity_unpinned_total", Kind::Counter, ["group"],
+        "Connections that got no pin because every pin of a full table was in use.";
+    BACKEND_STATE = "lyncpin_backend_state", Kind::Gauge, ["pool", "backend", "state"],
+        "1 for the administrative state that the backend is in, 0 for the others.";
+    BACKEND_UP = "lyncpin_backend_up", Kind::Gauge, ["pool", "backend"], "1 while the deciding checks pass, else 0.";
+    BUILD_INFO = "lyncpin_build_info", Kind::Gauge, ["version"], "Always 1; the label tells the version.";
+    BYTES = "lyncpin_bytes_total", Kind::Counter, ["pool", "backend", "direction", "path"],
+        "Bytes moved, the hello included.";
+    CERTIFICATE_EXPIRY = "lyncpin_certificate_expiry_timestamp_seconds", Kind::Gauge, ["pool", "backend"],
+        "End of validity of the certificate that a tls or https check last saw.";
+    CLIENT_HELLO_SECONDS = "lyncpin_client_hello_seconds", Kind::Histogram(HELLO_BUCKETS), ["listener"],
+        "From accept to the end of the ClientHello or of the request's head.";
+    CONFIG_LAST_RELOAD = "lyncpin_config_last_reload_timestamp_seconds", Kind::Gauge, [],
+        "When a configuration was last taken into force.";
+    CONFIG_RELOADS = "lyncpin_config_reloads_total", Kind::Counter, ["result"], "Configurations that were asked to be taken.";
+    CONNECT_FAILURES = "lyncpin_connect_failures_total", Kind::Counter, ["pool", "backend", "reason"],
+        "Tries to connect to a backend that failed.";
+    CONNECT_SECONDS = "lyncpin_connect_seconds", Kind::Histogram(CONNECT_BUCKETS), ["pool", "backend"],
+        "Time that a connection to the backend took to stand.";
+    CONNECTION_SECONDS = "lyncpin_connection_seconds", Kind::Histogram(CONNECTION_BUCKETS), ["pool", "backend"],
+        "Life of a connection that reached the backend.";
+    CONNECTIONS_ACTIVE = "lyncpin_connections_active", Kind::Gauge, ["listener", "pool", "backend"],
+        "Living connections; pool and backend are empty before one is picked.";
+    CONNECTIONS = "lyncpin_connections_total", Kind::Counter, ["listener", "pool", "backend", "outcome"],
+        "Ended connections, refused ones too; pool and backend are empty where none was picked.";
+    HEALTH_CHECK_SECONDS = "lyncpin_health_check_seconds", Kind::Histogram(CONNECT_BUCKETS), ["pool", "backend", "check", "result"],
+        "Time that a health check took.";
+    HEALTH_CHECKS = "lyncpin_health_checks_total", Kind::Counter, ["pool", "backend", "check", "result"],
+        "Health checks made, by result: pass or fail.";
+    LISTENER_OPEN = "lyncpin_listener_open", Kind::Gauge, ["listener"], "1 while the listener takes connections, else 0.";
+    LOG_LINES_LOST = "lyncpin_log_lines_lost_total", Kind::Counter, [], "Log lines lost because the reader stalled.";
+    REDISPATCHES = "lyncpin_redispatches_total", Kind::Counter, ["pool", "backend", "reason"],
+        "Connections that left this backend for another one of the pool.";
+}
