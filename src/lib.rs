@@ -4,10 +4,15 @@
 //! `tests/tidy.rs` enforces it.
 
 // Layer 0: values. No tokio, no clock, no sockets; `now` is passed in.
+pub mod affinity;
+pub mod balance;
 pub mod config;
 pub mod host_name;
+pub mod route;
 pub mod termination;
 
 // Layer 1: live state. Atomics and locks, no waiting.
 pub mod backend;
 pub mod metrics;
+pub mod pins;
+pub mod pool;

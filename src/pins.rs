@@ -1,0 +1,415 @@
+//! The affinity table of one group, shared by every worker.
+//!
+//! Owns the shards, their locks, the table's clock and the numbers that stand for names and backends. Must not know
+//! pools: what may take a client is passed in. Invariant: [`Claim`]s and uses of pins correspond one to one; the
+//! bound holds over all shards together.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Gauge};
+
+use crate::affinity::{Fit, Found, Key, Member, Moment, Place, Shard, View};
+use crate::config::model;
+use crate::metrics::{Registry, definitions};
+
+/// Enough that two workers rarely meet; a table that could not fill them has one.
+const SHARDS: usize = 64;
+/// Pins for each shard below which sharding would make the bound uneven.
+const PINS_A_SHARD: usize = 1024;
+
+/// How a client was found in the table, and the hold on its pin, if it has one.
+#[derive(Debug)]
+pub enum Lookup {
+    /// The pin's backend takes it.
+    Pinned(Claim, Member),
+    /// There was no pin.
+    New(Claim, Member),
+    /// The pin's backend does not take it.
+    Stale(Claim, Member),
+    /// Every pin is in use.
+    Unpinned(Member),
+    /// The pin leads to a backend that the pool does not have.
+    Foreign,
+    /// Nothing takes it.
+    Nowhere,
+}
+
+/// The table of one group.
+pub struct Pins {
+    group: Arc<str>,
+    settings: model::Affinity,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard<RandomState>>]>,
+    pins: AtomicUsize,
+    started: Instant,
+    names: Numbers,
+    members: Numbers,
+    entries: Gauge,
+    evictions: Counter,
+    unpinned: Counter,
+    hits: Counter,
+    misses: Counter,
+    stales: Counter,
+    registry: Registry,
+}
+
+impl std::fmt::Debug for Pins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pins of {}", self.group)
+    }
+}
+
+impl Pins {
+    /// An empty table with these settings.
+    #[must_use]
+    pub fn new(settings: &model::Affinity, registry: &Registry) -> Self {
+        let shards = (settings.max_entries / PINS_A_SHARD)
+            .clamp(1, SHARDS)
+            .next_power_of_two();
+        let hasher = RandomState::new();
+        let group = &*settings.group;
+        let lookups = |result| registry.counter(&definitions::AFFINITY_LOOKUPS, &[group, result]);
+        Self {
+            group: settings.group.clone(),
+            settings: settings.clone(),
+            shards: (0..shards)
+                .map(|_| Mutex::new(Shard::new(hasher.clone(), settings.ttl)))
+                .collect(),
+            hasher,
+            pins: AtomicUsize::new(0),
+            started: Instant::now(),
+            names: Numbers::default(),
+            members: Numbers::default(),
+            entries: registry.gauge(&definitions::AFFINITY_ENTRIES, &[group]),
+            evictions: registry.counter(&definitions::AFFINITY_EVICTIONS, &[group]),
+            unpinned: registry.counter(&definitions::AFFINITY_UNPINNED, &[group]),
+            hits: lookups("hit"),
+            misses: lookups("miss"),
+            stales: lookups("stale"),
+            registry: registry.clone(),
+        }
+    }
+
+    /// The group's name.
+    #[must_use]
+    pub fn group(&self) -> &Arc<str> {
+        &self.group
+    }
+
+    /// What the table was made with.
+    #[must_use]
+    pub fn settings(&self) -> &model::Affinity {
+        &self.settings
+    }
+
+    /// Pins that stand, those included that have expired and are not swept yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pins.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is no pin.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of a configured name; for the building of a snapshot.
+    #[must_use]
+    pub fn number_name(&self, name: &str) -> u32 {
+        self.names.of(name)
+    }
+
+    /// The number of a backend's name; for the building of a snapshot.
+    #[must_use]
+    pub fn number_member(&self, backend: &str) -> Member {
+        Member(self.members.of(backend))
+    }
+
+    /// The backend's name that stands behind a number.
+    #[must_use]
+    pub fn member_name(&self, member: Member) -> Option<Arc<str>> {
+        self.members.text(member.0)
+    }
+
+    /// Finds or makes the pin of `key` for a new connection. See [`Shard::begin`].
+    pub fn begin(
+        self: &Arc<Self>,
+        key: Key,
+        fit: impl Fn(Member) -> Fit,
+        choose: impl FnOnce() -> Option<Member>,
+    ) -> Lookup {
+        let home = self.home(&key);
+        let mut shard = lock(&self.shards[home]);
+        let before = shard.len();
+        let found = shard.begin(key, self.now(), fit, choose, |shard| self.make_room(shard));
+        self.recount(before, shard.len());
+        drop(shard);
+        let claim = |place| Claim {
+            pins: self.clone(),
+            shard: home,
+            place,
+        };
+        match found {
+            Found::Pinned(place, member) => {
+                self.hits.increment(1);
+                Lookup::Pinned(claim(place), member)
+            }
+            Found::New(place, member) => {
+                self.misses.increment(1);
+                Lookup::New(claim(place), member)
+            }
+            Found::Stale(place, member) => {
+                self.stales.increment(1);
+                Lookup::Stale(claim(place), member)
+            }
+            Found::Unpinned(member) => {
+                self.misses.increment(1);
+                self.unpinned.increment(1);
+                Lookup::Unpinned(member)
+            }
+            Found::Foreign => Lookup::Foreign,
+            Found::Nowhere => Lookup::Nowhere,
+        }
+    }
+
+    /// The pin of `key`, if one stands.
+    #[must_use]
+    pub fn view(&self, key: &Key) -> Option<View> {
+        lock(&self.shards[self.home(key)]).view(key, self.now())
+    }
+
+    /// How long from now until `moment`.
+    #[must_use]
+    pub fn until(&self, moment: Moment) -> Duration {
+        Duration::from_millis(moment.0.saturating_sub(self.now().0))
+    }
+
+    /// How long ago `moment` was.
+    #[must_use]
+    pub fn since(&self, moment: Moment) -> Duration {
+        Duration::from_millis(self.now().0.saturating_sub(moment.0))
+    }
+
+    /// Forgets every pin to `member`; says how many there were. One shard is locked at a time.
+    pub fn release(&self, member: Member) -> usize {
+        let release = |shard: &Mutex<Shard<RandomState>>| {
+            let mut shard = lock(shard);
+            let before = shard.len();
+            let released = shard.release(member);
+            self.recount(before, shard.len());
+            released
+        };
+        self.shards.iter().map(release).sum()
+    }
+
+    /// Removes pins whose time has come, at most `most` of each shard.
+    pub fn sweep(&self, most: usize) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let before = shard.len();
+            shard.sweep(self.now(), most);
+            self.recount(before, shard.len());
+        }
+    }
+
+    /// Counts a pin that has moved.
+    pub fn count_broken(&self, reason: &'static str) {
+        self.registry
+            .counter(&definitions::AFFINITY_PINS_BROKEN, &[&self.group, reason])
+            .increment(1);
+    }
+
+    /// Shows the number of pins; for whoever renders the metrics.
+    pub fn show(&self) {
+        #[allow(clippy::cast_precision_loss, reason = "no table holds 2^52 pins")]
+        self.entries.set(self.len() as f64);
+    }
+
+    /// One more pin may stand: there is room under the bound, or the shard's longest idle pin gives way.
+    fn make_room(&self, shard: &mut Shard<RandomState>) -> bool {
+        if self.len() < self.settings.max_entries {
+            return true;
+        }
+        let gave_way = shard.evict();
+        self.evictions.increment(u64::from(gave_way));
+        gave_way
+    }
+
+    fn recount(&self, before: usize, after: usize) {
+        match after.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => drop(self.pins.fetch_add(more, Ordering::Relaxed)),
+            None => drop(self.pins.fetch_sub(before - after, Ordering::Relaxed)),
+        }
+    }
+
+    fn home(&self, key: &Key) -> usize {
+        // The low bits choose inside a shard's index, the top seven are its tag.
+        let bits = self.hasher.hash_one(key) >> 40;
+        usize::try_from(bits).unwrap_or(0) & (self.shards.len() - 1)
+    }
+
+    fn now(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A connection's hold on its pin; given back by `Drop`.
+#[derive(Debug)]
+pub struct Claim {
+    pins: Arc<Pins>,
+    shard: usize,
+    place: Place,
+}
+
+impl Claim {
+    /// The table that it is of.
+    #[must_use]
+    pub fn pins(&self) -> &Arc<Pins> {
+        &self.pins
+    }
+
+    /// See [`Shard::next`].
+    pub fn next(
+        &self,
+        fit: impl Fn(Member) -> Fit,
+        choose: impl FnOnce() -> Option<Member>,
+    ) -> Option<Member> {
+        lock(&self.pins.shards[self.shard]).next(self.place, fit, choose)
+    }
+
+    /// See [`Shard::answered`].
+    #[must_use]
+    pub fn answered(&self, member: Member) -> Option<Member> {
+        lock(&self.pins.shards[self.shard]).answered(self.place, member)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut shard = lock(&self.pins.shards[self.shard]);
+        let before = shard.len();
+        shard.end(self.place, self.pins.now());
+        self.pins.recount(before, shard.len());
+    }
+}
+
+/// Numbers that stand for texts, from 1 up; 0 is nobody's.
+#[derive(Debug, Default)]
+struct Numbers {
+    known: Mutex<(HashMap<Arc<str>, u32>, Vec<Arc<str>>)>,
+}
+
+impl Numbers {
+    fn of(&self, text: &str) -> u32 {
+        let mut known = lock(&self.known);
+        if let Some(&number) = known.0.get(text) {
+            return number;
+        }
+        let text: Arc<str> = text.into();
+        known.1.push(text.clone());
+        let number =
+            u32::try_from(known.1.len()).expect("a configuration names fewer than 2^32 things");
+        known.0.insert(text, number);
+        number
+    }
+
+    fn text(&self, number: u32) -> Option<Arc<str>> {
+        lock(&self.known)
+            .1
+            .get(usize::try_from(number).ok()?.checked_sub(1)?)
+            .cloned()
+    }
+}
+
+/// No critical section here panics half way.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pins(max_entries: usize) -> Arc<Pins> {
+        let settings = model::Affinity {
+            by_source: true,
+            by_name: true,
+            source_prefix: model::SourcePrefix { ipv4: 32, ipv6: 64 },
+            ttl: Duration::from_secs(60),
+            group: "web".into(),
+            max_entries,
+        };
+        Arc::new(Pins::new(&settings, &Registry::default()))
+    }
+
+    fn key(client: u32) -> Key {
+        let mut source = [0; 16];
+        source[12..].copy_from_slice(&client.to_be_bytes());
+        Key { source, name: 1 }
+    }
+
+    #[test]
+    fn eight_threads_agree_on_every_key_and_leave_no_use_behind() {
+        let pins = pins(100_000);
+        let first: Vec<_> = (0..500).map(|_| AtomicUsize::new(0)).collect();
+        std::thread::scope(|scope| {
+            for thread in 1..=8u32 {
+                let (pins, first) = (&pins, &first);
+                scope.spawn(move || {
+                    for (client, seen) in (0..).zip(first) {
+                        let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) =
+                            pins.begin(key(client), |_| Fit::Takes, || Some(Member(thread)))
+                        else {
+                            panic!("every client gets a pin")
+                        };
+                        assert!(claim.answered(member).is_none());
+                        let seen_first = seen.compare_exchange(
+                            0,
+                            member.0 as usize,
+                            Ordering::SeqCst,
+                            Ordering::SeqCst,
+                        );
+                        assert!(
+                            seen_first.is_ok_and(|_| true) || seen_first == Err(member.0 as usize)
+                        );
+                    }
+                });
+            }
+        });
+        assert_eq!(pins.len(), 500);
+        assert!((0..500).all(|client| pins.view(&key(client)).is_some_and(|pin| pin.in_use == 0)));
+    }
+
+    #[test]
+    fn the_bound_holds_over_all_shards() {
+        let pins = pins(4096);
+        for client in 0..20_000 {
+            let Lookup::New(claim, member) =
+                pins.begin(key(client), |_| Fit::Takes, || Some(Member(1)))
+            else {
+                panic!()
+            };
+            assert!(claim.answered(member).is_none());
+        }
+        assert!(pins.len() <= 4096 && pins.len() > 4000, "{}", pins.len());
+    }
+
+    #[test]
+    fn released_pins_are_counted_off() {
+        let pins = pins(100);
+        let fe01 = pins.number_member("fe01");
+        let Lookup::New(claim, member) = pins.begin(key(1), |_| Fit::Takes, || Some(fe01)) else {
+            panic!()
+        };
+        assert!(claim.answered(member).is_none());
+        drop(claim);
+        assert_eq!((pins.len(), pins.release(fe01), pins.len()), (1, 1, 0));
+        assert_eq!(pins.member_name(fe01).as_deref(), Some("fe01"));
+    }
+}

@@ -1,0 +1,454 @@
+//! A pool while the balancer runs: who gets the next client.
+//!
+//! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
+//! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::affinity::{Fit, Key, Member, View, source_bits};
+use crate::backend::{Backend, Health, Slot, State};
+use crate::balance::{Candidate, Turns, choose, mix};
+use crate::config::model::{Balance, OnDown, SourcePrefix};
+use crate::metrics::ConnectFault;
+use crate::pins::{Claim, Lookup, Pins};
+
+/// Who asks for a backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    /// Its address, never IPv4-mapped.
+    pub source: IpAddr,
+    /// The configured name that matched, as the group's table numbers it.
+    pub name: u32,
+}
+
+/// Why a backend was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickedBy {
+    /// The client was pinned to it.
+    Pin,
+    /// The policy chose it.
+    Policy(Balance),
+    /// Nothing in the pool is available, so its backup serves.
+    Backup,
+    /// Another backend could not be reached.
+    Redispatch,
+}
+
+impl PickedBy {
+    /// The word in the log and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pin => "pinned",
+            Self::Policy(balance) => balance.as_str(),
+            Self::Backup => "backup",
+            Self::Redispatch => "redispatched",
+        }
+    }
+}
+
+/// Why nobody was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPick {
+    /// Nothing is available.
+    Down,
+    /// What is available holds `max_connections`.
+    Full,
+}
+
+/// How a pool's clients are pinned.
+#[derive(Debug)]
+pub struct Affinity {
+    /// The group's table.
+    pub pins: Arc<Pins>,
+    members: Vec<Member>,
+    places: HashMap<Member, usize>,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// The key under `pools`.
+    pub name: Arc<str>,
+    /// In the order of the file.
+    pub backends: Vec<Arc<Backend>>,
+    /// The policy.
+    pub balance: Balance,
+    /// `None` is no affinity.
+    pub affinity: Option<Affinity>,
+    /// Serves while nothing here is available.
+    pub backup: Option<Arc<Pool>>,
+    /// What becomes of connections when checks fail.
+    pub on_down: OnDown,
+    seeds: Vec<u64>,
+    turns: Mutex<Turns>,
+}
+
+impl Pool {
+    /// A pool of these backends, whose clients are pinned in `pins`.
+    #[must_use]
+    pub fn new(
+        name: Arc<str>,
+        backends: Vec<Arc<Backend>>,
+        balance: Balance,
+        pins: Option<Arc<Pins>>,
+        backup: Option<Arc<Pool>>,
+        on_down: OnDown,
+    ) -> Self {
+        let affinity = pins.map(|pins| {
+            let members: Vec<Member> = backends
+                .iter()
+                .map(|backend| pins.number_member(&backend.name))
+                .collect();
+            let places = members
+                .iter()
+                .enumerate()
+                .map(|(place, &member)| (member, place))
+                .collect();
+            Affinity {
+                pins,
+                members,
+                places,
+            }
+        });
+        let seeds = backends
+            .iter()
+            .map(|backend| hash(backend.name.as_bytes()))
+            .collect();
+        Self {
+            name,
+            backends,
+            balance,
+            affinity,
+            backup,
+            on_down,
+            seeds,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// Whether any client could be served: by a backend here, be it only one who is pinned there, or by the backup.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.backends.iter().any(|backend| backend.takes_pinned())
+            || self
+                .backup
+                .as_ref()
+                .is_some_and(|backup| backup.can_serve())
+    }
+
+    /// Whether a backend here or in the backup has passed its checks and takes new clients.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.backends
+            .iter()
+            .any(|backend| backend.takes_new() && backend.health() == Health::Up)
+            || self.backup.as_ref().is_some_and(|backup| backup.is_ready())
+    }
+
+    /// The backend for a new connection of `client`, with a place there.
+    pub fn pick(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
+        self.pick_here(client).or_else(|none| {
+            let Some(backup) = &self.backup else {
+                return Err(none);
+            };
+            let (pool, slot) = backup.take_unpinned(client)?;
+            Ok(Pick {
+                pool,
+                client,
+                slot,
+                by: PickedBy::Backup,
+                claim: None,
+                tried: Vec::new(),
+            })
+        })
+    }
+
+    fn take_unpinned(self: &Arc<Self>, client: Client) -> Result<(Arc<Self>, Slot), NoPick> {
+        let here = self.take(client, &[]).map(|(_, slot)| (self.clone(), slot));
+        here.or_else(|none| {
+            self.backup
+                .as_ref()
+                .map_or(Err(none), |backup| backup.take_unpinned(client))
+        })
+    }
+
+    fn pick_here(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
+        let pick = |slot, by, claim| Pick {
+            pool: self.clone(),
+            client,
+            slot,
+            by,
+            claim,
+            tried: Vec::new(),
+        };
+        let policy = PickedBy::Policy(self.balance);
+        let Some(affinity) = &self.affinity else {
+            return Ok(pick(self.take(client, &[])?.1, policy, None));
+        };
+        let mut taken = Err(NoPick::Down);
+        let choose = || {
+            taken = self.take(client, &[]);
+            taken
+                .as_ref()
+                .ok()
+                .map(|(place, _)| affinity.members[*place])
+        };
+        let (claim, member, by) =
+            match affinity
+                .pins
+                .begin(affinity.key(client), |member| self.fit(member), choose)
+            {
+                Lookup::Pinned(claim, member) => (claim, member, PickedBy::Pin),
+                Lookup::New(claim, member) | Lookup::Stale(claim, member) => {
+                    (claim, member, policy)
+                }
+                Lookup::Unpinned(_) | Lookup::Nowhere => return Ok(pick(taken?.1, policy, None)),
+                // Rendezvous keeps such a client on one backend without a pin.
+                Lookup::Foreign => {
+                    return Ok(pick(
+                        self.take_by(Balance::SourceHash, client, &[])?.1,
+                        policy,
+                        None,
+                    ));
+                }
+            };
+        let slot = match taken {
+            Ok((_, slot)) => Some(slot),
+            Err(_) => self.member(member).and_then(|backend| backend.enter()),
+        };
+        match slot {
+            Some(slot) => Ok(pick(slot, by, Some(claim))),
+            // Full, which is no reason to move the pin: this connection goes elsewhere without it.
+            None => Ok(pick(self.take(client, &[])?.1, policy, None)),
+        }
+    }
+
+    /// What [`Pool::pick`] would find, without leaving a trace.
+    #[must_use]
+    pub fn pin(&self, client: Client) -> Option<(View, Option<&Arc<Backend>>)> {
+        let affinity = self.affinity.as_ref()?;
+        let view = affinity.pins.view(&affinity.key(client))?;
+        Some((view, self.member(view.member)))
+    }
+
+    /// Takes a place at the backend that the policy chooses, none of `tried`.
+    fn take(&self, client: Client, tried: &[usize]) -> Result<(usize, Slot), NoPick> {
+        self.take_by(self.balance, client, tried)
+    }
+
+    fn take_by(
+        &self,
+        balance: Balance,
+        client: Client,
+        tried: &[usize],
+    ) -> Result<(usize, Slot), NoPick> {
+        // A backend can fill up between the choice and the entry; each round then has one candidate less.
+        for _ in 0..=self.backends.len() {
+            let Some(place) = self.choose(balance, client, tried) else {
+                break;
+            };
+            if let Some(slot) = self.backends[place].enter() {
+                return Ok((place, slot));
+            }
+        }
+        let full = self
+            .backends
+            .iter()
+            .any(|backend| backend.takes_new() && backend.is_full());
+        Err(if full { NoPick::Full } else { NoPick::Down })
+    }
+
+    /// Backends that have passed their checks come before those of which nothing is known yet.
+    fn choose(&self, balance: Balance, client: Client, tried: &[usize]) -> Option<usize> {
+        let by_health = |health| {
+            let fits = move |&(place, backend): &(usize, &Arc<Backend>)| {
+                backend.health() == health
+                    && backend.takes_new()
+                    && !backend.is_full()
+                    && !tried.contains(&place)
+            };
+            let candidates =
+                self.backends
+                    .iter()
+                    .enumerate()
+                    .filter(fits)
+                    .map(|(place, backend)| Candidate {
+                        place,
+                        weight: backend.configured.weight,
+                        in_flight: backend.in_flight(),
+                        seed: self.seeds[place],
+                    });
+            if balance == Balance::RoundRobin {
+                return self
+                    .turns
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .next(candidates);
+            }
+            choose(
+                balance,
+                candidates,
+                chance(),
+                hash(&source_bits(client.source, self.prefix())),
+            )
+        };
+        by_health(Health::Up).or_else(|| by_health(Health::Unknown))
+    }
+
+    fn fit(&self, member: Member) -> Fit {
+        match self.member(member) {
+            Some(backend) if backend.takes_pinned() => Fit::Takes,
+            Some(_) => Fit::Refuses,
+            None => Fit::Foreign,
+        }
+    }
+
+    fn member(&self, member: Member) -> Option<&Arc<Backend>> {
+        let place = *self.affinity.as_ref()?.places.get(&member)?;
+        self.backends.get(place)
+    }
+
+    fn prefix(&self) -> SourcePrefix {
+        let default = SourcePrefix { ipv4: 32, ipv6: 64 };
+        self.affinity
+            .as_ref()
+            .map_or(default, |affinity| affinity.pins.settings().source_prefix)
+    }
+}
+
+impl Affinity {
+    fn key(&self, client: Client) -> Key {
+        let settings = self.pins.settings();
+        Key {
+            source: if settings.by_source {
+                source_bits(client.source, settings.source_prefix)
+            } else {
+                [0; 16]
+            },
+            name: if settings.by_name { client.name } else { 0 },
+        }
+    }
+}
+
+/// A backend for one connection, a place there and the hold on the client's pin.
+#[derive(Debug)]
+pub struct Pick {
+    pool: Arc<Pool>,
+    client: Client,
+    slot: Slot,
+    by: PickedBy,
+    claim: Option<Claim>,
+    tried: Vec<usize>,
+}
+
+impl Pick {
+    /// Who was picked.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<Backend> {
+        self.slot.backend()
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn by(&self) -> PickedBy {
+        self.by
+    }
+
+    /// The place that is held.
+    #[must_use]
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Goes on to a backend of the pool that this connection has not tried; `false` where there is none.
+    pub fn redispatch(&mut self, fault: ConnectFault) -> bool {
+        let Some(here) = self.place(self.slot.backend()) else {
+            return false;
+        };
+        self.tried.push(here);
+        let Some(slot) = self.next_slot() else {
+            return false;
+        };
+        self.slot.backend().metrics.redispatched(fault);
+        self.slot = slot;
+        self.by = PickedBy::Redispatch;
+        true
+    }
+
+    fn next_slot(&self) -> Option<Slot> {
+        let take = || self.pool.take(self.client, &self.tried).ok();
+        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
+            return take().map(|(_, slot)| slot);
+        };
+        let fit = |member: Member| match affinity.places.get(&member) {
+            Some(place) if self.tried.contains(place) => Fit::Refuses,
+            _ => self.pool.fit(member),
+        };
+        let mut taken = None;
+        let choose = || {
+            taken = take();
+            taken.as_ref().map(|(place, _)| affinity.members[*place])
+        };
+        let member = claim.next(fit, choose)?;
+        taken
+            .map(|(_, slot)| slot)
+            .or_else(|| self.pool.member(member)?.enter())
+    }
+
+    /// The backend has answered: the pin follows. `fault` is what the last one failed with, if one did.
+    pub fn answered(&self, fault: Option<ConnectFault>) {
+        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
+            return;
+        };
+        let Some(place) = self.place(self.slot.backend()) else {
+            return;
+        };
+        let Some(before) = claim.answered(affinity.members[place]) else {
+            return;
+        };
+        let reason = match (self.pool.member(before), fault) {
+            (None, _) => "removed",
+            (Some(backend), _) if backend.state() == State::Maintain => State::Maintain.as_str(),
+            (Some(backend), _) if backend.state() == State::Drain => State::Drain.as_str(),
+            (Some(_), Some(fault)) => fault.as_str(),
+            (Some(_), None) => "down",
+        };
+        affinity.pins.count_broken(reason);
+    }
+
+    fn place(&self, backend: &Arc<Backend>) -> Option<usize> {
+        self.pool
+            .backends
+            .iter()
+            .position(|known| Arc::ptr_eq(known, backend))
+    }
+}
+
+/// The same in every process, so that two balancers agree about a client.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .chunks(8)
+        .fold(mix(bytes.len() as u64), |state, chunk| {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            mix(state ^ u64::from_le_bytes(word))
+        })
+}
+
+/// Uniform, cheap, and of no use to who wants secrets.
+fn chance() -> u64 {
+    use std::cell::Cell;
+    use std::hash::{BuildHasher, RandomState};
+    thread_local!(static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8)));
+    STATE.with(|state| {
+        let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        state.set(next);
+        mix(next)
+    })
+}
+
+#[cfg(test)]
+mod tests;
