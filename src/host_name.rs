@@ -1,16 +1,19 @@
-//! Owns what a host name is: the one type for names out of a ClientHello, an HTTP Host field and the configuration.
+//! Owns what a host name is: the one type for names out of a ClientHello, an HTTP Host field and
+//! the configuration.
 //!
-//! Must not know where a name came from, or what is routed by it; wildcards are the business of the routes.
+//! Must not know where a name came from, or what is routed by it; wildcards are the business of the
+//! routes.
 //!
-//! Invariant: a [`HostName`] is in the one form in which names are compared: 1 to 253 bytes, labels of 1 to 63 bytes
-//! out of `a-z`, `0-9`, `-` and `_`, no trailing dot, and not the text of an IP address.
+//! Invariant: a [`HostName`] is in the one form in which names are compared: 1 to 253 bytes, labels
+//! of 1 to 63 bytes out of `a-z`, `0-9`, `-` and `_`, no trailing dot, and not the text of an IP
+//! address.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Longest name in text form, without the trailing dot (RFC 1035 section 2.3.4: 255 octets on the wire, of which the
-/// first length octet and the root's are not text).
+/// Longest name in text form, without the trailing dot (RFC 1035 section 2.3.4: 255 octets on the
+/// wire, of which the first length octet and the root's are not text).
 const MAX_NAME: usize = 253;
 
 /// Longest label (RFC 1035 section 2.3.4).
@@ -39,7 +42,8 @@ pub enum HostNameFault {
     EmptyLabel,
     /// A label of more than 63 bytes.
     LabelTooLong,
-    /// NUL, another control byte or DEL. Some stacks end a name at NUL, so it must never reach a comparison.
+    /// NUL, another control byte or DEL. Some stacks end a name at NUL, so it must never reach a
+    /// comparison.
     ControlByte,
     /// A byte past 0x7f: internationalised names travel as A-labels (RFC 6066 section 3).
     NonAscii,
@@ -52,8 +56,8 @@ pub enum HostNameFault {
 impl HostName {
     /// Checks and normalises a name.
     ///
-    /// Underscores are let through, because Windows networks have such hosts. One trailing dot (the root of an
-    /// absolute name) is removed.
+    /// Underscores are let through, because Windows networks have such hosts. One trailing dot (the
+    /// root of an absolute name) is removed.
     ///
     /// # Errors
     ///
@@ -99,14 +103,14 @@ impl HostName {
     }
 }
 
-/// Whether the bytes are the text of an IPv4 or IPv6 address, the latter with or without brackets or a zone, and
-/// either with or without a trailing dot.
+/// Whether the bytes are the text of an IPv4 or IPv6 address, the latter with or without brackets
+/// or a zone, and either with or without a trailing dot.
 pub fn is_ip_literal(bytes: &[u8]) -> bool {
     let bytes = without_trailing_dot(bytes);
-    // Most names are told from an address by their last byte: only hexadecimal digits, `]` and a zone end one.
     let Ok(text) = str::from_utf8(bytes) else {
         return false;
     };
+    // Few names end in a digit, so that most cost no more than a look at their last byte.
     if text.ends_with(|last: char| last.is_ascii_digit()) && Ipv4Addr::from_str(text).is_ok() {
         return true;
     }
@@ -153,7 +157,8 @@ impl AsRef<str> for HostName {
     }
 }
 
-/// Lets a map keyed by names be asked with a `&str`: equality, order and hash are those of the text.
+/// Lets a map keyed by names be asked with a `&str`: equality, order and hash are those of the
+/// text.
 impl std::borrow::Borrow<str> for HostName {
     fn borrow(&self) -> &str {
         &self.0

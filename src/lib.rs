@@ -6,6 +6,7 @@
 // Layer 0: values. No tokio, no clock, no sockets; `now` is passed in.
 pub mod affinity;
 pub mod balance;
+pub mod client_hello;
 pub mod config;
 pub mod host_name;
 pub mod route;
@@ -16,3 +17,9 @@ pub mod backend;
 pub mod metrics;
 pub mod pins;
 pub mod pool;
+pub mod snapshot;
+
+// Layer 2: descriptors.
+pub mod relay;
+pub mod socket;
+pub mod splice;

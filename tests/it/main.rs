@@ -1,1 +1,6 @@
-//! t
+//! Tests from outside: one binary, a module for each capability.
+
+mod client_hello;
+mod support {
+    pub(crate) mod hello_builder;
+}

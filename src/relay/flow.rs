@@ -1,0 +1,317 @@
+//! One direction of a relay.
+//!
+//! Owns what has been read and not yet written, and the choice between copying and splicing. Invariant: at most one of
+//! `rest` and `pipe` holds bytes, and nothing is read while either does.
+//!
+//! Small messages are copied through one buffer a worker, because below some 16 KiB that is cheaper than two calls to
+//! splice(2); a run of full buffers is a stream, and streams are spliced.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use tokio::io::{Interest, Ready};
+use tokio::net::TcpStream;
+
+use super::{Fault, Side};
+use crate::metrics::{BackendMetrics, Direction, Path};
+use crate::splice::Pipe;
+
+/// What one read of a message takes, in bytes.
+const MESSAGE: usize = 16 * 1024;
+/// What one read of a stream takes while there are no pipes, in bytes.
+const BUFFER: usize = 256 * 1024;
+/// Full reads in a row that make a stream.
+const STREAM_AFTER: u8 = 2;
+/// Fills under [`MESSAGE`] in a row that make messages of a stream again.
+const MESSAGES_AFTER: u8 = 2;
+/// What one flow moves before other connections have their turn, in bytes.
+const TURN: u64 = 512 * 1024;
+
+thread_local!(static WORKER_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into()));
+
+/// How bytes are moved now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Through the worker's buffer; counts full reads in a row.
+    Messages(u8),
+    /// Through a pipe; counts small fills in a row.
+    Stream(u8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The source has closed; what is held is still to be written.
+    Ending,
+    /// The end has been passed on.
+    Closed,
+}
+
+type ErrorWatch<'a> = Pin<Box<dyn Future<Output = io::Result<Ready>> + Send + 'a>>;
+
+pub(super) struct Flow<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    direction: Direction,
+    state: State,
+    mode: Mode,
+    rest: Vec<u8>,
+    written: usize,
+    pipe: Option<Pipe>,
+    /// Bytes that the target's socket took.
+    pub(super) moved: u64,
+    /// Sees the source's reset while the target takes nothing, when nothing is read either.
+    reset_watch: Option<ErrorWatch<'a>>,
+}
+
+impl<'a> Flow<'a> {
+    pub(super) fn new(
+        from: &'a TcpStream,
+        to: &'a TcpStream,
+        direction: Direction,
+        rest: Vec<u8>,
+    ) -> Self {
+        Self {
+            from,
+            to,
+            direction,
+            state: State::Open,
+            mode: Mode::Messages(0),
+            rest,
+            written: 0,
+            pipe: None,
+            moved: 0,
+            reset_watch: None,
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// Moves what can be moved now, until a socket fails. A closed flow goes on watching its source for a reset.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &BackendMetrics) -> Poll<Fault> {
+        match ready!(self.poll_move(cx, metrics)) {
+            Ok(()) => self.poll_reset(cx),
+            Err(fault) => Poll::Ready(fault),
+        }
+    }
+
+    /// Ready when the end has been passed on, or a socket has failed.
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        metrics: &BackendMetrics,
+    ) -> Poll<Result<(), Fault>> {
+        let turn_ends = self.moved + TURN;
+        loop {
+            if self.state == State::Closed {
+                return Poll::Ready(Ok(()));
+            }
+            if self.holds() {
+                ready!(self.poll_write(cx, metrics))?;
+            } else if self.state == State::Ending {
+                self.give_back();
+                self.state = State::Closed;
+                // It fails only on a socket that is reset, which the other flow sees.
+                let _ = shutdown(self.to, Shutdown::Write);
+            } else if self.moved >= turn_ends {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            } else {
+                ready!(self.poll_read(cx, metrics))?;
+            }
+        }
+    }
+
+    fn holds(&self) -> bool {
+        !self.rest.is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        metrics: &BackendMetrics,
+    ) -> Poll<Result<(), Fault>> {
+        let read = match self.from.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => self.read(metrics),
+            Poll::Ready(Err(error)) => Err(self.from_fault(error)),
+            Poll::Pending => {
+                self.give_back();
+                return Poll::Pending;
+            }
+        };
+        Poll::Ready(read)
+    }
+
+    /// One read and, where bytes were copied, one write.
+    fn read(&mut self, metrics: &BackendMetrics) -> Result<(), Fault> {
+        if let Mode::Stream(small) = self.mode {
+            self.pipe = self.pipe.take().or_else(Pipe::borrow);
+            if let Some(pipe) = &mut self.pipe {
+                let filled = self
+                    .from
+                    .try_io(Interest::READABLE, || pipe.fill(self.from));
+                return self.has_filled(filled, small);
+            }
+        }
+        WORKER_BUFFER.with_borrow_mut(|buffer| {
+            let room = if matches!(self.mode, Mode::Stream(_)) {
+                BUFFER
+            } else {
+                MESSAGE
+            };
+            let read = try_once(self.from, Interest::READABLE, room, || {
+                Ok(recv(self.from, &mut buffer[..room], RecvFlags::empty())?.0)
+            });
+            match read {
+                Ok(Some(0)) => self.state = State::Ending,
+                Ok(Some(read)) => {
+                    self.has_read(read, room);
+                    let written = self.write(&buffer[..read])?;
+                    self.count(Path::Copied, written, metrics);
+                    self.rest.extend_from_slice(&buffer[written..read]);
+                }
+                Ok(None) => {}
+                Err(error) => return Err(self.from_fault(error)),
+            }
+            Ok(())
+        })
+    }
+
+    fn has_read(&mut self, read: usize, room: usize) {
+        self.mode = match self.mode {
+            Mode::Messages(full) if read == room && full + 1 >= STREAM_AFTER => Mode::Stream(0),
+            Mode::Messages(full) if read == room => Mode::Messages(full + 1),
+            Mode::Stream(small) => Self::after_fill(read, small),
+            Mode::Messages(_) => Mode::Messages(0),
+        };
+    }
+
+    fn has_filled(&mut self, filled: io::Result<usize>, small: u8) -> Result<(), Fault> {
+        match filled {
+            Ok(0) => self.state = State::Ending,
+            Ok(filled) => self.mode = Self::after_fill(filled, small),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(self.from_fault(error)),
+        }
+        Ok(())
+    }
+
+    fn after_fill(filled: usize, small: u8) -> Mode {
+        match filled {
+            MESSAGE.. => Mode::Stream(0),
+            _ if small + 1 < MESSAGES_AFTER => Mode::Stream(small + 1),
+            _ => Mode::Messages(0),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        metrics: &BackendMetrics,
+    ) -> Poll<Result<(), Fault>> {
+        match self.to.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => self.reset_watch = None,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.to_fault(error))),
+            Poll::Pending => return self.poll_reset(cx).map(Err),
+        }
+        if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+            match self.to.try_io(Interest::WRITABLE, || pipe.drain(self.to)) {
+                Ok(drained) => self.count(Path::Spliced, drained, metrics),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(self.to_fault(error))),
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let rest = std::mem::take(&mut self.rest);
+        let written = self.write(&rest[self.written..])?;
+        self.count(Path::Copied, written, metrics);
+        self.written += written;
+        if self.written < rest.len() {
+            self.rest = rest;
+        } else {
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// While nothing is read, for the target takes nothing or the source has closed, a reset would not be seen.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Fault> {
+        let from = self.from;
+        let watch = self
+            .reset_watch
+            .get_or_insert_with(|| Box::pin(from.ready(Interest::ERROR)));
+        let ready = ready!(watch.as_mut().poll(cx));
+        self.reset_watch = None;
+        let error = ready.and_then(|_| from.take_error()).unwrap_or_else(Some);
+        Poll::Ready(self.from_fault(error.unwrap_or_else(|| Errno::CONNRESET.into())))
+    }
+
+    /// One write; says how many of the bytes the target took.
+    fn write(&self, bytes: &[u8]) -> Result<usize, Fault> {
+        let write = || Ok(send(self.to, bytes, SendFlags::NOSIGNAL)?);
+        let written = try_once(self.to, Interest::WRITABLE, bytes.len(), write);
+        written
+            .map(Option::unwrap_or_default)
+            .map_err(|error| self.to_fault(error))
+    }
+
+    fn count(&mut self, path: Path, moved: usize, metrics: &BackendMetrics) {
+        self.moved += moved as u64;
+        metrics.moved(self.direction, path, moved as u64);
+    }
+
+    fn give_back(&mut self) {
+        if let Some(pipe) = self.pipe.take() {
+            pipe.give_back();
+        }
+    }
+
+    fn from_fault(&self, error: io::Error) -> Fault {
+        let side = match self.direction {
+            Direction::ToBackend => Side::Client,
+            Direction::ToClient => Side::Backend,
+        };
+        Fault { side, error }
+    }
+
+    fn to_fault(&self, error: io::Error) -> Fault {
+        let side = match self.direction {
+            Direction::ToBackend => Side::Backend,
+            Direction::ToClient => Side::Client,
+        };
+        Fault { side, error }
+    }
+}
+
+/// One system call where the socket is ready; `None` where it is not.
+///
+/// A short count means that a socket is drained, or full, so the readiness is cleared at once: the call that would
+/// say EAGAIN is never made. With edge-triggered events nothing is lost by that (epoll(7), question 9), and the ends
+/// of streams are kept by tokio however readiness is cleared.
+fn try_once(
+    socket: &TcpStream,
+    interest: Interest,
+    wanted: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    let mut short = None;
+    let done = socket.try_io(interest, || match call()? {
+        count if 0 < count && count < wanted => {
+            short = Some(count);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        count => Ok(count),
+    });
+    match done {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(short),
+        Err(error) => Err(error),
+    }
+}

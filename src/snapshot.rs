@@ -1,0 +1,282 @@
+//! Everything that a configuration stands for while it is in force, ready for the data path.
+//!
+//! Owns the way from a [`Config`] to pools, tables and routes, and which of them survive the next configuration. Opens
+//! no socket. Invariant: a snapshot never changes; what changes stands behind its backends and tables.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use metrics::{Gauge, Histogram};
+
+use crate::backend::{Availability, Backend};
+use crate::config::model::{self, Config, PoolId, Target};
+use crate::host_name::HostName;
+use crate::metrics::{BackendMetrics, ConnectionMetrics, Registry, definitions};
+use crate::pins::Pins;
+use crate::pool::Pool;
+use crate::route::Routes;
+
+/// A configuration in force.
+pub struct Snapshot {
+    /// What it was built from.
+    pub config: Config,
+    /// At the places that [`PoolId`] names.
+    pub pools: Vec<Arc<Pool>>,
+    /// One table a group, sorted by the group's name.
+    pub groups: Vec<Arc<Pins>>,
+    /// In the order of the file.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+impl Snapshot {
+    /// Builds what `config` stands for; a change of any backend's availability is told to `availability`.
+    #[must_use]
+    pub fn build(config: Config, registry: &Registry, availability: &Arc<Availability>) -> Self {
+        let mut groups: Vec<Arc<Pins>> = Vec::new();
+        for affinity in config
+            .pools
+            .iter()
+            .filter_map(|pool| pool.affinity.as_ref())
+        {
+            if !groups.iter().any(|known| *known.group() == affinity.group) {
+                groups.push(Arc::new(Pins::new(affinity, registry)));
+            }
+        }
+        groups.sort_by(|a, b| a.group().cmp(b.group()));
+        let mut pools = Pools {
+            config: &config,
+            registry,
+            availability,
+            groups: &groups,
+            built: HashMap::new(),
+        };
+        let pools: Vec<Arc<Pool>> = (0..config.pools.len())
+            .map(|place| pools.build(PoolId(place)))
+            .collect();
+        let listener = |listener: &model::Listener| {
+            Arc::new(Listener::new(listener.clone(), &pools, registry))
+        };
+        let listeners = config.listeners.iter().map(listener).collect();
+        Self {
+            pools,
+            groups,
+            listeners,
+            config,
+        }
+    }
+
+    /// The listener of this name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
+        self.listeners
+            .iter()
+            .find(|listener| *listener.config.name == *name)
+    }
+
+    /// Every backend of every pool.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.pools.iter().flat_map(|pool| &pool.backends)
+    }
+}
+
+/// Pools under construction: a pool's backup is built before the pool; the configuration has no cycle.
+struct Pools<'a> {
+    config: &'a Config,
+    registry: &'a Registry,
+    availability: &'a Arc<Availability>,
+    groups: &'a [Arc<Pins>],
+    built: HashMap<PoolId, Arc<Pool>>,
+}
+
+impl Pools<'_> {
+    fn build(&mut self, id: PoolId) -> Arc<Pool> {
+        if let Some(known) = self.built.get(&id) {
+            return known.clone();
+        }
+        let config = self.config.pool(id);
+        let backup = config.backup.map(|backup| self.build(backup));
+        let pins = config.affinity.as_ref().and_then(|affinity| {
+            self.groups
+                .iter()
+                .find(|known| *known.group() == affinity.group)
+                .cloned()
+        });
+        let backend = |backend: &model::Backend| {
+            let metrics = BackendMetrics::new(self.registry, &config.name, &backend.name);
+            let availability = self.availability.clone();
+            Arc::new(Backend::new(
+                config.name.clone(),
+                backend.clone(),
+                config.max_connections,
+                metrics,
+                availability,
+            ))
+        };
+        let backends = config.backends.iter().map(backend).collect();
+        let pool = Pool::new(
+            config.name.clone(),
+            backends,
+            config.balance,
+            pins,
+            backup,
+            config.on_down,
+        );
+        let pool = Arc::new(pool);
+        self.built.insert(id, pool.clone());
+        pool
+    }
+}
+
+/// Where a name leads.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// The pool.
+    pub pool: Arc<Pool>,
+    /// The configured name that matched, as the group's table numbers it; 0 where the pool has no affinity.
+    pub name: u32,
+    /// The configured name that matched, for people: a name, a pattern, `no_name`, `unknown_name` or `pool`.
+    pub matched: Arc<str>,
+}
+
+/// A listener in force: how it decides.
+pub struct Listener {
+    /// What it was built from.
+    pub config: model::Listener,
+    /// Observed from accept to the end of the hello.
+    pub hello_seconds: Histogram,
+    /// 1 while the port takes connections.
+    pub open: Gauge,
+    routes: Routes<Destination>,
+    no_name: Option<Destination>,
+    unknown_name: Option<Destination>,
+    pool: Option<Destination>,
+    nowhere: Arc<ConnectionMetrics>,
+    /// By the backend's place in memory, which stays its own while the listener holds its pools.
+    series: HashMap<usize, Arc<ConnectionMetrics>>,
+    pools: Vec<Arc<Pool>>,
+}
+
+impl Listener {
+    fn new(config: model::Listener, pools: &[Arc<Pool>], registry: &Registry) -> Self {
+        let destination = |id: PoolId, matched: &str| {
+            let pool = pools[id.0].clone();
+            let name = pool
+                .affinity
+                .as_ref()
+                .map_or(0, |affinity| affinity.pins.number_name(matched));
+            Destination {
+                pool,
+                name,
+                matched: matched.into(),
+            }
+        };
+        let fallback =
+            |target: Target, matched: &str| target.pool().map(|id| destination(id, matched));
+        let names = config.routes.iter().flat_map(|route| {
+            let named = |pattern: &model::NamePattern| {
+                (
+                    pattern.clone(),
+                    destination(route.pool, &pattern.to_string()),
+                )
+            };
+            route.names.iter().map(named).collect::<Vec<_>>()
+        });
+        let reached: Vec<Arc<Pool>> = config
+            .pools()
+            .into_iter()
+            .map(|id| pools[id.0].clone())
+            .collect();
+        let none: Arc<str> = "".into();
+        Self {
+            hello_seconds: registry.histogram(&definitions::CLIENT_HELLO_SECONDS, &[&config.name]),
+            open: registry.gauge(&definitions::LISTENER_OPEN, &[&config.name]),
+            routes: Routes::new(names),
+            no_name: fallback(config.no_name, "no_name"),
+            unknown_name: fallback(config.unknown_name, "unknown_name"),
+            pool: config.pool.map(|id| destination(id, "pool")),
+            nowhere: Arc::new(ConnectionMetrics::new(registry, &config.name, &none, &none)),
+            series: series(&config, &reached, registry),
+            pools: reached,
+            config,
+        }
+    }
+
+    /// Where a client goes that asks for `name`.
+    #[must_use]
+    pub fn route(&self, name: &HostName) -> Option<&Destination> {
+        self.routes.find(name).or(self.unknown_name.as_ref())
+    }
+
+    /// Where a client goes whose name is in no route, an address for one.
+    #[must_use]
+    pub fn route_unknown(&self) -> Option<&Destination> {
+        self.unknown_name.as_ref()
+    }
+
+    /// Where a client goes that names nothing.
+    #[must_use]
+    pub fn route_no_name(&self) -> Option<&Destination> {
+        self.no_name.as_ref()
+    }
+
+    /// The one pool of a listener that does not peek.
+    #[must_use]
+    pub fn only_pool(&self) -> Option<&Destination> {
+        self.pool.as_ref()
+    }
+
+    /// Whether `source` may come.
+    #[must_use]
+    pub fn admits(&self, source: IpAddr) -> bool {
+        let holds = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&source));
+        !holds(&self.config.deny) && (self.config.allow.is_empty() || holds(&self.config.allow))
+    }
+
+    /// Whether any pool behind it can serve.
+    #[must_use]
+    pub fn can_serve(&self) -> bool {
+        self.pools.iter().any(|pool| pool.can_serve())
+    }
+
+    /// Whether any pool behind it has a backend that has passed its checks.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pools.iter().any(|pool| pool.is_ready())
+    }
+
+    /// Counts of the connections that went to `backend`, or to none.
+    #[must_use]
+    pub fn metrics(&self, backend: Option<&Arc<Backend>>) -> &Arc<ConnectionMetrics> {
+        backend
+            .and_then(|backend| self.series.get(&Arc::as_ptr(backend).addr()))
+            .unwrap_or(&self.nowhere)
+    }
+}
+
+fn series(
+    listener: &model::Listener,
+    pools: &[Arc<Pool>],
+    registry: &Registry,
+) -> HashMap<usize, Arc<ConnectionMetrics>> {
+    let mut series = HashMap::new();
+    let mut open: Vec<&Arc<Pool>> = pools.iter().collect();
+    while let Some(pool) = open.pop() {
+        open.extend(&pool.backup);
+        for backend in &pool.backends {
+            let metrics = || {
+                Arc::new(ConnectionMetrics::new(
+                    registry,
+                    &listener.name,
+                    &pool.name,
+                    &backend.name,
+                ))
+            };
+            series
+                .entry(Arc::as_ptr(backend).addr())
+                .or_insert_with(metrics);
+        }
+    }
+    series
+}

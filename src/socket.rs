@@ -1,0 +1,250 @@
+//! Sockets and their options.
+//!
+//! Owns every option that is set on a socket of a listener, a client or a backend. Knows no configuration but the
+//! values that it is given. Invariant: what is accepted or connected here is nonblocking and close-on-exec, and has
+//! keepalive, TCP_USER_TIMEOUT and TCP_NODELAY set.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, sockopt};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+/// Connections that the kernel holds ready for a worker; it takes `net.core.somaxconn` where that is less.
+const BACKLOG: i32 = 65_535;
+/// Probes before a silent peer counts as gone, and the time between them: with TCP_USER_TIMEOUT set that decides
+/// (tcp(7)), so these are only the pace.
+const KEEPALIVE_PACE: Duration = Duration::from_secs(10);
+
+/// How long a peer may be silent or slow to acknowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Silence before keepalive probes (TCP_KEEPIDLE, tcp(7)).
+    pub keepalive: Duration,
+    /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482, tcp(7)).
+    pub user: Duration,
+}
+
+/// A bound listening socket; one for each worker and address.
+#[derive(Debug)]
+pub struct Listening {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl AsRawFd for Listening {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Listening {
+    /// Binds `count` sockets to one address, between which the kernel shares what comes (SO_REUSEPORT, socket(7)).
+    ///
+    /// The address is probed once without SO_REUSEPORT, because a second instance would join the group in silence.
+    /// An address that this machine does not have yet is bound all the same (IP_FREEBIND, ip(7)), which needs no
+    /// privilege, so that a standby can wait for it. What is accepted inherits the options.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the kernel says, EADDRINUSE and EACCES before all.
+    pub fn bind(
+        address: SocketAddr,
+        count: usize,
+        patience: Patience,
+    ) -> io::Result<Vec<Arc<Self>>> {
+        let probe = new_socket(address)?;
+        probe.bind(&address.into())?;
+        drop(probe);
+        let mut bound = address;
+        let mut sockets = Vec::with_capacity(count);
+        for _ in 0..count {
+            let socket = new_socket(address)?;
+            socket.set_reuse_port(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&bound.into())?;
+            set_options(&SockRef::from(&socket), patience)?;
+            // Port 0 is chosen by the first socket.
+            bound = socket.local_addr()?.as_socket().unwrap_or(address);
+            socket.listen(BACKLOG)?;
+            sockets.push(Arc::new(Self {
+                socket,
+                address: bound,
+            }));
+        }
+        Ok(sockets)
+    }
+
+    /// Where it is bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes one connection that the kernel holds ready.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` where there is none, `InvalidInput` where the socket does not listen now, and what accept(2) says.
+    pub fn accept(&self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (descriptor, peer): (OwnedFd, _) = rustix::net::acceptfrom_with(&self.socket, flags)?;
+        let peer = peer
+            .and_then(|peer| SocketAddr::try_from(peer).ok())
+            .ok_or(Errno::CONNABORTED)?;
+        Ok((
+            descriptor.into(),
+            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+        ))
+    }
+
+    /// Stops listening and stays bound: connections are refused from now on, and those not yet accepted are reset
+    /// (`inet_shutdown` and `inet_csk_listen_stop` of Linux).
+    ///
+    /// # Errors
+    ///
+    /// What shutdown(2) says.
+    pub fn close(&self) -> io::Result<()> {
+        match self.socket.shutdown(std::net::Shutdown::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Listens again after [`Listening::close`], which needs no privilege.
+    ///
+    /// # Errors
+    ///
+    /// What listen(2) says.
+    pub fn reopen(&self) -> io::Result<()> {
+        self.socket.listen(BACKLOG)
+    }
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of an earlier run that are in TIME_WAIT must not keep the port (socket(7)).
+    socket.set_reuse_address(true)?;
+    match address.ip() {
+        IpAddr::V4(_) => socket.set_freebind_v4(true)?,
+        IpAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        }
+    }
+    Ok(socket)
+}
+
+fn set_options(socket: &SockRef<'_>, patience: Patience) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(patience.keepalive)
+        .with_interval(KEEPALIVE_PACE);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(patience.user))
+}
+
+/// Connects to a backend. The caller bounds the time.
+///
+/// # Errors
+///
+/// What socket(2) and connect(2) say.
+pub async fn connect(address: SocketAddr, patience: Patience) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
+    set_options(&SockRef::from(&socket), patience)?;
+    match socket.connect(&SockAddr::from(address)) {
+        Ok(()) => return TcpStream::from_std(socket.into()),
+        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error) => return Err(error),
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
+}
+
+/// Makes the close that follows a reset: what is unsent is thrown away (SO_LINGER of zero, socket(7)).
+pub fn reset_on_close(socket: &impl AsFd) {
+    // It can only fail on what is no socket; the close then is an ordinary one.
+    let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        keepalive: Duration::from_secs(60),
+        user: Duration::from_secs(60),
+    };
+
+    fn bind() -> Vec<Arc<Listening>> {
+        Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap()
+    }
+
+    #[test]
+    fn a_second_instance_is_kept_from_joining_in_silence() {
+        let sockets = bind();
+        let second = Listening::bind(sockets[0].address(), 2, PATIENCE);
+        assert_eq!(
+            second.map(drop).map_err(|error| error.kind()),
+            Err(io::ErrorKind::AddrInUse)
+        );
+    }
+
+    #[test]
+    fn a_closed_port_refuses_and_comes_back() {
+        let sockets = bind();
+        let address = sockets[0].address();
+        for _ in 0..3 {
+            for socket in &sockets {
+                socket.close().unwrap();
+            }
+            let refused = std::net::TcpStream::connect(address)
+                .map(drop)
+                .map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::ConnectionRefused));
+            for socket in &sockets {
+                socket.reopen().unwrap();
+            }
+            for _ in 0..8 {
+                std::net::TcpStream::connect(address).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_inherits_the_options() {
+        let sockets = bind();
+        let _client = std::net::TcpStream::connect(sockets[0].address()).unwrap();
+        let accepted = sockets
+            .iter()
+            .find_map(|socket| socket.accept().ok())
+            .unwrap()
+            .0;
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(PATIENCE.user));
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), PATIENCE.keepalive);
+    }
+
+    #[test]
+    fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
+        assert!(Listening::bind("192.0.2.1:0".parse().unwrap(), 1, PATIENCE).is_ok());
+    }
+}

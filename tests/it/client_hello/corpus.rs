@@ -1,0 +1,269 @@
+//! Hellos that others sent or wrote, with the verdicts of independent decoders: read where they
+//! lie, beside the repository, and never copied into it, as their licences differ.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use lyncpin::client_hello::{ClientHello, Format, Malformed, Progress, ProtocolVersion};
+use lyncpin::host_name::{HostName, is_ip_literal};
+
+use super::{cutting_does_not_matter, deframed, describe, in_pieces, whole};
+use crate::support::hello_builder::records;
+
+/// One line of the index.
+struct Row {
+    file: String,
+    bytes: Vec<u8>,
+    expected: String,
+    /// The expected verdict and others that a careful product may choose.
+    accepted: Vec<String>,
+    firm: bool,
+    /// What the decoders saw in it.
+    flags: String,
+}
+
+/// The rows, or `None` where the corpus is not at hand, which is said aloud.
+fn rows(test: &str) -> Option<Vec<Row>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/hellos");
+    let index = directory.join("index.tsv");
+    let Ok(text) = std::fs::read_to_string(&index) else {
+        // Not by `eprintln!`, which the harness keeps to itself when a test passes.
+        let line = format!(
+            "NOT RUN: {test}: there is no corpus at {}\n",
+            index.display()
+        );
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return None;
+    };
+    Some(
+        text.lines()
+            .skip(1)
+            .map(|line| row(&directory.join("data"), line))
+            .collect(),
+    )
+}
+
+fn row(data: &Path, line: &str) -> Row {
+    let columns: Vec<&str> = line.split('\t').collect();
+    let [
+        file,
+        _size,
+        _family,
+        expected,
+        tolerated,
+        confidence,
+        flags,
+        ..,
+    ] = columns[..]
+    else {
+        panic!("a short line in the index: {line}");
+    };
+    let others = tolerated.split('|').filter(|verdict| *verdict != "-");
+    Row {
+        file: file.to_owned(),
+        bytes: std::fs::read(data.join(file)).unwrap(),
+        expected: expected.to_owned(),
+        accepted: [expected]
+            .into_iter()
+            .chain(others)
+            .map(str::to_owned)
+            .collect(),
+        firm: confidence == "firm",
+        flags: flags.to_owned(),
+    }
+}
+
+/// Whether the index's verdict is the parser's. It has no word for a limit passed, and its names
+/// stand as sent.
+fn agrees(indexed: &str, verdict: &Progress) -> bool {
+    match (indexed.strip_prefix("sni="), describe(verdict)) {
+        (Some(name), described) if described == "ip-literal" => is_ip_literal(&unescaped(name)),
+        (Some(name), described) => {
+            HostName::parse(&unescaped(name)).is_ok_and(|name| described == format!("sni={name}"))
+        }
+        (None, described) => {
+            let class = described.split(':').next().unwrap_or_default();
+            indexed
+                == if class == "too-large" {
+                    "malformed"
+                } else {
+                    class
+                }
+        }
+    }
+}
+
+/// The bytes behind `%xx`.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    bytes
+}
+
+/// Where to cut `len` bytes, in steps of 1 to 400 that differ by seed.
+fn random_cuts(len: usize, mut seed: u64) -> Vec<usize> {
+    let mut cuts = Vec::new();
+    let mut at = 0;
+    while at < len {
+        cuts.push(at);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        at += 1 + usize::try_from(seed >> 33).unwrap() % 400;
+    }
+    cuts
+}
+
+#[test]
+fn corpus_gets_its_verdicts_however_it_is_cut() {
+    let Some(rows) = rows("corpus_gets_its_verdicts_however_it_is_cut") else {
+        return;
+    };
+    let mut wrong = Vec::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for row in &rows {
+        let verdict = cutting_does_not_matter(&row.bytes, 1 + row.bytes.len() / 1000);
+        for seed in 0..5 {
+            assert_eq!(
+                in_pieces(&row.bytes, random_cuts(row.bytes.len(), seed)),
+                verdict,
+                "{}",
+                row.file
+            );
+        }
+        if !row
+            .accepted
+            .iter()
+            .any(|accepted| agrees(accepted, &verdict))
+        {
+            wrong.push(format!(
+                "{}: {}, expected {}",
+                row.file,
+                describe(&verdict),
+                row.accepted.join(" or ")
+            ));
+        }
+        let how = if agrees(&row.expected, &verdict) {
+            "as expected"
+        } else {
+            "tolerated"
+        };
+        let class = row.expected.split('=').next().unwrap_or_default();
+        *counts.entry(format!("{class} {how}")).or_default() += 1;
+    }
+    eprintln!("{} rows: {counts:?}", rows.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of {} rows:\n{}",
+        wrong.len(),
+        rows.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn firm_rows_get_their_verdicts_in_other_records() {
+    let Some(rows) = rows("firm_rows_get_their_verdicts_in_other_records") else {
+        return;
+    };
+    let mut recut = 0;
+    for row in rows.iter().filter(|row| row.firm) {
+        let verdict = whole(&row.bytes);
+        let sent = match &verdict {
+            Progress::Hello(hello) if hello.format == Format::Tls => &row.bytes[..hello.wire_len],
+            // Where the records themselves were at fault, other records are another case.
+            Progress::Malformed(
+                Malformed::RecordType | Malformed::RecordVersion | Malformed::EmptyRecord,
+            )
+            | Progress::Hello(_)
+            | Progress::NotTls(_)
+            | Progress::TooLarge(_) => continue,
+            Progress::NeedMore | Progress::Malformed(_) => &row.bytes,
+        };
+        let handshake = deframed(sent);
+        for lens in [
+            &[1][..],
+            &[2],
+            &[3, 1, 7],
+            &[4, 9],
+            &[39, 1, 200],
+            &[1000],
+            &[16_384],
+        ] {
+            let wire = records(&handshake, 0x0301, lens);
+            let other = in_pieces(&wire, random_cuts(wire.len(), 7));
+            assert_eq!(
+                describe(&other),
+                describe(&verdict),
+                "{} in records of {lens:?}",
+                row.file
+            );
+            if let Progress::Hello(hello) = other {
+                assert_eq!(
+                    hello.wire_len,
+                    wire.len(),
+                    "{} in records of {lens:?}",
+                    row.file
+                );
+            }
+            recut += 1;
+        }
+    }
+    eprintln!("{recut} firm hellos in other records");
+}
+
+/// What the index says of a hello beside its name, in its own words.
+fn flags(hello: &ClientHello, bytes: &[u8]) -> Vec<String> {
+    let behind = bytes.len() - hello.wire_len;
+    let version = hello.versions.highest;
+    [
+        (behind > 0, format!("bytes-after-hello:{behind}")),
+        (hello.alpn.iter().next().is_some(), "alpn".to_owned()),
+        (hello.early_data, "early-data".to_owned()),
+        (hello.ech, "ech".to_owned()),
+        (version == ProtocolVersion::SSL3, "ssl3".to_owned()),
+        (version == ProtocolVersion::TLS1_0, "tls1.0".to_owned()),
+        (version == ProtocolVersion::TLS1_1, "tls1.1".to_owned()),
+    ]
+    .into_iter()
+    .filter_map(|(holds, flag)| holds.then_some(flag))
+    .collect()
+}
+
+#[test]
+fn fields_of_firm_rows_are_those_that_other_decoders_saw() {
+    let Some(rows) = rows("fields_of_firm_rows_are_those_that_other_decoders_saw") else {
+        return;
+    };
+    let mut compared = 0;
+    for row in rows.iter().filter(|row| row.firm) {
+        let Progress::Hello(hello) = whole(&row.bytes) else {
+            continue;
+        };
+        // The index counts bytes behind the record, the parser those behind the message in it.
+        if hello.format == Format::Sslv2 || row.flags.contains("hs-after-hello") {
+            continue;
+        }
+        // TLS 1.2 and 1.3 are not compared: the index takes drafts of 1.3 for 1.2, and a version
+        // field of 0x0304 for an offer of 1.3, which RFC 8446 section 4.2.1 says it is not.
+        let known = ["alpn", "early-data", "ech", "ssl3", "tls1.0", "tls1.1"];
+        let named = row
+            .flags
+            .split(',')
+            .map(|flag| if flag == "ech-inner" { "ech" } else { flag });
+        let mut seen: Vec<&str> = named
+            .filter(|flag| known.contains(flag) || flag.starts_with("bytes-after-hello:"))
+            .collect();
+        let mut parsed = flags(&hello, &row.bytes);
+        seen.sort_unstable();
+        parsed.sort_unstable();
+        assert_eq!(parsed, seen, "{}", row.file);
+        compared += 1;
+    }
+    eprintln!("the fields of {compared} firm hellos are as others saw them");
+}
