@@ -118,6 +118,8 @@ pub struct Shard<S> {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// Pins that lead to each member, by its number.
+    leading_to: Vec<usize>,
 }
 
 impl<S: BuildHasher> Shard<S> {
@@ -132,6 +134,7 @@ impl<S: BuildHasher> Shard<S> {
             free: NONE,
             oldest: NONE,
             newest: NONE,
+            leading_to: Vec::new(),
         }
     }
 
@@ -225,8 +228,8 @@ impl<S: BuildHasher> Shard<S> {
         if pin.member == member.0 || !meant {
             return None;
         }
-        let before = std::mem::replace(&mut pin.member, member.0);
         pin.candidate = NONE;
+        let before = self.lead(place.0, member.0);
         (before != NONE).then_some(Member(before))
     }
 
@@ -280,14 +283,19 @@ impl<S: BuildHasher> Shard<S> {
             .filter(|&at| self.pins[at as usize].member == member.0)
             .collect();
         for &at in &places {
-            let pin = &mut self.pins[at as usize];
-            pin.member = NONE;
-            if pin.in_use == 0 {
+            self.lead(at, NONE);
+            if self.pins[at as usize].in_use == 0 {
                 self.unlist(at);
                 self.remove_unlisted(at);
             }
         }
         places.len()
+    }
+
+    /// Pins that lead to `member`, expired ones included until they are swept.
+    #[must_use]
+    pub fn leading_to(&self, member: Member) -> usize {
+        self.leading_to.get(member.0 as usize).copied().unwrap_or(0)
     }
 
     /// The pin of `key`, if one stands.
@@ -352,7 +360,22 @@ impl<S: BuildHasher> Shard<S> {
         Place(at)
     }
 
+    /// Makes the pin lead to `member`, or nowhere; says where it led before.
+    fn lead(&mut self, at: u32, member: u32) -> u32 {
+        let before = std::mem::replace(&mut self.pins[at as usize].member, member);
+        if before != NONE {
+            self.leading_to[before as usize] -= 1;
+        }
+        if member != NONE {
+            let least = (member as usize + 1).max(self.leading_to.len());
+            self.leading_to.resize(least, 0);
+            self.leading_to[member as usize] += 1;
+        }
+        before
+    }
+
     fn remove_unlisted(&mut self, at: u32) {
+        self.lead(at, NONE);
         let hash = self.hasher.hash_one(self.pins[at as usize].key);
         if let Ok(entry) = self.index.find_entry(hash, |&known| known == at) {
             entry.remove();

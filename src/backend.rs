@@ -104,10 +104,12 @@ pub enum Recall {
     Maintain = 2,
     /// The deadline of its drain has come.
     DrainDeadline = 3,
+    /// The balancer stops.
+    Shutdown = 4,
 }
 
 /// Bits of [`Backend::recalls`] that hold the reason; the rest counts the recalls.
-const RECALL_BITS: u32 = 2;
+const RECALL_BITS: u32 = 3;
 
 /// The last result of one check, for status and page.
 #[derive(Debug, Clone, PartialEq)]
@@ -376,6 +378,7 @@ impl Slot {
         Some(match now & ((1 << RECALL_BITS) - 1) {
             2 => Recall::Maintain,
             3 => Recall::DrainDeadline,
+            4 => Recall::Shutdown,
             _ => Recall::Down,
         })
     }

@@ -9,17 +9,35 @@ pub mod balance;
 pub mod client_hello;
 pub mod config;
 pub mod host_name;
+pub mod http_head;
 pub mod route;
 pub mod termination;
+pub mod timestamp;
 
 // Layer 1: live state. Atomics and locks, no waiting.
 pub mod backend;
+pub mod limits;
+pub mod log;
 pub mod metrics;
 pub mod pins;
 pub mod pool;
 pub mod snapshot;
 
 // Layer 2: descriptors.
+pub mod connect;
+pub mod hello;
 pub mod relay;
 pub mod socket;
 pub mod splice;
+
+// Layer 3: tasks, one job each.
+pub mod account;
+pub mod listener;
+pub mod refusal;
+pub mod session;
+
+// Layer 4: starts, owns and ends every task.
+pub mod server;
+
+// Beside the layers: what is Lync's alone. The data path has never heard of it.
+pub mod lync;

@@ -177,6 +177,15 @@ impl Pins {
         }
     }
 
+    /// Pins that lead to `member`.
+    #[must_use]
+    pub fn leading_to(&self, member: Member) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| lock(shard).leading_to(member))
+            .sum()
+    }
+
     /// The pin of `key`, if one stands.
     #[must_use]
     pub fn view(&self, key: &Key) -> Option<View> {
@@ -302,26 +311,32 @@ impl Drop for Claim {
 /// Numbers that stand for texts, from 1 up; 0 is nobody's.
 #[derive(Debug, Default)]
 struct Numbers {
-    known: Mutex<(HashMap<Arc<str>, u32>, Vec<Arc<str>>)>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    numbers: HashMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
 }
 
 impl Numbers {
     fn of(&self, text: &str) -> u32 {
         let mut known = lock(&self.known);
-        if let Some(&number) = known.0.get(text) {
+        if let Some(&number) = known.numbers.get(text) {
             return number;
         }
         let text: Arc<str> = text.into();
-        known.1.push(text.clone());
+        known.texts.push(text.clone());
         let number =
-            u32::try_from(known.1.len()).expect("a configuration names fewer than 2^32 things");
-        known.0.insert(text, number);
+            u32::try_from(known.texts.len()).expect("a configuration names fewer than 2^32 things");
+        known.numbers.insert(text, number);
         number
     }
 
     fn text(&self, number: u32) -> Option<Arc<str>> {
         lock(&self.known)
-            .1
+            .texts
             .get(usize::try_from(number).ok()?.checked_sub(1)?)
             .cloned()
     }

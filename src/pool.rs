@@ -217,7 +217,7 @@ impl Pool {
             };
         let slot = match taken {
             Ok((_, slot)) => Some(slot),
-            Err(_) => self.member(member).and_then(|backend| backend.enter()),
+            Err(_) => self.member(member).and_then(Backend::enter),
         };
         match slot {
             Some(slot) => Ok(pick(slot, by, Some(claim))),
@@ -232,6 +232,27 @@ impl Pool {
         let affinity = self.affinity.as_ref()?;
         let view = affinity.pins.view(&affinity.key(client))?;
         Some((view, self.member(view.member)))
+    }
+
+    /// Pins of the group that lead to `backend`; `None` where the pool has no affinity.
+    #[must_use]
+    pub fn pins_of(&self, backend: &Arc<Backend>) -> Option<usize> {
+        let affinity = self.affinity.as_ref()?;
+        Some(
+            affinity
+                .pins
+                .leading_to(affinity.pins.number_member(&backend.name)),
+        )
+    }
+
+    /// Forgets the pins of the group that lead to `backend`; says how many there were.
+    pub fn release_pins_of(&self, backend: &Arc<Backend>) -> usize {
+        let Some(affinity) = &self.affinity else {
+            return 0;
+        };
+        affinity
+            .pins
+            .release(affinity.pins.number_member(&backend.name))
     }
 
     /// Takes a place at the backend that the policy chooses, none of `tried`.

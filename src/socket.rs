@@ -6,14 +6,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, sockopt};
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, recv, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
+use tokio::io::Interest;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel holds ready for a worker; it takes `net.core.somaxconn` where that is less.
 const BACKLOG: i32 = 65_535;
@@ -35,12 +36,6 @@ pub struct Patience {
 pub struct Listening {
     socket: Socket,
     address: SocketAddr,
-}
-
-impl AsRawFd for Listening {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
 }
 
 impl Listening {
@@ -86,7 +81,17 @@ impl Listening {
         self.address
     }
 
-    /// Takes one connection that the kernel holds ready.
+    /// The socket as the current runtime accepts on it: another descriptor of the same socket, so that closing and
+    /// opening mean both.
+    ///
+    /// # Errors
+    ///
+    /// What dup(2) and epoll_ctl(2) say.
+    pub fn register(&self) -> io::Result<TcpListener> {
+        TcpListener::from_std(self.socket.try_clone()?.into())
+    }
+
+    /// Takes one connection that the kernel holds ready, without waiting.
     ///
     /// # Errors
     ///
@@ -182,6 +187,54 @@ pub async fn connect(address: SocketAddr, patience: Patience) -> io::Result<TcpS
 pub fn reset_on_close(socket: &impl AsFd) {
     // It can only fail on what is no socket; the close then is an ordinary one.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+/// Reads once where the socket is ready; `None` where it is not, and 0 at the end of the stream.
+///
+/// # Errors
+///
+/// What recv(2) says.
+pub fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let wanted = buffer.len();
+    try_once(socket, Interest::READABLE, wanted, || {
+        Ok(recv(socket, &mut *buffer, RecvFlags::empty())?.0)
+    })
+}
+
+/// Writes once where the socket is ready; `None` where it is not.
+///
+/// # Errors
+///
+/// What send(2) says.
+pub fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize>> {
+    let call = || Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?);
+    try_once(socket, Interest::WRITABLE, bytes.len(), call)
+}
+
+/// One system call where the socket is ready; `None` where it is not.
+///
+/// A short count means that a socket is drained, or full, so the readiness is cleared at once: the call that would
+/// say EAGAIN is never made. With edge-triggered events nothing is lost by that (epoll(7), question 9), and the ends
+/// of streams are kept by tokio however readiness is cleared.
+fn try_once(
+    socket: &TcpStream,
+    interest: Interest,
+    wanted: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    let mut short = None;
+    let done = socket.try_io(interest, || match call()? {
+        count if 0 < count && count < wanted => {
+            short = Some(count);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        count => Ok(count),
+    });
+    match done {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(short),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -32,13 +32,11 @@ fn begin(shard: &mut Shard<RandomState>, client: u8, now: u64, up: &[u32], bound
 }
 
 fn pin(shard: &mut Shard<RandomState>, client: u8, now: u64, to: u32) {
-    match begin(shard, client, now, &[to], 100) {
-        Found::New(place, member) => {
-            shard.answered(place, member);
-            shard.end(place, Moment(now));
-        }
-        other => panic!("wanted a new pin, got {other:?}"),
-    }
+    let Found::New(place, member) = begin(shard, client, now, &[to], 100) else {
+        panic!("wanted a new pin")
+    };
+    shard.answered(place, member);
+    shard.end(place, Moment(now));
 }
 
 #[test]
@@ -182,7 +180,15 @@ fn released_pins_are_gone_also_where_they_are_in_use() {
     let Found::Pinned(place, _) = begin(&mut shard, 3, 0, &[7], 10) else {
         panic!()
     };
+    assert_eq!(
+        (shard.leading_to(Member(7)), shard.leading_to(Member(8))),
+        (2, 1)
+    );
     assert_eq!(shard.release(Member(7)), 2);
+    assert_eq!(
+        (shard.leading_to(Member(7)), shard.leading_to(Member(8))),
+        (0, 1)
+    );
     assert!(matches!(
         begin(&mut shard, 1, 0, &[9], 10),
         Found::New(_, Member(9))

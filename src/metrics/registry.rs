@@ -51,6 +51,13 @@ impl Registry {
             .get_or_create_histogram(&key(definition, values), |cell| cell.clone().into())
     }
 
+    /// What a counter stands at; 0 where there is none.
+    #[must_use]
+    pub fn counted(&self, definition: &'static Definition, values: &[&str]) -> u64 {
+        let cell = self.series.get_counter(&key(definition, values));
+        cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
     /// Removes every series whose labels, as (name, value), are not wanted any more.
     pub fn retain(&self, mut wanted: impl FnMut(&str, &HashMap<&str, &str>) -> bool) {
         let mut keep = |key: &Key| {

@@ -13,12 +13,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
 
 use super::{Fault, Side};
 use crate::metrics::{BackendMetrics, Direction, Path};
+use crate::socket;
 use crate::splice::Pipe;
 
 /// What one read of a message takes, in bytes.
@@ -140,7 +141,7 @@ impl<'a> Flow<'a> {
     ) -> Poll<Result<(), Fault>> {
         let read = match self.from.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => self.read(metrics),
-            Poll::Ready(Err(error)) => Err(self.from_fault(error)),
+            Poll::Ready(Err(error)) => Err(self.fault_of_source(error)),
             Poll::Pending => {
                 self.give_back();
                 return Poll::Pending;
@@ -166,10 +167,7 @@ impl<'a> Flow<'a> {
             } else {
                 MESSAGE
             };
-            let read = try_once(self.from, Interest::READABLE, room, || {
-                Ok(recv(self.from, &mut buffer[..room], RecvFlags::empty())?.0)
-            });
-            match read {
+            match socket::receive(self.from, &mut buffer[..room]) {
                 Ok(Some(0)) => self.state = State::Ending,
                 Ok(Some(read)) => {
                     self.has_read(read, room);
@@ -178,7 +176,7 @@ impl<'a> Flow<'a> {
                     self.rest.extend_from_slice(&buffer[written..read]);
                 }
                 Ok(None) => {}
-                Err(error) => return Err(self.from_fault(error)),
+                Err(error) => return Err(self.fault_of_source(error)),
             }
             Ok(())
         })
@@ -198,7 +196,7 @@ impl<'a> Flow<'a> {
             Ok(0) => self.state = State::Ending,
             Ok(filled) => self.mode = Self::after_fill(filled, small),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(self.from_fault(error)),
+            Err(error) => return Err(self.fault_of_source(error)),
         }
         Ok(())
     }
@@ -218,14 +216,14 @@ impl<'a> Flow<'a> {
     ) -> Poll<Result<(), Fault>> {
         match self.to.poll_write_ready(cx) {
             Poll::Ready(Ok(())) => self.reset_watch = None,
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.to_fault(error))),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fault_of_target(error))),
             Poll::Pending => return self.poll_reset(cx).map(Err),
         }
         if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             match self.to.try_io(Interest::WRITABLE, || pipe.drain(self.to)) {
                 Ok(drained) => self.count(Path::Spliced, drained, metrics),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(self.to_fault(error))),
+                Err(error) => return Poll::Ready(Err(self.fault_of_target(error))),
             }
             return Poll::Ready(Ok(()));
         }
@@ -250,16 +248,15 @@ impl<'a> Flow<'a> {
         let ready = ready!(watch.as_mut().poll(cx));
         self.reset_watch = None;
         let error = ready.and_then(|_| from.take_error()).unwrap_or_else(Some);
-        Poll::Ready(self.from_fault(error.unwrap_or_else(|| Errno::CONNRESET.into())))
+        Poll::Ready(self.fault_of_source(error.unwrap_or_else(|| Errno::CONNRESET.into())))
     }
 
     /// One write; says how many of the bytes the target took.
     fn write(&self, bytes: &[u8]) -> Result<usize, Fault> {
-        let write = || Ok(send(self.to, bytes, SendFlags::NOSIGNAL)?);
-        let written = try_once(self.to, Interest::WRITABLE, bytes.len(), write);
+        let written = socket::send(self.to, bytes);
         written
             .map(Option::unwrap_or_default)
-            .map_err(|error| self.to_fault(error))
+            .map_err(|error| self.fault_of_target(error))
     }
 
     fn count(&mut self, path: Path, moved: usize, metrics: &BackendMetrics) {
@@ -273,7 +270,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn from_fault(&self, error: io::Error) -> Fault {
+    fn fault_of_source(&self, error: io::Error) -> Fault {
         let side = match self.direction {
             Direction::ToBackend => Side::Client,
             Direction::ToClient => Side::Backend,
@@ -281,37 +278,11 @@ impl<'a> Flow<'a> {
         Fault { side, error }
     }
 
-    fn to_fault(&self, error: io::Error) -> Fault {
+    fn fault_of_target(&self, error: io::Error) -> Fault {
         let side = match self.direction {
             Direction::ToBackend => Side::Backend,
             Direction::ToClient => Side::Client,
         };
         Fault { side, error }
-    }
-}
-
-/// One system call where the socket is ready; `None` where it is not.
-///
-/// A short count means that a socket is drained, or full, so the readiness is cleared at once: the call that would
-/// say EAGAIN is never made. With edge-triggered events nothing is lost by that (epoll(7), question 9), and the ends
-/// of streams are kept by tokio however readiness is cleared.
-fn try_once(
-    socket: &TcpStream,
-    interest: Interest,
-    wanted: usize,
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> io::Result<Option<usize>> {
-    let mut short = None;
-    let done = socket.try_io(interest, || match call()? {
-        count if 0 < count && count < wanted => {
-            short = Some(count);
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        count => Ok(count),
-    });
-    match done {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(short),
-        Err(error) => Err(error),
     }
 }

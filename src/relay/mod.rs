@@ -69,7 +69,8 @@ pub struct Moved {
     pub to_client: u64,
 }
 
-/// Moves bytes until it ends. `rest` is what the client has sent already and the backend has not got yet.
+/// Moves bytes until it ends, and adds them to `moved`. `rest` is what the client has sent already and the backend has
+/// not got yet.
 pub async fn relay(
     client: &TcpStream,
     backend: &TcpStream,
@@ -79,6 +80,7 @@ pub async fn relay(
     moved: &mut Moved,
 ) -> End {
     let metrics = &slot.backend().metrics;
+    let sent = *moved;
     let mut up = Flow::new(client, backend, Direction::ToBackend, rest);
     let mut down = Flow::new(backend, client, Direction::ToClient, Vec::new());
     let mut recalled = pin!(slot.recall_notice());
@@ -106,8 +108,8 @@ pub async fn relay(
             end
         });
         *moved = Moved {
-            to_backend: up.moved,
-            to_client: down.moved,
+            to_backend: sent.to_backend + up.moved,
+            to_client: sent.to_client + down.moved,
         };
         if let (true, true, Some(first)) = (up.is_closed(), down.is_closed(), first) {
             return Poll::Ready(End::Closed(first));

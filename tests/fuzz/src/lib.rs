@@ -5,3 +5,5 @@
 pub mod client_hello;
 #[path = "../../../src/host_name.rs"]
 pub mod host_name;
+#[path = "../../../src/http_head/mod.rs"]
+pub mod http_head;

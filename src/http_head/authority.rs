@@ -1,0 +1,81 @@
+//! Owns the text of a host with or without a port (RFC 3986 section 3.2, RFC 9112 sections 3.2 and
+//! 3.2.3).
+//!
+//! Must not know where in a head it stood.
+//!
+//! Invariant: what is taken reads in one way only: no user, no percent-encoding, no address outside
+//! its brackets.
+
+use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+
+use super::{AuthorityFault, Host};
+use crate::host_name::{HostName, HostNameFault};
+
+/// A host that is not absent, and its port.
+pub(super) struct Authority {
+    pub(super) host: Host,
+    /// `None` also where a colon is followed by nothing, which RFC 3986 section 3.2.3 allows.
+    pub(super) port: Option<NonZeroU16>,
+}
+
+impl Authority {
+    pub(super) fn parse(text: &[u8]) -> Result<Self, AuthorityFault> {
+        if text.contains(&b'@') {
+            return Err(AuthorityFault::UserInfo);
+        }
+        let (host, rest) = match text.strip_prefix(b"[") {
+            Some(inner) => {
+                let (address, rest) = split_before(inner, b']');
+                let rest = rest.strip_prefix(b"]").ok_or(AuthorityFault::Brackets)?;
+                (address_of(address)?, rest)
+            }
+            None => {
+                let (name, rest) = split_before(text, b':');
+                (host_of(name)?, rest)
+            }
+        };
+        let port = match rest {
+            [] => None,
+            [b':', digits @ ..] => port_of(digits)?,
+            [..] => return Err(AuthorityFault::Port),
+        };
+        Ok(Self { host, port })
+    }
+}
+
+fn split_before(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
+    let len = text.iter().position(|&other| other == byte);
+    text.split_at(len.unwrap_or(text.len()))
+}
+
+fn host_of(name: &[u8]) -> Result<Host, AuthorityFault> {
+    match HostName::parse(name) {
+        Ok(name) => Ok(Host::Name(name)),
+        Err(HostNameFault::IpLiteral) => Ok(Host::IpLiteral),
+        Err(fault) => Err(AuthorityFault::Name(fault)),
+    }
+}
+
+/// What stands between brackets: an IPv6 address, without the zone that RFC 9844 took out of
+/// addresses in URIs.
+fn address_of(text: &[u8]) -> Result<Host, AuthorityFault> {
+    let address = str::from_utf8(text).ok().map(Ipv6Addr::from_str);
+    match address {
+        Some(Ok(_)) => Ok(Host::IpLiteral),
+        Some(Err(_)) | None => Err(AuthorityFault::Brackets),
+    }
+}
+
+fn port_of(digits: &[u8]) -> Result<Option<NonZeroU16>, AuthorityFault> {
+    if digits.is_empty() {
+        return Ok(None);
+    }
+    // The standard library's parser takes a sign too.
+    let digits = str::from_utf8(digits)
+        .ok()
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = digits.and_then(|digits| NonZeroU16::from_str(digits).ok());
+    port.map(Some).ok_or(AuthorityFault::Port)
+}

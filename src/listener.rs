@@ -1,0 +1,237 @@
+//! Accepting: one loop for each worker and bound address.
+//!
+//! Owns when connections are taken and what is decided before a byte is read. Knows nothing of names and pools.
+//! Invariants: a fault of this machine ends no loop and spins none; what is refused here is reset and counted.
+//!
+//! The socket belongs to the assembly, and a loop registers it with its runtime only while the gate is open: a
+//! listening socket that was shut down stays "ready" for good, so each opening is a new registration.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::account::Account;
+use crate::limits::{Admission, Limits};
+use crate::log::Log;
+use crate::metrics::{Registry, definitions};
+use crate::session::{self, Terms};
+use crate::snapshot::{Listener, Snapshot};
+use crate::socket::{self, Listening};
+use crate::termination::Outcome;
+
+/// The first wait after this machine lacked something, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Seconds between two log lines about that.
+const COMPLAINT_EVERY: u64 = 10;
+
+/// Whether the sockets of a listener listen; told by who opens and closes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// They do; the number grows with every opening.
+    Open(u64),
+    /// They refuse.
+    Closed,
+}
+
+/// What every accept loop shares.
+pub struct Shared {
+    /// The configuration in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Where lines go.
+    pub log: Arc<Log>,
+    /// What counts against `limits`.
+    pub limits: Arc<Limits>,
+    /// Every series.
+    pub registry: Registry,
+    /// Cancelled when the balancer is to stop.
+    pub stop: CancellationToken,
+    /// Seconds since `started` at which this machine's lack was last complained of.
+    pub complained: AtomicU64,
+    /// When the balancer started.
+    pub started: Instant,
+}
+
+/// Accepts on one socket until the balancer stops, then what the kernel has queued.
+pub async fn accept(
+    listening: Arc<Listening>,
+    name: Arc<str>,
+    shared: Arc<Shared>,
+    mut gate: watch::Receiver<Gate>,
+    sessions: TaskTracker,
+) {
+    let door = Door {
+        listening,
+        name,
+        shared,
+        sessions,
+    };
+    let mut served = None;
+    loop {
+        // The same opening is never served twice: the socket has been shut down since.
+        let opened = tokio::select! {
+            () = door.shared.stop.cancelled() => break,
+            opened = gate.wait_for(|gate| matches!(gate, Gate::Open(_)) && Some(*gate) != served) => opened,
+        };
+        let Ok(opened) = opened.map(|opened| *opened) else {
+            break;
+        };
+        served = Some(opened);
+        door.serve(&mut gate).await;
+    }
+    // Nobody waits for what is still queued: each is let in, and ends with the others.
+    door.take_the_queued();
+}
+
+/// One socket of one listener.
+struct Door {
+    listening: Arc<Listening>,
+    name: Arc<str>,
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+}
+
+impl Door {
+    /// Serves one opening, until the gate closes or the balancer stops. The runtime lets other tasks run after a number
+    /// of connections in a row (its budget), so a storm of them does not starve those that are open.
+    async fn serve(&self, gate: &mut watch::Receiver<Gate>) {
+        let registered = match self.listening.register() {
+            Ok(registered) => registered,
+            Err(error) => return self.complain(&error),
+        };
+        let mut backoff = BACKOFF.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = registered.accept() => accepted,
+                _ = gate.wait_for(|gate| *gate == Gate::Closed) => return,
+                () = self.shared.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((client, peer)) => {
+                    backoff = BACKOFF.0;
+                    self.welcome(client, peer);
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.complain(&error);
+                    sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+            }
+        }
+    }
+
+    /// Takes what the kernel still holds, without waiting.
+    fn take_the_queued(&self) {
+        loop {
+            match self
+                .listening
+                .accept()
+                .and_then(|(client, peer)| Ok((TcpStream::from_std(client)?, peer)))
+            {
+                Ok((client, peer)) => self.welcome(client, peer),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn welcome(&self, client: TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let snapshot = self.shared.snapshot.load();
+        let Some(listener) = snapshot.listener(&self.name) else {
+            return;
+        };
+        let account = Account::open(
+            listener.clone(),
+            self.shared.log.clone(),
+            peer,
+            Instant::now(),
+        );
+        match self.admit(listener, peer.ip()) {
+            Ok(admission) => {
+                let terms = Terms::from(&snapshot.config.timeouts);
+                self.sessions.spawn(session::serve(
+                    client,
+                    listener.clone(),
+                    terms,
+                    account,
+                    admission,
+                ));
+            }
+            Err(outcome) => {
+                socket::reset_on_close(&client);
+                drop(client);
+                account.settle(outcome);
+            }
+        }
+    }
+
+    fn admit(&self, listener: &Listener, source: std::net::IpAddr) -> Result<Admission, Outcome> {
+        if !listener.admits(source) {
+            return Err(Outcome::Denied);
+        }
+        self.shared.limits.admit(source, std::time::Instant::now())
+    }
+
+    fn complain(&self, error: &io::Error) {
+        let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE) => "descriptors_of_process",
+            Some(Errno::NFILE) => "descriptors_of_system",
+            Some(Errno::NOBUFS | Errno::NOMEM) => "memory",
+            _ => "other",
+        };
+        self.shared
+            .registry
+            .counter(&definitions::ACCEPT_ERRORS, &[&self.name, reason])
+            .increment(1);
+        let now = self.shared.started.elapsed().as_secs() + COMPLAINT_EVERY;
+        let last = self.shared.complained.load(Ordering::Relaxed);
+        let due = now >= last + COMPLAINT_EVERY;
+        if due
+            && self
+                .shared
+                .complained
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        {
+            tracing::error!(
+                target: "lyncpin::listener",
+                listener = &*self.name,
+                %error,
+                "cannot accept; connections wait until this machine has what is lacking (limits.connections, LimitNOFILE)"
+            );
+        }
+    }
+}
+
+/// Network errors of the new connection alone, which accept(2) says to treat like EAGAIN: there may be more.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw_os_error),
+        Some(
+            Errno::CONNABORTED
+                | Errno::NETDOWN
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::HOSTDOWN
+                | Errno::NONET
+                | Errno::HOSTUNREACH
+                | Errno::OPNOTSUPP
+                | Errno::NETUNREACH
+                | Errno::INTR
+                | Errno::PERM,
+        )
+    )
+}

@@ -1,0 +1,66 @@
+//! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
+//!
+//! Owns the form of a line ([`line`]), its fields ([`access`], [`event`]) and the way out ([`sink`]). Knows neither how
+//! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
+//! line that finds no room is lost, counted, and its loss is told.
+
+pub mod access;
+pub mod event;
+mod line;
+pub mod sink;
+
+use std::cell::RefCell;
+
+use crate::config::model;
+use line::Line;
+
+pub use access::AccessRecord;
+pub use sink::{Sink, Writer};
+
+/// The log as configured. Clones write to the same place.
+#[derive(Clone)]
+pub struct Log {
+    settings: model::Log,
+    sink: Sink,
+}
+
+thread_local! {
+    /// A line is formed here and copied under the sink's lock, so that no thread waits for another's formatting.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Log {
+    /// A log that writes to `sink` as `settings` say.
+    #[must_use]
+    pub fn new(settings: model::Log, sink: Sink) -> Self {
+        Self { settings, sink }
+    }
+
+    /// Whether connections get a line at all.
+    #[must_use]
+    pub fn wants_access(&self) -> bool {
+        self.settings.access
+    }
+
+    /// Writes the line of a connection that has ended, if such lines are wanted.
+    pub fn access(&self, record: &AccessRecord<'_>) {
+        if self.settings.access {
+            self.write(|line| record.write(self.settings.client_address, line));
+        }
+    }
+
+    fn write(&self, fill: impl FnOnce(&mut Line<'_>)) {
+        SCRATCH.with(|scratch| {
+            // Taken already only if a line's own field logs while it is being formatted.
+            let Ok(mut scratch) = scratch.try_borrow_mut() else {
+                self.sink.lose_one();
+                return;
+            };
+            scratch.clear();
+            let mut line = Line::begin(self.settings.format, &mut scratch);
+            fill(&mut line);
+            line.end();
+            self.sink.push(&scratch);
+        });
+    }
+}

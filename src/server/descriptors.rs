@@ -1,0 +1,42 @@
+//! Descriptors: how many there are, and how many connections they allow.
+//!
+//! Invariant: a connection is only let in where the two descriptors that it needs are there.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Kept for files, the log, the admin listener, checks and resolving.
+const RESERVE: u64 = 64;
+/// Kept for each worker's runtime and pipes.
+const RESERVE_A_WORKER: u64 = 72;
+
+/// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
+pub(super) fn raise() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Where it cannot be raised, what there was is still there.
+    let _ = setrlimit(Resource::Nofile, raised);
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Connections that `descriptors` allow beside the listening sockets and workers: two descriptors each.
+pub(super) fn connections(descriptors: u64, listening: usize, workers: usize) -> u32 {
+    let (listening, workers) = (listening as u64, workers as u64);
+    let left = descriptors.saturating_sub(RESERVE + listening + workers * RESERVE_A_WORKER);
+    u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_two_descriptors() {
+        let with = |descriptors| connections(descriptors, 8, 2);
+        assert_eq!(with(20_002) - with(20_000), 1);
+        assert!(with(1024) > 300);
+        assert_eq!(with(16), 1);
+    }
+}

@@ -1,0 +1,289 @@
+//! The assembly: starts, owns and ends every task.
+//!
+//! Owns the listening sockets, the workers, the watch over backends and the order of start and stop: what can fail
+//! comes first. Knows nothing of names, pins and bytes. Invariant: when [`Server::stop`] returns, no task, thread or
+//! socket of the balancer is left.
+
+mod descriptors;
+mod drains;
+mod gates;
+mod workers;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::backend::{Availability, Recall};
+use crate::config::model::{self, Config};
+use crate::limits::Limits;
+use crate::listener::{Gate, Shared};
+use crate::log::Log;
+use crate::metrics::{Registry, definitions};
+use crate::session::Terms;
+use crate::snapshot::Snapshot;
+use crate::socket::Listening;
+use gates::ListenerGate;
+use workers::{Assignment, Workers};
+
+/// How long sessions get to write their last line after they were told to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Between two sweeps of what has expired.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// Expired pins removed from each shard in one sweep.
+const SWEEP_MOST: usize = 2_000;
+
+/// Why the balancer did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address.
+    Bind {
+        /// Whose address it is.
+        listener: Arc<str>,
+        /// Which.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The worker threads.
+    Workers(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind {
+                listener,
+                address,
+                source,
+            } => {
+                write!(
+                    f,
+                    "listener {listener:?} cannot bind {address}: {source}{}",
+                    advice(source)
+                )
+            }
+            Self::Workers(source) => write!(f, "cannot start the workers: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind { source, .. } | Self::Workers(source) => Some(source),
+        }
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        " (ports below 1024 need the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start)"
+    } else if error.kind() == io::ErrorKind::AddrInUse {
+        " (another program, or another instance of this one, has it)"
+    } else {
+        ""
+    }
+}
+
+/// A running balancer.
+pub struct Server {
+    shared: Arc<Shared>,
+    workers: Workers,
+    tasks: TaskTracker,
+    addresses: Vec<(Arc<str>, Vec<SocketAddr>)>,
+    shutdown: Duration,
+}
+
+impl Server {
+    /// Binds every address, then starts everything on the current runtime and on worker threads.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be bound, or a thread that cannot be started; nothing is left running.
+    pub fn start(config: Config, log: Arc<Log>, registry: Registry) -> Result<Self, StartError> {
+        let workers = workers::count(config.workers);
+        let bound = bind(&config, workers)?;
+        let listening = bound
+            .iter()
+            .map(|(_, sockets)| sockets.len() * workers)
+            .sum();
+        let allowed = descriptors::connections(descriptors::raise(), listening, workers);
+        let most = config.limits.connections.unwrap_or(allowed);
+        if most > allowed {
+            tracing::warn!(
+                target: "lyncpin::server",
+                limit = most,
+                allowed,
+                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
+            );
+        }
+        let limits = Limits::new(
+            most,
+            config.limits.per_source,
+            config.limits.new_per_source_per_second,
+        );
+        let availability = Arc::new(Availability::new(0));
+        let shutdown = config.timeouts.shutdown;
+        let snapshot = Snapshot::build(config, &registry, &availability);
+        registry
+            .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        let loaded = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        registry
+            .gauge(&definitions::CONFIG_LAST_RELOAD, &[])
+            .set(loaded.as_secs_f64());
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            log,
+            limits: Arc::new(limits),
+            registry,
+            stop: CancellationToken::new(),
+            complained: AtomicU64::new(0),
+            started: Instant::now(),
+        });
+        let addresses = bound
+            .iter()
+            .map(|(name, sockets)| (name.clone(), addresses(sockets)))
+            .collect();
+        let (gates, assignments) = assign(bound, workers);
+        let workers = Workers::start(assignments, &shared).map_err(StartError::Workers)?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(gates::keep(gates, shared.clone(), availability.subscribe()));
+        tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));
+        tasks.spawn(sweep(shared.clone()));
+        tasks.close();
+        Ok(Self {
+            shared,
+            workers,
+            tasks,
+            addresses,
+            shutdown,
+        })
+    }
+
+    /// What the accept loops share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Where each listener is bound.
+    #[must_use]
+    pub fn addresses(&self) -> &[(Arc<str>, Vec<SocketAddr>)] {
+        &self.addresses
+    }
+
+    /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
+    /// `at_once` cuts that short.
+    pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
+        self.shared.stop.cancel();
+        self.tasks.wait().await;
+        let left = self.shared.limits.connections();
+        tracing::info!(target: "lyncpin::server", connections = left, "stopping");
+        tokio::select! {
+            () = self.workers.ended() => {}
+            () = tokio::time::sleep(self.shutdown) => {}
+            () = at_once => {}
+        }
+        for backend in self.shared.snapshot.load().backends() {
+            backend.recall(Recall::Shutdown);
+        }
+        // Whoever has no last word within that time is dropped, which counts and logs it all the same.
+        let _ = timeout(LAST_WORDS, self.workers.ended()).await;
+        self.workers.end();
+    }
+}
+
+type Bound = Vec<(Arc<str>, Vec<Vec<Arc<Listening>>>)>;
+
+/// For each listener, for each address, a socket for each worker.
+fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
+    let patience = Terms::from(&config.timeouts).patience;
+    let bind_listener = |listener: &model::Listener| {
+        let mut sockets = Vec::new();
+        for &address in &listener.bind {
+            match Listening::bind(address, workers, patience) {
+                Ok(bound) => sockets.push(bound),
+                Err(source)
+                    if lacks_family(&source) && address.is_ipv6() && listener.bind.len() > 1 =>
+                {
+                    tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, "this machine has no IPv6");
+                }
+                Err(source) => {
+                    return Err(StartError::Bind {
+                        listener: listener.name.clone(),
+                        address,
+                        source,
+                    });
+                }
+            }
+        }
+        Ok((listener.name.clone(), sockets))
+    };
+    config.listeners.iter().map(bind_listener).collect()
+}
+
+fn lacks_family(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+fn addresses(sockets: &[Vec<Arc<Listening>>]) -> Vec<SocketAddr> {
+    sockets
+        .iter()
+        .filter_map(|of_address| of_address.first())
+        .map(|socket| socket.address())
+        .collect()
+}
+
+/// Socket i of every address goes to worker i.
+fn assign(bound: Bound, workers: usize) -> (Vec<ListenerGate>, Vec<Vec<Assignment>>) {
+    let mut assignments: Vec<Vec<Assignment>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut gates = Vec::new();
+    for (listener, addresses) in bound {
+        let (state, gate) = watch::channel(Gate::Open(1));
+        for sockets in &addresses {
+            for (worker, listening) in assignments.iter_mut().zip(sockets) {
+                let (listening, listener, gate) =
+                    (listening.clone(), listener.clone(), gate.clone());
+                worker.push(Assignment {
+                    listening,
+                    listener,
+                    gate,
+                });
+            }
+        }
+        gates.push(ListenerGate {
+            listener,
+            sockets: addresses.concat(),
+            state,
+        });
+    }
+    (gates, assignments)
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shared.stop.cancelled() => return,
+        }
+        shared.limits.sweep(std::time::Instant::now());
+        for pins in &shared.snapshot.load().groups {
+            pins.sweep(SWEEP_MOST);
+        }
+    }
+}

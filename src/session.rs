@@ -1,0 +1,237 @@
+//! The life of one connection, from accept to the end.
+//!
+//! Owns the order of the stages: read the hello, route, pick, connect, send, relay. Each stage returns a value and
+//! calls no other; what a stage leaves behind stands in the [`Account`]. Invariant: whatever a session takes (a place
+//! at a backend, a pin, a count) it gives back by `Drop`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::account::Account;
+use crate::backend::Recall;
+use crate::config::model::Timeouts;
+use crate::connect::{ConnectError, connect};
+use crate::hello::{self, Asked, Hello, answer_and_close};
+use crate::limits::Admission;
+use crate::metrics::{ConnectFault, Direction, Path};
+use crate::pool::{Client, NoPick, Pick};
+use crate::refusal::{Answer, answer, outcome_of};
+use crate::relay::{Bounds, End, Side, relay};
+use crate::snapshot::{Destination, Listener};
+use crate::socket::{self, Patience};
+use crate::termination::Outcome;
+
+/// What every session of a worker is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// From accept to the end of the hello.
+    pub client_hello: Duration,
+    /// One try to connect.
+    pub connect: Duration,
+    /// Time without progress.
+    pub bounds: Bounds,
+    /// Of both sockets.
+    pub patience: Patience,
+}
+
+impl From<&Timeouts> for Terms {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            client_hello: timeouts.client_hello,
+            connect: timeouts.connect,
+            bounds: Bounds {
+                idle: timeouts.idle,
+                half_close: timeouts.half_close,
+            },
+            patience: Patience {
+                keepalive: timeouts.tcp_keepalive,
+                user: timeouts.tcp_user,
+            },
+        }
+    }
+}
+
+/// What the client has said first; kept until it has been passed on or refused.
+#[derive(Default)]
+struct Peeked {
+    received: Vec<u8>,
+    hello: Option<Hello>,
+}
+
+/// Serves one connection to its end.
+pub async fn serve(
+    client: TcpStream,
+    listener: Arc<Listener>,
+    terms: Terms,
+    mut account: Account,
+    admission: Admission,
+) {
+    let mut peeked = Peeked::default();
+    match converse(&client, &listener, terms, &mut account, &mut peeked).await {
+        Ok(outcome) => account.settle(outcome),
+        Err(outcome) => {
+            let answer = answer(&listener, outcome, &peeked.received, peeked.hello.as_ref());
+            account.settle(outcome);
+            refuse(&client, &answer).await;
+        }
+    }
+    drop(client);
+    drop(admission);
+}
+
+/// The stages, a line each. An error is a refusal, which the client is still to be told.
+async fn converse(
+    client: &TcpStream,
+    listener: &Listener,
+    terms: Terms,
+    account: &mut Account,
+    peeked: &mut Peeked,
+) -> Result<Outcome, Outcome> {
+    let hello = read(client, listener, terms, account, peeked).await?;
+    let destination = route(listener, hello)?;
+    account.routed(destination);
+    let mut pick = pick(destination, account)?;
+    let backend = reach(client, &mut pick, terms, account).await?;
+    let rest = send(&backend, std::mem::take(peeked).received, &pick, account);
+    let end = relay(
+        client,
+        &backend,
+        rest,
+        pick.slot(),
+        terms.bounds,
+        &mut account.moved,
+    )
+    .await;
+    Ok(close(client, &backend, &end))
+}
+
+async fn read<'a>(
+    client: &TcpStream,
+    listener: &Listener,
+    terms: Terms,
+    account: &mut Account,
+    peeked: &'a mut Peeked,
+) -> Result<&'a Hello, Outcome> {
+    let deadline = account.accepted() + terms.client_hello;
+    match hello::read(
+        client,
+        listener.config.protocol,
+        deadline,
+        &mut peeked.received,
+    )
+    .await
+    {
+        Ok(hello) => {
+            account.heard(&hello);
+            Ok(peeked.hello.insert(hello))
+        }
+        Err(fault) => {
+            let outcome = outcome_of(&fault);
+            account.explain(&fault);
+            Err(outcome)
+        }
+    }
+}
+
+fn route<'a>(listener: &'a Listener, hello: &Hello) -> Result<&'a Destination, Outcome> {
+    if let Some(only) = listener.only_pool() {
+        return Ok(only);
+    }
+    match hello.asked() {
+        Asked::Name(name) => listener.route(name).ok_or(Outcome::UnknownName),
+        Asked::Address => listener.route_unknown().ok_or(Outcome::UnknownName),
+        Asked::Nothing => listener.route_no_name().ok_or(Outcome::NoName),
+    }
+}
+
+fn pick(destination: &Destination, account: &mut Account) -> Result<Pick, Outcome> {
+    let client = Client {
+        source: account.client().ip(),
+        name: destination.name,
+    };
+    let pick = destination.pool.pick(client).map_err(|none| match none {
+        NoPick::Down => Outcome::PoolDown,
+        NoPick::Full => Outcome::PoolFull,
+    })?;
+    account.picked(pick.backend(), pick.by());
+    Ok(pick)
+}
+
+async fn reach(
+    client: &TcpStream,
+    pick: &mut Pick,
+    terms: Terms,
+    account: &mut Account,
+) -> Result<TcpStream, Outcome> {
+    let started = Instant::now();
+    let connected = connect(
+        client,
+        pick,
+        terms.connect,
+        terms.patience,
+        &mut account.tries,
+    )
+    .await;
+    account.picked(pick.backend(), pick.by());
+    if connected.is_ok() {
+        account.connected(started.elapsed());
+    }
+    connected.map_err(|error| match error {
+        ConnectError::Backend(ConnectFault::Refused) => Outcome::ConnectRefused,
+        ConnectError::Backend(ConnectFault::Reset) => Outcome::ConnectReset,
+        ConnectError::Backend(ConnectFault::Timeout) => Outcome::ConnectTimeout,
+        ConnectError::Backend(ConnectFault::Unreachable) => Outcome::ConnectUnreachable,
+        ConnectError::Backend(ConnectFault::Local) => Outcome::ConnectLocal,
+        ConnectError::ClientGone => Outcome::ConnectClientGone,
+    })
+}
+
+/// Passes on what was peeked; what the backend's socket does not take at once is left to the relay, as is a fault.
+fn send(backend: &TcpStream, mut received: Vec<u8>, pick: &Pick, account: &mut Account) -> Vec<u8> {
+    let sent = match socket::send(backend, &received) {
+        Ok(Some(sent)) => sent,
+        Ok(None) | Err(_) => 0,
+    };
+    pick.backend()
+        .metrics
+        .moved(Direction::ToBackend, Path::Copied, sent as u64);
+    account.moved.to_backend = sent as u64;
+    received.drain(..sent);
+    received
+}
+
+/// Whatever is not an orderly end of both sides is a reset for both, so that neither takes a cut stream for a whole.
+fn close(client: &TcpStream, backend: &TcpStream, end: &End) -> Outcome {
+    let outcome = match end {
+        End::Closed(Side::Client) => return Outcome::ClientClosed,
+        End::Closed(Side::Backend) => return Outcome::BackendClosed,
+        End::Reset(Side::Client) => Outcome::ClientReset,
+        End::Reset(Side::Backend) => Outcome::BackendReset,
+        End::Lost(Side::Client) => Outcome::ClientLost,
+        End::Lost(Side::Backend) => Outcome::BackendLost,
+        End::Idle => Outcome::IdleTimeout,
+        End::HalfClosed => Outcome::HalfCloseTimeout,
+        End::Recalled(Recall::Down) => Outcome::BackendDown,
+        End::Recalled(Recall::Maintain) => Outcome::Maintenance,
+        End::Recalled(Recall::DrainDeadline) => Outcome::DrainDeadline,
+        End::Recalled(Recall::Shutdown) => Outcome::Shutdown,
+        End::Local(error) => {
+            tracing::error!(target: "lyncpin::session", %error, "a connection was lost to a fault of this machine");
+            Outcome::InternalError
+        }
+    };
+    socket::reset_on_close(client);
+    socket::reset_on_close(backend);
+    outcome
+}
+
+async fn refuse(client: &TcpStream, answer: &Answer) {
+    match answer {
+        Answer::Say(bytes) => answer_and_close(client, bytes).await,
+        Answer::Close => answer_and_close(client, &[]).await,
+        Answer::Reset => socket::reset_on_close(client),
+    }
+}
