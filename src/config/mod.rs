@@ -3,5 +3,106 @@
 //! A file goes as written -> validated, and every fault is reported at once with its place. What comes out is
 //! [`model::Config`]: references are resolved, durations are durations, names are names. Knows no socket and no
 //! clock; reading the file itself is the caller's.
+//!
+//! The way of a file: [`tree`] (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
+//! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
 
+pub(crate) mod defaults;
+mod excerpt;
+pub(crate) mod fault;
+mod keys;
+mod lint;
 pub mod model;
+mod overlap;
+mod render;
+mod resolve;
+mod scalar;
+mod section;
+mod tree;
+mod walk;
+pub(crate) mod written;
+
+use std::sync::Arc;
+
+use fault::{Note, Notes, Place, Source};
+use model::Config;
+
+pub use fault::{Fault, Faults, Lint};
+pub use keys::keys;
+pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
+pub use render::expand;
+
+/// A configuration that was read without a fault.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What it hardly means, in the order of the file; see also [`lint`].
+    pub lints: Vec<Lint>,
+    /// It has the `lync:` form with `listen` left out: an address family that the host lacks is worth a warning and no
+    /// more.
+    pub listen_is_default: bool,
+    source: Source,
+    connections_at: Place,
+}
+
+/// Reads a configuration out of the text of a file, whose name is only printed.
+///
+/// # Errors
+///
+/// Every fault of the file.
+pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let source = Source {
+        file: file.into(),
+        text: text.into(),
+    };
+    let root = tree::parse(text).map_err(|note| Faults::new(vec![note], &source))?;
+    let mut notes = Notes::default();
+    let written = walk::walk(&root, &mut notes);
+    let config = resolve::resolve(&written, &mut notes);
+    if !notes.faults.is_empty() {
+        return Err(Faults::new(notes.faults, &source));
+    }
+    lint::find(&written, &config, &mut notes);
+    Ok(Loaded {
+        config,
+        lints: fault::lints(notes.lints, &source),
+        listen_is_default: written.listen_is_default,
+        connections_at: written.limits.at,
+        source,
+    })
+}
+
+/// Reads a configuration out of the bytes of a file, which may not even be text.
+///
+/// # Errors
+///
+/// As [`read`]; a byte that is not UTF-8 is a fault at its place.
+pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return read(text, file),
+        Err(error) => error,
+    };
+    let file = file.into();
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let note = Note::new(Place::START, "the file is UTF-16").hint("save it as UTF-8");
+        return Err(Faults::new(
+            vec![note],
+            &Source {
+                file,
+                text: Arc::from(""),
+            },
+        ));
+    }
+    let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+    let last_line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
+    let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
+    let at = Place {
+        line,
+        column: last_line.chars().count() + 1,
+    };
+    let note = Note::new(at, "this byte is not UTF-8").hint("save the file as UTF-8");
+    let text = String::from_utf8_lossy(bytes).into();
+    Err(Faults::new(vec![note], &Source { file, text }))
+}

@@ -346,6 +346,19 @@ pub enum CheckKind {
     Https(HttpCheck),
 }
 
+impl CheckKind {
+    /// The word in the file, the log and the API.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls { .. } => "tls",
+            Self::Http(_) => "http",
+            Self::Https(_) => "https",
+        }
+    }
+}
+
 /// A request and what it must be answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpCheck {

@@ -2,3 +2,4 @@
 //! heard of Lync.
 
 pub mod front_end;
+pub(crate) mod preset;

@@ -1,6 +1,7 @@
 //! Tests from outside: one binary, a module for each capability.
 
 mod client_hello;
+mod config;
 mod support {
     pub(crate) mod hello_builder;
 }

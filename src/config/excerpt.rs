@@ -1,0 +1,194 @@
+//! A line of the file and a caret under one of its characters.
+//!
+//! Owns how text is laid out on a terminal. Must not know what is wrong with the line. Invariant: the caret stands
+//! under the character in a terminal of fixed pitch, whatever tabs, wide or invisible characters come before it; no
+//! control byte of the file reaches the terminal; and no line is longer than a screen can show.
+
+use std::fmt;
+
+use super::fault::Place;
+
+/// The most columns of a source line that are shown.
+const MAX_COLUMNS: usize = 120;
+/// How many columns before the caret are kept when the line is cut.
+const BEFORE_CARET: usize = 60;
+/// A tab is shown as so many spaces.
+const TAB: &str = "    ";
+
+/// A source line, ready to print.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Excerpt {
+    /// `None` where the place is past the end of the file.
+    line: Option<String>,
+    /// Columns before the caret.
+    indent: usize,
+}
+
+impl Excerpt {
+    /// The line at `place` of `text`.
+    pub(crate) fn new(text: &str, place: Place) -> Self {
+        let Some(line) = line_of(text, place.line) else {
+            return Self {
+                line: None,
+                indent: 0,
+            };
+        };
+        let before: String = line.chars().take(place.column.saturating_sub(1)).collect();
+        let shown = visible(&before);
+        let mut indent = width(&shown);
+        let mut rest = visible(line);
+        if indent > BEFORE_CARET && width(&rest) > MAX_COLUMNS {
+            let cut = cut_front(&rest, indent - BEFORE_CARET);
+            indent = indent + 1 - (width(&rest) - width(cut));
+            rest = format!("…{cut}");
+        }
+        if width(&rest) > MAX_COLUMNS {
+            rest = format!("{}…", take_columns(&rest, MAX_COLUMNS - 1));
+        }
+        Self {
+            line: Some(rest.trim_end().to_owned()),
+            indent,
+        }
+    }
+
+    /// Prints the line, the caret and, behind it, the hint.
+    pub(crate) fn print(&self, f: &mut fmt::Formatter<'_>, hint: Option<&str>) -> fmt::Result {
+        let hint = hint.map(|hint| format!(" {hint}")).unwrap_or_default();
+        match &self.line {
+            Some(line) if line.is_empty() => {
+                write!(f, "  |\n  | {}^{hint}", " ".repeat(self.indent))
+            }
+            Some(line) => write!(f, "  | {line}\n  | {}^{hint}", " ".repeat(self.indent)),
+            None => write!(f, "  | ^{hint}"),
+        }
+    }
+}
+
+/// The line of that number, without its ending. YAML 1.2, section 5.4: LF, CR LF and CR end a line.
+fn line_of(text: &str, number: usize) -> Option<&str> {
+    let mut rest = text;
+    for _ in 1..number {
+        let end = rest.find(['\n', '\r'])?;
+        rest = rest[end..].strip_prefix("\r\n").unwrap_or(&rest[end + 1..]);
+    }
+    let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
+    Some(&rest[..end])
+}
+
+/// Tabs as spaces and control characters as a mark.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => shown.push_str(TAB),
+            _ if c.is_control() => shown.push('\u{fffd}'),
+            _ => shown.push(c),
+        }
+    }
+    shown
+}
+
+fn width(text: &str) -> usize {
+    text.chars().map(columns).sum()
+}
+
+/// What is left of `text` behind its first `skip` columns.
+fn cut_front(text: &str, skip: usize) -> &str {
+    let mut skipped = 0;
+    for (at, c) in text.char_indices() {
+        if skipped >= skip {
+            return &text[at..];
+        }
+        skipped += columns(c);
+    }
+    ""
+}
+
+fn take_columns(text: &str, most: usize) -> &str {
+    let mut taken = 0;
+    for (at, c) in text.char_indices() {
+        taken += columns(c);
+        if taken > most {
+            return &text[..at];
+        }
+    }
+    text
+}
+
+/// How many columns a terminal gives a character: Unicode Standard Annex 11 in broad strokes, which is enough to
+/// point at a place.
+fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036f | 0x200b..=0x200f | 0x20d0..=0x20ff | 0xfe00..=0xfe0f | 0xfeff => 0,
+        0x1100..=0x115f
+        | 0x2e80..=0x303e
+        | 0x3041..=0xa4cf
+        | 0xac00..=0xd7a3
+        | 0xf900..=0xfaff
+        | 0xfe30..=0xfe6f
+        | 0xff00..=0xff60
+        | 0xffe0..=0xffe6
+        | 0x1f300..=0x1f64f
+        | 0x1f680..=0x1f6ff
+        | 0x1f900..=0x1f9ff
+        | 0x20000..=0x3fffd => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Printed<'a>(&'a str, usize, usize);
+
+    impl fmt::Display for Printed<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            Excerpt::new(
+                self.0,
+                Place {
+                    line: self.1,
+                    column: self.2,
+                },
+            )
+            .print(f, None)
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, line: usize, column: usize, expected: &str) {
+        assert_eq!(Printed(text, line, column).to_string(), expected);
+    }
+
+    #[test]
+    fn the_caret_stands_under_its_character() {
+        check("a: b", 1, 4, "  | a: b\n  |    ^");
+        check("a:\tb", 1, 4, "  | a:    b\n  |       ^");
+        check("漢字: b", 1, 5, "  | 漢字: b\n  |       ^");
+        check("e\u{301}: b", 1, 5, "  | e\u{301}: b\n  |    ^");
+    }
+
+    #[test]
+    fn lines_end_as_yaml_ends_them() {
+        check("a\r\nb\r\nc", 2, 1, "  | b\n  | ^");
+        check("a\rb\nc", 3, 1, "  | c\n  | ^");
+        check("a\n", 2, 1, "  |\n  | ^");
+        check("a", 9, 9, "  | ^");
+    }
+
+    #[test]
+    fn control_bytes_do_not_reach_the_terminal() {
+        check("a: \u{1b}[2J", 1, 1, "  | a: \u{fffd}[2J\n  | ^");
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_the_caret() {
+        let line = format!("{}x{}", "a".repeat(5000), "b".repeat(5000));
+        let printed = Printed(&line, 1, 5001).to_string();
+        let lines: Vec<&str> = printed.lines().collect();
+        let caret = lines[1].chars().position(|c| c == '^').unwrap();
+        assert_eq!(lines[0].chars().nth(caret), Some('x'));
+        assert!(lines[0].chars().count() <= MAX_COLUMNS + 4);
+        assert!(lines[0].contains('…'));
+    }
+}

@@ -1,0 +1,91 @@
+//! Which addresses cannot be bound side by side.
+//!
+//! Invariant: constant cost an address, however many there are.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::fault::Place;
+
+/// Addresses that are taken.
+#[derive(Debug, Default)]
+pub(crate) struct Binds {
+    ports: HashMap<(u16, bool), Port>,
+}
+
+/// One port of one address family.
+#[derive(Debug, Default)]
+struct Port {
+    first: Option<Bind>,
+    unspecified: Option<Bind>,
+    by_address: HashMap<IpAddr, Bind>,
+}
+
+/// A taken address.
+#[derive(Debug, Clone)]
+pub(crate) struct Bind {
+    /// The address.
+    pub address: SocketAddr,
+    /// Where it stands.
+    pub at: Place,
+    /// Whose it is: "listener `https`".
+    pub owner: String,
+}
+
+impl Binds {
+    /// Takes an address; says which of those taken before it overlaps. IPv6 is bound IPv6-only, so the families
+    /// never meet.
+    pub(crate) fn add(&mut self, address: SocketAddr, at: Place, owner: &str) -> Option<Bind> {
+        let ip = address.ip();
+        let port = self
+            .ports
+            .entry((address.port(), ip.is_ipv4()))
+            .or_default();
+        let taken = port.by_address.get(&ip).or(port.unspecified.as_ref());
+        let taken = taken
+            .or(port.first.as_ref().filter(|_| ip.is_unspecified()))
+            .cloned();
+        let bind = Bind {
+            address,
+            at,
+            owner: owner.to_owned(),
+        };
+        port.first.get_or_insert_with(|| bind.clone());
+        if ip.is_unspecified() {
+            port.unspecified.get_or_insert_with(|| bind.clone());
+        }
+        port.by_address.entry(ip).or_insert(bind);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(addresses: &[&str], overlaps: Option<&str>) {
+        let mut binds = Binds::default();
+        let found = addresses
+            .iter()
+            .filter_map(|text| binds.add(text.parse().unwrap(), Place::START, ""))
+            .next();
+        assert_eq!(
+            found.map(|bind| bind.address),
+            overlaps.map(|text| text.parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn an_unspecified_address_overlaps_all_of_its_family() {
+        check(&["0.0.0.0:443", "127.0.0.1:443"], Some("0.0.0.0:443"));
+        check(&["127.0.0.1:443", "0.0.0.0:443"], Some("127.0.0.1:443"));
+        check(&["[::]:443", "[::1]:443"], Some("[::]:443"));
+        check(&["192.0.2.1:443", "192.0.2.1:443"], Some("192.0.2.1:443"));
+        check(&["0.0.0.0:443", "[::]:443", "0.0.0.0:80", "[::1]:80"], None);
+        check(
+            &["192.0.2.1:443", "192.0.2.2:443", "[2001:db8::1]:443"],
+            None,
+        );
+    }
+}

@@ -1,0 +1,49 @@
+//! The admin listener: that whoever can reach it from elsewhere needs a token.
+
+use crate::config::defaults;
+use crate::config::fault::{Note, Notes};
+use crate::config::model::{Admin, AdminBind};
+use crate::config::written::{At, Written};
+
+/// Resolves `admin`.
+pub(super) fn resolve(written: &Written, notes: &mut Notes) -> Admin {
+    let admin = &written.admin;
+    if let Some(At {
+        value: AdminBind::Tcp(address),
+        at,
+    }) = &admin.bind
+        && !address.ip().is_loopback()
+        && !admin.has_token_file
+    {
+        let message =
+            format!("`{address}` can be reached from elsewhere, and no token is asked for");
+        notes.fault(Note::new(*at, message).hint("add `token_file`, or bind 127.0.0.1"));
+    }
+    let unix = |bind: &Option<At<AdminBind>>| match bind {
+        Some(At {
+            value: bind @ AdminBind::Unix(_),
+            ..
+        }) => Some(bind.clone()),
+        Some(At {
+            value: AdminBind::Tcp(_),
+            ..
+        })
+        | None => None,
+    };
+    if let (Some(bind), Some(metrics)) = (unix(&admin.bind), &admin.metrics_bind)
+        && bind == metrics.value
+    {
+        notes.fault(Note::new(
+            metrics.at,
+            "`metrics_bind` is the same socket as `bind`",
+        ));
+    }
+    Admin {
+        bind: admin
+            .bind
+            .as_ref()
+            .map_or_else(defaults::admin_bind, |bind| bind.value.clone()),
+        metrics_bind: admin.metrics_bind.as_ref().map(|bind| bind.value.clone()),
+        token_file: admin.token_file.clone(),
+    }
+}

@@ -1,0 +1,234 @@
+//! Listeners: that each has what its protocol needs, and that names and addresses are taken once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::PoolNames;
+use crate::config::fault::{Note, Notes, Place};
+use crate::config::model::{self, AdminBind, NamePattern, Protocol, Refusal, Target};
+use crate::config::overlap::Binds;
+use crate::config::written::{At, Listener, TargetName, Written};
+
+/// Resolves all listeners.
+pub(super) fn resolve(
+    written: &Written,
+    names: &PoolNames<'_>,
+    notes: &mut Notes,
+) -> Vec<model::Listener> {
+    if written.listeners.is_empty() && notes.faults.is_empty() {
+        let note = Note::new(Place::START, "there is no listener");
+        notes.fault(note.hint("add `lync:`, or an entry under `listeners:`"));
+    }
+    names_are_unique(written, notes);
+    binds_do_not_overlap(written, notes);
+    written
+        .listeners
+        .iter()
+        .map(|listener| resolve_one(listener, names, notes))
+        .collect()
+}
+
+fn resolve_one(listener: &Listener, names: &PoolNames<'_>, notes: &mut Notes) -> model::Listener {
+    match listener.protocol {
+        Some(Protocol::Tcp) => fits_tcp(listener, notes),
+        Some(protocol @ (Protocol::Tls | Protocol::Http)) => fits_names(listener, protocol, notes),
+        None => {}
+    }
+    patterns_are_unique(listener, notes);
+    let target = |found: &Option<At<TargetName>>, notes: &mut Notes| match found {
+        Some(At {
+            value: TargetName::Pool(name),
+            at,
+        }) => Target::Pool(names.find(&At::new(Arc::clone(name), *at), notes)),
+        Some(At {
+            value: TargetName::Refuse,
+            ..
+        })
+        | None => Target::Refuse,
+    };
+    let routes = listener.routes.iter().filter_map(|route| {
+        let pool = names.find(route.pool.as_ref()?, notes);
+        let names = route.names.iter().map(|name| name.value.clone()).collect();
+        Some(model::Route { names, pool })
+    });
+    model::Listener {
+        routes: routes.collect(),
+        no_name: target(&listener.no_name, notes),
+        unknown_name: target(&listener.unknown_name, notes),
+        pool: listener.pool.as_ref().map(|name| names.find(name, notes)),
+        name: Arc::clone(&listener.name.value),
+        bind: listener.bind.iter().map(|bind| bind.value).collect(),
+        protocol: listener.protocol.unwrap_or(Protocol::Tcp),
+        refusal: listener
+            .refusal
+            .as_ref()
+            .map_or(Refusal::Alert, |refusal| refusal.value),
+        when_pool_down: listener.when_pool_down,
+        allow: listener.allow.iter().map(|net| net.value).collect(),
+        deny: listener.deny.iter().map(|net| net.value).collect(),
+    }
+}
+
+/// A tcp listener has its pool and nothing that looks at names.
+fn fits_tcp(listener: &Listener, notes: &mut Notes) {
+    let name = &listener.name;
+    if listener.pool.is_none() && listener.whole {
+        let message = format!("listener `{}` needs `pool`", name.value);
+        notes.fault(Note::new(name.at, message).hint("a tcp listener leads to one pool"));
+    }
+    let mut refuse = |at: Place, key: &str| {
+        let message = format!("a tcp listener has no `{key}`");
+        notes.fault(Note::new(at, message).hint("it sees no names; it takes `pool` alone"));
+    };
+    if let Some(route) = listener.routes.first() {
+        refuse(route.at, "routes");
+    }
+    for (key, target) in [
+        ("no_name", &listener.no_name),
+        ("unknown_name", &listener.unknown_name),
+    ] {
+        if let Some(At {
+            value: TargetName::Pool(_),
+            at,
+        }) = target
+        {
+            refuse(*at, key);
+        }
+    }
+    if let Some(At {
+        value: Refusal::Reset | Refusal::Close,
+        at,
+    }) = listener.refusal
+    {
+        let note = Note::new(at, "a tcp listener has no `refusal`");
+        notes.fault(note.hint("it can only reset"));
+    }
+}
+
+/// A tls or http listener leads somewhere, and not by the key of a tcp listener.
+fn fits_names(listener: &Listener, protocol: Protocol, notes: &mut Notes) {
+    let word = protocol.as_str();
+    if let Some(pool) = &listener.pool {
+        let message = format!("`pool` is for tcp listeners, and this one is {word}");
+        let hint = "use `routes`, `unknown_name` and `no_name`, or `protocol: tcp`";
+        notes.fault(Note::new(pool.at, message).hint(hint));
+    }
+    if let (
+        Protocol::Http,
+        Some(At {
+            value: Refusal::Reset | Refusal::Close,
+            at,
+        }),
+    ) = (protocol, &listener.refusal)
+    {
+        let note = Note::new(*at, "an http listener has no `refusal`");
+        notes.fault(note.hint("it answers with a status"));
+    }
+    let leads = |target: &Option<At<TargetName>>| {
+        matches!(
+            target,
+            Some(At {
+                value: TargetName::Pool(_),
+                ..
+            })
+        )
+    };
+    let leads_somewhere = !listener.routes.is_empty()
+        || listener.pool.is_some()
+        || leads(&listener.no_name)
+        || leads(&listener.unknown_name);
+    if !leads_somewhere && listener.whole {
+        let message = format!("listener `{}` refuses everyone", listener.name.value);
+        notes.fault(Note::new(listener.name.at, message).hint("add `routes`"));
+    }
+}
+
+fn patterns_are_unique(listener: &Listener, notes: &mut Notes) {
+    let mut seen: HashMap<&NamePattern, Place> = HashMap::new();
+    for name in listener.routes.iter().flat_map(|route| &route.names) {
+        if let Some(first) = seen.get(&name.value) {
+            let owner = &listener.name.value;
+            let message = format!("listener `{owner}` routes `{}` twice", name.value);
+            let hint = format!("the first is in line {}", first.line);
+            notes.fault(Note::new(name.at, message).hint(hint));
+        } else {
+            seen.insert(&name.value, name.at);
+        }
+    }
+}
+
+/// Repeated keys are found earlier: here only a listener of the long form can meet one of the short form.
+fn names_are_unique(written: &Written, notes: &mut Notes) {
+    let of_short_form: HashMap<&str, Place> = written
+        .listeners
+        .iter()
+        .filter(|listener| listener.of_short_form)
+        .map(|listener| (&*listener.name.value, listener.name.at))
+        .collect();
+    for listener in written
+        .listeners
+        .iter()
+        .filter(|listener| !listener.of_short_form)
+    {
+        let At { value: name, at } = &listener.name;
+        if let Some(first) = of_short_form.get(&**name) {
+            let message = format!("listener `{name}` is also one that `lync` makes");
+            let hint = format!("give it another name; `lync` is in line {}", first.line);
+            notes.fault(Note::new(*at, message).hint(hint));
+        }
+    }
+}
+
+fn binds_do_not_overlap(written: &Written, notes: &mut Notes) {
+    let mut binds = Binds::default();
+    let admin = &written.admin;
+    let tcp = |bind: &Option<At<AdminBind>>| match bind {
+        Some(At {
+            value: AdminBind::Tcp(address),
+            at,
+        }) => Some((*address, *at)),
+        Some(At {
+            value: AdminBind::Unix(_),
+            ..
+        })
+        | None => None,
+    };
+    let mut all = Vec::new();
+    for listener in &written.listeners {
+        let owner = format!("listener `{}`", listener.name.value);
+        all.extend(
+            listener
+                .bind
+                .iter()
+                .map(|bind| (bind.value, bind.at, owner.clone())),
+        );
+    }
+    // A default has no place to point to, so it comes first and the fault falls on what was written.
+    let of_admin = tcp(&admin.bind).map(|(a, at)| (a, at, "the admin listener".to_owned()));
+    let index = if admin.bind_is_default { 0 } else { all.len() };
+    all.splice(index..index, of_admin);
+    all.extend(tcp(&admin.metrics_bind).map(|(a, at)| (a, at, "the metrics listener".to_owned())));
+    for (address, at, owner) in all {
+        let Some(first) = binds.add(address, at, &owner) else {
+            continue;
+        };
+        let message = if first.owner == owner {
+            format!(
+                "{owner} binds `{address}` and `{}`, which overlap",
+                first.address
+            )
+        } else {
+            format!(
+                "`{address}` overlaps `{}` of {}",
+                first.address, first.owner
+            )
+        };
+        let by_default = admin.bind_is_default && first.owner == "the admin listener";
+        let hint = if by_default {
+            "that is where it listens by default; `admin.bind` moves it".to_owned()
+        } else {
+            format!("the first is in line {}", first.at.line)
+        };
+        notes.fault(Note::new(at, message).hint(hint));
+    }
+}

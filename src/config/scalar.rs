@@ -1,0 +1,311 @@
+//! Texts of the file that stand for values: durations, addresses, networks, names.
+//!
+//! Owns how each is written, in both directions. Must not know which key it is read for. Invariant: what is accepted
+//! here is a value that works; every refusal that a person could wonder about comes with a hint.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::model::{AdminBind, NamePattern, ServerHost};
+use super::section::Parsed;
+use crate::host_name::{HostName, HostNameFault};
+
+/// What [`bind_address`] takes.
+pub(crate) const BIND: &str = "addresses with a port such as `0.0.0.0:443`";
+/// What [`host_name`] takes.
+pub(crate) const HOST_NAME: &str = "a host name such as `lyncweb.contoso.com`";
+/// What [`pattern`] takes.
+pub(crate) const PATTERN: &str = "host names such as `lyncweb.contoso.com` or `*.contoso.com`";
+/// What [`network`] takes.
+pub(crate) const NETWORK: &str = "networks such as `10.0.0.0/8` or `2001:db8::/32`";
+/// What [`label`] takes.
+pub(crate) const LABEL: &str = "letters, digits, `-`, `_`, `.` and `:`";
+/// What [`host`] takes.
+pub(crate) const HOST: &str = "a host name or an IP address";
+/// What [`host_and_port`] takes.
+pub(crate) const HOST_AND_PORT: &str = "a host or host:port such as `fe01.contoso.local:4443`";
+/// What [`admin_bind`] takes.
+pub(crate) const ADMIN_BIND: &str = "an address and port such as `127.0.0.1:9900`, or `unix:PATH`";
+
+/// The longest name of a listener, pool, backend or group.
+const MAX_LABEL: usize = 253;
+/// unix(7): `sun_path` has 108 bytes, the terminating NUL among them.
+const MAX_UNIX_PATH: usize = 107;
+/// The longest path of a file (`PATH_MAX` without its NUL).
+const MAX_PATH: usize = 4095;
+
+fn hint<T>(text: impl Into<String>) -> Parsed<T> {
+    Err(Some(text.into()))
+}
+
+/// `250ms`, `5s`, `20m`, `1h30m`.
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
+    const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return hint(format!("add a unit: `{text}s`"));
+    }
+    if text.contains(char::is_whitespace) {
+        return hint("write it without spaces");
+    }
+    let (mut rest, mut milliseconds, mut units) = (text, 0_u64, UNITS.as_slice());
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest[digits..]
+            .bytes()
+            .take_while(u8::is_ascii_alphabetic)
+            .count();
+        let number: u64 = rest[..digits].parse().map_err(|_| None)?;
+        let unit = &rest[digits..digits + letters];
+        let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
+            return match UNITS.iter().any(|(name, _)| *name == unit) {
+                true => hint("write the largest unit first, each once: `1h30m`"),
+                false => hint("the units are ms, s, m and h"),
+            };
+        };
+        let part = number.checked_mul(units[at].1).ok_or(None)?;
+        milliseconds = milliseconds.checked_add(part).ok_or(None)?;
+        units = &units[at + 1..];
+        rest = &rest[digits + letters..];
+    }
+    if text.is_empty() {
+        Err(None)
+    } else {
+        Ok(Duration::from_millis(milliseconds))
+    }
+}
+
+/// A duration in the largest unit that says it in one number.
+pub(crate) fn print_duration(duration: Duration) -> String {
+    let milliseconds = duration.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1000)] {
+        if milliseconds > 0 && milliseconds.is_multiple_of(size) {
+            return format!("{}{unit}", milliseconds / size);
+        }
+    }
+    if milliseconds == 0 {
+        "0s".to_owned()
+    } else {
+        format!("{milliseconds}ms")
+    }
+}
+
+/// A port in decimal digits.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    let decimal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| decimal && *port != 0)
+}
+
+/// An address that a socket can be bound to.
+pub(crate) fn bind_address(text: &str) -> Parsed<SocketAddr> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => hint("ports are 1 to 65535"),
+        Ok(address) => bindable(address.ip()).map(|_| address),
+        Err(_) => Err(bind_hint(text)),
+    }
+}
+
+fn bind_hint(text: &str) -> Option<String> {
+    if text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()) {
+        return Some(format!("add the port: `{text}:443`"));
+    }
+    if let Some(port) = text
+        .strip_prefix(':')
+        .or_else(|| text.strip_prefix("*:"))
+        .and_then(port)
+    {
+        return Some(format!("for every IPv4 address write `0.0.0.0:{port}`"));
+    }
+    if let Some(port) = port(text) {
+        return Some(format!("for every IPv4 address write `0.0.0.0:{port}`"));
+    }
+    if text.parse::<IpAddr>().is_ok() || text.starts_with('[') || text.matches(':').count() > 1 {
+        return Some("an IPv6 address stands in brackets: `[::]:443`".into());
+    }
+    let (host, after) = text.rsplit_once(':')?;
+    if HostName::parse(host.as_bytes()).is_ok() && port(after).is_some() {
+        return Some("write an IP address; names are not resolved here".into());
+    }
+    after
+        .parse::<u64>()
+        .is_ok()
+        .then(|| "ports are 1 to 65535".into())
+}
+
+/// An address without port that a socket can be bound to, IPv6 with or without brackets.
+pub(crate) fn listen_address(text: &str) -> Parsed<IpAddr> {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match inner.unwrap_or(text).parse::<IpAddr>() {
+        Ok(ip) if inner.is_none() || ip.is_ipv6() => bindable(ip),
+        Ok(_) => Err(None),
+        Err(_) if text.parse::<SocketAddr>().is_ok() => {
+            hint("leave the port out; ports stand under `ports`")
+        }
+        Err(_) => Err(None),
+    }
+}
+
+fn bindable(ip: IpAddr) -> Parsed<IpAddr> {
+    if let IpAddr::V6(v6) = ip
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return hint(format!("write the IPv4 address: `{v4}`"));
+    }
+    if ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return hint("no connection can come to a multicast or broadcast address");
+    }
+    Ok(ip)
+}
+
+/// Where the admin listener listens.
+pub(crate) fn admin_bind(text: &str) -> Parsed<AdminBind> {
+    match text.strip_prefix("unix:") {
+        Some(path) if path.len() > MAX_UNIX_PATH => hint(format!(
+            "the path of a Unix socket has at most {MAX_UNIX_PATH} bytes"
+        )),
+        Some(path) => file_path(path).map(AdminBind::Unix),
+        None if text.starts_with('/') => hint(format!("write `unix:{text}`")),
+        None => bind_address(text).map(AdminBind::Tcp),
+    }
+}
+
+/// The path of a file.
+pub(crate) fn file_path(text: &str) -> Parsed<PathBuf> {
+    match text {
+        "" => Err(None),
+        _ if text.len() > MAX_PATH => hint(format!("a path has at most {MAX_PATH} bytes")),
+        _ if text.chars().any(char::is_control) => hint("a path has no control characters"),
+        _ => Ok(PathBuf::from(text)),
+    }
+}
+
+/// A network, or an address as the network of that address alone.
+pub(crate) fn network(text: &str) -> Parsed<IpNet> {
+    let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(net), _) => net,
+        (Err(_), Ok(ip)) => IpNet::from(ip),
+        (Err(_), Err(_)) => {
+            let mask = text
+                .split_once('/')
+                .is_some_and(|(_, mask)| mask.contains('.'));
+            return Err(mask.then(|| "write the prefix length, not a mask: `10.0.0.0/8`".into()));
+        }
+    };
+    if let IpAddr::V6(v6) = net.addr()
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        let length = net.prefix_len().saturating_sub(96);
+        return hint(format!(
+            "IPv4 clients are matched by their IPv4 address: `{v4}/{length}`"
+        ));
+    }
+    if net.trunc() == net {
+        Ok(net)
+    } else {
+        hint(format!("did you mean `{}`?", net.trunc()))
+    }
+}
+
+/// The name of a listener, pool, backend or group: one word in commands, URLs, metrics and log lines.
+pub(crate) fn label(text: &str) -> Parsed<Arc<str>> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    match text {
+        "" => Err(None),
+        _ if text.len() > MAX_LABEL => hint(format!("a name has at most {MAX_LABEL} bytes")),
+        _ if text.bytes().all(fits) => Ok(Arc::from(text)),
+        _ => Err(None),
+    }
+}
+
+/// A host name.
+pub(crate) fn host_name(text: &str) -> Parsed<HostName> {
+    HostName::parse(text.as_bytes()).map_err(|fault| Some(name_hint(text, fault)))
+}
+
+fn name_hint(text: &str, fault: HostNameFault) -> String {
+    match fault {
+        HostNameFault::NonAscii => "write the name as clients send it, in its `xn--` form".into(),
+        HostNameFault::BadCharacter if text.contains("://") => "leave out the scheme".into(),
+        HostNameFault::BadCharacter if text.contains('*') => {
+            "`*` stands for whole labels, at the front and nowhere else: `*.contoso.com`".into()
+        }
+        HostNameFault::BadCharacter if text.contains(':') => "leave out the port".into(),
+        HostNameFault::Empty
+        | HostNameFault::TooLong
+        | HostNameFault::EmptyLabel
+        | HostNameFault::LabelTooLong
+        | HostNameFault::ControlByte
+        | HostNameFault::BadCharacter
+        | HostNameFault::IpLiteral => fault.to_string(),
+    }
+}
+
+/// A name of a route.
+pub(crate) fn pattern(text: &str) -> Parsed<NamePattern> {
+    if text == "*" {
+        return hint("for every name that stands in no route there is `unknown_name`");
+    }
+    match text.strip_prefix("*.") {
+        Some(suffix) => host_name(suffix).map(NamePattern::Suffix),
+        None => match host_name(text) {
+            Err(_) if crate::host_name::is_ip_literal(text.as_bytes()) => {
+                hint("clients that ask for an address take `unknown_name`")
+            }
+            name => name.map(NamePattern::Exact),
+        },
+    }
+}
+
+/// A host to connect to, without a port.
+pub(crate) fn host(text: &str) -> Parsed<ServerHost> {
+    match host_and_port(text)? {
+        (host, None) => Ok(host),
+        (_, Some(_)) => hint("leave out the port"),
+    }
+}
+
+/// A host to connect to and perhaps its port.
+pub(crate) fn host_and_port(text: &str) -> Parsed<(ServerHost, Option<u16>)> {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(ip) = inner.unwrap_or(text).parse::<IpAddr>() {
+        return connectable(ip).map(|host| (host, None));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        if matches!(address, SocketAddr::V6(v6) if v6.scope_id() != 0) {
+            return hint("an address with a zone is not supported");
+        }
+        if address.port() == 0 {
+            return hint("ports are 1 to 65535");
+        }
+        return connectable(address.ip()).map(|host| (host, Some(address.port())));
+    }
+    if text.contains("://") {
+        return hint("write the host alone, without scheme and path");
+    }
+    let (name, number) = match text.rsplit_once(':') {
+        None => (text, None),
+        Some((name, digits)) => match port(digits) {
+            Some(number) => (name, Some(number)),
+            None => return hint("ports are 1 to 65535"),
+        },
+    };
+    host_name(name).map(|name| (ServerHost::Name(name), number))
+}
+
+fn connectable(ip: IpAddr) -> Parsed<ServerHost> {
+    if ip.is_unspecified() {
+        return hint("this stands for every address; write the one where the server listens");
+    }
+    bindable(ip).map(ServerHost::Address)
+}
+
+#[cfg(test)]
+#[path = "scalar_tests.rs"]
+mod tests;

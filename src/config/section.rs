@@ -1,0 +1,314 @@
+//! One mapping of the file, read key by key.
+//!
+//! Owns the faults that any key can have: unknown, twice, missing, without a value, of the wrong type. Must not know
+//! what a value means; that is told by the parser that comes with the question. Invariant: reading a value either
+//! gives it with its place or has noted why not.
+
+use super::fault::{Note, Notes, Place, any_of, did_you_mean, quoted};
+use super::keys::Keys;
+use super::tree::{Inferred, Kind, Node, Scalar};
+use super::written::At;
+
+/// What a parser of scalars says: the value, or a hint why the text is none.
+pub(crate) type Parsed<T> = Result<T, Option<String>>;
+
+/// A mapping whose keys are all known and unique.
+#[derive(Debug)]
+pub(crate) struct Section<'a> {
+    /// What it is, for messages: "pool `web`".
+    what: String,
+    /// Its place: that of the key that it stands under.
+    at: Place,
+    entries: Vec<Entry<'a>>,
+    keys: Keys,
+}
+
+/// A key and its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// The key.
+    pub name: &'a str,
+    /// Where the key stands.
+    pub at: Place,
+    /// Its value.
+    pub node: &'a Node,
+}
+
+impl<'a> Section<'a> {
+    /// The mapping in `node`, which stands under the key at `at`; one with nothing in it where there is nothing.
+    pub(crate) fn open(
+        node: &'a Node,
+        keys: Keys,
+        what: &str,
+        at: Place,
+        notes: &mut Notes,
+    ) -> Self {
+        let entries = entries(node, what, notes);
+        let entries = entries
+            .into_iter()
+            .filter(|entry| is_known(entry, keys, what, notes));
+        Self {
+            what: what.to_owned(),
+            at,
+            entries: entries.collect(),
+            keys,
+        }
+    }
+
+    /// The key's entry, where the file has it.
+    pub(crate) fn get(&self, key: &str) -> Option<Entry<'a>> {
+        debug_assert!(
+            self.keys.names.contains(&key),
+            "{key} stands in no table of keys"
+        );
+        self.entries.iter().find(|entry| entry.name == key).copied()
+    }
+
+    /// The entry of a key without which nothing works.
+    pub(crate) fn require(&self, key: &str, notes: &mut Notes) -> Option<Entry<'a>> {
+        let entry = self.get(key);
+        if entry.is_none() {
+            notes.fault(Note::new(self.at, format!("{} needs `{key}`", self.what)));
+        }
+        entry
+    }
+
+    /// The key's value, or the default where it is missing or faulty.
+    pub(crate) fn value<T>(
+        &self,
+        key: &str,
+        default: T,
+        takes: &str,
+        notes: &mut Notes,
+        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+    ) -> T {
+        self.optional(key, takes, notes, parse)
+            .map_or(default, |found| found.value)
+    }
+
+    /// The key's value and place; `None` where it is missing or faulty.
+    pub(crate) fn optional<T>(
+        &self,
+        key: &str,
+        takes: &str,
+        notes: &mut Notes,
+        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+    ) -> Option<At<T>> {
+        self.get(key)
+            .and_then(|entry| scalar(entry.node, key, takes, notes, parse))
+    }
+
+    /// As [`Section::optional`], and `null` is a way to say nothing.
+    pub(crate) fn nullable<T>(
+        &self,
+        key: &str,
+        takes: &str,
+        notes: &mut Notes,
+        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+    ) -> Option<At<T>> {
+        let entry = self
+            .get(key)
+            .filter(|entry| entry.node.kind != Kind::Null)?;
+        scalar(entry.node, key, takes, notes, parse)
+    }
+
+    /// One of a few words.
+    pub(crate) fn word<T: Copy>(
+        &self,
+        key: &str,
+        words: &[(&'static str, T)],
+        notes: &mut Notes,
+    ) -> Option<At<T>> {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.optional(key, &any_of(&known), notes, |scalar| one_of(scalar, words))
+    }
+
+    /// The key's value as a mapping of its own.
+    pub(crate) fn section(&self, key: &str, keys: Keys, notes: &mut Notes) -> Option<Section<'a>> {
+        let entry = self.get(key)?;
+        Some(Section::open(
+            entry.node,
+            keys,
+            &format!("`{key}`"),
+            entry.at,
+            notes,
+        ))
+    }
+
+    /// The values of a list of scalars; those that are faulty are left out.
+    pub(crate) fn list<T>(
+        &self,
+        key: &str,
+        takes: &str,
+        notes: &mut Notes,
+        mut parse: impl FnMut(&Scalar) -> Parsed<T>,
+    ) -> Option<Vec<At<T>>> {
+        let entry = self.get(key)?;
+        let items = items(entry, takes, notes)?.iter();
+        Some(
+            items
+                .filter_map(|item| scalar(item, key, takes, notes, &mut parse))
+                .collect(),
+        )
+    }
+}
+
+/// One of a few words.
+pub(crate) fn one_of<T: Copy>(scalar: &Scalar, words: &[(&'static str, T)]) -> Parsed<T> {
+    let found = words.iter().find(|(word, _)| *word == scalar.text);
+    let known = words.iter().map(|(word, _)| *word);
+    found
+        .map(|(_, value)| *value)
+        .ok_or_else(|| did_you_mean(&scalar.text, known))
+}
+
+/// The entries of a mapping whose keys the user chose.
+pub(crate) fn named<'a>(entry: Entry<'a>, notes: &mut Notes) -> Vec<Entry<'a>> {
+    entries(entry.node, &format!("`{}`", entry.name), notes)
+}
+
+/// The items of a list.
+pub(crate) fn items<'a>(entry: Entry<'a>, takes: &str, notes: &mut Notes) -> Option<&'a [Node]> {
+    let Entry { name, at, node } = entry;
+    let note = match &node.kind {
+        Kind::List(items) => return Some(items),
+        Kind::Null => Note::new(at, format!("`{name}` has no value")).hint("write `[]` for none"),
+        Kind::Scalar(found) => {
+            let message = format!(
+                "`{name}` takes a list of {takes}, not {}",
+                quoted(&found.text)
+            );
+            Note::new(node.at, message).hint("put it in brackets")
+        }
+        Kind::Map(_) => {
+            let message = format!("`{name}` takes a list of {takes}, not a mapping");
+            Note::new(node.at, message).hint("begin each entry with `- `")
+        }
+    };
+    notes.fault(note);
+    None
+}
+
+/// A scalar's value and place.
+pub(crate) fn scalar<T>(
+    node: &Node,
+    key: &str,
+    takes: &str,
+    notes: &mut Notes,
+    parse: impl FnOnce(&Scalar) -> Parsed<T>,
+) -> Option<At<T>> {
+    let found = match &node.kind {
+        Kind::Scalar(scalar) => match parse(scalar) {
+            Ok(value) => return Some(At { value, at: node.at }),
+            Err(hint) => {
+                let message = format!("`{key}` takes {takes}, not {}", shown(scalar));
+                notes.fault(Note {
+                    at: node.at,
+                    message,
+                    hint,
+                });
+                return None;
+            }
+        },
+        Kind::Null => {
+            let note = Note::new(node.at, format!("`{key}` has no value"));
+            notes.fault(note.hint(format!("it takes {takes}")));
+            return None;
+        }
+        Kind::List(_) => "a list",
+        Kind::Map(_) => "a mapping",
+    };
+    notes.fault(Note::new(
+        node.at,
+        format!("`{key}` takes {takes}, not {found}"),
+    ));
+    None
+}
+
+/// A scalar in a message, in quotes where these are what is wrong with it.
+fn shown(scalar: &Scalar) -> String {
+    let text = scalar.text.as_str();
+    let mistakable = text.parse::<i128>().is_ok() || ["true", "false", ""].contains(&text);
+    if scalar.is == Inferred::Text && mistakable {
+        return quoted(&format!("\"{text}\""));
+    }
+    quoted(text)
+}
+
+/// The entries of a mapping, each key once.
+fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> {
+    let found = match &node.kind {
+        Kind::Map(found) => found,
+        Kind::Null => return Vec::new(),
+        Kind::Scalar(scalar) => {
+            let message = format!(
+                "{what} takes a mapping of keys, not {}",
+                quoted(&scalar.text)
+            );
+            notes.fault(Note::new(node.at, message));
+            return Vec::new();
+        }
+        Kind::List(_) => {
+            notes.fault(Note::new(
+                node.at,
+                format!("{what} takes a mapping of keys, not a list"),
+            ));
+            return Vec::new();
+        }
+    };
+    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(found.len());
+    let mut seen = std::collections::HashMap::new();
+    for (key, value) in found {
+        let Kind::Scalar(Scalar { text: name, .. }) = &key.kind else {
+            notes.fault(Note::new(
+                key.at,
+                format!("{what} has a key that is no word"),
+            ));
+            continue;
+        };
+        if let Some(first) = seen.insert(name, key.at) {
+            let message = format!("{what} has {} twice", quoted(name));
+            notes.fault(
+                Note::new(key.at, message).hint(format!("the first is in line {}", first.line)),
+            );
+            seen.insert(name, first);
+            continue;
+        }
+        entries.push(Entry {
+            name,
+            at: key.at,
+            node: value,
+        });
+    }
+    entries
+}
+
+fn is_known(entry: &Entry<'_>, keys: Keys, what: &str, notes: &mut Notes) -> bool {
+    let known = keys.names.contains(&entry.name);
+    if !known {
+        let message = format!("{what} has no key {}", quoted(entry.name));
+        let known = keys.names.iter().copied();
+        let hint = did_you_mean(entry.name, known)
+            .unwrap_or_else(|| format!("it takes {}", keys.names.join(", ")));
+        notes.fault(Note::new(entry.at, message).hint(hint));
+    }
+    known
+}
+
+/// A whole number in bounds.
+pub(crate) fn integer(scalar: &Scalar, least: u64, most: u64) -> Parsed<u64> {
+    match scalar.is {
+        Inferred::Integer(value) => {
+            let value = u64::try_from(value).map_err(|_| None)?;
+            if (least..=most).contains(&value) {
+                Ok(value)
+            } else {
+                Err(None)
+            }
+        }
+        Inferred::Text if scalar.text.parse::<u64>().is_ok() => Err(Some(
+            "write a number without quotes or leading zeros".into(),
+        )),
+        Inferred::Text | Inferred::Bool(_) | Inferred::Float => Err(None),
+    }
+}

@@ -1,0 +1,418 @@
+//! The file as a tree of nodes that know their places.
+//!
+//! Owns the reading of YAML: anchors, merge keys, limits, and what the YAML reader has to say. Must not know what any
+//! key means. Invariant: every key and value of the file is in the tree, duplicates too, so that whoever walks it can
+//! report every fault at once; the tree is bounded in depth and size whatever the file holds.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, Options, Spanned};
+
+use super::fault::{Note, Place};
+
+/// A value of the file and its place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    /// Where the value begins; for an alias, where the anchored value does.
+    pub at: Place,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Kind {
+    /// `null`, `~` or nothing at all.
+    Null,
+    /// One word or text.
+    Scalar(Scalar),
+    /// `[a, b]` or lines of `- a`.
+    List(Vec<Node>),
+    /// `{ a: b }` or lines of `a: b`, in the file's order.
+    Map(Vec<(Node, Node)>),
+}
+
+/// A scalar as it stands in the file, and what YAML takes it for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scalar {
+    /// The text, without quotes.
+    pub text: String,
+    /// The type that YAML infers.
+    pub is: Inferred,
+}
+
+/// The type that YAML infers for a scalar without quotes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Inferred {
+    /// Neither of the others, or quoted.
+    Text,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i128),
+    /// Another number.
+    Float,
+}
+
+/// The most bytes that a configuration file may have.
+pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
+/// How deep lists and mappings may nest; the configuration itself needs eight.
+const MAX_DEPTH: usize = 32;
+/// How many values a file may hold, those that aliases repeat included.
+const MAX_NODES: usize = 200_000;
+
+/// Reads a file into a tree. An empty one is [`Kind::Null`].
+pub(crate) fn parse(text: &str) -> Result<Node, Note> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);
+        return Err(Note::new(Place::START, message));
+    }
+    match serde_saphyr::from_str_with_options::<Raw>(text, options()) {
+        Ok(raw) => convert(raw, text),
+        Err(error) => Err(explain(error.without_snippet())),
+    }
+}
+
+fn options() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: MAX_DEPTH,
+            max_nodes: MAX_NODES,
+        },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        merge_keys: MergeKeyPolicy::AsOrdinary,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_NODES },
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+/// Says in the words of whoever has to mend the file what the YAML reader found.
+fn explain(error: &Error) -> Note {
+    let at = error.location().map_or(Place::START, place);
+    if matches!(error, Error::MultipleDocuments { .. }) {
+        return Note::new(at, "a second YAML document begins here")
+            .hint("keep one configuration a file, without `---` in the middle");
+    }
+    if matches!(error, Error::UnknownAnchor { .. }) {
+        return Note::new(at, "`*` begins a YAML alias, and no anchor has this name")
+            .hint("put a wildcard name in quotes: \"*.contoso.com\"");
+    }
+    if matches!(error, Error::RecursiveReferencesRequireWeakTypes { .. }) {
+        return Note::new(at, "this alias stands inside the value that it repeats");
+    }
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    if matches!(error, Error::Budget { .. }) && text.contains("Depth")
+        || text.contains("recursion limit")
+    {
+        return Note::new(
+            at,
+            format!("lists and mappings nest deeper than {MAX_DEPTH}"),
+        );
+    }
+    if matches!(error, Error::Budget { .. } | Error::AliasError { .. }) || text.contains("alias") {
+        let message = format!("the file holds more than {MAX_NODES} values, aliases included");
+        return Note::new(at, message);
+    }
+    let note = Note::new(at, format!("not valid YAML: {}", lower_case_start(text)));
+    match text {
+        _ if text.contains("tab") => note.hint("indent with spaces"),
+        _ if text.contains("mapping values") => {
+            note.hint("check the indentation, and quote a value that contains `: `")
+        }
+        _ if text.contains("illegal placement") => note.hint("is a bracket left open above?"),
+        _ if text.contains("expected") && text.contains("block") => {
+            note.hint("check the indentation of this line and of those above")
+        }
+        _ if text.contains("unexpected character") => note.hint("put the value in quotes"),
+        _ if text.contains("unclosed quote") => note.hint("close the quote that begins here"),
+        _ => note,
+    }
+}
+
+fn lower_case_start(text: &str) -> String {
+    let mut chars = text.trim_end_matches('.').chars();
+    let first = chars.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}
+
+fn place(location: Location) -> Place {
+    let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
+    Place {
+        line: count(location.line()),
+        column: count(location.column()),
+    }
+}
+
+type Raw = Spanned<RawKind>;
+
+/// What serde is told, before the source text is consulted for numbers.
+enum RawKind {
+    Null,
+    Text(String),
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    List(Vec<Raw>),
+    Map(Vec<(Raw, Raw)>),
+}
+
+impl<'de> Deserialize<'de> for RawKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = RawKind;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("any value")
+            }
+            fn visit_unit<E>(self) -> Result<RawKind, E> {
+                Ok(RawKind::Null)
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<RawKind, E> {
+                Ok(RawKind::Bool(value))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<RawKind, E> {
+                Ok(RawKind::Integer(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<RawKind, E> {
+                Ok(RawKind::Integer(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<RawKind, E> {
+                Ok(RawKind::Float(value))
+            }
+            fn visit_str<E>(self, value: &str) -> Result<RawKind, E> {
+                Ok(RawKind::Text(value.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawKind, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(RawKind::List(list))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawKind, A::Error> {
+                let mut map = Vec::new();
+                while let Some(entry) = entries.next_entry()? {
+                    map.push(entry);
+                }
+                Ok(RawKind::Map(map))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// Turns what serde was told into the tree: numbers get their text back, merge keys their entries.
+fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
+    let at = place(raw.defined);
+    let scalar = |text: String, is| Kind::Scalar(Scalar { text, is });
+    let kind = match raw.value {
+        RawKind::Null => Kind::Null,
+        RawKind::Text(value) => scalar(value, Inferred::Text),
+        RawKind::Bool(value) => scalar(source_of(raw.defined, text, value), Inferred::Bool(value)),
+        RawKind::Integer(value) => scalar(
+            source_of(raw.defined, text, value),
+            Inferred::Integer(value),
+        ),
+        RawKind::Float(value) => scalar(source_of(raw.defined, text, value), Inferred::Float),
+        RawKind::List(items) => Kind::List(
+            items
+                .into_iter()
+                .map(|item| convert(item, text))
+                .collect::<Result<_, _>>()?,
+        ),
+        RawKind::Map(entries) => {
+            let entries = entries
+                .into_iter()
+                .map(|(key, value)| Ok((convert(key, text)?, convert(value, text)?)))
+                .collect::<Result<_, Note>>()?;
+            Kind::Map(merge(entries)?)
+        }
+    };
+    Ok(Node { at, kind })
+}
+
+/// The number or boolean as the file has it, so that a pool may be called `010` or `1.50`.
+fn source_of(location: Location, text: &str, value: impl ToString) -> String {
+    let span = location.span();
+    let slice = span
+        .byte_offset()
+        .zip(span.byte_len())
+        .and_then(|(start, length)| {
+            let start = usize::try_from(start).ok()?;
+            let end = start.checked_add(usize::try_from(length).ok()?)?;
+            text.get(start..end)
+        });
+    slice.map_or_else(
+        || value.to_string(),
+        |slice| slice.trim_matches(['"', '\'']).to_owned(),
+    )
+}
+
+/// Puts the entries of `<<: *anchor` in their mapping; what the mapping says itself wins.
+fn merge(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Note> {
+    if !entries.iter().any(|(key, _)| is_merge_key(key)) {
+        return Ok(entries);
+    }
+    let (merges, mut own): (Vec<_>, Vec<_>) =
+        entries.into_iter().partition(|(key, _)| is_merge_key(key));
+    for (key, value) in merges {
+        let sources = match value.kind {
+            Kind::List(items) => items,
+            Kind::Null | Kind::Scalar(_) | Kind::Map(_) => vec![value],
+        };
+        for source in sources {
+            let Kind::Map(entries) = source.kind else {
+                return Err(
+                    Note::new(key.at, "`<<` takes a mapping or a list of mappings")
+                        .hint("name an anchored mapping: `<<: *anchor`"),
+                );
+            };
+            for entry in entries {
+                if !own.iter().any(|(key, _)| key.kind == entry.0.kind) {
+                    own.push(entry);
+                }
+            }
+        }
+    }
+    Ok(own)
+}
+
+fn is_merge_key(key: &Node) -> bool {
+    matches!(&key.kind, Kind::Scalar(scalar) if scalar.text == "<<")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scalar(text: &str, is: Inferred) -> Kind {
+        Kind::Scalar(Scalar {
+            text: text.to_owned(),
+            is,
+        })
+    }
+
+    fn value_of(text: &str) -> Kind {
+        let Kind::Map(mut entries) = parse(text).unwrap().kind else {
+            panic!("no mapping")
+        };
+        entries.pop().unwrap().1.kind
+    }
+
+    fn fault(text: &str) -> (usize, usize, String) {
+        let note = parse(text).unwrap_err();
+        (note.at.line, note.at.column, note.message)
+    }
+
+    #[test]
+    fn numbers_keep_the_text_of_the_file() {
+        assert_eq!(value_of("a: 0x10"), scalar("0x10", Inferred::Integer(16)));
+        assert_eq!(value_of("a: 010"), scalar("010", Inferred::Text));
+        assert_eq!(value_of("a: 1.50"), scalar("1.50", Inferred::Float));
+        assert_eq!(value_of("a: \"5\""), scalar("5", Inferred::Text));
+        assert_eq!(value_of("a: yes"), scalar("yes", Inferred::Text));
+        assert_eq!(value_of("a: ~"), Kind::Null);
+        assert_eq!(value_of("a:"), Kind::Null);
+    }
+
+    #[test]
+    fn places_count_characters_and_lines_of_any_ending() {
+        let Kind::Map(entries) = parse("a: 1\r\n\"é漢\": x\r\n").unwrap().kind else {
+            panic!("no mapping")
+        };
+        assert_eq!(entries[1].0.at, Place { line: 2, column: 1 });
+        assert_eq!(entries[1].1.at, Place { line: 2, column: 7 });
+    }
+
+    #[test]
+    fn duplicate_keys_are_all_kept() {
+        let Kind::Map(entries) = parse("a: 1\na: 2\n").unwrap().kind else {
+            panic!("no mapping")
+        };
+        assert_eq!(entries.len(), 2);
+    }
+
+    #[test]
+    fn aliases_repeat_and_merge_keys_give_way() {
+        let text = "x: &x {p: 1, q: 2}\ny:\n  <<: *x\n  p: 3\n";
+        let Kind::Map(entries) = value_of(text) else {
+            panic!("no mapping")
+        };
+        let found: Vec<_> = entries
+            .iter()
+            .map(|(key, value)| (&key.kind, &value.kind))
+            .collect();
+        let (p, q) = (scalar("p", Inferred::Text), scalar("q", Inferred::Text));
+        let (three, two) = (
+            scalar("3", Inferred::Integer(3)),
+            scalar("2", Inferred::Integer(2)),
+        );
+        assert_eq!(found, [(&p, &three), (&q, &two)]);
+        assert_eq!(
+            fault("a:\n  <<: 5").2,
+            "`<<` takes a mapping or a list of mappings"
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_null() {
+        for text in ["", "\n\n", "# nothing\n", "---\n"] {
+            assert_eq!(parse(text).unwrap().kind, Kind::Null, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bounds_hold() {
+        assert_eq!(
+            fault(&"[".repeat(100_000)).2,
+            "lists and mappings nest deeper than 32"
+        );
+        let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+        assert_eq!(
+            fault(&deep),
+            (1, 33, "lists and mappings nest deeper than 32".into())
+        );
+        let block: String = (0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
+        assert_eq!(fault(&block).2, "lists and mappings nest deeper than 32");
+
+        let mut laugh = "a: &a [1,1,1,1,1,1,1,1,1,1]\n".to_owned();
+        for (last, this) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+            laugh += &format!(
+                "{this}: &{this} [{}]\n",
+                vec![format!("*{last}"); 10].join(",")
+            );
+        }
+        assert_eq!(
+            fault(&laugh).2,
+            "the file holds more than 200000 values, aliases included"
+        );
+        let many = "- 1\n".repeat(MAX_NODES);
+        assert_eq!(
+            fault(&many).2,
+            "the file holds more than 200000 values, aliases included"
+        );
+        assert_eq!(
+            fault(&" ".repeat(MAX_FILE_BYTES + 1)).2,
+            "the file has more than 1 MiB"
+        );
+        assert_eq!(
+            fault("a: &a [*a]").2,
+            "this alias stands inside the value that it repeats"
+        );
+    }
+
+    #[test]
+    fn what_is_not_yaml_has_a_place() {
+        let found = fault("a: 1\n---\nb: 2\n");
+        assert_eq!(
+            (found.0, found.2.as_str()),
+            (3, "a second YAML document begins here")
+        );
+        assert_eq!(fault("a: [1, 2\nb: 3\n").0, 2);
+        assert_eq!(fault("a:\n\tb: 1\n").0, 2);
+        assert_eq!(fault("a: \"x\nb: 2\n").0, 1);
+    }
+}

@@ -1,0 +1,105 @@
+//! A pool's affinity as written.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{duration, is_section_or_none, not_empty, not_in_force, number};
+use crate::config::defaults::default_affinity;
+use crate::config::fault::{Note, Notes};
+use crate::config::keys::{AFFINITY, SOURCE_PREFIX};
+use crate::config::model::{Affinity, SourcePrefix};
+use crate::config::scalar::{self, LABEL};
+use crate::config::section::{Section, one_of};
+use crate::config::tree::Kind;
+use crate::config::written::At;
+
+/// How long a pin can outlive its last connection.
+const TTL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(720 * 3600));
+/// How many pins a table can hold: at some 64 bytes each, 6 GiB.
+const MAX_ENTRIES: (u64, u64) = (1, 100_000_000);
+
+/// What a key can be made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Source,
+    Name,
+    TlsSession,
+}
+
+const BY: [(&str, By); 3] = [
+    ("source", By::Source),
+    ("name", By::Name),
+    ("tls_session", By::TlsSession),
+];
+
+/// Reads `affinity` of the pool of that name.
+pub(super) fn read(
+    pool: &Section<'_>,
+    name: &At<Arc<str>>,
+    notes: &mut Notes,
+) -> At<Option<Affinity>> {
+    let default = default_affinity(&name.value);
+    let Some(entry) = pool.get("affinity") else {
+        return At::new(Some(default), name.at);
+    };
+    if matches!(&entry.node.kind, Kind::Scalar(scalar) if scalar.text == "none") {
+        return At::new(None, entry.at);
+    }
+    if !is_section_or_none(entry, notes) {
+        return At::new(None, entry.at);
+    }
+    let section = Section::open(entry.node, AFFINITY, "`affinity`", entry.at, notes);
+    let (by_source, by_name) = by(&section, notes).unwrap_or((true, true));
+    let affinity = Affinity {
+        by_source,
+        by_name,
+        source_prefix: source_prefix(&section, default.source_prefix, notes),
+        ttl: duration(&section, "ttl", TTL, notes).map_or(default.ttl, |found| found.value),
+        group: section.value("group", default.group, LABEL, notes, |s| {
+            scalar::label(&s.text)
+        }),
+        max_entries: number(&section, "max_entries", MAX_ENTRIES, notes)
+            .map_or(default.max_entries, |found| found.value),
+    };
+    At::new(Some(affinity), entry.at)
+}
+
+fn by(section: &Section<'_>, notes: &mut Notes) -> Option<(bool, bool)> {
+    let entry = section.get("by")?;
+    not_empty(
+        entry,
+        "name `source`, `name` or both, or write `affinity: none`",
+        notes,
+    );
+    let takes = "`source` and `name`";
+    let words = section.list("by", takes, notes, |scalar| one_of(scalar, &BY))?;
+    for (index, word) in words.iter().enumerate() {
+        if word.value == By::TlsSession {
+            not_in_force(
+                notes,
+                word.at,
+                "`tls_session`",
+                "use `source`, `name` or both",
+            );
+        } else if words[..index]
+            .iter()
+            .any(|earlier| earlier.value == word.value)
+        {
+            notes.fault(Note::new(word.at, "`by` has this twice"));
+        }
+    }
+    let has = |by| words.iter().any(|word| word.value == by);
+    Some((has(By::Source), has(By::Name)))
+}
+
+fn source_prefix(section: &Section<'_>, default: SourcePrefix, notes: &mut Notes) -> SourcePrefix {
+    let Some(section) = section.section("source_prefix", SOURCE_PREFIX, notes) else {
+        return default;
+    };
+    let ipv4 = number(&section, "ipv4", (0, 32), notes);
+    let ipv6 = number(&section, "ipv6", (0, 128), notes);
+    SourcePrefix {
+        ipv4: ipv4.map_or(default.ipv4, |found| found.value),
+        ipv6: ipv6.map_or(default.ipv6, |found| found.value),
+    }
+}

@@ -1,0 +1,176 @@
+//! From the tree to the configuration as written.
+//!
+//! Owns which key stands where, its type, default and bounds. Must not follow a reference from one part of the file to
+//! another. Invariant: the walk goes on to the end of the file, whatever it finds on the way.
+
+mod affinity;
+mod health;
+mod listener;
+mod lync;
+mod pool;
+mod settings;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::{Note, Notes, Place};
+use super::keys::ROOT;
+use super::scalar::{self, LABEL, print_duration};
+use super::section::{self, Entry, Section, integer, named};
+use super::tree::{Kind, Node};
+use super::written::{At, Written};
+use crate::lync::preset;
+
+/// Reads the whole file.
+pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
+    if root.kind == Kind::Null {
+        let note = Note::new(Place::START, "the file is empty");
+        notes.fault(note.hint("begin with `lync:`, or with `listeners:` and `pools:`"));
+    }
+    let root = Section::open(root, ROOT, "the configuration", Place::START, notes);
+    let lync = root.get("lync").map(|entry| lync::read(entry, notes));
+    let listen_is_default = matches!(&lync, Some(Some(lync)) if lync.listen_is_default);
+    let (mut listeners, mut pools, mut unread_pools) = (Vec::new(), Vec::new(), Vec::new());
+    match &lync {
+        Some(Some(lync)) => (listeners, pools) = preset::expand(lync),
+        Some(None) => unread_pools.extend(preset::POOLS.map(Arc::from)),
+        None => {}
+    }
+    let entries = |key, notes: &mut Notes| {
+        root.get(key)
+            .map(|entry| named(entry, notes))
+            .unwrap_or_default()
+    };
+    listeners.extend(
+        entries("listeners", notes)
+            .into_iter()
+            .map(|e| listener::read(e, notes)),
+    );
+    pools.extend(
+        entries("pools", notes)
+            .into_iter()
+            .map(|entry| pool::read(entry, notes)),
+    );
+    settings::affinity_store(&root, notes);
+    Written {
+        listeners,
+        pools,
+        unread_pools,
+        timeouts: settings::timeouts(&root, notes),
+        limits: settings::limits(&root, notes),
+        workers: settings::workers(&root, notes),
+        admin: settings::admin(&root, notes),
+        log: settings::log(&root, notes),
+        listen_is_default,
+    }
+}
+
+/// The name that the user gave a listener or pool.
+fn name(entry: Entry<'_>, what: &str, notes: &mut Notes) -> At<Arc<str>> {
+    if let Err(hint) = scalar::label(entry.name) {
+        let message = format!(
+            "the name of a {what} takes {LABEL}, not {}",
+            super::fault::quoted(entry.name)
+        );
+        notes.fault(Note {
+            at: entry.at,
+            message,
+            hint,
+        });
+    }
+    At::new(Arc::from(entry.name), entry.at)
+}
+
+/// Notes that a key's value is known, and that what it asks for is not built yet.
+fn not_in_force(notes: &mut Notes, at: Place, what: &str, instead: &str) {
+    notes.fault(Note::new(at, format!("{what} is not in force yet")).hint(instead));
+}
+
+/// A duration in bounds.
+fn duration(
+    section: &Section<'_>,
+    key: &str,
+    (least, most): (Duration, Duration),
+    notes: &mut Notes,
+) -> Option<At<Duration>> {
+    let takes = format!(
+        "a duration from {} to {}",
+        print_duration(least),
+        print_duration(most)
+    );
+    section.optional(key, &takes, notes, |scalar| {
+        let value = scalar::duration(&scalar.text)?;
+        if (least..=most).contains(&value) {
+            Ok(value)
+        } else {
+            Err(None)
+        }
+    })
+}
+
+/// A whole number in bounds, which must be within those of the type.
+fn number<T: TryFrom<u64>>(
+    section: &Section<'_>,
+    key: &str,
+    (least, most): (u64, u64),
+    notes: &mut Notes,
+) -> Option<At<T>> {
+    let takes = format!("a whole number from {least} to {most}");
+    section.optional(key, &takes, notes, |scalar| {
+        T::try_from(integer(scalar, least, most)?).map_err(|_| None)
+    })
+}
+
+/// A port.
+fn port(section: &Section<'_>, key: &str, notes: &mut Notes) -> Option<At<u16>> {
+    section.optional(key, PORT, notes, port_number)
+}
+
+const PORT: &str = "a port from 1 to 65535";
+
+fn port_number(scalar: &super::tree::Scalar) -> section::Parsed<u16> {
+    u16::try_from(integer(scalar, 1, 65535)?).map_err(|_| None)
+}
+
+/// A list with at least one item, or nothing and the fault noted.
+fn filled<T>(
+    section: &Section<'_>,
+    key: &str,
+    takes: &str,
+    notes: &mut Notes,
+    parse: impl FnMut(&super::tree::Scalar) -> section::Parsed<T>,
+) -> Option<Vec<At<T>>> {
+    let entry = section.get(key)?;
+    not_empty(entry, "name at least one", notes);
+    section.list(key, takes, notes, parse)
+}
+
+/// Whether a key that also takes `none` has a mapping. Nothing at all could be meant as either, so it is a fault.
+fn is_section_or_none(entry: Entry<'_>, notes: &mut Notes) -> bool {
+    let Entry { name, node, .. } = entry;
+    let note = match &node.kind {
+        Kind::Map(_) => return true,
+        Kind::Null => Note::new(entry.at, format!("`{name}` has no value"))
+            .hint("leave it out for the defaults, or write `none`"),
+        Kind::Scalar(scalar) => {
+            let found = super::fault::quoted(&scalar.text);
+            Note::new(
+                node.at,
+                format!("`{name}` takes a mapping of keys or `none`, not {found}"),
+            )
+        }
+        Kind::List(_) => Note::new(
+            node.at,
+            format!("`{name}` takes a mapping of keys or `none`, not a list"),
+        ),
+    };
+    notes.fault(note);
+    false
+}
+
+/// Notes a list that has nothing in it.
+fn not_empty(entry: Entry<'_>, hint: &str, notes: &mut Notes) {
+    if matches!(&entry.node.kind, Kind::List(items) if items.is_empty()) {
+        notes.fault(Note::new(entry.node.at, format!("`{}` is empty", entry.name)).hint(hint));
+    }
+}

@@ -1,0 +1,228 @@
+//! One pool as written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::listener::{POOL_NAME, pool_name, reserved};
+use super::{PORT, affinity, health, name, not_empty, not_in_force, number, port, port_number};
+use crate::config::fault::{Note, Notes, quoted};
+use crate::config::keys::{BACKEND, POOL};
+use crate::config::model::{Backend, Balance, OnDown, ServerAddress, ServerHost};
+use crate::config::scalar::{self, HOST_AND_PORT, LABEL};
+use crate::config::section::{Entry, Parsed, Section, items, named, scalar as read_scalar};
+use crate::config::tree::{Kind, Node, Scalar};
+use crate::config::written::{At, Pool};
+
+const BALANCES: [(&str, Balance); 4] = [
+    ("least_connections", Balance::LeastConnections),
+    ("round_robin", Balance::RoundRobin),
+    ("random_two", Balance::RandomTwo),
+    ("source_hash", Balance::SourceHash),
+];
+const ON_DOWN: [(&str, OnDown); 2] = [("close", OnDown::Close), ("keep", OnDown::Keep)];
+
+/// The most that a backend can weigh.
+const MAX_WEIGHT: u64 = 256;
+/// The most connections that a bound can name.
+const MAX_CONNECTIONS: u64 = u32::MAX as u64;
+
+/// Reads the pool under `entry`.
+pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
+    let before = notes.faults.len();
+    let name = name(entry, "pool", notes);
+    reserved(&name, notes);
+    let what = format!("pool `{}`", name.value);
+    let section = Section::open(entry.node, POOL, &what, entry.at, notes);
+    not_yet(&section, notes);
+    let max_connections = number(&section, "max_connections", (0, MAX_CONNECTIONS), notes);
+    Pool {
+        backends: backends(&section, notes),
+        backup: section.nullable("backup", POOL_NAME, notes, pool_name),
+        balance: section
+            .word("balance", &BALANCES, notes)
+            .map_or(Balance::LeastConnections, |found| found.value),
+        affinity: affinity::read(&section, &name, notes),
+        health: health::read(&section, name.at, notes),
+        on_down: section
+            .word("on_down", &ON_DOWN, notes)
+            .map_or(OnDown::Close, |found| found.value),
+        max_connections: max_connections
+            .map(|found| found.value)
+            .filter(|most| *most != 0),
+        whole: notes.faults.len() == before,
+        name,
+    }
+}
+
+/// The keys whose machinery is not built yet: their defaults are accepted.
+fn not_yet(section: &Section<'_>, notes: &mut Notes) {
+    let slow_start = section.optional("slow_start", "a duration such as `30s`", notes, |scalar| {
+        scalar::duration(&scalar.text)
+    });
+    if let Some(At { at, .. }) = slow_start.filter(|found| !found.value.is_zero()) {
+        not_in_force(notes, at, "`slow_start`", "leave it out or write `0s`");
+    }
+    let versions = [("none", false), ("v1", true), ("v2", true)];
+    let sent = section.word("send_proxy_protocol", &versions, notes);
+    if let Some(At { at, .. }) = sent.filter(|sent| sent.value) {
+        not_in_force(
+            notes,
+            at,
+            "`send_proxy_protocol`",
+            "leave it out or write `none`",
+        );
+    }
+    let Some(entry) = section.get("source_address") else {
+        return;
+    };
+    let at = entry.node.at;
+    match &entry.node.kind {
+        Kind::Scalar(scalar) if scalar.text == "balancer" => {}
+        Kind::Scalar(scalar) if scalar.text == "client" => {
+            not_in_force(
+                notes,
+                at,
+                "`source_address: client`",
+                "leave it out or write `balancer`",
+            );
+        }
+        Kind::List(_) => {
+            let what = "a list of addresses in `source_address`";
+            not_in_force(notes, at, what, "leave it out or write `balancer`");
+        }
+        Kind::Scalar(Scalar { text, .. }) => {
+            let takes = "`balancer`, `client` or a list of addresses";
+            let message = format!("`source_address` takes {takes}, not {}", quoted(text));
+            notes.fault(Note::new(at, message));
+        }
+        Kind::Null | Kind::Map(_) => {
+            let takes = "`balancer`, `client` or a list of addresses";
+            notes.fault(Note::new(at, format!("`source_address` takes {takes}")));
+        }
+    }
+}
+
+fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<Backend>> {
+    let default_port = port(section, "port", notes).map(|found| found.value);
+    let port_is_faulty = default_port.is_none() && section.get("port").is_some();
+    let Some(entry) = section.require("backends", notes) else {
+        return Vec::new();
+    };
+    not_empty(entry, "name at least one", notes);
+    let mut backends = Vec::new();
+    for item in items(entry, "backends", notes).unwrap_or_default() {
+        let Some(draft) = backend(item, notes) else {
+            continue;
+        };
+        match draft.port.or(default_port) {
+            Some(port) => backends.push(draft.finish(port)),
+            None if port_is_faulty => {}
+            None => {
+                let message = format!("backend `{}` has no port", draft.name.value);
+                let hint = "write host:port, or set `port` for the whole pool";
+                notes.fault(Note::new(draft.name.at, message).hint(hint));
+            }
+        }
+    }
+    backends
+}
+
+/// A backend whose port may have to come from its pool.
+struct Draft {
+    name: At<Arc<str>>,
+    host: ServerHost,
+    port: Option<u16>,
+    weight: u32,
+    check_ports: BTreeMap<u16, u16>,
+}
+
+impl Draft {
+    fn finish(self, port: u16) -> At<Backend> {
+        let Self {
+            name,
+            host,
+            weight,
+            check_ports,
+            ..
+        } = self;
+        let address = ServerAddress { host, port };
+        At::new(
+            Backend {
+                name: name.value,
+                address,
+                weight,
+                check_ports,
+            },
+            name.at,
+        )
+    }
+}
+
+fn backend(node: &Node, notes: &mut Notes) -> Option<Draft> {
+    let host_and_port = |scalar: &Scalar| scalar::host_and_port(&scalar.text);
+    if !matches!(node.kind, Kind::Map(_)) {
+        let takes = format!("{HOST_AND_PORT}, or a mapping with `address`");
+        let At {
+            value: (host, port),
+            at,
+        } = read_scalar(node, "backends", &takes, notes, host_and_port)?;
+        let name = At::new(host_label(&host), at);
+        return Some(Draft {
+            name,
+            host,
+            port,
+            weight: 1,
+            check_ports: BTreeMap::new(),
+        });
+    }
+    let section = Section::open(node, BACKEND, "a backend", node.at, notes);
+    section.require("address", notes);
+    let address = section.optional("address", HOST_AND_PORT, notes, host_and_port);
+    let name = section.optional("name", LABEL, notes, |scalar| scalar::label(&scalar.text));
+    let weight = number(&section, "weight", (0, MAX_WEIGHT), notes);
+    let check_ports = check_ports(&section, notes);
+    let At {
+        value: (host, port),
+        at,
+    } = address?;
+    Some(Draft {
+        name: name.unwrap_or_else(|| At::new(host_label(&host), at)),
+        host,
+        port,
+        weight: weight.map_or(1, |found| found.value),
+        check_ports,
+    })
+}
+
+/// What a backend is called that was given no name: its host.
+pub(super) fn host_label(host: &ServerHost) -> Arc<str> {
+    match host {
+        ServerHost::Address(ip) => ip.to_string().into(),
+        ServerHost::Name(name) => name.as_str().into(),
+    }
+}
+
+fn check_ports(section: &Section<'_>, notes: &mut Notes) -> BTreeMap<u16, u16> {
+    let mut ports = BTreeMap::new();
+    let Some(entry) = section.get("check_ports") else {
+        return ports;
+    };
+    for pair in named(entry, notes) {
+        let own: Option<At<u16>> = read_scalar(pair.node, "check_ports", PORT, notes, port_number);
+        let Some(asked) = scalar::port(pair.name) else {
+            let message = format!(
+                "`check_ports` takes ports as keys, not {}",
+                quoted(pair.name)
+            );
+            notes.fault(Note::new(pair.at, message).hint("write `5061: 15061`"));
+            continue;
+        };
+        ports.extend(own.map(|own| (asked, own.value)));
+    }
+    ports
+}
+
+/// A host without a port, as the short form has it.
+pub(super) fn host_alone(scalar: &Scalar) -> Parsed<ServerHost> {
+    scalar::host(&scalar.text)
+}

@@ -1,0 +1,218 @@
+//! What stands beside listeners and pools: bounds, workers, store, admin listener, log.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::health::boolean;
+use super::{duration, not_in_force, number};
+use crate::config::defaults::{LOG as DEFAULT_LOG, TIMEOUTS as DEFAULT_TIMEOUTS, admin_bind};
+use crate::config::fault::{Note, Notes, Place, quoted};
+use crate::config::keys::{ADMIN, AFFINITY_STORE, LIMITS, LOG, TIMEOUTS};
+use crate::config::model::{ClientAddress, Limits, Log, LogFormat};
+use crate::config::scalar::{self, ADMIN_BIND, print_duration};
+use crate::config::section::{Entry, Parsed, Section, integer};
+use crate::config::tree::{Inferred, Kind, Scalar};
+use crate::config::written::{Admin, At, Timeouts};
+
+/// The bounds of most durations.
+const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(720 * 3600));
+/// A drain or shutdown may be told not to wait at all.
+const WAIT_OR_NOT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(720 * 3600));
+/// tcp(7): TCP_KEEPIDLE takes whole seconds up to 32767.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(32767));
+/// tcp(7): TCP_USER_TIMEOUT takes milliseconds in 32 bits; the kernel means "the default" by 0.
+const USER_TIMEOUT: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(24 * 3600));
+/// The most that a bound in 32 bits can name.
+const MAX_COUNT: u64 = u32::MAX as u64;
+/// The most workers.
+const MAX_WORKERS: u64 = 1024;
+
+/// Reads `timeouts`.
+pub(super) fn timeouts(root: &Section<'_>, notes: &mut Notes) -> Timeouts {
+    let mut values = DEFAULT_TIMEOUTS;
+    let Some(section) = root.section("timeouts", TIMEOUTS, notes) else {
+        return Timeouts {
+            values,
+            idle_at: None,
+            connect_at: None,
+        };
+    };
+    let mut read = |key, bounds, value: &mut Duration| {
+        let found = duration(&section, key, bounds, notes)?;
+        *value = found.value;
+        Some(found.at)
+    };
+    read("client_hello", WAIT, &mut values.client_hello);
+    let connect_at = read("connect", WAIT, &mut values.connect);
+    let idle_at = read("idle", WAIT, &mut values.idle);
+    read("half_close", WAIT, &mut values.half_close);
+    read("drain", WAIT_OR_NOT, &mut values.drain);
+    read("shutdown", WAIT_OR_NOT, &mut values.shutdown);
+    let keepalive_at = read("tcp_keepalive", KEEPALIVE, &mut values.tcp_keepalive);
+    read("tcp_user", USER_TIMEOUT, &mut values.tcp_user);
+    if let Some(at) = keepalive_at.filter(|_| values.tcp_keepalive.subsec_nanos() != 0) {
+        let shown = print_duration(values.tcp_keepalive);
+        notes.fault(Note::new(
+            at,
+            format!("`tcp_keepalive` takes whole seconds, not `{shown}`"),
+        ));
+    }
+    Timeouts {
+        values,
+        idle_at,
+        connect_at,
+    }
+}
+
+/// Reads `limits`; the place is that of `connections`.
+pub(super) fn limits(root: &Section<'_>, notes: &mut Notes) -> At<Limits> {
+    let none = Limits {
+        connections: None,
+        per_source: None,
+        new_per_source_per_second: None,
+    };
+    let Some(section) = root.section("limits", LIMITS, notes) else {
+        return At::new(none, Place::START);
+    };
+    let takes = format!("`auto` or a whole number up to {MAX_COUNT}");
+    let connections = section.optional("connections", &takes, notes, |scalar| match scalar.is {
+        Inferred::Integer(0) => Ok(None),
+        Inferred::Integer(_) | Inferred::Text | Inferred::Bool(_) | Inferred::Float => {
+            auto_or(scalar, MAX_COUNT)
+        }
+    });
+    let at = connections.as_ref().map_or(Place::START, |found| found.at);
+    let mut bound = |key| {
+        let found = number::<u32>(&section, key, (0, MAX_COUNT), notes);
+        found.map(|found| found.value).filter(|most| *most != 0)
+    };
+    let limits = Limits {
+        connections: connections
+            .and_then(|found| found.value)
+            .and_then(|most| u32::try_from(most).ok()),
+        per_source: bound("per_source"),
+        new_per_source_per_second: bound("new_per_source_per_second"),
+    };
+    At::new(limits, at)
+}
+
+/// `auto`, which is `None`, or a number of at least 1.
+fn auto_or(scalar: &Scalar, most: u64) -> Parsed<Option<u64>> {
+    if scalar.text == "auto" {
+        Ok(None)
+    } else {
+        integer(scalar, 1, most).map(Some)
+    }
+}
+
+/// Reads `workers`.
+pub(super) fn workers(root: &Section<'_>, notes: &mut Notes) -> Option<NonZeroUsize> {
+    let takes = format!("`auto` or a whole number from 1 to {MAX_WORKERS}");
+    let workers = root.optional("workers", &takes, notes, |scalar| {
+        auto_or(scalar, MAX_WORKERS)
+    });
+    let workers = workers.and_then(|found| found.value)?;
+    usize::try_from(workers).ok().and_then(NonZeroUsize::new)
+}
+
+/// Reads `affinity_store`, of which only the default is in force.
+pub(super) fn affinity_store(root: &Section<'_>, notes: &mut Notes) {
+    let Some(Entry { node, at, .. }) = root.get("affinity_store") else {
+        return;
+    };
+    let takes = "`memory`, `{ file: PATH }` or `{ redis: URL }`";
+    match &node.kind {
+        Kind::Scalar(scalar) if scalar.text == "memory" => {}
+        Kind::Scalar(scalar) => {
+            let message = format!(
+                "`affinity_store` takes {takes}, not {}",
+                quoted(&scalar.text)
+            );
+            notes.fault(Note::new(node.at, message));
+        }
+        Kind::Map(_) => {
+            let section = Section::open(node, AFFINITY_STORE, "`affinity_store`", at, notes);
+            let known = ["file", "redis", "password_file"];
+            for entry in known.into_iter().filter_map(|key| section.get(key)) {
+                let what = format!("`affinity_store` with `{}`", entry.name);
+                not_in_force(
+                    notes,
+                    entry.at,
+                    &what,
+                    "leave it out or write `affinity_store: memory`",
+                );
+            }
+            if matches!(&node.kind, Kind::Map(entries) if entries.is_empty()) {
+                notes.fault(Note::new(
+                    node.at,
+                    format!("`affinity_store` takes {takes}"),
+                ));
+            }
+        }
+        Kind::Null | Kind::List(_) => {
+            notes.fault(Note::new(
+                node.at,
+                format!("`affinity_store` takes {takes}"),
+            ));
+        }
+    }
+}
+
+/// Reads `admin`.
+pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
+    let default = At::new(admin_bind(), Place::START);
+    let Some(section) = root.section("admin", ADMIN, notes) else {
+        return Admin {
+            bind: Some(default),
+            bind_is_default: true,
+            metrics_bind: None,
+            token_file: None,
+            has_token_file: false,
+        };
+    };
+    let bind = |scalar: &Scalar| scalar::admin_bind(&scalar.text);
+    let bind_is_default = section.get("bind").is_none();
+    let found = section.optional("bind", ADMIN_BIND, notes, bind);
+    let file = |scalar: &Scalar| scalar::file_path(&scalar.text);
+    let token_file = section.get("token_file");
+    Admin {
+        bind: if bind_is_default {
+            Some(default)
+        } else {
+            found
+        },
+        bind_is_default,
+        metrics_bind: section.nullable("metrics_bind", ADMIN_BIND, notes, bind),
+        token_file: section
+            .nullable("token_file", "the path of a file", notes, file)
+            .map(|found| found.value),
+        has_token_file: token_file.is_some_and(|entry| entry.node.kind != Kind::Null),
+    }
+}
+
+/// Reads `log`.
+pub(super) fn log(root: &Section<'_>, notes: &mut Notes) -> Log {
+    let default = DEFAULT_LOG;
+    let Some(section) = root.section("log", LOG, notes) else {
+        return default;
+    };
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let addresses = [
+        ("full", ClientAddress::Full),
+        ("prefix", ClientAddress::Prefix),
+    ];
+    let format = section.word("format", &formats, notes);
+    let client_address = section.word("client_address", &addresses, notes);
+    Log {
+        format: format.map_or(default.format, |found| found.value),
+        access: section.value(
+            "access",
+            default.access,
+            "`true` or `false`",
+            notes,
+            boolean,
+        ),
+        client_address: client_address.map_or(default.client_address, |found| found.value),
+    }
+}
