@@ -93,9 +93,11 @@ impl Account {
 
     /// The hello is whole.
     pub fn heard(&mut self, hello: &Hello) {
-        let took = self.accepted.elapsed();
-        self.hello = Some(took);
-        self.listener.hello_seconds.record(took.as_secs_f64());
+        if !matches!(hello, Hello::Unread) {
+            let took = self.accepted.elapsed();
+            self.hello = Some(took);
+            self.listener.hello_seconds.record(took.as_secs_f64());
+        }
         if let Asked::Name(name) = hello.asked() {
             self.name = Some(name.clone());
         }

@@ -348,6 +348,11 @@ impl Backend {
         }
     }
 
+    /// For `health` alone: forgets the reports of checks whose label is not wanted.
+    pub fn keep_checks(&self, wanted: impl Fn(&str) -> bool) {
+        lock(&self.checks).retain(|known| wanted(&known.label));
+    }
+
     fn announce(&self) {
         self.availability
             .send_modify(|version| *version = version.wrapping_add(1));

@@ -11,6 +11,7 @@ pub mod config;
 pub mod host_name;
 pub mod http_head;
 pub mod route;
+pub mod server_hello;
 pub mod termination;
 pub mod timestamp;
 
@@ -32,6 +33,7 @@ pub mod splice;
 
 // Layer 3: tasks, one job each.
 pub mod account;
+pub mod health;
 pub mod listener;
 pub mod refusal;
 pub mod session;

@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
+use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::limits::Limits;
 use crate::listener::{Gate, Shared};
 use crate::log::Log;
@@ -99,6 +101,7 @@ pub struct Server {
     shared: Arc<Shared>,
     workers: Workers,
     tasks: TaskTracker,
+    health: Monitor,
     addresses: Vec<(Arc<str>, Vec<SocketAddr>)>,
     shutdown: Duration,
 }
@@ -158,6 +161,13 @@ impl Server {
             .collect();
         let (gates, assignments) = assign(bound, workers);
         let workers = Workers::start(assignments, &shared).map_err(StartError::Workers)?;
+        let watched = WatchedPool::all(&shared.snapshot.load());
+        let health = Monitor::start(
+            &Handle::current(),
+            watched,
+            Resolver::system(),
+            availability.subscribe(),
+        );
         let tasks = TaskTracker::new();
         tasks.spawn(gates::keep(gates, shared.clone(), availability.subscribe()));
         tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));
@@ -167,6 +177,7 @@ impl Server {
             shared,
             workers,
             tasks,
+            health,
             addresses,
             shutdown,
         })
@@ -202,6 +213,7 @@ impl Server {
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
         let _ = timeout(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
+        self.health.stop().await;
     }
 }
 

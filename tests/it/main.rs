@@ -2,6 +2,8 @@
 
 mod client_hello;
 mod config;
+mod health;
 mod support {
     pub(crate) mod hello_builder;
+    pub(crate) mod nginx;
 }

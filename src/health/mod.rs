@@ -1,0 +1,122 @@
+//! Owns the watch over backends: where they are, whether they are up, and what is said and done when that changes.
+//!
+//! Must not know listeners, sessions or pins: it writes a backend's health and address, and recalls its connections; who
+//! reads that is not its business. Must not know the administrator's wishes beyond [`State`](crate::backend::State).
+//!
+//! Invariant: one task, the keeper, is the only writer of every backend's health, address and check reports; the tasks
+//! that make checks and resolve names only send it news. All of them end when the [`Monitor`] is dropped.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `keeper` | which checks are made and names resolved, each once, and who hears of the news |
+//! | `watched` | one backend: what news do to its health, and what is logged, shown and recalled |
+//! | `judge` | rise, fall, and the sum of several checks |
+//! | `rounds` | when a check is made |
+//! | `probe` | what is asked of a server and what it answered |
+//! | `names` | addresses of names |
+//! | `events` | the last ups and downs |
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::backend::Backend;
+use crate::config::model::{self, OnDown};
+use crate::snapshot::Snapshot;
+
+mod events;
+mod judge;
+mod keeper;
+mod names;
+mod probe;
+mod rounds;
+mod watched;
+
+pub use events::{Event, KEPT};
+pub use names::{Resolver, Told};
+
+/// Where the log events of this module go.
+const LOG: &str = "lyncpin::health";
+
+/// A pool whose backends are to be watched.
+#[derive(Debug, Clone)]
+pub struct WatchedPool {
+    /// All of its backends.
+    pub backends: Vec<Arc<Backend>>,
+    /// `None`: a backend is up as soon as its name is resolved.
+    pub health: Option<model::Health>,
+    /// What becomes of a backend's connections when its checks fail.
+    pub on_down: OnDown,
+}
+
+impl WatchedPool {
+    /// All pools of a snapshot.
+    #[must_use]
+    pub fn all(snapshot: &Snapshot) -> Vec<Self> {
+        let pools = snapshot.config.pools.iter().zip(&snapshot.pools);
+        pools
+            .map(|(config, pool)| Self {
+                backends: pool.backends.clone(),
+                health: config.health.clone(),
+                on_down: config.on_down,
+            })
+            .collect()
+    }
+}
+
+/// The running watch; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Monitor {
+    pools: watch::Sender<Vec<WatchedPool>>,
+    events: events::Events,
+    tasks: TaskTracker,
+    stop: DropGuard,
+}
+
+impl Monitor {
+    /// Begins to watch `pools` on `runtime`. `availability` is what the backends announce their changes to: by it the
+    /// watch learns that a backend has come back from maintenance.
+    #[must_use]
+    pub fn start(
+        runtime: &Handle,
+        pools: Vec<WatchedPool>,
+        resolver: Resolver,
+        availability: watch::Receiver<u64>,
+    ) -> Self {
+        let (sender, receiver) = watch::channel(pools);
+        let events = events::Events::default();
+        let tasks = TaskTracker::new();
+        let token = CancellationToken::new();
+        let keeper = keeper::Keeper::new(resolver, events.clone(), tasks.clone(), token.clone());
+        tasks.spawn_on(keeper.run(receiver, availability), runtime);
+        tasks.close();
+        Self {
+            pools: sender,
+            events,
+            tasks,
+            stop: token.drop_guard(),
+        }
+    }
+
+    /// Watches `pools` from now on. A backend that was watched before (the same `Arc`) keeps its health, and those of its
+    /// checks that ask the same keep what they have seen.
+    pub fn update(&self, pools: Vec<WatchedPool>) {
+        // Nobody receives only after a panic of the keeper, which is in the log.
+        let _ = self.pools.send(pools);
+    }
+
+    /// The last [`KEPT`] ups and downs, the oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.events.all()
+    }
+
+    /// Ends the watch and waits until the last of its tasks is gone.
+    pub async fn stop(self) {
+        drop(self.stop);
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,7 @@
+//! Health over real sockets: what each kind of check says of each kind of server, and what that does to backends.
+
+mod checks;
+mod servers;
+mod states;
+mod tls;
+mod watch;

@@ -1,0 +1,356 @@
+//! What results and names do to backends and their connections.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lyncpin::backend::{Backend, Health, Recall, State};
+use lyncpin::config::model::{self, CheckKind, OnDown};
+use lyncpin::health::{Monitor, Resolver};
+use tokio::net::TcpListener;
+
+use super::servers::{Server, answer};
+use super::watch::{
+    House, INTERVAL, becomes, eventually, health, loopback, passing, pool, request,
+};
+use crate::support::nginx::ReservedPort;
+
+fn http() -> CheckKind {
+    CheckKind::Http(request())
+}
+
+fn ups_and_downs(monitor: &Monitor) -> Vec<Health> {
+    monitor.events().iter().map(|event| event.health).collect()
+}
+
+#[tokio::test]
+async fn rise_and_fall_count_results_in_a_row() {
+    use Health::{Down, Unknown, Up};
+    let script = [
+        (200, Unknown),
+        (503, Up),
+        (503, Up),
+        (200, Up),
+        (503, Up),
+        (503, Up),
+        (503, Up),
+        (200, Down),
+        (503, Down),
+        (200, Down),
+        (200, Down),
+        (200, Up),
+    ];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let house = House::new();
+    let address = listener.local_addr().unwrap().to_string();
+    let backend = house.backend("web", "fe01", &address);
+    // What health the results before each request had come to.
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (watched, before) = (backend.clone(), seen.clone());
+    let _server = Server::on(listener, move |stream| {
+        let mut before = before.lock().unwrap();
+        let (status, _) = script.get(before.len()).unwrap_or(&(200, Up));
+        before.push(watched.health());
+        answer(stream, *status)
+    });
+    let checks = model::Health {
+        rise: 2,
+        fall: 3,
+        ..health([http()])
+    };
+    let monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
+    eventually("the whole script", || {
+        seen.lock().unwrap().len() >= script.len()
+    })
+    .await;
+    let expected = script.map(|(_, health)| health);
+    assert_eq!(seen.lock().unwrap()[..script.len()], expected);
+    assert_eq!(ups_and_downs(&monitor), [Up, Down, Up]);
+    let down = &monitor.events()[1];
+    assert_eq!(down.why, "http0: status 503, wanted 200");
+    assert_eq!((&*down.pool, &*down.backend), ("web", "fe01"));
+}
+
+#[tokio::test]
+async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
+    let sip = ReservedPort::new();
+    let status = Arc::new(AtomicU16::new(503));
+    let server = Server::http(&status).await;
+    let house = House::new();
+    let backend = house.backend("web", "fe01", &server.address.to_string());
+    let mut checks = health([CheckKind::Tcp, CheckKind::Tcp, http()]);
+    checks.checks[1].port = Some(5061);
+    checks.checks[2].decides = false;
+    let mut configured = backend.configured.clone();
+    configured.check_ports.insert(5061, sip.address.port());
+    let backend = Arc::new(Backend::new(
+        backend.pool.clone(),
+        configured,
+        None,
+        backend.metrics.clone(),
+        house.availability.clone(),
+    ));
+    let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
+    becomes(&backend, Health::Down).await;
+    assert_eq!(backend.changed().why, "tcp1: connection refused");
+    let listening = TcpListener::bind(sip.address).await.unwrap();
+    becomes(&backend, Health::Up).await;
+    eventually("the observed check", || passing(&backend, 2) == Some(false)).await;
+    assert_eq!(backend.checks()[2].detail, "status 503, wanted 200");
+    assert_eq!(backend.health(), Health::Up);
+    drop(listening);
+    becomes(&backend, Health::Down).await;
+}
+
+#[tokio::test]
+async fn identical_check_of_one_server_is_made_once() {
+    let status = Arc::new(AtomicU16::new(200));
+    let server = Server::http(&status).await;
+    let house = House::new();
+    let address = server.address.to_string();
+    let names = ["web", "web80", "web8080"];
+    let backends = names.map(|name| house.backend(name, "fe01", &address));
+    let pools = backends
+        .iter()
+        .map(|backend| pool(&[backend], Some(health([http()]))));
+    let _monitor = house.watch(pools.collect());
+    eventually("twenty results", || house.counted("web") >= 20).await;
+    let counted = names.map(|name| house.counted(name));
+    let accepted = u64::try_from(server.accepted()).unwrap();
+    assert_eq!(counted, [counted[0]; 3]);
+    assert!(
+        (counted[0]..=counted[0] + 1).contains(&accepted),
+        "{accepted} connections for {counted:?} results"
+    );
+    status.store(503, Ordering::SeqCst);
+    for backend in &backends {
+        becomes(backend, Health::Down).await;
+    }
+}
+
+#[tokio::test]
+async fn health_none_is_up_as_soon_as_it_is_resolved() {
+    let house = House::new();
+    let backend = house.backend("web", "fe01", "192.0.2.1:4443");
+    let _monitor = house.watch(vec![pool(&[&backend], None)]);
+    becomes(&backend, Health::Up).await;
+    assert_eq!(backend.address(), Some("192.0.2.1:4443".parse().unwrap()));
+}
+
+/// Names and their addresses, which a test may change.
+type Names = Arc<Mutex<HashMap<&'static str, Vec<IpAddr>>>>;
+
+fn resolver(names: &Names) -> Resolver {
+    let names = names.clone();
+    Resolver::told(INTERVAL, move |name| {
+        let names = names.lock().unwrap();
+        let answer = names.get(name.as_str()).cloned();
+        answer.ok_or_else(|| std::io::Error::other("no such host"))
+    })
+}
+
+#[tokio::test]
+async fn unresolved_name_is_a_down_backend_until_it_resolves() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let house = House::new();
+    let names = Names::default();
+    let checked = house.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
+    let unchecked = house.backend("raw", "fe01", &format!("fe01.contoso.test:{port}"));
+    let pools = vec![
+        pool(&[&checked], Some(health([CheckKind::Tcp]))),
+        pool(&[&unchecked], None),
+    ];
+    let monitor = house.watch_with(pools, resolver(&names));
+    for backend in [&checked, &unchecked] {
+        becomes(backend, Health::Down).await;
+        assert_eq!(
+            backend.changed().why,
+            "its name does not resolve: no such host"
+        );
+        assert_eq!(backend.address(), None);
+    }
+    names
+        .lock()
+        .unwrap()
+        .insert("fe01.contoso.test", vec![loopback(1)]);
+    for backend in [&checked, &unchecked] {
+        becomes(backend, Health::Up).await;
+        assert_eq!(backend.address(), Some(listener.local_addr().unwrap()));
+    }
+    assert_eq!(monitor.events().len(), 4);
+}
+
+#[tokio::test]
+async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = first.local_addr().unwrap().port();
+    let house = House::new();
+    let names = Names::default();
+    let answer = |addresses: &[u8]| {
+        let addresses = addresses.iter().map(|last| loopback(*last)).collect();
+        names.lock().unwrap().insert("fe01.contoso.test", addresses);
+    };
+    answer(&[1]);
+    let backend = house.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
+    let checks = model::Health {
+        fall: 1000,
+        ..health([CheckKind::Tcp])
+    };
+    let pools = vec![pool(&[&backend], Some(checks))];
+    let _monitor = house.watch_with(pools, resolver(&names));
+    becomes(&backend, Health::Up).await;
+
+    let resolved = || house.counted("web");
+    answer(&[3, 1]);
+    let before = resolved();
+    eventually("some rounds", || resolved() > before + 4).await;
+    assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
+
+    // A failed refresh keeps the last good address.
+    names.lock().unwrap().clear();
+    let before = resolved();
+    eventually("some rounds", || resolved() > before + 4).await;
+    assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
+    assert_eq!(backend.health(), Health::Up);
+
+    // Nothing listens at 127.0.0.3: with a `fall` of 1000 only a fresh start takes the backend down.
+    answer(&[3]);
+    becomes(&backend, Health::Down).await;
+    assert_eq!(backend.address().unwrap().ip(), loopback(3));
+}
+
+/// Two backends of one pool with a connection each, and the status that both answer with.
+async fn two(
+    house: &House,
+    on_down: OnDown,
+) -> ([Arc<Backend>; 2], [Arc<AtomicU16>; 2], [Server; 2], Monitor) {
+    let statuses = [200, 200].map(|status| Arc::new(AtomicU16::new(status)));
+    let servers = [
+        Server::http(&statuses[0]).await,
+        Server::http(&statuses[1]).await,
+    ];
+    let backends = ["fe01", "fe02"].into_iter().zip(&servers);
+    let backends: Vec<_> = backends
+        .map(|(name, server)| house.backend("web", name, &server.address.to_string()))
+        .collect();
+    let backends: [Arc<Backend>; 2] = backends.try_into().unwrap();
+    let mut watched = pool(&[&backends[0], &backends[1]], Some(health([http()])));
+    watched.on_down = on_down;
+    let monitor = house.watch(vec![watched]);
+    for backend in &backends {
+        becomes(backend, Health::Up).await;
+    }
+    (backends, statuses, servers, monitor)
+}
+
+#[tokio::test]
+async fn connections_are_recalled_only_while_another_backend_is_available() {
+    let house = House::new();
+    let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Close).await;
+    let slots = [0, 1].map(|place| backends[place].enter().unwrap());
+    statuses[0].store(503, Ordering::SeqCst);
+    becomes(&backends[0], Health::Down).await;
+    eventually("the recall", || slots[0].recalled().is_some()).await;
+    assert_eq!(slots[0].recalled(), Some(Recall::Down));
+    statuses[1].store(503, Ordering::SeqCst);
+    becomes(&backends[1], Health::Down).await;
+    // Kept, as nobody else is there; and still so when somebody is.
+    statuses[0].store(200, Ordering::SeqCst);
+    becomes(&backends[0], Health::Up).await;
+    let before = house.counted("web");
+    eventually("some rounds", || house.counted("web") > before + 4).await;
+    assert_eq!(slots[1].recalled(), None);
+}
+
+#[tokio::test]
+async fn on_down_keep_recalls_nothing() {
+    let house = House::new();
+    let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Keep).await;
+    let slot = backends[0].enter().unwrap();
+    statuses[0].store(503, Ordering::SeqCst);
+    becomes(&backends[0], Health::Down).await;
+    let before = house.counted("web");
+    eventually("some rounds", || house.counted("web") > before + 4).await;
+    assert_eq!(slot.recalled(), None);
+}
+
+#[tokio::test]
+async fn maintenance_shows_checks_without_counting_them_and_ends_with_what_they_saw() {
+    let house = House::new();
+    let (backends, statuses, _servers, monitor) = two(&house, OnDown::Close).await;
+    let backend = &backends[0];
+    backend.set_state(State::Maintain, None);
+    let slot = backend.enter().unwrap();
+    statuses[0].store(503, Ordering::SeqCst);
+    eventually("a failing check", || passing(backend, 0) == Some(false)).await;
+    assert_eq!(backend.health(), Health::Up);
+    assert_eq!(ups_and_downs(&monitor).len(), 2);
+    assert_eq!(slot.recalled(), None);
+    backend.set_state(State::Ready, None);
+    becomes(backend, Health::Down).await;
+    // The other way round: back in service at once, whatever `rise` says.
+    backend.set_state(State::Maintain, None);
+    statuses[0].store(200, Ordering::SeqCst);
+    eventually("a passing check", || passing(backend, 0) == Some(true)).await;
+    assert_eq!(backend.health(), Health::Down);
+    backend.set_state(State::Ready, None);
+    becomes(backend, Health::Up).await;
+}
+
+#[tokio::test]
+async fn update_keeps_what_stays_and_stops_what_goes() {
+    let house = House::new();
+    let (backends, statuses, servers, monitor) = two(&house, OnDown::Close).await;
+    let stays = &backends[0];
+    let since = stays.changed().at;
+    let slow = model::Health {
+        fall: 2,
+        ..health([http(), CheckKind::Tcp])
+    };
+    monitor.update(vec![pool(&[stays], Some(slow))]);
+    eventually("the new check", || stays.checks().len() == 2).await;
+    let gone = servers[1].accepted();
+    let before = house.counted("web");
+    eventually("some rounds", || house.counted("web") > before + 10).await;
+    assert!(
+        servers[1].accepted() <= gone + 1,
+        "at most one was under way"
+    );
+    assert_eq!(stays.changed().at, since, "health was not judged anew");
+    statuses[0].store(503, Ordering::SeqCst);
+    becomes(stays, Health::Down).await;
+
+    // Who joins a round that is under way hears its last result at once.
+    let joins = house.backend("web80", "fe01", &servers[0].address.to_string());
+    monitor.update(vec![
+        pool(&[stays], Some(health([http()]))),
+        pool(&[&joins], Some(health([http()]))),
+    ]);
+    becomes(&joins, Health::Down).await;
+    assert_eq!(
+        stays.checks().len(),
+        1,
+        "reports of checks that went are gone"
+    );
+    assert_eq!(stays.health(), Health::Down);
+}
+
+#[tokio::test]
+async fn stop_ends_checks_under_way() {
+    let server = Server::silent().await;
+    let house = House::new();
+    let backend = house.backend("web", "fe01", &server.address.to_string());
+    let slow = model::Health {
+        timeout: Duration::from_secs(3600),
+        interval: Duration::from_secs(3600),
+        ..health([http()])
+    };
+    let monitor = house.watch(vec![pool(&[&backend], Some(slow))]);
+    eventually("a check under way", || server.accepted() == 1).await;
+    tokio::time::timeout(Duration::from_secs(10), monitor.stop())
+        .await
+        .expect("nothing is left to wait for");
+}

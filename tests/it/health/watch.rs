@@ -1,0 +1,180 @@
+//! A watch under test: pools, their monitor and what can be seen of them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lyncpin::backend::{Availability, Backend, CheckReport, Health};
+use lyncpin::config::model::{self, CheckKind, HttpCheck, OnDown, ServerAddress, ServerHost};
+use lyncpin::health::{Monitor, Resolver, WatchedPool};
+use lyncpin::host_name::HostName;
+use lyncpin::metrics::{BackendMetrics, Registry};
+use tokio::runtime::Handle;
+
+/// From one check to the next, in most tests.
+pub(super) const INTERVAL: Duration = Duration::from_millis(40);
+
+/// What the backends of one test share.
+pub(super) struct House {
+    pub(super) registry: Registry,
+    pub(super) availability: Arc<Availability>,
+}
+
+impl House {
+    pub(super) fn new() -> Self {
+        Self {
+            registry: Registry::default(),
+            availability: Arc::new(Availability::new(0)),
+        }
+    }
+
+    /// A backend of `pool` at `host`: an address with a port, or a name, whose port is then 1.
+    pub(super) fn backend(&self, pool: &str, name: &str, host: &str) -> Arc<Backend> {
+        let (host, port) = match host.parse::<SocketAddr>() {
+            Ok(address) => (ServerHost::Address(address.ip()), address.port()),
+            Err(_) => {
+                let (name, port) = host.split_once(':').unwrap_or((host, "1"));
+                let name = HostName::parse(name.as_bytes()).unwrap();
+                (ServerHost::Name(name), port.parse().unwrap())
+            }
+        };
+        let configured = model::Backend {
+            name: name.into(),
+            address: ServerAddress { host, port },
+            weight: 1,
+            check_ports: BTreeMap::new(),
+        };
+        let metrics = BackendMetrics::new(&self.registry, &pool.into(), &name.into());
+        let availability = self.availability.clone();
+        Arc::new(Backend::new(
+            pool.into(),
+            configured,
+            None,
+            metrics,
+            availability,
+        ))
+    }
+
+    pub(super) fn watch(&self, pools: Vec<WatchedPool>) -> Monitor {
+        self.watch_with(pools, Resolver::system())
+    }
+
+    pub(super) fn watch_with(&self, pools: Vec<WatchedPool>, resolver: Resolver) -> Monitor {
+        let availability = self.availability.subscribe();
+        Monitor::start(&Handle::current(), pools, resolver, availability)
+    }
+
+    /// How many checks of a pool have been counted, passed and failed.
+    pub(super) fn counted(&self, pool: &str) -> u64 {
+        let wanted = format!("lyncpin_health_checks_total{{pool=\"{pool}\"");
+        let text = self.registry.render();
+        let lines = text.lines().filter(|line| line.starts_with(&wanted));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+}
+
+pub(super) fn pool(backends: &[&Arc<Backend>], health: Option<model::Health>) -> WatchedPool {
+    WatchedPool {
+        backends: backends.iter().map(|&backend| backend.clone()).collect(),
+        health,
+        on_down: OnDown::Close,
+    }
+}
+
+/// Checks with `rise` and `fall` of 1.
+pub(super) fn health(checks: impl IntoIterator<Item = CheckKind>) -> model::Health {
+    let check = |(place, kind): (usize, CheckKind)| model::Check {
+        label: format!("{}{place}", label(&kind)).into(),
+        kind,
+        port: None,
+        decides: true,
+    };
+    model::Health {
+        interval: INTERVAL,
+        timeout: Duration::from_secs(5),
+        rise: 1,
+        fall: 1,
+        checks: checks.into_iter().enumerate().map(check).collect(),
+    }
+}
+
+fn label(kind: &CheckKind) -> &'static str {
+    match kind {
+        CheckKind::Tcp => "tcp",
+        CheckKind::Tls { .. } => "tls",
+        CheckKind::Http(_) => "http",
+        CheckKind::Https(_) => "https",
+    }
+}
+
+pub(super) fn tls() -> CheckKind {
+    CheckKind::Tls {
+        name: Some(HostName::parse(b"fe01.contoso.test").unwrap()),
+        warn_days_left: 14,
+    }
+}
+
+/// A request for `/root`, wanting 200.
+pub(super) fn request() -> HttpCheck {
+    HttpCheck {
+        path: "/root".into(),
+        host: None,
+        status: vec![200],
+    }
+}
+
+/// What one check of `kind` says of the server at `address`.
+pub(super) async fn report(kind: CheckKind, address: SocketAddr) -> CheckReport {
+    report_within(kind, address, Duration::from_secs(5)).await
+}
+
+pub(super) async fn report_within(
+    kind: CheckKind,
+    address: SocketAddr,
+    timeout: Duration,
+) -> CheckReport {
+    let house = House::new();
+    let backend = house.backend("web", "fe01", &address.to_string());
+    let health = model::Health {
+        interval: Duration::from_secs(3600),
+        timeout,
+        ..health([kind])
+    };
+    let monitor = house.watch(vec![pool(&[&backend], Some(health))]);
+    eventually("a result", || passing(&backend, 0).is_some()).await;
+    let report = backend.checks().remove(0);
+    let expected = if report.passing == Some(true) {
+        Health::Up
+    } else {
+        Health::Down
+    };
+    assert_eq!(backend.health(), expected);
+    monitor.stop().await;
+    report
+}
+
+/// The last result of the check at this place.
+pub(super) fn passing(backend: &Backend, place: usize) -> Option<bool> {
+    backend.checks().get(place)?.passing
+}
+
+/// Lets the watch run until `holds`.
+pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+}
+
+pub(super) async fn becomes(backend: &Backend, health: Health) {
+    let what = format!("{backend:?} to be {}", health.as_str());
+    eventually(&what, || backend.health() == health).await;
+}
+
+pub(super) fn loopback(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}
