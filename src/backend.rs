@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::sync::watch;
 
@@ -17,7 +18,8 @@ use crate::config::model;
 use crate::metrics::BackendMetrics;
 
 /// What the checks say of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Health {
     /// No deciding check has answered yet.
@@ -49,7 +51,8 @@ impl Health {
 }
 
 /// What the administrator wants of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum State {
     /// Takes clients.

@@ -33,6 +33,7 @@ pub mod splice;
 
 // Layer 3: tasks, one job each.
 pub mod account;
+pub mod admin;
 pub mod health;
 pub mod listener;
 pub mod refusal;

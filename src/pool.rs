@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::affinity::{Fit, Key, Member, View, source_bits};
 use crate::backend::{Backend, Health, Slot, State};
@@ -234,6 +234,31 @@ impl Pool {
         Some((view, self.member(view.member)))
     }
 
+    /// Whom the policy would choose for a client without a usable pin. Its place is given back at once, and so is the
+    /// turn of round robin.
+    ///
+    /// # Errors
+    ///
+    /// Why there is nobody.
+    pub fn preview(self: &Arc<Self>, client: Client) -> Result<(PickedBy, Arc<Backend>), NoPick> {
+        let turns = self.turns().clone();
+        let here = self.take(client, &[]);
+        *self.turns() = turns;
+        match here {
+            Ok((_, slot)) => Ok((PickedBy::Policy(self.balance), slot.backend().clone())),
+            Err(none) => match &self.backup {
+                Some(backup) => backup
+                    .preview(client)
+                    .map(|(_, backend)| (PickedBy::Backup, backend)),
+                None => Err(none),
+            },
+        }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Pins of the group that lead to `backend`; `None` where the pool has no affinity.
     #[must_use]
     pub fn pins_of(&self, backend: &Arc<Backend>) -> Option<usize> {
@@ -303,11 +328,7 @@ impl Pool {
                         seed: self.seeds[place],
                     });
             if balance == Balance::RoundRobin {
-                return self
-                    .turns
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .next(candidates);
+                return self.turns().next(candidates);
             }
             choose(
                 balance,

@@ -246,6 +246,17 @@ impl Listener {
         self.pools.iter().any(|pool| pool.is_ready())
     }
 
+    /// Connections that live.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.nowhere.living()
+            + self
+                .series
+                .values()
+                .map(|series| series.living())
+                .sum::<u64>()
+    }
+
     /// Counts of the connections that went to `backend`, or to none.
     #[must_use]
     pub fn metrics(&self, backend: Option<&Arc<Backend>>) -> &Arc<ConnectionMetrics> {

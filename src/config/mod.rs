@@ -31,6 +31,7 @@ pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
+pub(crate) use scalar::duration;
 
 /// A configuration that was read without a fault.
 #[derive(Debug, Clone)]

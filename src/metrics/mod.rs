@@ -4,6 +4,7 @@
 //! Invariant: nothing here waits or allocates on the path of a connection after its first of a kind.
 
 pub mod definitions;
+pub mod process;
 pub mod registry;
 
 use std::sync::{Arc, OnceLock};
@@ -216,6 +217,22 @@ impl ConnectionMetrics {
         self.ended[outcome as usize]
             .get_or_init(|| self.registry.counter(&definitions::CONNECTIONS, &labels))
             .increment(1);
+    }
+
+    /// Connections that live.
+    #[must_use]
+    pub fn living(&self) -> u64 {
+        let labels = [&*self.listener, &self.pool, &self.backend];
+        let living = self
+            .registry
+            .shown(&definitions::CONNECTIONS_ACTIVE, &labels);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a count that is kept as a double"
+        )]
+        let living = living as u64;
+        living
     }
 
     /// Counts a living connection until the guard is dropped.

@@ -58,6 +58,13 @@ impl Registry {
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
+    /// What a gauge stands at; 0 where there is none.
+    #[must_use]
+    pub fn shown(&self, definition: &'static Definition, values: &[&str]) -> f64 {
+        let cell = self.series.get_gauge(&key(definition, values));
+        cell.map_or(0.0, |cell| f64::from_bits(cell.load(Ordering::Relaxed)))
+    }
+
     /// Removes every series whose labels, as (name, value), are not wanted any more.
     pub fn retain(&self, mut wanted: impl FnMut(&str, &HashMap<&str, &str>) -> bool) {
         let mut keep = |key: &Key| {

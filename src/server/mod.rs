@@ -4,8 +4,11 @@
 //! comes first. Knows nothing of names, pins and bytes. Invariant: when [`Server::stop`] returns, no task, thread or
 //! socket of the balancer is left.
 
+mod control;
 mod descriptors;
+mod doors;
 mod drains;
+mod explain;
 mod gates;
 mod workers;
 
@@ -23,6 +26,7 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admin::{BindError, Control, TokenError};
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
 use crate::health::{Monitor, Resolver, WatchedPool};
@@ -33,6 +37,8 @@ use crate::metrics::{Registry, definitions};
 use crate::session::Terms;
 use crate::snapshot::Snapshot;
 use crate::socket::Listening;
+use control::Administration;
+use doors::{Doors, Serving};
 use gates::ListenerGate;
 use workers::{Assignment, Workers};
 
@@ -55,6 +61,10 @@ pub enum StartError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The admin listener's address.
+    Admin(BindError),
+    /// The admin listener's token.
+    Token(TokenError),
     /// The worker threads.
     Workers(io::Error),
 }
@@ -73,6 +83,8 @@ impl fmt::Display for StartError {
                     advice(source)
                 )
             }
+            Self::Admin(error) => error.fmt(f),
+            Self::Token(error) => error.fmt(f),
             Self::Workers(source) => write!(f, "cannot start the workers: {source}"),
         }
     }
@@ -82,6 +94,8 @@ impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Bind { source, .. } | Self::Workers(source) => Some(source),
+            Self::Admin(error) => error.source(),
+            Self::Token(error) => error.source(),
         }
     }
 }
@@ -96,13 +110,17 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Where each listener is bound.
+pub type Addresses = Vec<(Arc<str>, Vec<SocketAddr>)>;
+
 /// A running balancer.
 pub struct Server {
     shared: Arc<Shared>,
     workers: Workers,
     tasks: TaskTracker,
     health: Monitor,
-    addresses: Vec<(Arc<str>, Vec<SocketAddr>)>,
+    admin: Serving,
+    addresses: Addresses,
     shutdown: Duration,
 }
 
@@ -115,6 +133,7 @@ impl Server {
     pub fn start(config: Config, log: Arc<Log>, registry: Registry) -> Result<Self, StartError> {
         let workers = workers::count(config.workers);
         let bound = bind(&config, workers)?;
+        let doors = Doors::open(&config.admin)?;
         let listening = bound
             .iter()
             .map(|(_, sockets)| sockets.len() * workers)
@@ -155,10 +174,16 @@ impl Server {
             complained: AtomicU64::new(0),
             started: Instant::now(),
         });
-        let addresses = bound
+        let addresses: Addresses = bound
             .iter()
             .map(|(name, sockets)| (name.clone(), addresses(sockets)))
             .collect();
+        let control: Arc<dyn Control> = Arc::new(Administration {
+            shared: shared.clone(),
+            addresses: addresses.clone(),
+            workers,
+            started: SystemTime::now(),
+        });
         let (gates, assignments) = assign(bound, workers);
         let workers = Workers::start(assignments, &shared).map_err(StartError::Workers)?;
         let watched = WatchedPool::all(&shared.snapshot.load());
@@ -173,11 +198,13 @@ impl Server {
         tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));
         tasks.spawn(sweep(shared.clone()));
         tasks.close();
+        let admin = doors.serve(&control);
         Ok(Self {
             shared,
             workers,
             tasks,
             health,
+            admin,
             addresses,
             shutdown,
         })
@@ -191,7 +218,7 @@ impl Server {
 
     /// Where each listener is bound.
     #[must_use]
-    pub fn addresses(&self) -> &[(Arc<str>, Vec<SocketAddr>)] {
+    pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
@@ -214,6 +241,7 @@ impl Server {
         let _ = timeout(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
         self.health.stop().await;
+        self.admin.end().await;
     }
 }
 

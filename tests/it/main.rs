@@ -3,7 +3,5 @@
 mod client_hello;
 mod config;
 mod health;
-mod support {
-    pub(crate) mod hello_builder;
-    pub(crate) mod nginx;
-}
+mod smoke;
+mod support;

@@ -1,0 +1,358 @@
+//! The endpoints: one match on method and path.
+//!
+//! Owns what is asked for and how answers and errors look. Must not know where answers come from ([`Control`]).
+//! Invariant: every answer that is an error is `{"error": "..."}`, with the fitting 4xx or 5xx.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use super::guard::{self, Access, HostFault, Reach};
+use super::view::{ErrorBody, ExplainQuery, StateChange};
+use super::{Control, Served, Site, page, target};
+use crate::backend::State;
+use crate::config;
+use crate::metrics::process;
+
+/// One thing that can be asked. HEAD goes wherever GET does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The method.
+    pub method: &'static str,
+    /// The path, with names in braces for what varies.
+    pub path: &'static str,
+    /// Who may ask.
+    pub access: Access,
+    /// Whether it does anything yet; one that does not answers 501 and says so.
+    pub built: bool,
+}
+
+const fn endpoint(method: &'static str, path: &'static str, access: Access) -> Endpoint {
+    let built = true;
+    Endpoint {
+        method,
+        path,
+        access,
+        built,
+    }
+}
+
+const fn not_built(method: &'static str, path: &'static str) -> Endpoint {
+    let (access, built) = (Access::Guarded, false);
+    Endpoint {
+        method,
+        path,
+        access,
+        built,
+    }
+}
+
+/// All of them; `docs/api.md` lists them.
+pub const ENDPOINTS: &[Endpoint] = &[
+    endpoint("GET", "/metrics", Access::Open),
+    endpoint("GET", "/healthz", Access::Open),
+    endpoint("GET", "/readyz", Access::Open),
+    endpoint("GET", "/", Access::Guarded),
+    endpoint("GET", "/api/v1/status", Access::Guarded),
+    endpoint("GET", "/api/v1/explain", Access::Guarded),
+    endpoint(
+        "PUT",
+        "/api/v1/pools/{pool}/backends/{backend}/state",
+        Access::Guarded,
+    ),
+    not_built("GET", "/api/v1/affinity"),
+    not_built("PUT", "/api/v1/affinity"),
+    not_built("DELETE", "/api/v1/affinity"),
+    not_built("POST", "/api/v1/reload"),
+    not_built("POST", "/api/v1/upgrade"),
+];
+
+/// The largest body of a request.
+const MAX_BODY: usize = 16 << 10;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Why a request gets an error.
+struct Refusal {
+    status: StatusCode,
+    error: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, error: impl Into<String>) -> Self {
+        let error = error.into();
+        Self {
+            status,
+            error,
+            header: None,
+        }
+    }
+
+    fn not_allowed(allow: &'static str) -> Self {
+        let error = format!("this path takes {allow} alone");
+        Self {
+            header: Some((header::ALLOW, allow)),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, error)
+        }
+    }
+
+    fn not_built(what: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_IMPLEMENTED,
+            format!("{what} is not built yet"),
+        )
+    }
+}
+
+pub(super) async fn answer(site: &Site, reach: Reach, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let mut answer = match respond(site, reach, &parts, body).await {
+        Ok(answer) => answer,
+        Err(refusal) => {
+            let mut answer = json(
+                refusal.status,
+                &ErrorBody {
+                    error: refusal.error,
+                },
+            );
+            if let Some((name, value)) = refusal.header {
+                answer
+                    .headers_mut()
+                    .insert(name, HeaderValue::from_static(value));
+            }
+            answer
+        }
+    };
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+async fn respond(
+    site: &Site,
+    reach: Reach,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Answer, Refusal> {
+    let segments = target::segments(parts.uri.path())
+        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the path does not decode"))?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let access = match segments.as_slice() {
+        ["metrics" | "healthz" | "readyz"] => Access::Open,
+        _ => Access::Guarded,
+    };
+    admit(site, reach, access, parts)?;
+    let control = &*site.control;
+    let get = matches!(parts.method, Method::GET | Method::HEAD);
+    match (&parts.method, segments.as_slice()) {
+        (_, ["metrics"]) if get => Ok(metrics(control)),
+        (_, ["healthz"]) if get => Ok(text(StatusCode::OK, "ok\n")),
+        (_, ["readyz"]) if get => readyz(control),
+        (_, []) if get => Ok(page::page(&control.status())),
+        (_, ["api", "v1", "status"]) if get => Ok(json(StatusCode::OK, &control.status())),
+        (_, ["api", "v1", "explain"]) if get => explain(control, parts),
+        (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
+            let change = read_body(site, body).await?;
+            set_state(control, pool, backend, &change)
+        }
+        (&Method::PUT | &Method::DELETE, ["api", "v1", "affinity"]) => {
+            Err(Refusal::not_built("affinity"))
+        }
+        (_, ["api", "v1", "affinity"]) if get => Err(Refusal::not_built("affinity")),
+        (&Method::POST, ["api", "v1", what @ ("reload" | "upgrade")]) => {
+            Err(Refusal::not_built(what))
+        }
+
+        (_, ["metrics" | "healthz" | "readyz"] | [] | ["api", "v1", "status" | "explain"]) => {
+            Err(Refusal::not_allowed("GET, HEAD"))
+        }
+        (_, ["api", "v1", "pools", _, "backends", _, "state"]) => Err(Refusal::not_allowed("PUT")),
+        (_, ["api", "v1", "affinity"]) => Err(Refusal::not_allowed("GET, HEAD, PUT, DELETE")),
+        (_, ["api", "v1", "reload" | "upgrade"]) => Err(Refusal::not_allowed("POST")),
+        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path")),
+    }
+}
+
+/// Lets in who may ask. Foreign hosts come first: they are told nothing, not even that a token is wanted.
+fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(), Refusal> {
+    guard::check_host(parts, reach, access).map_err(|fault| match fault {
+        HostFault::Missing => Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "the request names no host, or more than one",
+        ),
+        HostFault::Foreign => Refusal::new(StatusCode::FORBIDDEN, "the request names another host"),
+    })?;
+    if access == Access::Open {
+        return Ok(());
+    }
+    if site.served == Served::Probes {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path"));
+    }
+    if guard::is_cross_site(parts) {
+        let error = "a page of another site may change nothing here";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, error));
+    }
+    if let Some(token) = &site.token
+        && !token.is_shown_in(&parts.headers)
+    {
+        let error = "this path wants the token as `Authorization: Bearer`";
+        return Err(Refusal {
+            header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lyncpin\"")),
+            ..Refusal::new(StatusCode::UNAUTHORIZED, error)
+        });
+    }
+    Ok(())
+}
+
+fn metrics(control: &dyn Control) -> Answer {
+    let mut series = control.metrics();
+    process::render(&mut series);
+    typed(
+        StatusCode::OK,
+        "text/plain; version=0.0.4; charset=utf-8",
+        series,
+    )
+}
+
+fn readyz(control: &dyn Control) -> Result<Answer, Refusal> {
+    let unready = |error: &str| Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+    if control.stopping() {
+        unready("the balancer is stopping")
+    } else if control.can_serve() {
+        Ok(text(StatusCode::OK, "ready\n"))
+    } else {
+        unready("no listener can serve")
+    }
+}
+
+fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
+    let bad = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
+    let pairs = target::pairs(parts.uri.query().unwrap_or_default())
+        .ok_or_else(|| bad("the query does not decode".into()))?;
+    let [mut listener, mut name, mut source] = [const { None }; 3];
+    for (key, value) in pairs {
+        let place = match key.as_str() {
+            "listener" => &mut listener,
+            "name" => &mut name,
+            "source" => &mut source,
+            _ => return Err(bad(format!("there is no parameter {key:?}"))),
+        };
+        if place.replace(value).is_some() {
+            return Err(bad(format!("the parameter {key:?} comes twice")));
+        }
+    }
+    let missing = |key: &str| bad(format!("the parameter {key:?} is missing"));
+    let source = source.ok_or_else(|| missing("source"))?;
+    let address: IpAddr = source
+        .parse()
+        .map_err(|_| bad(format!("the source {source:?} is no address")))?;
+    let query = ExplainQuery {
+        listener: listener.ok_or_else(|| missing("listener"))?,
+        name: name.filter(|name| !name.is_empty()),
+        source: address.to_canonical(),
+    };
+    match control.explain(&query) {
+        Ok(explanation) => Ok(json(StatusCode::OK, &explanation)),
+        Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
+    }
+}
+
+async fn read_body(site: &Site, body: Incoming) -> Result<StateChange, Refusal> {
+    let read = Limited::new(body, MAX_BODY).collect();
+    let body = match tokio::time::timeout(site.bounds.body, read).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let error = format!("the body is larger than {MAX_BODY} bytes");
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+        }
+        Ok(Err(_)) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "the body is cut")),
+        Err(_) => {
+            return Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body did not come in time",
+            ));
+        }
+    };
+    serde_json::from_slice(&body).map_err(|error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("the body is not what is wanted: {error}"),
+        )
+    })
+}
+
+fn set_state(
+    control: &dyn Control,
+    pool: &str,
+    backend: &str,
+    change: &StateChange,
+) -> Result<Answer, Refusal> {
+    let bad = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
+    let deadline = match &change.deadline {
+        Some(_) if change.state != State::Drain => {
+            return Err(bad("a deadline goes with `drain` alone".into()));
+        }
+        Some(text) => Some(config::duration(text).map_err(|why| {
+            bad(format!(
+                "the deadline {text:?} {}",
+                why.unwrap_or_else(|| "is no duration such as 15m".into())
+            ))
+        })?),
+        None => None,
+    };
+    match control.set_state(pool, backend, change.state, deadline) {
+        Ok(changed) => {
+            let state = changed.state.as_str();
+            tracing::info!(
+                pool,
+                backend,
+                before = changed.before.as_str(),
+                state,
+                "state was set"
+            );
+            Ok(json(StatusCode::OK, &changed))
+        }
+        Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Answer {
+    typed(status, "text/plain; charset=utf-8", text)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            typed(status, "application/json", body)
+        }
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "an answer cannot be written"
+            );
+            let body = "{\"error\":\"the answer cannot be written\"}\n";
+            typed(StatusCode::INTERNAL_SERVER_ERROR, "application/json", body)
+        }
+    }
+}
+
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}

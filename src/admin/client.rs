@@ -1,0 +1,259 @@
+//! Asks the admin listener, for the command line.
+//!
+//! Owns one request and its answer over TCP or a Unix socket. Knows no command. Invariant: it ends: connecting, asking
+//! and the answer's size are bounded; and what went wrong is said with where.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+
+use super::guard::Token;
+use super::target;
+use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, StateChange, Status};
+use crate::config::model::AdminBind;
+
+/// From connecting to the end of the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest answer that is read: some hundred thousand backends.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// One who asks the admin listener at one place.
+#[derive(Debug, Clone)]
+pub struct Client {
+    at: AdminBind,
+    token: Option<Token>,
+    patience: Duration,
+}
+
+/// Why there is no answer, or not the wanted one.
+#[derive(Debug)]
+pub enum ClientError {
+    /// Nobody can be connected to.
+    Unreachable(AdminBind, io::Error),
+    /// The answer did not come in time.
+    Late(AdminBind),
+    /// The connection broke, or the answer is too large.
+    Broken(AdminBind, Box<dyn std::error::Error + Send + Sync>),
+    /// The answer is not the admin listener's.
+    Strange(AdminBind, String),
+    /// The answer is an error, in its own words.
+    Refused(StatusCode, String),
+}
+
+impl Client {
+    /// For the listener that is bound at `bind`; one that is bound to every address is asked on loopback.
+    #[must_use]
+    pub fn new(bind: &AdminBind, token: Option<Token>) -> Self {
+        let at = match bind {
+            AdminBind::Tcp(address) => AdminBind::Tcp(reachable(*address)),
+            AdminBind::Unix(_) => bind.clone(),
+        };
+        Self {
+            at,
+            token,
+            patience: PATIENCE,
+        }
+    }
+
+    /// The same with another patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// `GET /api/v1/status`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.ask(Method::GET, "/api/v1/status", Bytes::new()).await
+    }
+
+    /// `GET /api/v1/explain`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ClientError> {
+        let path = format!(
+            "/api/v1/explain?listener={}&name={}&source={}",
+            target::encode(&query.listener),
+            target::encode(query.name.as_deref().unwrap_or_default()),
+            target::encode(&query.source.to_string()),
+        );
+        self.ask(Method::GET, &path, Bytes::new()).await
+    }
+
+    /// `PUT /api/v1/pools/{pool}/backends/{backend}/state`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn set_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        change: &StateChange,
+    ) -> Result<Changed, ClientError> {
+        let path = format!(
+            "/api/v1/pools/{}/backends/{}/state",
+            target::encode(pool),
+            target::encode(backend),
+        );
+        let body = self.written(change)?;
+        self.ask(Method::PUT, &path, body).await
+    }
+
+    fn written(&self, body: &impl Serialize) -> Result<Bytes, ClientError> {
+        serde_json::to_vec(body)
+            .map(Bytes::from)
+            .map_err(|error| ClientError::Broken(self.at.clone(), error.into()))
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let answered = tokio::time::timeout(self.patience, async {
+            match &self.at {
+                AdminBind::Tcp(address) => {
+                    self.exchange(TcpStream::connect(address).await, method, path, body)
+                        .await
+                }
+                AdminBind::Unix(file) => {
+                    self.exchange(UnixStream::connect(file).await, method, path, body)
+                        .await
+                }
+            }
+        });
+        let (status, answer) = answered
+            .await
+            .map_err(|_| ClientError::Late(self.at.clone()))??;
+        if status.is_success() {
+            return serde_json::from_slice(&answer)
+                .map_err(|error| self.strange(error.to_string()));
+        }
+        match serde_json::from_slice::<ErrorBody>(&answer) {
+            Ok(body) => Err(ClientError::Refused(status, body.error)),
+            Err(_) => Err(self.strange(format!("it answers {status}"))),
+        }
+    }
+
+    async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        connected: io::Result<S>,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
+        let stream = connected.map_err(|error| ClientError::Unreachable(self.at.clone(), error))?;
+        let request = self.request(method, path, body)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.broken(error))?;
+        // Ends with the set, at the latest when this function returns.
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        let answer: Response<Incoming> = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.broken(error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| ClientError::Broken(self.at.clone(), error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, ClientError> {
+        let host = match &self.at {
+            AdminBind::Tcp(address) => address.to_string(),
+            AdminBind::Unix(_) => "localhost".to_owned(),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host);
+        if !body.is_empty() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        if let Some(token) = &self.token {
+            let mut value = HeaderValue::try_from(token.authorization())
+                .map_err(|error| ClientError::Broken(self.at.clone(), error.into()))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Broken(self.at.clone(), error.into()))
+    }
+
+    fn broken(&self, error: hyper::Error) -> ClientError {
+        // What answers in another protocol is told apart from a connection that broke.
+        if error.is_parse() {
+            return self.strange("it does not speak HTTP".to_owned());
+        }
+        ClientError::Broken(self.at.clone(), error.into())
+    }
+
+    fn strange(&self, why: String) -> ClientError {
+        ClientError::Strange(self.at.clone(), why)
+    }
+}
+
+/// An address that can be connected to.
+fn reachable(bind: SocketAddr) -> SocketAddr {
+    let ip = match bind.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bind.port())
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(at, _) => write!(f, "the admin listener at {at} cannot be reached"),
+            Self::Late(at) => write!(f, "the admin listener at {at} does not answer in time"),
+            Self::Broken(at, _) => write!(f, "the connection to the admin listener at {at} broke"),
+            Self::Strange(at, why) => {
+                write!(
+                    f,
+                    "what answers at {at} is no admin listener of this version: {why}"
+                )
+            }
+            Self::Refused(_, error) => f.write_str(error),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(_, error) => Some(error),
+            Self::Broken(_, error) => Some(&**error),
+            Self::Late(_) | Self::Strange(..) | Self::Refused(..) => None,
+        }
+    }
+}

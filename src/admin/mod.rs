@@ -1,0 +1,105 @@
+//! The admin listener: metrics, probes and the API, and the client that the command line asks it with.
+//!
+//! Owns HTTP, who may ask what (`guard`), and the form of the answers ([`view`]). Must not know sessions, nor how
+//! what is asked is found or done: that is behind [`Control`]. Invariant: without the token, where one is set, nobody
+//! learns or changes anything but through `/metrics`, `/healthz` and `/readyz`.
+
+mod api;
+pub mod client;
+mod guard;
+mod page;
+mod server;
+mod socket;
+mod target;
+pub mod view;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::backend::State;
+use view::{Changed, ExplainQuery, Explanation, Status};
+
+pub use api::{ENDPOINTS, Endpoint};
+pub use guard::{Access, Token, TokenError};
+pub use server::{Bounds, Served, Site, serve};
+pub use socket::{BindError, Listener};
+
+/// What the admin listener asks of the balancer. Every call answers at once, from what is known.
+pub trait Control: Send + Sync + 'static {
+    /// The balancer as it is now.
+    fn status(&self) -> Status;
+
+    /// What would become of such a client.
+    ///
+    /// # Errors
+    ///
+    /// When the question names what does not exist.
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError>;
+
+    /// Sets the administrative state of one backend of one pool. `deadline` comes with [`State::Drain`] alone; without
+    /// it a drain lasts for `timeouts.drain`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pool or backend.
+    fn set_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        state: State,
+        deadline: Option<Duration>,
+    ) -> Result<Changed, SetStateError>;
+
+    /// Whether some listener can serve.
+    fn can_serve(&self) -> bool;
+
+    /// Whether the process has been told to end.
+    fn stopping(&self) -> bool;
+
+    /// Every series of the balancer in the Prometheus text format; those of the process are added to them.
+    fn metrics(&self) -> String;
+}
+
+/// Why nothing can be explained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExplainError {
+    /// No listener has this name.
+    UnknownListener(String),
+}
+
+impl fmt::Display for ExplainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownListener(name) => write!(f, "there is no listener {name:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ExplainError {}
+
+/// Why a state was not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetStateError {
+    /// No pool has this name.
+    UnknownPool(String),
+    /// The pool has no backend of this name.
+    UnknownBackend {
+        /// The pool.
+        pool: String,
+        /// The name that it has no backend of.
+        backend: String,
+    },
+}
+
+impl fmt::Display for SetStateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownPool(pool) => write!(f, "there is no pool {pool:?}"),
+            Self::UnknownBackend { pool, backend } => {
+                write!(f, "pool {pool:?} has no backend {backend:?}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SetStateError {}

@@ -1,0 +1,244 @@
+//! The socket of the admin listener: TCP, or a file.
+//!
+//! Owns binding, and the socket's file from its making to its removal. Knows no HTTP. Invariant: a file that somebody
+//! listens on is never taken away, and nobody can connect to ours before its mode is set.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::guard::Reach;
+use crate::config::model::AdminBind;
+
+/// Owner and group may ask. A socket's mode is all that guards it where no token is set (unix(7)).
+const MODE: u32 = 0o660;
+
+/// What the kernel queues; there are few who ask.
+const BACKLOG: i32 = 128;
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    pub(super) socket: Bound,
+    at: AdminBind,
+}
+
+#[derive(Debug)]
+pub(super) enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a socket; removed by `Drop`, unless it has become another's.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+/// The admin listener cannot be bound.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where.
+    pub at: AdminBind,
+    source: io::Error,
+}
+
+impl Listener {
+    /// Binds and listens.
+    ///
+    /// # Errors
+    ///
+    /// When the address is taken or may not be bound; when somebody listens on the path, or it is no socket.
+    pub fn bind(at: &AdminBind) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            at: at.clone(),
+            source,
+        };
+        let (socket, at) = match at {
+            AdminBind::Tcp(address) => {
+                let listener = bind_tcp(*address).map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                (Bound::Tcp(listener), AdminBind::Tcp(address))
+            }
+            AdminBind::Unix(path) => {
+                let (listener, file) = bind_unix(path).map_err(failed)?;
+                (Bound::Unix(listener, file), at.clone())
+            }
+        };
+        Ok(Self { socket, at })
+    }
+
+    /// Where it listens, with the port that was given for port 0.
+    #[must_use]
+    pub fn at(&self) -> &AdminBind {
+        &self.at
+    }
+
+    pub(super) fn reach(&self) -> Reach {
+        match &self.at {
+            AdminBind::Unix(_) => Reach::UnixSocket,
+            AdminBind::Tcp(address) if address.ip().to_canonical().is_loopback() => Reach::Loopback,
+            AdminBind::Tcp(_) => Reach::Network,
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Connections of the last run may still be in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Binds under another name first, so that the mode stands before anybody finds the socket; renaming takes the place of
+/// a stale one in one step.
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    refuse_taken(path)?;
+    let mut making = path.as_os_str().to_owned();
+    making.push(format!(".{}", std::process::id()));
+    let making = PathBuf::from(making);
+    match std::fs::remove_file(&making) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&making)?;
+    let finish = || {
+        std::fs::set_permissions(&making, std::fs::Permissions::from_mode(MODE))?;
+        std::fs::rename(&making, path)?;
+        let made = std::fs::symlink_metadata(path)?;
+        Ok((made.dev(), made.ino()))
+    };
+    let identity = finish().inspect_err(|_: &io::Error| {
+        // The first error is the one to tell.
+        let _ = std::fs::remove_file(&making);
+    })?;
+    listener.set_nonblocking(true)?;
+    let path = path.to_owned();
+    Ok((listener, SocketFile { path, identity }))
+}
+
+fn refuse_taken(path: &Path) -> io::Result<()> {
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        return Err(io::Error::other("the path is there and is no socket"));
+    }
+    match UnixStream::connect(path) {
+        // Nobody listens: what a process leaves that was killed.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::Error::other("another process listens there")),
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if ours {
+            // Left behind, it is stale and the next bind replaces it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the admin listener cannot be bound to {}", self.at)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(path: &Path) -> Result<Listener, BindError> {
+        Listener::bind(&AdminBind::Unix(path.into()))
+    }
+
+    #[test]
+    fn a_socket_file_has_its_mode_and_goes_with_the_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = unix(&path).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, MODE);
+        assert!(UnixStream::connect(&path).is_ok());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_socket_that_somebody_listens_on_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let first = unix(&path).unwrap();
+        assert!(unix(&path).is_err());
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(first);
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_another_file_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let listener = unix(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(listener);
+
+        std::fs::write(&path, "precious").unwrap();
+        assert!(unix(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_successors_socket_is_not_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let first = unix(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = unix(&path).unwrap();
+        drop(first);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_that_says_where() {
+        let first = Listener::bind(&AdminBind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        assert_eq!(first.reach(), Reach::Loopback);
+        let error = Listener::bind(first.at()).unwrap_err();
+        assert!(
+            error.to_string().ends_with(&first.at().to_string()),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! What the admin listener asks of the running balancer.
+//!
+//! Owns the way from live state to what is shown, and the changes that an administrator may make. Knows no HTTP.
+//! Invariant: showing changes nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::admin::view::{self, Changed, ExplainQuery, Explanation, Status};
+use crate::admin::{Control, ExplainError, SetStateError};
+use crate::backend::{Backend, CheckReport, Deadline, Recall, State};
+use crate::config::model::{Protocol, Target};
+use crate::listener::Shared;
+use crate::metrics::definitions;
+use crate::pool::Pool;
+use crate::snapshot::{Listener, Snapshot};
+use crate::timestamp::Timestamp;
+
+use super::Addresses;
+use super::explain::explain;
+
+/// The running balancer as its administrator sees it.
+pub(super) struct Administration {
+    pub(super) shared: Arc<Shared>,
+    pub(super) addresses: Addresses,
+    pub(super) workers: usize,
+    pub(super) started: SystemTime,
+}
+
+impl Control for Administration {
+    fn status(&self) -> Status {
+        let snapshot = self.shared.snapshot.load();
+        let limits = &snapshot.config.limits;
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started: Timestamp(self.started),
+            now: Timestamp(SystemTime::now()),
+            stopping: self.stopping(),
+            ready: self.can_serve(),
+            workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
+            connections: self.shared.limits.connections().into(),
+            limits: view::Limits {
+                connections: Some(self.shared.limits.most().into()),
+                per_source: limits.per_source.map(u64::from),
+                new_per_source_per_second: limits.new_per_source_per_second.map(u64::from),
+            },
+            listeners: snapshot
+                .listeners
+                .iter()
+                .map(|listener| self.listener(&snapshot, listener))
+                .collect(),
+            pools: snapshot.pools.iter().map(|pool| self.pool(pool)).collect(),
+            affinity: snapshot
+                .groups
+                .iter()
+                .map(|pins| view::AffinityTable {
+                    group: pins.group().to_string(),
+                    entries: pins.len() as u64,
+                    max_entries: pins.settings().max_entries as u64,
+                })
+                .collect(),
+        }
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
+        let snapshot = self.shared.snapshot.load();
+        let listener = snapshot
+            .listener(&query.listener)
+            .ok_or_else(|| ExplainError::UnknownListener(query.listener.clone()))?;
+        Ok(explain(listener, query))
+    }
+
+    fn set_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        state: State,
+        deadline: Option<Duration>,
+    ) -> Result<Changed, SetStateError> {
+        let snapshot = self.shared.snapshot.load();
+        let known = snapshot.pools.iter().find(|known| *known.name == *pool);
+        let found = known.ok_or_else(|| SetStateError::UnknownPool(pool.into()))?;
+        let unknown = || SetStateError::UnknownBackend {
+            pool: pool.into(),
+            backend: backend.into(),
+        };
+        let backend = found
+            .backends
+            .iter()
+            .find(|known| *known.name == *backend)
+            .ok_or_else(unknown)?;
+        let before = backend.state();
+        let lasts = deadline.unwrap_or(snapshot.config.timeouts.drain);
+        let deadline = (state == State::Drain).then(|| Deadline {
+            at: Instant::now() + lasts,
+            shown: SystemTime::now() + lasts,
+        });
+        backend.set_state(state, deadline);
+        if state == State::Maintain {
+            backend.recall(Recall::Maintain);
+        }
+        tracing::info!(
+            target: "lyncpin::server",
+            pool,
+            backend = &*backend.name,
+            before = before.as_str(),
+            state = state.as_str(),
+            connections = backend.in_flight(),
+            "administrative state"
+        );
+        Ok(Changed {
+            pool: pool.into(),
+            backend: backend.name.to_string(),
+            before,
+            state,
+            deadline: deadline.map(|deadline| Timestamp(deadline.shown)),
+            connections: backend.in_flight().into(),
+        })
+    }
+
+    fn can_serve(&self) -> bool {
+        self.shared
+            .snapshot
+            .load()
+            .listeners
+            .iter()
+            .any(|listener| listener.is_ready())
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    fn metrics(&self) -> String {
+        for pins in &self.shared.snapshot.load().groups {
+            pins.show();
+        }
+        self.shared.registry.render()
+    }
+}
+
+impl Administration {
+    fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {
+        let config = &listener.config;
+        let bound = self.addresses.iter().find(|(name, _)| *name == config.name);
+        let name_of = |target: Target| {
+            target
+                .pool()
+                .map(|id| snapshot.config.pool(id).name.to_string())
+        };
+        let route = |route: &crate::config::model::Route| view::Route {
+            names: route.names.iter().map(ToString::to_string).collect(),
+            pool: snapshot.config.pool(route.pool).name.to_string(),
+        };
+        view::Listener {
+            name: config.name.to_string(),
+            bind: bound
+                .map(|(_, addresses)| addresses.clone())
+                .unwrap_or_default(),
+            protocol: config.protocol.as_str().into(),
+            open: self
+                .shared
+                .registry
+                .shown(&definitions::LISTENER_OPEN, &[&config.name])
+                > 0.0,
+            connections: listener.connections(),
+            routes: config.routes.iter().map(route).collect(),
+            no_name: name_of(config.no_name).filter(|_| config.protocol != Protocol::Tcp),
+            unknown_name: name_of(config.unknown_name).filter(|_| config.protocol != Protocol::Tcp),
+            pool: config
+                .pool
+                .map(|id| snapshot.config.pool(id).name.to_string()),
+        }
+    }
+
+    fn pool(&self, pool: &Pool) -> view::Pool {
+        view::Pool {
+            name: pool.name.to_string(),
+            balance: pool.balance.as_str().into(),
+            affinity_group: pool
+                .affinity
+                .as_ref()
+                .map(|affinity| affinity.pins.group().to_string()),
+            backup: pool.backup.as_ref().map(|backup| backup.name.to_string()),
+            can_serve: pool.can_serve(),
+            backends: pool
+                .backends
+                .iter()
+                .map(|backend| self.backend(pool, backend))
+                .collect(),
+        }
+    }
+
+    fn backend(&self, pool: &Pool, backend: &Arc<Backend>) -> view::Backend {
+        let changed = backend.changed();
+        let moved = |direction| {
+            let path = |path| {
+                self.shared.registry.counted(
+                    &definitions::BYTES,
+                    &[&pool.name, &backend.name, direction, path],
+                )
+            };
+            path("copied") + path("spliced")
+        };
+        view::Backend {
+            name: backend.name.to_string(),
+            configured: backend.configured.address.to_string(),
+            address: backend.address(),
+            weight: backend.configured.weight,
+            state: backend.state(),
+            deadline: backend.deadline().map(|deadline| Timestamp(deadline.shown)),
+            health: backend.health(),
+            since: Timestamp(changed.at),
+            why: changed.why,
+            connections: backend.in_flight().into(),
+            max_connections: backend.max_connections.map(u64::from),
+            bytes_to_backend: moved("to_backend"),
+            bytes_to_client: moved("to_client"),
+            pins: pool.pins_of(backend).map(|pins| pins as u64),
+            checks: backend.checks().into_iter().map(check).collect(),
+        }
+    }
+}
+
+fn check(report: CheckReport) -> view::Check {
+    view::Check {
+        label: report.label.to_string(),
+        decides: report.decides,
+        passing: report.passing,
+        detail: report.detail,
+        since: Timestamp(report.since),
+        at: Timestamp(report.at),
+        took_seconds: report.took.as_secs_f64(),
+        certificate_expiry: report.certificate_expiry.map(Timestamp),
+    }
+}

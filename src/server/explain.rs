@@ -1,0 +1,157 @@
+//! What would become of a client, and why, without placing or pinning it.
+//!
+//! Owns the sentences. Invariant: it asks what the data path asks, in the same order.
+
+use std::time::Duration;
+
+use crate::admin::view::{ExplainQuery, Explanation};
+use crate::config::model::Protocol;
+use crate::host_name::HostName;
+use crate::pool::{Client, NoPick, PickedBy, Pool};
+use crate::snapshot::{Destination, Listener};
+use crate::termination::Outcome;
+
+/// What such a client would get.
+pub(super) fn explain(listener: &Listener, query: &ExplainQuery) -> Explanation {
+    let source = query.source.to_canonical();
+    let mut told = Explanation {
+        listener: query.listener.clone(),
+        name: query.name.clone(),
+        source,
+        route: None,
+        pool: None,
+        backend: None,
+        address: None,
+        pick: None,
+        refused: None,
+        steps: Vec::new(),
+    };
+    match follow(listener, query, &mut told) {
+        Ok(()) => {}
+        Err(outcome) => {
+            told.steps.push(format!("refused: {}", outcome.meaning()));
+            told.refused = Some(outcome.as_str().into());
+        }
+    }
+    told
+}
+
+fn follow(
+    listener: &Listener,
+    query: &ExplainQuery,
+    told: &mut Explanation,
+) -> Result<(), Outcome> {
+    if !listener.admits(told.source) {
+        return Err(Outcome::Denied);
+    }
+    let destination = route(listener, query.name.as_deref(), &mut told.steps)?;
+    let pool = &destination.pool;
+    told.route = Some(destination.matched.to_string());
+    told.pool = Some(pool.name.to_string());
+    let client = Client {
+        source: told.source,
+        name: destination.name,
+    };
+    let (pick, backend) = choose(pool, client, &mut told.steps)?;
+    told.pick = Some(pick.as_str().into());
+    told.backend = Some(backend.0);
+    told.address = backend.1;
+    Ok(())
+}
+
+fn route<'a>(
+    listener: &'a Listener,
+    name: Option<&str>,
+    steps: &mut Vec<String>,
+) -> Result<&'a Destination, Outcome> {
+    if let Some(only) = listener.only_pool() {
+        steps.push(format!(
+            "the listener does not ask for a name: pool {:?}",
+            only.pool.name
+        ));
+        return Ok(only);
+    }
+    let (found, refusal) = match name.map(|name| HostName::parse(name.as_bytes())) {
+        None => (listener.route_no_name(), Outcome::NoName),
+        Some(Ok(name)) => (listener.route(&name), Outcome::UnknownName),
+        Some(Err(fault)) if is_address(name) => {
+            steps.push(format!("{fault}: no route names it"));
+            (listener.route_unknown(), Outcome::UnknownName)
+        }
+        Some(Err(fault)) => {
+            steps.push(format!("no client can ask for this: {fault}"));
+            return Err(Outcome::Malformed);
+        }
+    };
+    let destination = found.ok_or(refusal)?;
+    let what = if listener.config.protocol == Protocol::Http {
+        "Host"
+    } else {
+        "server name"
+    };
+    let asked = name.map_or(format!("no {what}"), |name| format!("{what} {name}"));
+    steps.push(format!(
+        "{asked} matches {}: pool {:?}",
+        destination.matched, destination.pool.name
+    ));
+    Ok(destination)
+}
+
+fn is_address(name: Option<&str>) -> bool {
+    name.is_some_and(|name| crate::host_name::is_ip_literal(name.as_bytes()))
+}
+
+type Chosen = (String, Option<std::net::SocketAddr>);
+
+fn choose(
+    pool: &std::sync::Arc<Pool>,
+    client: Client,
+    steps: &mut Vec<String>,
+) -> Result<(PickedBy, Chosen), Outcome> {
+    match pool.pin(client) {
+        Some((pin, Some(backend))) => {
+            let pins = pool.affinity.as_ref().map(|affinity| &affinity.pins);
+            let age = pins.map_or(Duration::ZERO, |pins| pins.since(pin.created));
+            let left = pins
+                .zip(pin.expires)
+                .map(|(pins, expires)| pins.until(expires));
+            let life = match left {
+                Some(left) => format!("expires in {} s unless it comes", left.as_secs()),
+                None => format!("in use by {} connections", pin.in_use),
+            };
+            steps.push(format!(
+                "pinned to {} for {} s, {life}",
+                backend.name,
+                age.as_secs()
+            ));
+            if backend.takes_pinned() && !backend.is_full() {
+                return Ok((PickedBy::Pin, (backend.name.to_string(), backend.address())));
+            }
+            steps.push(format!(
+                "{} cannot take it now: {}, {}{}",
+                backend.name,
+                backend.state().as_str(),
+                backend.health().as_str(),
+                if backend.is_full() { ", full" } else { "" }
+            ));
+        }
+        Some((_, None)) => steps.push("pinned to a backend that this pool does not have".into()),
+        None if pool.affinity.is_some() => steps.push("no pin".into()),
+        None => steps.push("the pool has no affinity".into()),
+    }
+    let preview = pool.preview(client).map_err(|none| match none {
+        NoPick::Down => Outcome::PoolDown,
+        NoPick::Full => Outcome::PoolFull,
+    })?;
+    let (by, backend) = preview;
+    match by {
+        PickedBy::Backup => steps.push(format!(
+            "nothing in the pool is available: its backup {:?} serves",
+            backend.pool
+        )),
+        PickedBy::Pin | PickedBy::Policy(_) | PickedBy::Redispatch => {
+            steps.push(format!("{} says {} now", by.as_str(), backend.name));
+        }
+    }
+    Ok((by, (backend.name.to_string(), backend.address())))
+}

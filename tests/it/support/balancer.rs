@@ -1,0 +1,285 @@
+//! The balancer as a process of its own, as people run it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PATIENCE, at, eventually, own_address};
+
+/// A running `lyncpin run`; killed when dropped.
+pub(crate) struct Balancer {
+    child: Child,
+    log: Arc<Mutex<Vec<serde_json::Value>>>,
+    admin: SocketAddr,
+    /// Its own loopback address, `HOST` in the configuration.
+    pub(crate) address: IpAddr,
+    _directory: tempfile::TempDir,
+}
+
+/// An answer of the admin listener.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Balancer {
+    /// Runs this configuration, with `HOST` replaced by an address of its own; the admin listener and the JSON log
+    /// are added.
+    pub(crate) fn start(yaml: &str) -> Self {
+        Self::start_with(yaml, |_| {})
+    }
+
+    /// The same; `prepare` may change the command.
+    pub(crate) fn start_with(yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+        let address = own_address();
+        let admin = at(address, 9900);
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let token = directory.path().join("token");
+        std::fs::write(&token, "test-token\n").expect("the token file");
+        let file = directory.path().join("balancer.yaml");
+        let yaml = yaml.replace("HOST", &address.to_string());
+        let token = token.display();
+        let whole = format!(
+            "{yaml}\nadmin: {{ bind: \"{admin}\", token_file: \"{token}\" }}\nlog: {{ format: json }}\n"
+        );
+        std::fs::write(&file, &whole).expect("the configuration file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
+        command
+            .args(["run", "-c"])
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the balancer starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().expect("piped"));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let parsed = serde_json::from_str(&line).unwrap_or(serde_json::Value::String(line));
+                kept.lock().expect("no panic under the lock").push(parsed);
+            }
+        });
+        let mut balancer = Self {
+            child,
+            log,
+            admin,
+            address,
+            _directory: directory,
+        };
+        eventually("the admin listener answers", || {
+            if let Some(status) = balancer
+                .child
+                .try_wait()
+                .expect("the child can be waited for")
+            {
+                panic!(
+                    "the balancer ended with {status}: {:#?}\n{whole}",
+                    balancer.log()
+                );
+            }
+            balancer
+                .try_get("/healthz")
+                .filter(|answer| answer.status == 200)
+        });
+        balancer
+    }
+
+    /// Waits until `/readyz` says yes.
+    pub(crate) fn ready(self) -> Self {
+        eventually("the balancer is ready", || {
+            self.try_get("/readyz")
+                .filter(|answer| answer.status == 200)
+        });
+        self
+    }
+
+    /// An address of a listener.
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
+        at(self.address, port)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that was logged so far; lines that are no JSON as strings.
+    pub(crate) fn log(&self) -> Vec<serde_json::Value> {
+        self.log.lock().expect("no panic under the lock").clone()
+    }
+
+    /// The access lines so far.
+    pub(crate) fn access(&self) -> Vec<serde_json::Value> {
+        self.log()
+            .into_iter()
+            .filter(|line| line["target"] == "access")
+            .collect()
+    }
+
+    /// Waits for an access line with this outcome and gives it.
+    pub(crate) fn ended(&self, outcome: &str) -> serde_json::Value {
+        eventually(&format!("a connection ends with {outcome}"), || {
+            self.access()
+                .into_iter()
+                .find(|line| line["outcome"] == outcome)
+        })
+    }
+
+    /// Asks the admin listener.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, "")
+            .expect("the admin listener answers")
+    }
+
+    pub(crate) fn try_get(&self, path: &str) -> Option<Answer> {
+        self.ask("GET", path, "").ok()
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<Answer> {
+        let mut stream = TcpStream::connect_timeout(&self.admin, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer test-token\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            self.admin,
+            body.len()
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        let body = if head
+            .to_ascii_lowercase()
+            .contains("transfer-encoding: chunked")
+        {
+            unchunk(body)
+        } else {
+            body.to_owned()
+        };
+        Ok(Answer { status, body })
+    }
+
+    /// `GET /api/v1/status`.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/api/v1/status").body).expect("JSON")
+    }
+
+    /// Sets the administrative state of a backend.
+    pub(crate) fn set_state(&self, pool: &str, backend: &str, body: &str) -> Answer {
+        let path = format!("/api/v1/pools/{pool}/backends/{backend}/state");
+        self.ask("PUT", &path, body)
+            .expect("the admin listener answers")
+    }
+
+    /// Every series: its name with labels as written -> its value.
+    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
+        let text = self.get("/metrics").body;
+        let series = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.rsplit_once(' '));
+        series
+            .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+            .collect()
+    }
+
+    /// The sum of the series whose name begins so and which have all of these labels (`key="value"`).
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let wanted = |series: &str| {
+            series.split('{').next() == Some(name)
+                && labels.iter().all(|label| series.contains(label))
+        };
+        self.metrics()
+            .iter()
+            .filter(|(series, _)| wanted(series))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    /// Descriptors that the process holds, by what they lead to: `socket`, `pipe`, ...
+    pub(crate) fn descriptors(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        let directory = format!("/proc/{}/fd", self.pid());
+        for entry in std::fs::read_dir(directory)
+            .expect("the process lives")
+            .flatten()
+        {
+            let Ok(target) = std::fs::read_link(entry.path()) else {
+                continue;
+            };
+            let kind = target
+                .to_string_lossy()
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the process lives");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid =
+            Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid is not zero");
+        kill_process(pid, signal).expect("our own child");
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        eventually("the balancer ends", || {
+            self.child.try_wait().expect("the child can be waited for")
+        })
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            // The reader has the last lines a moment after the end.
+            std::thread::sleep(Duration::from_millis(50));
+            let log = self.log();
+            for line in log.iter().rev().take(40).rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let Ok(size @ 1..) = usize::from_str_radix(size, 16) else {
+            break;
+        };
+        whole += &rest[..size];
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
