@@ -42,5 +42,8 @@ pub mod session;
 // Layer 4: starts, owns and ends every task.
 pub mod server;
 
+// Layer 5: what a person types.
+pub mod cli;
+
 // Beside the layers: what is Lync's alone. The data path has never heard of it.
 pub mod lync;

@@ -303,12 +303,7 @@ fn set_state(
         Some(_) if change.state != State::Drain => {
             return Err(bad("a deadline goes with `drain` alone".into()));
         }
-        Some(text) => Some(config::duration(text).map_err(|why| {
-            bad(format!(
-                "the deadline {text:?} {}",
-                why.unwrap_or_else(|| "is no duration such as 15m".into())
-            ))
-        })?),
+        Some(text) => Some(config::deadline(text).map_err(bad)?),
         None => None,
     };
     match control.set_state(pool, backend, change.state, deadline) {

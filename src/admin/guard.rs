@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
 /// The largest token file that is read.
@@ -154,7 +155,7 @@ pub(super) fn check_host(parts: &Parts, reach: Reach, access: Access) -> Result<
         (None, _) if parts.version < Version::HTTP_11 => None,
         (None | Some(_), _) => return Err(HostFault::Missing),
     };
-    let target = parts.uri.authority().map(|authority| authority.as_str());
+    let target = parts.uri.authority().map(Authority::as_str);
     if reach == Reach::UnixSocket || (reach == Reach::Network && access == Access::Open) {
         return Ok(());
     }

@@ -110,9 +110,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// a stale one in one step.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     refuse_taken(path)?;
-    let mut making = path.as_os_str().to_owned();
-    making.push(format!(".{}", std::process::id()));
-    let making = PathBuf::from(making);
+    // A short name: the path may be as long as the kernel takes it.
+    let making = path.with_file_name(format!(".{}", std::process::id()));
     match std::fs::remove_file(&making) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}

@@ -19,6 +19,7 @@ mod resolve;
 mod scalar;
 mod section;
 mod tree;
+mod typed;
 mod walk;
 pub(crate) mod written;
 
@@ -31,7 +32,7 @@ pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
-pub(crate) use scalar::duration;
+pub use typed::{admin_bind, deadline};
 
 /// A configuration that was read without a fault.
 #[derive(Debug, Clone)]

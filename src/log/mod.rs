@@ -1,6 +1,6 @@
 //! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
 //!
-//! Owns the form of a line ([`line`]), its fields ([`access`], [`event`]) and the way out ([`sink`]). Knows neither how
+//! Owns the form of a line (`line`), its fields ([`access`], [`event`]) and the way out ([`sink`]). Knows neither how
 //! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
 //! line that finds no room is lost, counted, and its loss is told.
 

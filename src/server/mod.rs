@@ -26,7 +26,8 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{BindError, Control, TokenError};
+use crate::admin::view::{ExplainQuery, Explanation};
+use crate::admin::{BindError, Control, ExplainError, TokenError};
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
 use crate::health::{Monitor, Resolver, WatchedPool};
@@ -243,6 +244,34 @@ impl Server {
         self.health.stop().await;
         self.admin.end().await;
     }
+}
+
+/// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
+///
+/// # Errors
+///
+/// When the question names what does not exist.
+pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
+    let snapshot = Snapshot::build(
+        config,
+        &Registry::default(),
+        &Arc::new(Availability::new(0)),
+    );
+    for backend in snapshot.backends() {
+        // Any address will do: an unresolved name would count as down.
+        let port = backend.configured.address.port;
+        backend.set_address(match backend.configured.address.host {
+            model::ServerHost::Address(ip) => SocketAddr::new(ip, port),
+            model::ServerHost::Name(_) => SocketAddr::from(([0, 0, 0, 0], port)),
+        });
+    }
+    let unknown = || ExplainError::UnknownListener(query.listener.clone());
+    let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
+    let mut told = explain::explain(listener, query);
+    told.address = told
+        .address
+        .filter(|address| !address.ip().is_unspecified());
+    Ok(told)
 }
 
 type Bound = Vec<(Arc<str>, Vec<Vec<Arc<Listening>>>)>;

@@ -86,6 +86,39 @@ fn certificate_comes_in_clear_up_to_tls_1_2() {
 }
 
 #[test]
+fn flights_of_openssl_are_read() {
+    let flights: [(&[u8], &str); 4] = [
+        (
+            include_bytes!("../../tests/data/server_hello/tls10.bin"),
+            "TLS 1.0",
+        ),
+        (
+            include_bytes!("../../tests/data/server_hello/tls10-rsa.bin"),
+            "TLS 1.0",
+        ),
+        (
+            include_bytes!("../../tests/data/server_hello/tls11.bin"),
+            "TLS 1.1",
+        ),
+        (
+            include_bytes!("../../tests/data/server_hello/tls12.bin"),
+            "TLS 1.2",
+        ),
+    ];
+    for (bytes, version) in flights {
+        let Progress::Certificate(identity) = read(bytes) else {
+            panic!("{version} has a certificate");
+        };
+        assert_eq!(identity.hello.version.to_string(), version);
+        assert!(x509_parser::parse_x509_certificate(&identity.leaf).is_ok());
+    }
+    let tls13 = read(include_bytes!("../../tests/data/server_hello/tls13.bin"));
+    assert!(matches!(tls13, Progress::NoCertificate(_)), "{tls13:?}");
+    let refused = include_bytes!("../../tests/data/server_hello/alert-protocol-version.bin");
+    check(refused, &Progress::Alert(Alert::PROTOCOL_VERSION));
+}
+
+#[test]
 fn every_prefix_needs_more() {
     let whole = records(&flight(0x0301), 40);
     for end in 0..whole.len() {

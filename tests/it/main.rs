@@ -1,5 +1,6 @@
 //! Tests from outside: one binary, a module for each capability.
 
+mod admin;
 mod client_hello;
 mod config;
 mod health;

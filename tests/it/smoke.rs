@@ -14,7 +14,9 @@ fn one_exchange_goes_through_and_is_logged_and_counted() {
             let mut stream = stream;
             let mut buffer = [0; 1024];
             if matches!(stream.read(&mut buffer), Ok(1..)) {
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+                );
             }
         }
     });
@@ -24,12 +26,20 @@ fn one_exchange_goes_through_and_is_logged_and_counted() {
     ))
     .ready();
     let mut client = TcpStream::connect(balancer.at(80)).unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: contoso.com\r\n\r\n").unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: contoso.com\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("ok"), "{answer}");
     drop(client);
     let line = balancer.ended("backend_closed");
-    assert_eq!((line["name"].as_str(), line["pool"].as_str()), (Some("contoso.com"), Some("web")));
-    assert_eq!(balancer.metric("lyncpin_connections_total", &["outcome=\"backend_closed\""]), 1.0);
+    assert_eq!(
+        (line["name"].as_str(), line["pool"].as_str()),
+        (Some("contoso.com"), Some("web"))
+    );
+    assert_eq!(
+        balancer.metric("lyncpin_connections_total", &["outcome=\"backend_closed\""]),
+        1.0
+    );
 }

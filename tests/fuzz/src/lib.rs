@@ -7,3 +7,5 @@ pub mod client_hello;
 pub mod host_name;
 #[path = "../../../src/http_head/mod.rs"]
 pub mod http_head;
+#[path = "../../../src/server_hello/mod.rs"]
+pub mod server_hello;

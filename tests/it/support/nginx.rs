@@ -1,5 +1,7 @@
 //! nginx as a TLS or HTTP server that is not of our making: its own configuration, port and directory, gone on drop.
 
+#![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
+
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;

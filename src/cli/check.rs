@@ -1,0 +1,48 @@
+//! `check` and `expand`: what a file says, without running it.
+
+use rustix::process::{Resource, getrlimit};
+
+use super::failure::Failure;
+use super::file::ConfigFile;
+use super::{answer, warn};
+use crate::config;
+
+/// `lyncpin check`
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Check {
+    /// Lints go to stderr as faults do, and leave the exit status alone.
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = self.file.read()?;
+        // The balancer raises its own limit as far as it may.
+        let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let lints = config::lint(&loaded, descriptors);
+        for lint in &lints {
+            warn(&lint.to_string());
+        }
+        let said = match lints.len() {
+            0 => "the configuration is valid".to_owned(),
+            1 => "the configuration is valid, with one warning".to_owned(),
+            more => format!("the configuration is valid, with {more} warnings"),
+        };
+        answer(&format!("{said}\n"))
+    }
+}
+
+/// `lyncpin expand`
+#[derive(Debug, clap::Args)]
+pub(super) struct Expand {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Expand {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let loaded = self.file.read()?;
+        answer(&config::expand(&loaded.config))
+    }
+}

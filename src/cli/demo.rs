@@ -1,0 +1,236 @@
+//! `demo`: a whole deployment on loopback.
+
+use std::io::BufRead as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::{answer, run};
+use crate::config;
+use crate::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
+use crate::server::Server;
+
+const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
+const EXTERNAL_WEB_FQDN: &str = "lyncweb.contoso.com";
+const SIMPLE_URLS: [&str; 2] = ["meet.contoso.com", "dialin.contoso.com"];
+const FRONT_ENDS: [&str; 3] = ["fe01", "fe02", "fe03"];
+
+/// `lyncpin demo`
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// Port for HTTPS clients, which is 443 in earnest
+    #[arg(long, default_value_t = 8443)]
+    https: u16,
+    /// Port for HTTP clients, which is 80 in earnest
+    #[arg(long, default_value_t = 8080)]
+    http: u16,
+    /// Port for clients that come straight to the Front Ends' HTTPS, which is 4443 in earnest
+    #[arg(long, default_value_t = 14443)]
+    https_direct: u16,
+    /// Port for clients that come straight to the Front Ends' HTTP, which is 8080 in earnest
+    #[arg(long, default_value_t = 18080)]
+    http_direct: u16,
+    /// Port of the admin listener
+    #[arg(long, default_value_t = 9900)]
+    admin: u16,
+}
+
+impl Demo {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        super::ask::block_on(async {
+            let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
+            let ca_file = CaFile::write(&ca.pem()).map_err(|error| {
+                Failure::answer("cannot write the demo's root certificate").because(&error)
+            })?;
+            let front_ends = self.start_front_ends(&ca)?;
+            let yaml = self.configuration(&front_ends);
+            let loaded =
+                config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
+            let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
+            let server = Server::start(loaded.config, log, registry).map_err(|error| {
+                Failure::answer(format!(
+                    "{error}; choose other ports, see `lyncpin demo --help`"
+                ))
+            })?;
+            answer(&self.words(&front_ends, &yaml, &ca_file))?;
+            let stopped = tokio::select! {
+                stopped = run::until_stopped(server) => stopped,
+                never = obey(&front_ends) => match never {},
+            };
+            drop(front_ends);
+            drop(writer);
+            stopped
+        })
+    }
+
+    fn start_front_ends(&self, ca: &DemoCa) -> Result<Vec<FrontEnd>, Failure> {
+        let names = DeploymentNames {
+            external_web_fqdn: EXTERNAL_WEB_FQDN.into(),
+            external_https_port: self.https,
+            sip_domains: SIP_DOMAINS.map(String::from).into(),
+            simple_urls: SIMPLE_URLS.map(String::from).into(),
+        };
+        let start = |name: &str| {
+            let fqdn = format!("{name}.contoso.local");
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let certificate = ca
+                .issue(&names.for_certificate(&fqdn))
+                .map_err(|error| Failure::from_error(&error))?;
+            FrontEnd::start(FrontEndConfig {
+                certificate,
+                fqdn,
+                https: any,
+                http: any,
+                sip: any,
+                names: names.clone(),
+                limits: FrontEndLimits::default(),
+            })
+            .map_err(|error| {
+                Failure::answer("cannot start the simulated front ends").because(&error)
+            })
+        };
+        FRONT_ENDS.into_iter().map(start).collect()
+    }
+
+    fn configuration(&self, front_ends: &[FrontEnd]) -> String {
+        let front_end = |front_end: &FrontEnd| {
+            format!(
+                "    - {{ name: {}, address: 127.0.0.1, https: {}, http: {}, sip: {} }}\n",
+                short(front_end.fqdn()),
+                front_end.https_addr().port(),
+                front_end.http_addr().port(),
+                front_end.sip_addr().port()
+            )
+        };
+        format!(
+            "lync:\n  sip_domains: [{}]\n  external_web_fqdn: {EXTERNAL_WEB_FQDN}\n  simple_urls: [{}]\n  front_ends:\n{}\
+             \x20 listen: [127.0.0.1]\n  ports: {{ https: {}, http: {}, https_direct: {}, http_direct: {} }}\n\
+             admin: {{ bind: \"127.0.0.1:{}\" }}\n",
+            SIP_DOMAINS.join(", "),
+            SIMPLE_URLS.join(", "),
+            front_ends.iter().map(front_end).collect::<String>(),
+            self.https,
+            self.http,
+            self.https_direct,
+            self.http_direct,
+            self.admin
+        )
+    }
+
+    fn words(&self, front_ends: &[FrontEnd], yaml: &str, ca: &CaFile) -> String {
+        let program = std::env::args().next().unwrap_or_else(|| "lyncpin".into());
+        let ca = ca.path.display();
+        let (https, http, admin) = (self.https, self.http, self.admin);
+        let mut words = String::from("Simulated Front Ends, each with HTTPS, HTTP and SIP:\n");
+        for front_end in front_ends {
+            let (web, plain, sip) = (
+                front_end.https_addr(),
+                front_end.http_addr(),
+                front_end.sip_addr(),
+            );
+            words += &format!(
+                "  {}  https {web}  http {plain}  sip {sip}\n",
+                front_end.fqdn()
+            );
+        }
+        words += &format!(
+            "\nThe balancer before them, on 127.0.0.1, with this configuration:\n\n{}\n",
+            indented(yaml)
+        );
+        words += &format!(
+            "Try, in another terminal:\n\
+             \x20 curl -i --cacert {ca} --connect-to ::127.0.0.1:{https} https://lyncdiscover.contoso.com/\n\
+             \x20 curl -i -H 'Host: lyncdiscover.contoso.com' http://127.0.0.1:{http}/\n\
+             \x20 curl --cacert {ca} --connect-to ::127.0.0.1:{https} https://unknown.contoso.com/   # refused with an alert\n\
+             \x20 {program} status --admin 127.0.0.1:{admin}\n\
+             \x20 {program} explain --admin 127.0.0.1:{admin} --listener https --name lyncdiscover.contoso.com --source 127.0.0.1\n\
+             \x20 {program} drain fe01 --deadline 1m --admin 127.0.0.1:{admin}     # and: ready fe01\n\
+             \x20 curl -s http://127.0.0.1:{admin}/metrics\n\n\
+             X-MS-Server-Fqdn in an answer tells which Front End gave it; it stays the same for you.\n\
+             Here you can type: stop fe01, start fe01, close-sip fe01, open-sip fe01. Ctrl-C ends the demo.\n\n"
+        );
+        words
+    }
+}
+
+fn short(fqdn: &str) -> &str {
+    fqdn.split('.').next().unwrap_or(fqdn)
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
+/// Does what is typed, for ever; a closed standard input says nothing more.
+async fn obey(front_ends: &[FrontEnd]) -> std::convert::Infallible {
+    let (typed, mut lines) = mpsc::channel::<String>(1);
+    // A thread of its own, since a read of a terminal cannot be cancelled; it ends with the process.
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if typed.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    while let Some(line) = lines.recv().await {
+        let said = match do_typed(front_ends, &line) {
+            Ok(()) => continue,
+            Err(said) => said,
+        };
+        // Nobody is left to tell that standard output is closed.
+        let _ = answer(&format!("{said}\n"));
+    }
+    std::future::pending().await
+}
+
+fn do_typed(front_ends: &[FrontEnd], line: &str) -> Result<(), String> {
+    let usage = "type: stop, start, close-sip or open-sip, and fe01, fe02 or fe03";
+    let Some((what, whom)) = line.trim().split_once(' ') else {
+        return if line.trim().is_empty() {
+            Ok(())
+        } else {
+            Err(usage.into())
+        };
+    };
+    let whom = whom.trim();
+    let front_end = front_ends
+        .iter()
+        .find(|front_end| short(front_end.fqdn()) == whom)
+        .ok_or(usage)?;
+    let done = match what {
+        "stop" => {
+            front_end.stop();
+            Ok(())
+        }
+        "start" => front_end.start_again(),
+        "close-sip" => {
+            front_end.close_sip();
+            Ok(())
+        }
+        "open-sip" => front_end.open_sip(),
+        _ => return Err(usage.into()),
+    };
+    done.map_err(|error| format!("{whom}: {error}"))
+}
+
+/// The demo's root certificate, for curl; removed at the end.
+struct CaFile {
+    path: PathBuf,
+}
+
+impl CaFile {
+    fn write(pem: &str) -> std::io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("lyncpin-demo-{}.pem", std::process::id()));
+        std::fs::write(&path, pem)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for CaFile {
+    fn drop(&mut self) {
+        // Whoever has removed it before has done it for us.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

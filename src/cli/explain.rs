@@ -1,0 +1,135 @@
+//! `explain`: what a client would get.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::ask::{Ask, block_on};
+use super::failure::Failure;
+use super::table::printable;
+use super::{answer, run};
+use crate::admin::view::{ExplainQuery, Explanation};
+use crate::termination::Outcome;
+
+/// `lyncpin explain`
+#[derive(Debug, clap::Args)]
+pub(super) struct Explain {
+    /// The listener that the client comes to
+    #[arg(long, value_name = "LISTENER")]
+    listener: String,
+    /// The name that it asks for; without it, it sends none
+    #[arg(long, value_name = "SNI")]
+    name: Option<String>,
+    /// The address that it comes from
+    #[arg(long, value_name = "IP")]
+    source: IpAddr,
+    /// Ask the configuration file, not the running balancer: nothing is known of health and pins then
+    #[arg(long)]
+    offline: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Explain {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let query = ExplainQuery {
+            listener: self.listener,
+            name: self.name.filter(|name| !name.is_empty()),
+            source: self.source.to_canonical(),
+        };
+        let explanation = if self.offline {
+            run::explain_offline(self.ask.file().read()?.config, &query)?
+        } else {
+            let client = self.ask.client()?;
+            block_on(async { Ok(client.explain(&query).await?) })?
+        };
+        if self.json {
+            let json = serde_json::to_string_pretty(&explanation)
+                .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+            return answer(&(json + "\n"));
+        }
+        answer(&text(&explanation))
+    }
+}
+
+fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let name = match &explanation.name {
+        Some(name) => format!("that asks for {}", printable(name)),
+        None => "that names nothing".to_owned(),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "a client from {} {name} on listener {}:",
+        explanation.source,
+        printable(&explanation.listener)
+    );
+    for (number, step) in explanation.steps.iter().enumerate() {
+        let _ = writeln!(text, "{:>3}. {}", number + 1, printable(step));
+    }
+    let _ = writeln!(text, "{}", verdict(explanation));
+    text
+}
+
+fn verdict(explanation: &Explanation) -> String {
+    if let Some(refused) = &explanation.refused {
+        let known = Outcome::ALL.iter().find(|known| known.as_str() == refused);
+        let meaning = known.map_or(String::new(), |known| format!(": {}", known.meaning()));
+        return format!("refused, {}{meaning}", printable(refused));
+    }
+    let or_none = |value: &Option<String>| value.as_deref().map_or("none".into(), printable);
+    let address = explanation.address;
+    let address = address.map_or(String::new(), |address| format!(" at {address}"));
+    let pick = explanation.pick.as_deref();
+    let pick = pick.map_or(String::new(), |pick| format!(", {}", printable(pick)));
+    format!(
+        "pool {}, backend {}{address}{pick}",
+        or_none(&explanation.pool),
+        or_none(&explanation.backend)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explanation() -> Explanation {
+        Explanation {
+            listener: "https".into(),
+            name: Some("meet.contoso.com".into()),
+            source: "192.0.2.7".parse().unwrap(),
+            route: Some("meet.contoso.com".into()),
+            pool: Some("web".into()),
+            backend: Some("fe01".into()),
+            address: Some("10.0.0.11:4443".parse().unwrap()),
+            pick: Some("pinned".into()),
+            refused: None,
+            steps: vec![
+                "the name is in a route".into(),
+                "the client is pinned\u{7}".into(),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_client_that_is_served_gets_steps_and_a_verdict() {
+        assert_eq!(
+            text(&explanation()),
+            "a client from 192.0.2.7 that asks for meet.contoso.com on listener https:\n  \
+             1. the name is in a route\n  2. the client is pinned\u{fffd}\n\
+             pool web, backend fe01 at 10.0.0.11:4443, pinned\n"
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_what_its_outcome_means() {
+        let refused = Explanation {
+            refused: Some("unknown_name".into()),
+            ..explanation()
+        };
+        assert!(verdict(&refused).starts_with("refused, unknown_name: The name is in no route"));
+    }
+}

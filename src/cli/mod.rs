@@ -1,0 +1,169 @@
+//! The command line.
+//!
+//! Owns what a person types, what is printed, and the exit status: 0 done, 1 it ran and the answer is bad, 2 wrong usage
+//! or an invalid configuration. Knows how to call the assembly and how to ask a running balancer, and nothing of how
+//! either works. Invariant: what a command answers goes to stdout, all else to stderr; what is not built yet is refused.
+
+mod ask;
+mod check;
+mod demo;
+mod explain;
+mod failure;
+mod file;
+mod run;
+mod state;
+mod status;
+mod table;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use failure::Failure;
+
+/// What is typed after the program's name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lyncpin",
+    version,
+    about = "A layer-4 load balancer with TLS passthrough for Lync and Skype for Business Front Ends",
+    after_help = "Exit status: 0 done; 1 it ran and the answer is bad; 2 wrong usage or an invalid configuration."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the balancer in the foreground
+    Run(run::Run),
+    /// Validate a configuration: prints every fault, and what works and is hardly meant
+    Check(check::Check),
+    /// Print the long form that the `lync:` short form stands for
+    Expand(check::Expand),
+    /// Say which route, pool and backend a client gets, and why
+    Explain(explain::Explain),
+    /// Show listeners, pools and backends: state, health and why, connections, bytes, pins
+    Status(status::Status),
+    /// Let a backend keep the clients that are pinned to it until a deadline, and send it no new ones
+    Drain(state::Drain),
+    /// Send nobody to a backend, and reset the connections that it holds
+    Maintain(state::Change),
+    /// Send clients to a backend again
+    Ready(state::Change),
+    /// Start simulated Front Ends, a balancer before them and the admin listener, all on loopback
+    Demo(demo::Demo),
+    /// List, show, pin, move and clear pins (not built yet)
+    Affinity(Unbuilt),
+    /// Take a new configuration in the running process (not built yet)
+    Reload(Unbuilt),
+    /// Hand over to a new binary (not built yet)
+    Upgrade(Unbuilt),
+    /// Write a configuration from a few answers (not built yet)
+    Init(Unbuilt),
+    /// Check a Lync deployment over the network (not built yet)
+    Doctor(Unbuilt),
+    /// Print completions for a shell (not built yet)
+    Completions(Unbuilt),
+    /// Print the manual page (not built yet)
+    Man(Unbuilt),
+}
+
+/// Takes any arguments, so that the answer is that the command is not built, not that an argument is wrong.
+#[derive(Debug, clap::Args)]
+struct Unbuilt {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Unbuilt {
+    fn refuse(&self, command: &str) -> Result<(), Failure> {
+        let _ = &self.arguments;
+        Err(Failure::usage(format!(
+            "`lyncpin {command}` is not built yet"
+        )))
+    }
+}
+
+/// Runs the command that the process was called with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout; a closed stdout is nobody's fault.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match dispatch(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(run) => run.run(),
+        Command::Check(check) => check.run(),
+        Command::Expand(expand) => expand.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Status(status) => status.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Maintain(change) => change.run(crate::backend::State::Maintain),
+        Command::Ready(change) => change.run(crate::backend::State::Ready),
+        Command::Demo(demo) => demo.run(),
+        Command::Affinity(unbuilt) => unbuilt.refuse("affinity"),
+        Command::Reload(unbuilt) => unbuilt.refuse("reload"),
+        Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
+        Command::Init(unbuilt) => unbuilt.refuse("init"),
+        Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
+        Command::Completions(unbuilt) => unbuilt.refuse("completions"),
+        Command::Man(unbuilt) => unbuilt.refuse("man"),
+    }
+}
+
+/// Every command's name and its long options, for the test that holds `docs/commands.md` against them.
+#[must_use]
+pub fn commands() -> Vec<(String, Vec<String>)> {
+    let described = Arguments::command();
+    let command = |command: &clap::Command| {
+        let options = command.get_arguments().filter_map(clap::Arg::get_long);
+        let options = options.map(|option| format!("--{option}"));
+        (command.get_name().to_owned(), options.collect())
+    };
+    described.get_subcommands().map(command).collect()
+}
+
+/// The answer of a command. Whoever closes stdout early has seen enough.
+fn answer(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write as _};
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::answer("standard output cannot be written").because(&error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// What is no answer. Nobody is left to tell that stderr is closed.
+fn warn(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,99 @@
+//! `drain`, `maintain` and `ready`: the administrative state of a backend.
+
+use std::time::SystemTime;
+
+use super::ask::{Ask, block_on};
+use super::failure::Failure;
+use super::{answer, table};
+use crate::admin::client::Client;
+use crate::admin::view::{Changed, StateChange};
+use crate::backend::State;
+use crate::config;
+
+/// `lyncpin maintain` and `lyncpin ready`
+#[derive(Debug, clap::Args)]
+pub(super) struct Change {
+    /// The backend, in one pool or in every pool that has one of that name
+    #[arg(value_name = "[POOL/]BACKEND")]
+    backend: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `lyncpin drain`
+#[derive(Debug, clap::Args)]
+pub(super) struct Drain {
+    #[command(flatten)]
+    change: Change,
+    /// How long its clients are kept, such as 15m [default: timeouts.drain]
+    #[arg(long, value_name = "DURATION")]
+    deadline: Option<String>,
+}
+
+impl Change {
+    pub(super) fn run(self, state: State) -> Result<(), Failure> {
+        let deadline = None;
+        self.set(&StateChange { state, deadline })
+    }
+
+    fn set(self, change: &StateChange) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let (pool, backend) = match self.backend.split_once('/') {
+            Some((pool, backend)) => (Some(pool), backend),
+            None => (None, self.backend.as_str()),
+        };
+        block_on(async {
+            for pool in pools(&client, pool, backend).await? {
+                let changed = client.set_state(&pool, backend, change).await?;
+                answer(&told(&changed))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Drain {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        if let Some(text) = &self.deadline {
+            config::deadline(text).map_err(Failure::usage)?;
+        }
+        let (state, deadline) = (State::Drain, self.deadline);
+        self.change.set(&StateChange { state, deadline })
+    }
+}
+
+/// The pools that are meant; at least one.
+async fn pools(client: &Client, pool: Option<&str>, backend: &str) -> Result<Vec<String>, Failure> {
+    if let Some(pool) = pool {
+        return Ok(vec![pool.to_owned()]);
+    }
+    let status = client.status().await?;
+    let mut pools = status.pools;
+    pools.retain(|pool| pool.backends.iter().any(|known| known.name == backend));
+    if pools.is_empty() {
+        return Err(Failure::answer(format!(
+            "no pool has a backend {backend:?}"
+        )));
+    }
+    Ok(pools.into_iter().map(|pool| pool.name).collect())
+}
+
+fn told(changed: &Changed) -> String {
+    let state = match changed.deadline {
+        Some(deadline) => {
+            let left = deadline
+                .0
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
+            format!("drain until {deadline} (for {})", table::span(left))
+        }
+        None => changed.state.as_str().to_owned(),
+    };
+    format!(
+        "{}/{}: {state}, was {}, {} connections\n",
+        table::printable(&changed.pool),
+        table::printable(&changed.backend),
+        changed.before.as_str(),
+        changed.connections
+    )
+}

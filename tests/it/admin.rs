@@ -1,0 +1,585 @@
+//! The admin listener over real sockets, with a control that answers from a fixed status.
+
+#![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
+
+mod fake;
+mod over_the_wire;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lyncpin::admin::client::{Client, ClientError};
+use lyncpin::admin::view::{ExplainQuery, StateChange};
+use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served, Token};
+use lyncpin::backend::State;
+use lyncpin::config::model::AdminBind;
+
+pub(crate) use fake::status;
+use fake::{Fake, Running, token};
+use over_the_wire::{Answer, ask, ask_with};
+
+const LOOPBACK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn open_endpoints_answer_without_the_token() {
+    let running = Running::start(
+        Fake::new(),
+        Some(token("s3cret")),
+        Served::Everything,
+        Bounds::default(),
+    );
+    let at = running.tcp();
+    assert_eq!(ask(at, "GET", "/healthz").status, 200);
+    assert_eq!(ask(at, "GET", "/readyz").status, 200);
+    let metrics = ask(at, "GET", "/metrics");
+    assert_eq!(metrics.status, 200);
+    assert_eq!(
+        metrics.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert!(
+        metrics.body.contains("\nprocess_open_fds "),
+        "{}",
+        metrics.body
+    );
+}
+
+#[test]
+fn guarded_endpoints_want_the_token_and_say_so() {
+    let running = Running::start(
+        Fake::new(),
+        Some(token("s3cret")),
+        Served::Everything,
+        Bounds::default(),
+    );
+    let at = running.tcp();
+    for endpoint in ENDPOINTS {
+        let path = endpoint
+            .path
+            .replace("{pool}", "web")
+            .replace("{backend}", "fe01");
+        let answer = ask(at, endpoint.method, &path);
+        if endpoint.access == Access::Open {
+            assert_eq!(answer.status, 200, "{path}");
+            continue;
+        }
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(
+            answer.header("www-authenticate"),
+            Some("Bearer realm=\"lyncpin\"")
+        );
+        assert!(answer.error().contains("Bearer"));
+    }
+    let wrong = [("Authorization", "Bearer s3creT")];
+    assert_eq!(
+        ask_with(at, "GET", "/api/v1/status", &wrong, "").status,
+        401
+    );
+    let right = [("Authorization", "Bearer s3cret")];
+    assert_eq!(
+        ask_with(at, "GET", "/api/v1/status", &right, "").status,
+        200
+    );
+    assert_eq!(running.control.changes(), []);
+}
+
+#[test]
+fn every_endpoint_exists_and_the_unbuilt_ones_say_so() {
+    let running = Running::plain();
+    for endpoint in ENDPOINTS {
+        let path = endpoint
+            .path
+            .replace("{pool}", "web")
+            .replace("{backend}", "fe01");
+        let path = path.replace("explain", "explain?listener=https&source=192.0.2.1");
+        let answer = ask_with(
+            running.tcp(),
+            endpoint.method,
+            &path,
+            &[],
+            "{\"state\":\"ready\"}",
+        );
+        if endpoint.built {
+            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        } else {
+            assert_eq!(answer.status, 501, "{path}");
+            assert!(
+                answer.error().ends_with("is not built yet"),
+                "{}",
+                answer.body
+            );
+        }
+    }
+}
+
+#[test]
+fn other_methods_are_told_what_is_allowed() {
+    let running = Running::plain();
+    let check = |method, path, allow| {
+        let answer = ask(running.tcp(), method, path);
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert_eq!(answer.header("allow"), Some(allow));
+        assert!(!answer.error().is_empty());
+    };
+    check("POST", "/metrics", "GET, HEAD");
+    check("DELETE", "/", "GET, HEAD");
+    check("PUT", "/api/v1/status", "GET, HEAD");
+    check("GET", "/api/v1/pools/web/backends/fe01/state", "PUT");
+    check("GET", "/api/v1/reload", "POST");
+    check("POST", "/api/v1/affinity", "GET, HEAD, PUT, DELETE");
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let running = Running::plain();
+    for path in [
+        "/api",
+        "/api/v2/status",
+        "/metrics/",
+        "//metrics",
+        "/api/v1/pools/web/backends/fe01",
+        "/favicon.ico",
+    ] {
+        let answer = ask(running.tcp(), "GET", path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.error(), "there is no such path");
+    }
+    assert_eq!(ask(running.tcp(), "GET", "/%zz").status, 400);
+}
+
+#[test]
+fn head_gets_the_head_alone() {
+    let running = Running::plain();
+    let answer = ask(running.tcp(), "HEAD", "/api/v1/status");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.body, "");
+}
+
+#[test]
+fn readiness_ends_with_the_last_listener_and_with_the_order_to_stop() {
+    let mut fake = Fake::new();
+    fake.can_serve = false;
+    let running = Running::start(fake, None, Served::Everything, Bounds::default());
+    let answer = ask(running.tcp(), "GET", "/readyz");
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (503, "no listener can serve")
+    );
+
+    let mut fake = Fake::new();
+    fake.stopping = true;
+    let running = Running::start(fake, None, Served::Everything, Bounds::default());
+    let answer = ask(running.tcp(), "GET", "/readyz");
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (503, "the balancer is stopping")
+    );
+    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+}
+
+#[test]
+fn a_listener_for_probes_has_nothing_else() {
+    let running = Running::start(Fake::new(), None, Served::Probes, Bounds::default());
+    for endpoint in ENDPOINTS {
+        let answer = ask(running.tcp(), endpoint.method, endpoint.path);
+        let expected = if endpoint.access == Access::Open {
+            200
+        } else {
+            404
+        };
+        assert_eq!(answer.status, expected, "{}", endpoint.path);
+    }
+}
+
+#[test]
+fn a_foreign_host_is_refused_before_anything_is_told() {
+    let running = Running::plain();
+    for path in ["/metrics", "/api/v1/status", "/nothing"] {
+        let answer = ask_with(running.tcp(), "GET", path, &[("Host", "evil.example")], "");
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (403, "the request names another host")
+        );
+    }
+    let answer = ask_with(
+        running.tcp(),
+        "GET",
+        "/metrics",
+        &[("Host", "localhost")],
+        "",
+    );
+    assert_eq!(answer.status, 200);
+    let answer = over_the_wire::raw(
+        running.tcp(),
+        b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n",
+    );
+    assert_eq!(answer.status, 400);
+}
+
+#[test]
+fn a_page_of_another_site_changes_nothing() {
+    let running = Running::plain();
+    let path = "/api/v1/pools/web/backends/fe01/state";
+    let body = "{\"state\":\"maintain\"}";
+    for header in [
+        ("Origin", "http://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Origin", "null"),
+    ] {
+        let answer = ask_with(running.tcp(), "PUT", path, &[header], body);
+        assert_eq!(answer.status, 403, "{header:?}");
+    }
+    assert_eq!(running.control.changes(), []);
+    let own = format!("http://{}", running.tcp());
+    assert_eq!(
+        ask_with(running.tcp(), "PUT", path, &[("Origin", &own)], body).status,
+        200
+    );
+}
+
+#[test]
+fn a_state_is_set_as_asked() {
+    let running = Running::plain();
+    let put = |path: &str, body: &str| ask_with(running.tcp(), "PUT", path, &[], body);
+    let path = "/api/v1/pools/web/backends/fe01/state";
+    let answer = put(path, r#"{"state":"drain","deadline":"15m"}"#);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.json()["state"], "drain");
+    assert_eq!(
+        put(path, r#"{"state":"ready"}"#).json()["deadline"],
+        serde_json::Value::Null
+    );
+    let expected = [
+        (
+            "web".to_owned(),
+            "fe01".to_owned(),
+            State::Drain,
+            Some(Duration::from_secs(900)),
+        ),
+        ("web".to_owned(), "fe01".to_owned(), State::Ready, None),
+    ];
+    assert_eq!(running.control.changes(), expected);
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused_in_words() {
+    let running = Running::plain();
+    let put = |path: &str, body: &str| ask_with(running.tcp(), "PUT", path, &[], body);
+    let path = "/api/v1/pools/web/backends/fe01/state";
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "\"drain\"",
+        r#"{"state":"gone"}"#,
+        r#"{"state":"drain","deadline":"soon"}"#,
+        r#"{"state":"drain","deadline":900}"#,
+        r#"{"state":"ready","deadline":"15m"}"#,
+        r#"{"state":"ready","until":"15m"}"#,
+        "\u{0}\u{1b}[2J",
+    ] {
+        let answer = put(path, body);
+        assert_eq!(answer.status, 400, "{body}");
+        assert!(!answer.error().is_empty() && !answer.error().contains(char::is_control));
+    }
+    let answer = put(
+        "/api/v1/pools/w%2Fb/backends/fe01/state",
+        r#"{"state":"ready"}"#,
+    );
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (404, "there is no pool \"w/b\"")
+    );
+    let answer = put(
+        "/api/v1/pools/web/backends/fe9/state",
+        r#"{"state":"ready"}"#,
+    );
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (404, "pool \"web\" has no backend \"fe9\"")
+    );
+    assert_eq!(running.control.changes(), []);
+}
+
+#[test]
+fn explain_wants_its_parameters_and_passes_them_on() {
+    let running = Running::plain();
+    let get = |query: &str| ask(running.tcp(), "GET", &format!("/api/v1/explain?{query}"));
+    let answer = get("listener=https&name=meet.contoso.com&source=::ffff:192.0.2.7").json();
+    assert_eq!(answer["listener"], "https");
+    assert_eq!(answer["name"], "meet.contoso.com");
+    assert_eq!(answer["source"], "192.0.2.7");
+    assert!(get("listener=https&name=&source=192.0.2.7").json()["name"].is_null());
+    for (query, status) in [
+        ("", 400),
+        ("listener=https", 400),
+        ("source=192.0.2.7", 400),
+        ("listener=https&source=somewhere", 400),
+        ("listener=https&source=192.0.2.7&sni=x", 400),
+        ("listener=https&listener=http&source=192.0.2.7", 400),
+        ("listener=smtp&source=192.0.2.7", 404),
+    ] {
+        let answer = get(query);
+        assert_eq!(answer.status, status, "{query}");
+        assert!(!answer.error().is_empty());
+    }
+}
+
+#[test]
+fn a_body_is_bounded_in_size_and_time() {
+    let bounds = Bounds {
+        body: Duration::from_millis(100),
+        ..Bounds::default()
+    };
+    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let path = "/api/v1/pools/web/backends/fe01/state";
+    let answer = ask_with(running.tcp(), "PUT", path, &[], &" ".repeat(17 << 10));
+    assert_eq!(answer.status, 413);
+    let cut = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{");
+    assert_eq!(
+        over_the_wire::raw(running.tcp(), cut.as_bytes()).status,
+        408
+    );
+}
+
+#[test]
+fn silence_and_a_slow_head_end_in_time() {
+    let bounds = Bounds {
+        head: Duration::from_millis(200),
+        ..Bounds::default()
+    };
+    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    for sent in [
+        &b""[..],
+        b"GET /healthz HTTP/1.1\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ] {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(running.tcp()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(sent).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_connection_does_not_outlive_its_bound() {
+    let bounds = Bounds {
+        head: Duration::from_secs(60),
+        life: Duration::from_millis(200),
+        ..Bounds::default()
+    };
+    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let begun = Instant::now();
+    let mut stream = TcpStream::connect(running.tcp()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_oversized_head_and_garbage_are_refused() {
+    let running = Running::plain();
+    let long = format!(
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+        "x".repeat(40 << 10)
+    );
+    assert_eq!(
+        over_the_wire::raw(running.tcp(), long.as_bytes()).status,
+        431
+    );
+    assert_eq!(
+        over_the_wire::raw(running.tcp(), b"\x16\x03\x01\x02\x00\x01\r\n\r\n").status,
+        400
+    );
+    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+}
+
+#[test]
+fn connections_are_bounded_and_those_that_wait_are_served_later() {
+    let bounds = Bounds {
+        connections: 2,
+        head: Duration::from_secs(60),
+        ..Bounds::default()
+    };
+    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let held = [(); 2].map(|()| TcpStream::connect(running.tcp()).unwrap());
+    let at = running.tcp();
+    let waiting = std::thread::spawn(move || ask(at, "GET", "/healthz"));
+    let mut probe = TcpStream::connect(running.tcp()).unwrap();
+    probe
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
+    probe
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert!(
+        probe.read(&mut [0; 1]).is_err(),
+        "a third connection was served"
+    );
+    drop(held);
+    assert_eq!(waiting.join().unwrap().status, 200);
+}
+
+#[test]
+fn a_unix_socket_serves_the_same_and_goes_at_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let bind = AdminBind::Unix(path.clone());
+    let running = Running::at(
+        &bind,
+        Fake::new(),
+        Some(token("s3cret")),
+        Served::Everything,
+        Bounds::default(),
+    );
+    let client = Client::new(&bind, Some(token("s3cret")));
+    let seen = runtime().block_on(client.status()).unwrap();
+    assert_eq!(seen, status());
+    let anybody = Client::new(&bind, None);
+    let refused = runtime().block_on(anybody.status()).unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(status, _) if status == 401));
+    drop(running);
+    assert!(!path.exists());
+}
+
+#[test]
+fn the_client_reads_what_the_listener_says() {
+    let running = Running::plain();
+    let client = Client::new(&running.at, None);
+    let runtime = runtime();
+    assert_eq!(runtime.block_on(client.status()).unwrap(), status());
+    let query = ExplainQuery {
+        listener: "https".into(),
+        name: Some("a&b.contoso.com".into()),
+        source: "2001:db8::7".parse().unwrap(),
+    };
+    let explanation = runtime.block_on(client.explain(&query)).unwrap();
+    assert_eq!(explanation.name, query.name);
+    let change = StateChange {
+        state: State::Maintain,
+        deadline: None,
+    };
+    let changed = runtime
+        .block_on(client.set_state("web", "fe01", &change))
+        .unwrap();
+    assert_eq!(changed.state, State::Maintain);
+    let error = runtime
+        .block_on(client.set_state("web", "fe/9", &change))
+        .unwrap_err();
+    assert_eq!(error.to_string(), "pool \"web\" has no backend \"fe/9\"");
+}
+
+#[test]
+fn the_client_says_what_is_wrong_with_the_other_end() {
+    let runtime = runtime();
+    let free = std::net::TcpListener::bind(LOOPBACK)
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let refused = runtime
+        .block_on(Client::new(&AdminBind::Tcp(free), None).status())
+        .unwrap_err();
+    assert!(matches!(refused, ClientError::Unreachable(..)));
+    assert_eq!(
+        refused.to_string(),
+        format!("the admin listener at {free} cannot be reached")
+    );
+
+    let mute = std::net::TcpListener::bind(LOOPBACK).unwrap();
+    let at = AdminBind::Tcp(mute.local_addr().unwrap());
+    let client = Client::new(&at, None).with_patience(Duration::from_millis(100));
+    assert!(matches!(
+        runtime.block_on(client.status()),
+        Err(ClientError::Late(_))
+    ));
+
+    let other = std::net::TcpListener::bind(LOOPBACK).unwrap();
+    let at = AdminBind::Tcp(other.local_addr().unwrap());
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = other.accept().unwrap();
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
+        let mut sent = Vec::new();
+        let _ = stream.read_to_end(&mut sent);
+    });
+    let strange = runtime
+        .block_on(Client::new(&at, None).status())
+        .unwrap_err();
+    assert!(matches!(strange, ClientError::Strange(..)), "{strange:?}");
+    answering.join().unwrap();
+}
+
+#[test]
+fn a_token_that_is_shown_is_not_printed() {
+    let client = Client::new(&AdminBind::Tcp(LOOPBACK), Some(token("s3cret")));
+    assert!(!format!("{client:?}").contains("s3cret"));
+    let _: Token = token("x");
+}
+
+#[test]
+fn the_page_runs_nothing_and_shows_names_as_text() {
+    let running = Running::plain();
+    let page = ask(running.tcp(), "GET", "/");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(
+        page.header("content-security-policy")
+            .unwrap()
+            .starts_with("default-src 'none'")
+    );
+    assert!(
+        page.body.contains("&lt;script&gt;") && !page.body.contains("<script"),
+        "{}",
+        page.body
+    );
+}
+
+#[test]
+fn promtool_accepts_every_metric() {
+    let running = Running::plain();
+    let metrics: Answer = ask(running.tcp(), "GET", "/metrics");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is needed: it comes with the Debian package prometheus");
+    promtool
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(metrics.body.as_bytes())
+        .unwrap();
+    let said = promtool.wait_with_output().unwrap();
+    let said_text =
+        String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    assert!(
+        said.status.success() && said_text.is_empty(),
+        "{said_text}\n{}",
+        metrics.body
+    );
+}

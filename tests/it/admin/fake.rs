@@ -1,0 +1,269 @@
+//! A control that knows one pool, and an admin listener before it.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use lyncpin::admin::view::{
+    AffinityTable, Backend, Changed, Check, ExplainQuery, Explanation, Limits, Listener, Pool,
+    Route, Status,
+};
+use lyncpin::admin::{self, Bounds, Control, ExplainError, Served, SetStateError, Site, Token};
+use lyncpin::backend::{Health, State};
+use lyncpin::config::model::AdminBind;
+use lyncpin::metrics::Registry;
+use lyncpin::metrics::definitions::{ALL, Kind};
+use lyncpin::timestamp::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+type Change = (String, String, State, Option<Duration>);
+
+pub(super) struct Fake {
+    pub(super) can_serve: bool,
+    pub(super) stopping: bool,
+    changes: Mutex<Vec<Change>>,
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        Self {
+            can_serve: true,
+            stopping: false,
+            changes: Mutex::default(),
+        }
+    }
+
+    pub(super) fn changes(&self) -> Vec<Change> {
+        self.changes.lock().unwrap().clone()
+    }
+}
+
+impl Control for Fake {
+    fn status(&self) -> Status {
+        status()
+    }
+
+    fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
+        if query.listener != "https" {
+            return Err(ExplainError::UnknownListener(query.listener.clone()));
+        }
+        Ok(Explanation {
+            listener: query.listener.clone(),
+            name: query.name.clone(),
+            source: query.source,
+            route: Some("*.contoso.com".into()),
+            pool: Some("web".into()),
+            backend: Some("fe01".into()),
+            address: None,
+            pick: Some("pinned".into()),
+            refused: None,
+            steps: vec!["the name matches `*.contoso.com`".into()],
+        })
+    }
+
+    fn set_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        state: State,
+        deadline: Option<Duration>,
+    ) -> Result<Changed, SetStateError> {
+        if pool != "web" {
+            return Err(SetStateError::UnknownPool(pool.into()));
+        }
+        if backend != "fe01" {
+            return Err(SetStateError::UnknownBackend {
+                pool: pool.into(),
+                backend: backend.into(),
+            });
+        }
+        self.changes
+            .lock()
+            .unwrap()
+            .push((pool.into(), backend.into(), state, deadline));
+        Ok(Changed {
+            pool: pool.into(),
+            backend: backend.into(),
+            before: State::Ready,
+            state,
+            deadline: deadline.map(|_| Timestamp(SystemTime::UNIX_EPOCH)),
+            connections: 3,
+        })
+    }
+
+    fn can_serve(&self) -> bool {
+        self.can_serve
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    fn metrics(&self) -> String {
+        let registry = Registry::default();
+        for definition in ALL {
+            let values = vec!["a \"b\\\n"; definition.labels.len()];
+            match definition.kind {
+                Kind::Counter => registry.counter(definition, &values).increment(1),
+                Kind::Gauge => registry.gauge(definition, &values).set(1.5),
+                Kind::Histogram(_) => registry.histogram(definition, &values).record(0.3),
+            }
+        }
+        registry.render()
+    }
+}
+
+/// A status in which every field has a value, some of them nasty.
+pub(crate) fn status() -> Status {
+    let time = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
+    Status {
+        version: "0.1.0".into(),
+        started: time,
+        now: Timestamp(time.0 + Duration::from_secs(7_262)),
+        stopping: false,
+        ready: true,
+        workers: 4,
+        connections: 3,
+        limits: Limits {
+            connections: Some(1000),
+            per_source: None,
+            new_per_source_per_second: Some(10),
+        },
+        listeners: vec![Listener {
+            name: "https".into(),
+            bind: vec!["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()],
+            protocol: "tls".into(),
+            open: true,
+            connections: 3,
+            routes: vec![Route {
+                names: vec!["*.contoso.com".into()],
+                pool: "web".into(),
+            }],
+            no_name: Some("web".into()),
+            unknown_name: None,
+            pool: None,
+        }],
+        pools: vec![Pool {
+            name: "web".into(),
+            balance: "least_connections".into(),
+            affinity_group: Some("web".into()),
+            backup: Some("paired".into()),
+            can_serve: true,
+            backends: vec![Backend {
+                name: "fe01".into(),
+                configured: "fe01.contoso.local:4443".into(),
+                address: Some("10.0.0.11:4443".parse().unwrap()),
+                weight: 1,
+                state: State::Drain,
+                deadline: Some(Timestamp(time.0 + Duration::from_secs(8_000))),
+                health: Health::Down,
+                since: time,
+                why: "<script>alert(1)</script>\u{1b}[2J".into(),
+                connections: 3,
+                max_connections: Some(500),
+                bytes_to_backend: 1536,
+                bytes_to_client: 7 << 30,
+                pins: Some(2),
+                checks: vec![Check {
+                    label: "tcp:5061".into(),
+                    decides: true,
+                    passing: Some(false),
+                    detail: "connection refused".into(),
+                    since: time,
+                    at: time,
+                    took_seconds: 0.002,
+                    certificate_expiry: Some(time),
+                }],
+            }],
+        }],
+        affinity: vec![AffinityTable {
+            group: "web".into(),
+            entries: 2,
+            max_entries: 1_000_000,
+        }],
+    }
+}
+
+pub(super) fn token(text: &str) -> Token {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, text).unwrap();
+    Token::read(&path).unwrap()
+}
+
+/// An admin listener that runs in a thread of its own until it is dropped.
+pub(super) struct Running {
+    pub(super) at: AdminBind,
+    pub(super) control: Arc<Fake>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    pub(super) fn plain() -> Self {
+        Self::start(Fake::new(), None, Served::Everything, Bounds::default())
+    }
+
+    pub(super) fn start(fake: Fake, token: Option<Token>, served: Served, bounds: Bounds) -> Self {
+        Self::at(
+            &AdminBind::Tcp(super::LOOPBACK),
+            fake,
+            token,
+            served,
+            bounds,
+        )
+    }
+
+    pub(super) fn at(
+        bind: &AdminBind,
+        fake: Fake,
+        token: Option<Token>,
+        served: Served,
+        bounds: Bounds,
+    ) -> Self {
+        let listener = admin::Listener::bind(bind).unwrap();
+        let at = listener.at().clone();
+        let control = Arc::new(fake);
+        let site = Site {
+            control: control.clone(),
+            token,
+            served,
+            bounds,
+        };
+        let stop = CancellationToken::new();
+        let thread = std::thread::spawn({
+            let stop = stop.clone();
+            move || {
+                super::runtime().block_on(async {
+                    let tasks = TaskTracker::new();
+                    admin::serve(listener, site, &tasks, stop).await.unwrap();
+                    tasks.close();
+                    tasks.wait().await;
+                });
+            }
+        });
+        Self {
+            at,
+            control,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    pub(super) fn tcp(&self) -> std::net::SocketAddr {
+        match &self.at {
+            AdminBind::Tcp(address) => *address,
+            AdminBind::Unix(path) => panic!("{} is no address", path.display()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}

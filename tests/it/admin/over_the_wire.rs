@@ -1,0 +1,95 @@
+//! HTTP by hand, so that what is tested is not asked by its own kind.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// An answer, taken apart.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HashMap<String, String>,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/json"),
+            "{}",
+            self.body
+        );
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The text of an error; the body has to be that and nothing else.
+    pub(super) fn error(&self) -> String {
+        let body = self.json();
+        assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+        body["error"].as_str().unwrap().to_owned()
+    }
+}
+
+pub(super) fn ask(at: SocketAddr, method: &str, target: &str) -> Answer {
+    ask_with(at, method, target, &[], "")
+}
+
+/// A request with a Host that is an address, unless `headers` hold another.
+pub(super) fn ask_with(
+    at: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Answer {
+    let mut request = format!(
+        "{method} {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    if !headers.iter().any(|(name, _)| *name == "Host") {
+        request += &format!("Host: {at}\r\n");
+    }
+    for (name, value) in headers {
+        request += &format!("{name}: {value}\r\n");
+    }
+    raw(at, format!("{request}\r\n{body}").as_bytes())
+}
+
+pub(super) fn raw(at: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(at).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    // An early refusal may close before all is sent.
+    let _ = stream.write_all(request);
+    let mut answer = Vec::new();
+    // It may then reset, too; what came before counts.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let mut lines = head.lines();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    let headers = lines.map(|line| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.to_ascii_lowercase(), value.to_owned())
+    });
+    Answer {
+        status,
+        headers: headers.collect(),
+        body: body.to_owned(),
+    }
+}
