@@ -7,33 +7,14 @@
 //! last connection ended first at its head, which is also the order in which they expire, since one table has one
 //! time to live; [`Shard::len`] never passes the bound.
 
+mod key;
+
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use hashbrown::HashTable;
 
-use crate::config::model::SourcePrefix;
-
-/// Whom a pin is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// The source prefix, an IPv4 address in its mapped form; zero where the source is not part of the key.
-    pub source: [u8; 16],
-    /// The configured name that matched, as the table numbers it; zero where the name is not part of the key.
-    pub name: u32,
-}
-
-/// The leading bits of `address` that count, an IPv4 address in its mapped form (RFC 4291, section 2.5.5.2).
-#[must_use]
-pub fn source_bits(address: IpAddr, prefix: SourcePrefix) -> [u8; 16] {
-    let (mapped, bits) = match address {
-        IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 96 + u32::from(prefix.ipv4.min(32))),
-        IpAddr::V6(v6) => (v6, u32::from(prefix.ipv6.min(128))),
-    };
-    let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
-    Ipv6Addr::from_bits(mapped.to_bits() & mask).octets()
-}
+pub use key::{Key, source_bits};
 
 /// Whether a pinned backend takes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ pub mod host_name;
 pub mod http_head;
 pub mod route;
 pub mod server_hello;
+pub mod state;
 pub mod termination;
 pub mod timestamp;
 

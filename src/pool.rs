@@ -3,16 +3,19 @@
 //! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
 //! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
 
+mod pick;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::affinity::{Fit, Key, Member, View, source_bits};
-use crate::backend::{Backend, Health, Slot, State};
+use crate::backend::{Backend, Slot};
 use crate::balance::{Candidate, Turns, choose, mix};
 use crate::config::model::{Balance, OnDown, SourcePrefix};
-use crate::metrics::ConnectFault;
-use crate::pins::{Claim, Lookup, Pins};
+use crate::pins::{Lookup, Pins};
+use crate::state::Health;
+pub use pick::Pick;
 
 /// Who asks for a backend.
 #[derive(Debug, Clone, Copy)]
@@ -155,14 +158,7 @@ impl Pool {
                 return Err(none);
             };
             let (pool, slot) = backup.take_unpinned(client)?;
-            Ok(Pick {
-                pool,
-                client,
-                slot,
-                by: PickedBy::Backup,
-                claim: None,
-                tried: Vec::new(),
-            })
+            Ok(Pick::new(pool, client, slot, PickedBy::Backup, None))
         })
     }
 
@@ -176,14 +172,7 @@ impl Pool {
     }
 
     fn pick_here(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
-        let pick = |slot, by, claim| Pick {
-            pool: self.clone(),
-            client,
-            slot,
-            by,
-            claim,
-            tried: Vec::new(),
-        };
+        let pick = |slot, by, claim| Pick::new(self.clone(), client, slot, by, claim);
         let policy = PickedBy::Policy(self.balance);
         let Some(affinity) = &self.affinity else {
             return Ok(pick(self.take(client, &[])?.1, policy, None));
@@ -372,100 +361,6 @@ impl Affinity {
             },
             name: if settings.by_name { client.name } else { 0 },
         }
-    }
-}
-
-/// A backend for one connection, a place there and the hold on the client's pin.
-#[derive(Debug)]
-pub struct Pick {
-    pool: Arc<Pool>,
-    client: Client,
-    slot: Slot,
-    by: PickedBy,
-    claim: Option<Claim>,
-    tried: Vec<usize>,
-}
-
-impl Pick {
-    /// Who was picked.
-    #[must_use]
-    pub fn backend(&self) -> &Arc<Backend> {
-        self.slot.backend()
-    }
-
-    /// Why.
-    #[must_use]
-    pub fn by(&self) -> PickedBy {
-        self.by
-    }
-
-    /// The place that is held.
-    #[must_use]
-    pub fn slot(&self) -> &Slot {
-        &self.slot
-    }
-
-    /// Goes on to a backend of the pool that this connection has not tried; `false` where there is none.
-    pub fn redispatch(&mut self, fault: ConnectFault) -> bool {
-        let Some(here) = self.place(self.slot.backend()) else {
-            return false;
-        };
-        self.tried.push(here);
-        let Some(slot) = self.next_slot() else {
-            return false;
-        };
-        self.slot.backend().metrics.redispatched(fault);
-        self.slot = slot;
-        self.by = PickedBy::Redispatch;
-        true
-    }
-
-    fn next_slot(&self) -> Option<Slot> {
-        let take = || self.pool.take(self.client, &self.tried).ok();
-        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
-            return take().map(|(_, slot)| slot);
-        };
-        let fit = |member: Member| match affinity.places.get(&member) {
-            Some(place) if self.tried.contains(place) => Fit::Refuses,
-            _ => self.pool.fit(member),
-        };
-        let mut taken = None;
-        let choose = || {
-            taken = take();
-            taken.as_ref().map(|(place, _)| affinity.members[*place])
-        };
-        let member = claim.next(fit, choose)?;
-        taken
-            .map(|(_, slot)| slot)
-            .or_else(|| self.pool.member(member)?.enter())
-    }
-
-    /// The backend has answered: the pin follows. `fault` is what the last one failed with, if one did.
-    pub fn answered(&self, fault: Option<ConnectFault>) {
-        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
-            return;
-        };
-        let Some(place) = self.place(self.slot.backend()) else {
-            return;
-        };
-        let Some(before) = claim.answered(affinity.members[place]) else {
-            return;
-        };
-        let reason = match (self.pool.member(before), fault) {
-            (None, _) => "removed",
-            (Some(backend), _) if backend.state() == State::Maintain => State::Maintain.as_str(),
-            (Some(backend), _) if backend.state() == State::Drain => State::Drain.as_str(),
-            (Some(_), Some(fault)) => fault.as_str(),
-            (Some(_), None) => "down",
-        };
-        affinity.pins.count_broken(reason);
-    }
-
-    fn place(&self, backend: &Arc<Backend>) -> Option<usize> {
-        self.pool
-            .backends
-            .iter()
-            .position(|known| Arc::ptr_eq(known, backend))
     }
 }
 

@@ -16,9 +16,9 @@ use serde::Serialize;
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
 use super::{Control, Served, Site, page, target};
-use crate::backend::State;
 use crate::config;
 use crate::metrics::process;
+use crate::state::State;
 
 /// One thing that can be asked. HEAD goes wherever GET does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ pub mod view;
 use std::fmt;
 use std::time::Duration;
 
-use crate::backend::State;
+use crate::state::State;
 use view::{Changed, ExplainQuery, Explanation, Status};
 
 pub use api::{ENDPOINTS, Endpoint};

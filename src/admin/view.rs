@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Health, State};
+use crate::state::{Health, State};
 use crate::timestamp::Timestamp;
 
 /// The balancer at one moment: `GET /api/v1/status`.

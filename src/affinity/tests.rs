@@ -1,6 +1,7 @@
 use std::hash::RandomState;
 
 use super::*;
+use crate::config::model::SourcePrefix;
 
 const TTL: Duration = Duration::from_secs(60);
 

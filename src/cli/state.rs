@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::{answer, table};
 use crate::admin::client::Client;
 use crate::admin::view::{Changed, StateChange};
-use crate::backend::State;
 use crate::config;
+use crate::state::State;
 
 /// `lyncpin maintain` and `lyncpin ready`
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::view::{Backend, Check, Listener, Pool, Status};
-use crate::backend::State;
+use crate::state::State;
 use crate::timestamp::Timestamp;
 
 /// The whole status as tables.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::backend::Health;
+use crate::state::Health;
 
 /// How many events are kept.
 pub const KEPT: usize = 200;

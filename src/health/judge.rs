@@ -3,7 +3,7 @@
 //! Must not know what a check asks, nor the time. Invariant: the first result decides at once; after it, only `rise` or
 //! `fall` results in a row against the verdict turn it.
 
-use crate::backend::Health;
+use crate::state::Health;
 
 /// How many results in a row turn a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,9 +15,10 @@ use super::judge::{self, Judge, Rule};
 use super::probe::{CheckResult, Finding, Probe, certificate};
 use super::rounds::Round;
 use super::{LOG, WatchedPool};
-use crate::backend::{Backend, CheckReport, Health, Recall, State};
+use crate::backend::{Backend, CheckReport, Recall};
 use crate::config::model::{self, CheckKind, OnDown, ServerHost};
 use crate::host_name::HostName;
+use crate::state::{Health, State};
 
 /// How often a certificate near its end is warned of.
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use crate::backend::{Health, State};
+use crate::state::{Health, State};
 use crate::termination::Outcome;
 pub use registry::Registry;
 

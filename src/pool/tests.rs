@@ -4,7 +4,8 @@ use std::time::Duration;
 use super::*;
 use crate::backend::Availability;
 use crate::config::model;
-use crate::metrics::{BackendMetrics, Registry};
+use crate::metrics::{BackendMetrics, ConnectFault, Registry};
+use crate::state::State;
 
 fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
     let configured = model::Backend {

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{self, Changed, ExplainQuery, Explanation, Status};
 use crate::admin::{Control, ExplainError, SetStateError};
-use crate::backend::{Backend, CheckReport, Deadline, Recall, State};
+use crate::backend::{Backend, CheckReport, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::listener::Shared;
 use crate::metrics::definitions;
 use crate::pool::Pool;
 use crate::snapshot::{Listener, Snapshot};
+use crate::state::State;
 use crate::timestamp::Timestamp;
 
 use super::Addresses;
@@ -99,15 +100,6 @@ impl Control for Administration {
         if state == State::Maintain {
             backend.recall(Recall::Maintain);
         }
-        tracing::info!(
-            target: "lyncpin::server",
-            pool,
-            backend = &*backend.name,
-            before = before.as_str(),
-            state = state.as_str(),
-            connections = backend.in_flight(),
-            "administrative state"
-        );
         Ok(Changed {
             pool: pool.into(),
             backend: backend.name.to_string(),

@@ -9,9 +9,10 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use crate::backend::{Backend, Recall, State};
+use crate::backend::{Backend, Recall};
 use crate::listener::Shared;
 use crate::pool::Pool;
+use crate::state::State;
 
 /// Meets every deadline until the balancer stops.
 pub(super) async fn keep(shared: Arc<Shared>, mut availability: watch::Receiver<u64>) {

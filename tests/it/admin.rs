@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use lyncpin::admin::client::{Client, ClientError};
 use lyncpin::admin::view::{ExplainQuery, StateChange};
 use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served, Token};
-use lyncpin::backend::State;
 use lyncpin::config::model::AdminBind;
+use lyncpin::state::State;
 
 pub(crate) use fake::status;
 use fake::{Fake, Running, token};

@@ -9,10 +9,10 @@ use lyncpin::admin::view::{
     Route, Status,
 };
 use lyncpin::admin::{self, Bounds, Control, ExplainError, Served, SetStateError, Site, Token};
-use lyncpin::backend::{Health, State};
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
 use lyncpin::metrics::definitions::{ALL, Kind};
+use lyncpin::state::{Health, State};
 use lyncpin::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lyncpin::backend::{Backend, Health, Recall, State};
+use lyncpin::backend::{Backend, Recall};
 use lyncpin::config::model::{self, CheckKind, OnDown};
 use lyncpin::health::{Monitor, Resolver};
+use lyncpin::state::{Health, State};
 use tokio::net::TcpListener;
 
 use super::servers::{Server, answer};

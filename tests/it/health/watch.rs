@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lyncpin::backend::{Availability, Backend, CheckReport, Health};
+use lyncpin::backend::{Availability, Backend, CheckReport};
 use lyncpin::config::model::{self, CheckKind, HttpCheck, OnDown, ServerAddress, ServerHost};
 use lyncpin::health::{Monitor, Resolver, WatchedPool};
 use lyncpin::host_name::HostName;
 use lyncpin::metrics::{BackendMetrics, Registry};
+use lyncpin::state::Health;
 use tokio::runtime::Handle;
 
 /// From one check to the next, in most tests.

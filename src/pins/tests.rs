@@ -1,0 +1,76 @@
+use super::*;
+
+fn pins(max_entries: usize) -> Arc<Pins> {
+    let settings = model::Affinity {
+        by_source: true,
+        by_name: true,
+        source_prefix: model::SourcePrefix { ipv4: 32, ipv6: 64 },
+        ttl: Duration::from_secs(60),
+        group: "web".into(),
+        max_entries,
+    };
+    Arc::new(Pins::new(&settings, &Registry::default()))
+}
+
+fn key(client: u32) -> Key {
+    let mut source = [0; 16];
+    source[12..].copy_from_slice(&client.to_be_bytes());
+    Key { source, name: 1 }
+}
+
+#[test]
+fn eight_threads_agree_on_every_key_and_leave_no_use_behind() {
+    let pins = pins(100_000);
+    let first: Vec<_> = (0..500).map(|_| AtomicUsize::new(0)).collect();
+    std::thread::scope(|scope| {
+        for thread in 1..=8u32 {
+            let (pins, first) = (&pins, &first);
+            scope.spawn(move || {
+                for (client, seen) in (0..).zip(first) {
+                    let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) =
+                        pins.begin(key(client), |_| Fit::Takes, || Some(Member(thread)))
+                    else {
+                        panic!("every client gets a pin")
+                    };
+                    assert!(claim.answered(member).is_none());
+                    let seen_first = seen.compare_exchange(
+                        0,
+                        member.0 as usize,
+                        Ordering::SeqCst,
+                        Ordering::SeqCst,
+                    );
+                    assert!(seen_first.is_ok_and(|_| true) || seen_first == Err(member.0 as usize));
+                }
+            });
+        }
+    });
+    assert_eq!(pins.len(), 500);
+    assert!((0..500).all(|client| pins.view(&key(client)).is_some_and(|pin| pin.in_use == 0)));
+}
+
+#[test]
+fn the_bound_holds_over_all_shards() {
+    let pins = pins(4096);
+    for client in 0..20_000 {
+        let Lookup::New(claim, member) =
+            pins.begin(key(client), |_| Fit::Takes, || Some(Member(1)))
+        else {
+            panic!()
+        };
+        assert!(claim.answered(member).is_none());
+    }
+    assert!(pins.len() <= 4096 && pins.len() > 4000, "{}", pins.len());
+}
+
+#[test]
+fn released_pins_are_counted_off() {
+    let pins = pins(100);
+    let fe01 = pins.number_member("fe01");
+    let Lookup::New(claim, member) = pins.begin(key(1), |_| Fit::Takes, || Some(fe01)) else {
+        panic!()
+    };
+    assert!(claim.answered(member).is_none());
+    drop(claim);
+    assert_eq!((pins.len(), pins.release(fe01), pins.len()), (1, 1, 0));
+    assert_eq!(pins.member_name(fe01).as_deref(), Some("fe01"));
+}
