@@ -33,12 +33,26 @@ impl Excerpt {
                 indent: 0,
             };
         };
-        let before: String = line.chars().take(place.column.saturating_sub(1)).collect();
-        let shown = visible(&before);
+        // Of a line of a megabyte only the part around the caret is looked at.
+        let mut ends = line.char_indices().map(|(at, _)| at);
+        let caret = ends
+            .nth(place.column.saturating_sub(1))
+            .unwrap_or(line.len());
+        let (before, after) = line.split_at(caret);
+        let from = before
+            .char_indices()
+            .rev()
+            .nth(MAX_COLUMNS)
+            .map_or(0, |(at, _)| at);
+        let to = after
+            .char_indices()
+            .nth(MAX_COLUMNS + 1)
+            .map_or(after.len(), |(at, _)| at);
+        let shown = visible(&before[from..]);
         let mut indent = width(&shown);
-        let mut rest = visible(line);
-        if indent > BEFORE_CARET && width(&rest) > MAX_COLUMNS {
-            let cut = cut_front(&rest, indent - BEFORE_CARET);
+        let mut rest = shown + &visible(&after[..to]);
+        if from > 0 || indent > BEFORE_CARET && width(&rest) > MAX_COLUMNS {
+            let cut = cut_front(&rest, indent.saturating_sub(BEFORE_CARET));
             indent = indent + 1 - (width(&rest) - width(cut));
             rest = format!("…{cut}");
         }

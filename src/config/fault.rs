@@ -223,9 +223,9 @@ pub(crate) fn quoted(word: &str) -> String {
     let mut shown = String::new();
     for c in word.chars().take(MOST) {
         if c.is_control() {
-            shown.extend(c.escape_debug())
+            shown.extend(c.escape_debug());
         } else {
-            shown.push(c)
+            shown.push(c);
         }
     }
     if word.chars().nth(MOST).is_some() {
@@ -254,10 +254,11 @@ pub(crate) fn did_you_mean<'a>(
         return None;
     }
     let folded = word.to_lowercase().replace('-', "_");
-    let limit = (folded.chars().count() / 3).max(1);
+    let length = folded.chars().count();
+    let limit = (length / 3).max(1);
     known
         .into_iter()
-        .filter(|candidate| candidate.len() <= LONGEST)
+        .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
         .map(|candidate| (distance(&folded, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

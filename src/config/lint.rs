@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::fault::{self, Note, Notes};
 use super::model::{Config, NamePattern, PoolId, Protocol, WhenPoolDown};
@@ -111,34 +111,29 @@ fn unreachable_names(listener: &Listener, notes: &mut Notes) {
 
 /// Sources that may come and may not.
 fn sources(listener: &Listener, notes: &mut Notes) {
-    let covers = |net: &IpNet| listener.deny.iter().find(|deny| deny.value.contains(net));
-    let mut left = 0;
+    let denied: HashSet<IpNet> = listener.deny.iter().map(|net| net.value).collect();
+    // A network is denied by itself or by one of those that it is part of, at most 128.
+    let denied = |net: &IpNet| {
+        let mut around = std::iter::successors(Some(*net), IpNet::supernet);
+        around.find(|net| denied.contains(net))
+    };
     for allow in &listener.allow {
-        match covers(&allow.value) {
-            None => {
-                left += usize::from(
-                    listener
-                        .bind
-                        .iter()
-                        .any(|bind| same_family(bind, &allow.value)),
-                )
-            }
-            Some(deny) => {
-                let message = format!("`allow` of {} has no effect", allow.value);
-                let hint = format!("`deny` of {} covers it and wins", deny.value);
-                notes.lint(Note::new(allow.at, message).hint(hint));
-            }
+        if let Some(deny) = denied(&allow.value) {
+            let message = format!("`allow` of {} has no effect", allow.value);
+            let hint = format!("`deny` of {deny} covers it and wins");
+            notes.lint(Note::new(allow.at, message).hint(hint));
         }
     }
-    let everything = ["0.0.0.0/0", "::/0"].map(|all| all.parse::<IpNet>());
-    let open = everything.iter().flatten().any(|all| {
-        listener.bind.iter().any(|bind| same_family(bind, all)) && covers(all).is_none()
-    });
-    if if listener.allow.is_empty() {
-        !open
-    } else {
-        left == 0
-    } {
+    let everyone = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+    let allowed: Vec<&IpNet> = match listener.allow.as_slice() {
+        [] => everyone.iter().collect(),
+        some => some.iter().map(|net| &net.value).collect(),
+    };
+    let can_come = |net: &IpNet| {
+        let bound = listener.bind.iter().any(|bind| same_family(bind, net));
+        bound && denied(net).is_none()
+    };
+    if !allowed.into_iter().any(can_come) {
         let message = format!("no client can reach listener `{}`", listener.name.value);
         let hint = "`allow` and `deny` leave no address of the families that it binds";
         notes.lint(Note::new(listener.name.at, message).hint(hint));
@@ -214,7 +209,7 @@ fn unused_pools(written: &Written, config: &Config, notes: &mut Notes) {
     let mut next: Vec<PoolId> = config
         .listeners
         .iter()
-        .flat_map(|listener| listener.pools())
+        .flat_map(super::model::Listener::pools)
         .collect();
     while let Some(id) = next.pop() {
         if used.insert(id) {

@@ -4,12 +4,14 @@
 //! [`model::Config`]: references are resolved, durations are durations, names are names. Knows no socket and no
 //! clock; reading the file itself is the caller's.
 //!
-//! The way of a file: [`tree`] (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
+//! The way of a file: `tree` (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
 //! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
 
 pub(crate) mod defaults;
 mod excerpt;
 pub(crate) mod fault;
+#[cfg(test)]
+mod generate;
 mod keys;
 mod lint;
 pub mod model;

@@ -1,6 +1,6 @@
 //! Which addresses cannot be bound side by side.
 //!
-//! Invariant: constant cost an address, however many there are.
+//! Owns that rule. Must not know who wants them. Invariant: constant cost an address, however many there are.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

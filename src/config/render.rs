@@ -64,33 +64,11 @@ impl Page {
 
 fn print_listener(page: &mut Page, listener: &Listener, config: &Config) {
     page.line(1, format_args!("{}:", text(&listener.name)));
-    page.list(
-        2,
-        "bind",
-        &listener.bind.iter().map(text).collect::<Vec<_>>(),
-    );
+    page.list(2, "bind", &texts(&listener.bind));
     page.entry(2, "protocol", listener.protocol.as_str());
-    if !listener.routes.is_empty() {
-        page.line(2, "routes:");
-    }
-    for route in &listener.routes {
-        let names: Vec<String> = route.names.iter().map(text).collect();
-        page.line(
-            3,
-            format_args!("- pool: {}", text(&config.pool(route.pool).name)),
-        );
-        page.list(4, "names", &names);
-    }
-    let target = |target: Target| match target {
-        Target::Pool(id) => text(&config.pool(id).name),
-        Target::Refuse => "refuse".to_owned(),
-    };
     match listener.protocol {
         Protocol::Tcp => {}
-        Protocol::Tls | Protocol::Http => {
-            page.entry(2, "no_name", target(listener.no_name));
-            page.entry(2, "unknown_name", target(listener.unknown_name));
-        }
+        Protocol::Tls | Protocol::Http => print_routes(page, listener, config),
     }
     if let Some(id) = listener.pool {
         page.entry(2, "pool", text(&config.pool(id).name));
@@ -103,16 +81,25 @@ fn print_listener(page: &mut Page, listener: &Listener, config: &Config) {
         WhenPoolDown::Refuse => "refuse",
     };
     page.entry(2, "when_pool_down", when);
-    page.list(
-        2,
-        "allow",
-        &listener.allow.iter().map(text).collect::<Vec<_>>(),
-    );
-    page.list(
-        2,
-        "deny",
-        &listener.deny.iter().map(text).collect::<Vec<_>>(),
-    );
+    page.list(2, "allow", &texts(&listener.allow));
+    page.list(2, "deny", &texts(&listener.deny));
+}
+
+fn print_routes(page: &mut Page, listener: &Listener, config: &Config) {
+    if !listener.routes.is_empty() {
+        page.line(2, "routes:");
+    }
+    for route in &listener.routes {
+        let pool = text(&config.pool(route.pool).name);
+        page.line(3, format_args!("- pool: {pool}"));
+        page.list(4, "names", &texts(&route.names));
+    }
+    let target = |target: Target| match target {
+        Target::Pool(id) => text(&config.pool(id).name),
+        Target::Refuse => "refuse".to_owned(),
+    };
+    page.entry(2, "no_name", target(listener.no_name));
+    page.entry(2, "unknown_name", target(listener.unknown_name));
 }
 
 fn refusal(refusal: Refusal) -> &'static str {
@@ -314,6 +301,10 @@ fn text(value: impl Display) -> String {
         }
     }
     quoted + "\""
+}
+
+fn texts(values: &[impl Display]) -> Vec<String> {
+    values.iter().map(text).collect()
 }
 
 fn is_plain(text: &str) -> bool {

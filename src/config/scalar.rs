@@ -142,11 +142,10 @@ pub(crate) fn listen_address(text: &str) -> Parsed<IpAddr> {
         .and_then(|rest| rest.strip_suffix(']'));
     match inner.unwrap_or(text).parse::<IpAddr>() {
         Ok(ip) if inner.is_none() || ip.is_ipv6() => bindable(ip),
-        Ok(_) => Err(None),
         Err(_) if text.parse::<SocketAddr>().is_ok() => {
             hint("leave the port out; ports stand under `ports`")
         }
-        Err(_) => Err(None),
+        Ok(_) | Err(_) => Err(None),
     }
 }
 

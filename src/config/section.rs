@@ -4,6 +4,8 @@
 //! what a value means; that is told by the parser that comes with the question. Invariant: reading a value either
 //! gives it with its place or has noted why not.
 
+use std::collections::HashMap;
+
 use super::fault::{Note, Notes, Place, any_of, did_you_mean, quoted};
 use super::keys::Keys;
 use super::tree::{Inferred, Kind, Node, Scalar};
@@ -237,43 +239,21 @@ fn shown(scalar: &Scalar) -> String {
 
 /// The entries of a mapping, each key once.
 fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> {
-    let found = match &node.kind {
-        Kind::Map(found) => found,
-        Kind::Null => return Vec::new(),
-        Kind::Scalar(scalar) => {
-            let message = format!(
-                "{what} takes a mapping of keys, not {}",
-                quoted(&scalar.text)
-            );
-            notes.fault(Note::new(node.at, message));
-            return Vec::new();
-        }
-        Kind::List(_) => {
-            notes.fault(Note::new(
-                node.at,
-                format!("{what} takes a mapping of keys, not a list"),
-            ));
-            return Vec::new();
-        }
-    };
-    let mut entries: Vec<Entry<'_>> = Vec::with_capacity(found.len());
-    let mut seen = std::collections::HashMap::new();
-    for (key, value) in found {
+    let mut entries: Vec<Entry<'_>> = Vec::new();
+    let mut seen: HashMap<&str, Place> = HashMap::new();
+    for (key, value) in mapping(node, what, notes) {
         let Kind::Scalar(Scalar { text: name, .. }) = &key.kind else {
-            notes.fault(Note::new(
-                key.at,
-                format!("{what} has a key that is no word"),
-            ));
+            let message = format!("{what} has a key that is no word");
+            notes.fault(Note::new(key.at, message));
             continue;
         };
-        if let Some(first) = seen.insert(name, key.at) {
+        if let Some(first) = seen.get(name.as_str()) {
             let message = format!("{what} has {} twice", quoted(name));
-            notes.fault(
-                Note::new(key.at, message).hint(format!("the first is in line {}", first.line)),
-            );
-            seen.insert(name, first);
+            let hint = format!("the first is in line {}", first.line);
+            notes.fault(Note::new(key.at, message).hint(hint));
             continue;
         }
+        seen.insert(name, key.at);
         entries.push(Entry {
             name,
             at: key.at,
@@ -281,6 +261,19 @@ fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> 
         });
     }
     entries
+}
+
+/// The keys and values of a mapping; nothing is an empty one.
+fn mapping<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> &'a [(Node, Node)] {
+    let found = match &node.kind {
+        Kind::Map(entries) => return entries,
+        Kind::Null => return &[],
+        Kind::Scalar(scalar) => quoted(&scalar.text),
+        Kind::List(_) => "a list".to_owned(),
+    };
+    let message = format!("{what} takes a mapping of keys, not {found}");
+    notes.fault(Note::new(node.at, message));
+    &[]
 }
 
 fn is_known(entry: &Entry<'_>, keys: Keys, what: &str, notes: &mut Notes) -> bool {

@@ -211,12 +211,12 @@ fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
     let kind = match raw.value {
         RawKind::Null => Kind::Null,
         RawKind::Text(value) => scalar(value, Inferred::Text),
-        RawKind::Bool(value) => scalar(source_of(raw.defined, text, value), Inferred::Bool(value)),
+        RawKind::Bool(value) => scalar(source_of(raw.defined, text, &value), Inferred::Bool(value)),
         RawKind::Integer(value) => scalar(
-            source_of(raw.defined, text, value),
+            source_of(raw.defined, text, &value),
             Inferred::Integer(value),
         ),
-        RawKind::Float(value) => scalar(source_of(raw.defined, text, value), Inferred::Float),
+        RawKind::Float(value) => scalar(source_of(raw.defined, text, &value), Inferred::Float),
         RawKind::List(items) => Kind::List(
             items
                 .into_iter()
@@ -235,7 +235,7 @@ fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
 }
 
 /// The number or boolean as the file has it, so that a pool may be called `010` or `1.50`.
-fn source_of(location: Location, text: &str, value: impl ToString) -> String {
+fn source_of(location: Location, text: &str, value: &impl ToString) -> String {
     let span = location.span();
     let slice = span
         .byte_offset()
@@ -285,134 +285,5 @@ fn is_merge_key(key: &Node) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scalar(text: &str, is: Inferred) -> Kind {
-        Kind::Scalar(Scalar {
-            text: text.to_owned(),
-            is,
-        })
-    }
-
-    fn value_of(text: &str) -> Kind {
-        let Kind::Map(mut entries) = parse(text).unwrap().kind else {
-            panic!("no mapping")
-        };
-        entries.pop().unwrap().1.kind
-    }
-
-    fn fault(text: &str) -> (usize, usize, String) {
-        let note = parse(text).unwrap_err();
-        (note.at.line, note.at.column, note.message)
-    }
-
-    #[test]
-    fn numbers_keep_the_text_of_the_file() {
-        assert_eq!(value_of("a: 0x10"), scalar("0x10", Inferred::Integer(16)));
-        assert_eq!(value_of("a: 010"), scalar("010", Inferred::Text));
-        assert_eq!(value_of("a: 1.50"), scalar("1.50", Inferred::Float));
-        assert_eq!(value_of("a: \"5\""), scalar("5", Inferred::Text));
-        assert_eq!(value_of("a: yes"), scalar("yes", Inferred::Text));
-        assert_eq!(value_of("a: ~"), Kind::Null);
-        assert_eq!(value_of("a:"), Kind::Null);
-    }
-
-    #[test]
-    fn places_count_characters_and_lines_of_any_ending() {
-        let Kind::Map(entries) = parse("a: 1\r\n\"é漢\": x\r\n").unwrap().kind else {
-            panic!("no mapping")
-        };
-        assert_eq!(entries[1].0.at, Place { line: 2, column: 1 });
-        assert_eq!(entries[1].1.at, Place { line: 2, column: 7 });
-    }
-
-    #[test]
-    fn duplicate_keys_are_all_kept() {
-        let Kind::Map(entries) = parse("a: 1\na: 2\n").unwrap().kind else {
-            panic!("no mapping")
-        };
-        assert_eq!(entries.len(), 2);
-    }
-
-    #[test]
-    fn aliases_repeat_and_merge_keys_give_way() {
-        let text = "x: &x {p: 1, q: 2}\ny:\n  <<: *x\n  p: 3\n";
-        let Kind::Map(entries) = value_of(text) else {
-            panic!("no mapping")
-        };
-        let found: Vec<_> = entries
-            .iter()
-            .map(|(key, value)| (&key.kind, &value.kind))
-            .collect();
-        let (p, q) = (scalar("p", Inferred::Text), scalar("q", Inferred::Text));
-        let (three, two) = (
-            scalar("3", Inferred::Integer(3)),
-            scalar("2", Inferred::Integer(2)),
-        );
-        assert_eq!(found, [(&p, &three), (&q, &two)]);
-        assert_eq!(
-            fault("a:\n  <<: 5").2,
-            "`<<` takes a mapping or a list of mappings"
-        );
-    }
-
-    #[test]
-    fn an_empty_file_is_null() {
-        for text in ["", "\n\n", "# nothing\n", "---\n"] {
-            assert_eq!(parse(text).unwrap().kind, Kind::Null, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn bounds_hold() {
-        assert_eq!(
-            fault(&"[".repeat(100_000)).2,
-            "lists and mappings nest deeper than 32"
-        );
-        let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
-        assert_eq!(
-            fault(&deep),
-            (1, 33, "lists and mappings nest deeper than 32".into())
-        );
-        let block: String = (0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
-        assert_eq!(fault(&block).2, "lists and mappings nest deeper than 32");
-
-        let mut laugh = "a: &a [1,1,1,1,1,1,1,1,1,1]\n".to_owned();
-        for (last, this) in "abcdefgh".chars().zip("bcdefghi".chars()) {
-            laugh += &format!(
-                "{this}: &{this} [{}]\n",
-                vec![format!("*{last}"); 10].join(",")
-            );
-        }
-        assert_eq!(
-            fault(&laugh).2,
-            "the file holds more than 200000 values, aliases included"
-        );
-        let many = "- 1\n".repeat(MAX_NODES);
-        assert_eq!(
-            fault(&many).2,
-            "the file holds more than 200000 values, aliases included"
-        );
-        assert_eq!(
-            fault(&" ".repeat(MAX_FILE_BYTES + 1)).2,
-            "the file has more than 1 MiB"
-        );
-        assert_eq!(
-            fault("a: &a [*a]").2,
-            "this alias stands inside the value that it repeats"
-        );
-    }
-
-    #[test]
-    fn what_is_not_yaml_has_a_place() {
-        let found = fault("a: 1\n---\nb: 2\n");
-        assert_eq!(
-            (found.0, found.2.as_str()),
-            (3, "a second YAML document begins here")
-        );
-        assert_eq!(fault("a: [1, 2\nb: 3\n").0, 2);
-        assert_eq!(fault("a:\n\tb: 1\n").0, 2);
-        assert_eq!(fault("a: \"x\nb: 2\n").0, 1);
-    }
-}
+#[path = "tree_tests.rs"]
+mod tests;

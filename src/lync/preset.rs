@@ -119,57 +119,43 @@ impl Lync {
 pub(crate) fn expand(lync: &Lync) -> (Vec<Listener>, Vec<Pool>) {
     let [https, http, backup_https, backup_http] = POOLS;
     let ports = &lync.ports;
-    let listeners = vec![
-        listener(lync, "https", Protocol::Tls, &ports.https, https),
-        listener(lync, "http", Protocol::Http, &ports.http, http),
-        listener(
-            lync,
-            "https_direct",
-            Protocol::Tls,
-            &ports.https_direct,
-            https,
-        ),
-        listener(
-            lync,
-            "http_direct",
-            Protocol::Http,
-            &ports.http_direct,
-            http,
-        ),
+    let listeners = [
+        ("https", Protocol::Tls, &ports.https, https),
+        ("http", Protocol::Http, &ports.http, http),
+        ("https_direct", Protocol::Tls, &ports.https_direct, https),
+        ("http_direct", Protocol::Http, &ports.http_direct, http),
     ];
-    let has_backup = !lync.backup_front_ends.is_empty();
-    let backup = |name| has_backup.then_some(name);
+    let listeners =
+        listeners.map(|(name, protocol, port, pool)| listener(lync, name, protocol, port, pool));
+    let backups = &lync.backup_front_ends;
+    let backup = |name: &str| {
+        let has_backup = !backups.is_empty();
+        has_backup.then(|| At::new(Arc::from(name), lync.at))
+    };
     let mut pools = vec![
-        pool(
-            lync,
-            https,
-            Web::Https,
-            &lync.front_ends,
-            backup(backup_https),
-        ),
-        pool(lync, http, Web::Http, &lync.front_ends, backup(backup_http)),
+        Pool {
+            backup: backup(backup_https),
+            ..pool(lync, https, Web::Https, &lync.front_ends)
+        },
+        Pool {
+            backup: backup(backup_http),
+            ..pool(lync, http, Web::Http, &lync.front_ends)
+        },
     ];
-    if has_backup {
-        pools.push(pool(
-            lync,
-            backup_https,
-            Web::Https,
-            &lync.backup_front_ends,
-            None,
-        ));
-        pools.push(pool(
-            lync,
-            backup_http,
-            Web::Http,
-            &lync.backup_front_ends,
-            None,
-        ));
-        for backup in &mut pools[2..] {
-            // A backup makes no pins, so its table would stay empty.
-            backup.affinity.value = None;
-        }
+    if !backups.is_empty() {
+        // A backup makes no pins.
+        let affinity = At::new(None, lync.at);
+        let of_backup = pool(lync, backup_https, Web::Https, backups);
+        pools.push(Pool {
+            affinity: affinity.clone(),
+            ..of_backup
+        });
+        pools.push(Pool {
+            affinity,
+            ..pool(lync, backup_http, Web::Http, backups)
+        });
     }
-    (listeners, pools)
+    (listeners.into(), pools)
 }
 
 fn listener(lync: &Lync, name: &str, protocol: Protocol, port: &At<u16>, pool: &str) -> Listener {
@@ -214,7 +200,7 @@ enum Web {
     Http,
 }
 
-fn pool(lync: &Lync, name: &str, web: Web, front_ends: &[FrontEnd], backup: Option<&str>) -> Pool {
+fn pool(lync: &Lync, name: &str, web: Web, front_ends: &[FrontEnd]) -> Pool {
     let backend = |front_end: &FrontEnd| {
         let port = match web {
             Web::Https => front_end.https,
@@ -244,7 +230,7 @@ fn pool(lync: &Lync, name: &str, web: Web, front_ends: &[FrontEnd], backup: Opti
     Pool {
         name: At::new(name, lync.at),
         backends: front_ends.iter().map(backend).collect(),
-        backup: backup.map(|backup| At::new(backup.into(), lync.at)),
+        backup: None,
         balance: Balance::LeastConnections,
         affinity: At::new(Some(affinity), lync.at),
         health: At::new(Some(health), lync.at),

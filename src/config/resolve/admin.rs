@@ -1,4 +1,7 @@
 //! The admin listener: that whoever can reach it from elsewhere needs a token.
+//!
+//! Owns that rule. Must not know what the listener serves. Invariant: without a fault, a bind that is neither loopback
+//! nor a Unix socket has a token.
 
 use crate::config::defaults;
 use crate::config::fault::{Note, Notes};

@@ -1,6 +1,11 @@
 //! Listeners: that each has what its protocol needs, and that names and addresses are taken once.
+//!
+//! Owns what a listener must fit: its protocol, the other listeners, the admin listener. Must not know how pools are
+//! made. Invariant: without a fault, a tcp listener has its pool and no routes, the others lead somewhere, and no two
+//! sockets want one address.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::PoolNames;
@@ -179,19 +184,36 @@ fn names_are_unique(written: &Written, notes: &mut Notes) {
     }
 }
 
+const ADMIN: &str = "the admin listener";
+const METRICS: &str = "the metrics listener";
+
 fn binds_do_not_overlap(written: &Written, notes: &mut Notes) {
     let mut binds = Binds::default();
+    for (At { value: address, at }, owner) in all_binds(written) {
+        let Some(first) = binds.add(address, at, &owner) else {
+            continue;
+        };
+        let theirs = first.address;
+        let message = if first.owner == owner {
+            format!("{owner} binds `{address}` and `{theirs}`, which overlap")
+        } else {
+            format!("`{address}` overlaps `{theirs}` of {}", first.owner)
+        };
+        let hint = if written.admin.bind_is_default && first.owner == ADMIN {
+            "that is where it listens by default; `admin.bind` moves it".to_owned()
+        } else {
+            format!("the first is in line {}", first.at.line)
+        };
+        notes.fault(Note::new(at, message).hint(hint));
+    }
+}
+
+/// Every address of the file and whose it is.
+fn all_binds(written: &Written) -> Vec<(At<SocketAddr>, String)> {
     let admin = &written.admin;
-    let tcp = |bind: &Option<At<AdminBind>>| match bind {
-        Some(At {
-            value: AdminBind::Tcp(address),
-            at,
-        }) => Some((*address, *at)),
-        Some(At {
-            value: AdminBind::Unix(_),
-            ..
-        })
-        | None => None,
+    let tcp = |bind: &Option<At<AdminBind>>, owner: &str| match bind.as_ref()?.value {
+        AdminBind::Tcp(address) => Some((At::new(address, bind.as_ref()?.at), owner.to_owned())),
+        AdminBind::Unix(_) => None,
     };
     let mut all = Vec::new();
     for listener in &written.listeners {
@@ -200,35 +222,12 @@ fn binds_do_not_overlap(written: &Written, notes: &mut Notes) {
             listener
                 .bind
                 .iter()
-                .map(|bind| (bind.value, bind.at, owner.clone())),
+                .map(|bind| (bind.clone(), owner.clone())),
         );
     }
     // A default has no place to point to, so it comes first and the fault falls on what was written.
-    let of_admin = tcp(&admin.bind).map(|(a, at)| (a, at, "the admin listener".to_owned()));
     let index = if admin.bind_is_default { 0 } else { all.len() };
-    all.splice(index..index, of_admin);
-    all.extend(tcp(&admin.metrics_bind).map(|(a, at)| (a, at, "the metrics listener".to_owned())));
-    for (address, at, owner) in all {
-        let Some(first) = binds.add(address, at, &owner) else {
-            continue;
-        };
-        let message = if first.owner == owner {
-            format!(
-                "{owner} binds `{address}` and `{}`, which overlap",
-                first.address
-            )
-        } else {
-            format!(
-                "`{address}` overlaps `{}` of {}",
-                first.address, first.owner
-            )
-        };
-        let by_default = admin.bind_is_default && first.owner == "the admin listener";
-        let hint = if by_default {
-            "that is where it listens by default; `admin.bind` moves it".to_owned()
-        } else {
-            format!("the first is in line {}", first.at.line)
-        };
-        notes.fault(Note::new(at, message).hint(hint));
-    }
+    all.splice(index..index, tcp(&admin.bind, ADMIN));
+    all.extend(tcp(&admin.metrics_bind, METRICS));
+    all
 }

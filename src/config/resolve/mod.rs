@@ -10,7 +10,7 @@ mod pools;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fault::{Note, Notes, did_you_mean};
+use super::fault::{Faults, Note, Notes, did_you_mean};
 use super::model::{Config, PoolId};
 use super::written::{At, Written};
 
@@ -29,6 +29,9 @@ pub(crate) fn resolve(written: &Written, notes: &mut Notes) -> Config {
         log: written.log,
     }
 }
+
+/// The most pools whose names are compared with one that does not exist.
+const MOST_COMPARED: usize = 500;
 
 /// The pools by name.
 struct PoolNames<'a> {
@@ -62,11 +65,11 @@ impl<'a> PoolNames<'a> {
             return *id;
         }
         if !self.unread.contains(&name.value) {
+            // To look for a near name is the only work that grows with the faults times the pools.
+            let looks = notes.faults.len() < Faults::MAX;
+            let hint = looks.then(|| self.hint(&name.value)).flatten();
             let note = Note::new(name.at, format!("there is no pool `{}`", name.value));
-            notes.fault(Note {
-                hint: self.hint(&name.value),
-                ..note
-            });
+            notes.fault(Note { hint, ..note });
         }
         PoolId(0)
     }
@@ -74,6 +77,7 @@ impl<'a> PoolNames<'a> {
     fn hint(&self, name: &str) -> Option<String> {
         let mut known: Vec<&str> = self.ids.keys().copied().collect();
         known.sort_unstable();
+        known.truncate(MOST_COMPARED);
         did_you_mean(name, known.iter().copied()).or_else(|| match known.as_slice() {
             [] => Some("no pool is defined under `pools`".to_owned()),
             few if few.len() <= 6 => Some(format!("the pools are {}", few.join(", "))),

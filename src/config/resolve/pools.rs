@@ -1,4 +1,7 @@
 //! Pools: that backends are told apart, backups come to an end, and groups agree.
+//!
+//! Owns what pools must fit: each other. Must not know of listeners. Invariant: without a fault, following backups ends,
+//! and one affinity group has one set of settings.
 
 use std::collections::HashMap;
 use std::sync::Arc;

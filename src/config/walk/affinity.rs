@@ -1,4 +1,7 @@
 //! A pool's affinity as written.
+//!
+//! Owns the keys of `pools.NAME.affinity`. Must not know which pools share a group. Invariant: what comes out without a
+//! fault has at least one of source and name in its key.
 
 use std::sync::Arc;
 use std::time::Duration;

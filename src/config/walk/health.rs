@@ -1,5 +1,9 @@
 //! A pool's health as written.
+//!
+//! Owns the keys of `pools.NAME.health` and of its checks. Must not know of backends. Invariant: what comes out without
+//! a fault has at least one check, and a timeout that is no longer than the interval.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{duration, filled, is_section_or_none, not_empty, number, port};
@@ -79,11 +83,12 @@ fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<Check>> {
         notes,
     );
     let mut found = Vec::new();
+    let mut seen = HashSet::new();
     for item in items(entry, "checks", notes)? {
         let Some(check) = check(item, notes) else {
             continue;
         };
-        if found.contains(&check) {
+        if !seen.insert(check.clone()) {
             notes.lint(Note::new(item.at, "the same check stands twice"));
         }
         found.push(check);

@@ -1,4 +1,7 @@
 //! One listener as written.
+//!
+//! Owns the keys of `listeners.NAME` and of its routes. Must not know which pools there are, nor what its protocol asks
+//! for. Invariant: a listener whose `whole` is true has every required key.
 
 use super::{filled, name, not_in_force};
 use crate::config::fault::{Note, Notes, Place};

@@ -1,4 +1,7 @@
 //! The `lync:` short form as written.
+//!
+//! Owns its keys. Must not know what it stands for, but for the ports and the name prefix that it has by default.
+//! Invariant: what comes out expands without a fault of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

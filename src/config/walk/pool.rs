@@ -1,4 +1,7 @@
 //! One pool as written.
+//!
+//! Owns the keys of `pools.NAME` and of its backends. Must not know of other pools. Invariant: every backend that comes
+//! out has a host and a port.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,7 +59,8 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
 
 /// The keys whose machinery is not built yet: their defaults are accepted.
 fn not_yet(section: &Section<'_>, notes: &mut Notes) {
-    let slow_start = section.optional("slow_start", "a duration such as `30s`", notes, |scalar| {
+    let takes = "a duration such as `30s`";
+    let slow_start = section.optional("slow_start", takes, notes, |scalar| {
         scalar::duration(&scalar.text)
     });
     if let Some(At { at, .. }) = slow_start.filter(|found| !found.value.is_zero()) {
@@ -65,39 +69,35 @@ fn not_yet(section: &Section<'_>, notes: &mut Notes) {
     let versions = [("none", false), ("v1", true), ("v2", true)];
     let sent = section.word("send_proxy_protocol", &versions, notes);
     if let Some(At { at, .. }) = sent.filter(|sent| sent.value) {
-        not_in_force(
-            notes,
-            at,
-            "`send_proxy_protocol`",
-            "leave it out or write `none`",
-        );
+        let instead = "leave it out or write `none`";
+        not_in_force(notes, at, "`send_proxy_protocol`", instead);
     }
-    let Some(entry) = section.get("source_address") else {
-        return;
-    };
-    let at = entry.node.at;
-    match &entry.node.kind {
+    if let Some(entry) = section.get("source_address") {
+        source_address(entry.node, notes);
+    }
+}
+
+fn source_address(node: &Node, notes: &mut Notes) {
+    let takes = "`balancer`, `client` or a list of addresses";
+    let instead = "leave it out or write `balancer`";
+    match &node.kind {
         Kind::Scalar(scalar) if scalar.text == "balancer" => {}
         Kind::Scalar(scalar) if scalar.text == "client" => {
-            not_in_force(
-                notes,
-                at,
-                "`source_address: client`",
-                "leave it out or write `balancer`",
-            );
+            not_in_force(notes, node.at, "`source_address: client`", instead);
         }
         Kind::List(_) => {
             let what = "a list of addresses in `source_address`";
-            not_in_force(notes, at, what, "leave it out or write `balancer`");
+            not_in_force(notes, node.at, what, instead);
         }
         Kind::Scalar(Scalar { text, .. }) => {
-            let takes = "`balancer`, `client` or a list of addresses";
             let message = format!("`source_address` takes {takes}, not {}", quoted(text));
-            notes.fault(Note::new(at, message));
+            notes.fault(Note::new(node.at, message));
         }
         Kind::Null | Kind::Map(_) => {
-            let takes = "`balancer`, `client` or a list of addresses";
-            notes.fault(Note::new(at, format!("`source_address` takes {takes}")));
+            notes.fault(Note::new(
+                node.at,
+                format!("`source_address` takes {takes}"),
+            ));
         }
     }
 }

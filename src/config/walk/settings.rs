@@ -1,4 +1,7 @@
 //! What stands beside listeners and pools: bounds, workers, store, admin listener, log.
+//!
+//! Owns their keys and bounds. Must not know of listeners and pools. Invariant: every value is within what the kernel
+//! calls behind it take.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -18,9 +21,9 @@ use crate::config::written::{Admin, At, Timeouts};
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(720 * 3600));
 /// A drain or shutdown may be told not to wait at all.
 const WAIT_OR_NOT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(720 * 3600));
-/// tcp(7): TCP_KEEPIDLE takes whole seconds up to 32767.
+/// tcp(7): `TCP_KEEPIDLE` takes whole seconds up to 32767.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(32767));
-/// tcp(7): TCP_USER_TIMEOUT takes milliseconds in 32 bits; the kernel means "the default" by 0.
+/// tcp(7): `TCP_USER_TIMEOUT` takes milliseconds in 32 bits; the kernel means "the default" by 0.
 const USER_TIMEOUT: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_secs(24 * 3600));
 /// The most that a bound in 32 bits can name.

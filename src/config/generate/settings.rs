@@ -1,0 +1,92 @@
+//! Bounds, admin listeners and logs of every shape.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{address, milliseconds};
+use crate::config::model::*;
+
+pub(super) fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let wait = || milliseconds(10, 720 * 3_600_000);
+    let seconds = (1..=32767_u64).prop_map(Duration::from_secs);
+    let user = milliseconds(10, 24 * 3_600_000);
+    let or_not = || prop_oneof![Just(Duration::ZERO), milliseconds(1, 720 * 3_600_000)];
+    (
+        wait(),
+        wait(),
+        wait(),
+        wait(),
+        or_not(),
+        or_not(),
+        seconds,
+        user,
+    )
+        .prop_map(
+            |(
+                client_hello,
+                connect,
+                idle,
+                half_close,
+                drain,
+                shutdown,
+                tcp_keepalive,
+                tcp_user,
+            )| {
+                Timeouts {
+                    client_hello,
+                    connect,
+                    idle,
+                    half_close,
+                    drain,
+                    shutdown,
+                    tcp_keepalive,
+                    tcp_user,
+                }
+            },
+        )
+}
+
+pub(super) fn limits() -> impl Strategy<Value = Limits> {
+    let bound = || option::of(1..=u32::MAX);
+    (bound(), bound(), bound()).prop_map(|(connections, per_source, new_per_source_per_second)| {
+        Limits {
+            connections,
+            per_source,
+            new_per_source_per_second,
+        }
+    })
+}
+
+pub(super) fn admin() -> impl Strategy<Value = Admin> {
+    // Printable text of any script, as a path may have it.
+    let path =
+        || "/[ -~\u{a1}-\u{24f}\u{4e00}-\u{4eff}\u{1f600}-\u{1f64f}]{1,20}".prop_map(PathBuf::from);
+    let bind = prop_oneof![
+        (address(), 1..1000_u16).prop_map(|(ip, port)| AdminBind::Tcp(SocketAddr::new(ip, port))),
+        path().prop_map(AdminBind::Unix),
+    ];
+    let metrics = prop_oneof![
+        (address(), 2000..3000_u16)
+            .prop_map(|(ip, port)| AdminBind::Tcp(SocketAddr::new(ip, port))),
+        path().prop_map(|path| AdminBind::Unix(path.with_extension("metrics"))),
+    ];
+    (bind, option::of(metrics), path()).prop_map(|(bind, metrics_bind, token_file)| Admin {
+        bind,
+        metrics_bind,
+        token_file: Some(token_file),
+    })
+}
+
+pub(super) fn log() -> impl Strategy<Value = Log> {
+    let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
+    let address = prop_oneof![Just(ClientAddress::Full), Just(ClientAddress::Prefix)];
+    (format, any::<bool>(), address).prop_map(|(format, access, client_address)| Log {
+        format,
+        access,
+        client_address,
+    })
+}
