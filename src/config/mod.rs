@@ -41,7 +41,7 @@ pub use typed::{admin_bind, deadline};
 pub struct Loaded {
     /// What it says.
     pub config: Config,
-    /// What it hardly means, in the order of the file; see also [`lint`].
+    /// What it hardly means, in the order of the file; see also [`lint()`].
     pub lints: Vec<Lint>,
     /// It has the `lync:` form with `listen` left out: an address family that the host lacks is worth a warning and no
     /// more.

@@ -1,7 +1,7 @@
 //! The way out of the process for lines: a bounded buffer and the one thread that writes it.
 //!
 //! Owns the buffer, the thread and the count of lines that were lost. Knows nothing of what a line says. Invariant:
-//! [`Sink::push`] never waits for the reader: its lock is held for a copy or an exchange of two buffers, never across
+//! `Sink::push` never waits for the reader: its lock is held for a copy or an exchange of two buffers, never across
 //! a system call but the waking of an idle thread. An idle sink wakes nobody; a busy one makes one wake-up and one
 //! write a batch.
 
