@@ -42,7 +42,7 @@ fn parse(c: &mut Criterion) {
             Progress::Hello(_)
         ));
         group.bench_function(name, |b| {
-            b.iter(|| ClientHelloParser::new().advance(black_box(hello)))
+            b.iter(|| ClientHelloParser::new().advance(black_box(hello)));
         });
     }
 }
@@ -65,7 +65,7 @@ fn route(c: &mut Criterion) {
         );
         for (what, name) in [("exact", &exact), ("suffix", &below), ("unknown", &unknown)] {
             group.bench_function(BenchmarkId::new(what, names), |b| {
-                b.iter(|| routes.find(black_box(name)))
+                b.iter(|| routes.find(black_box(name)));
             });
         }
     }

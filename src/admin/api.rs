@@ -307,17 +307,7 @@ fn set_state(
         None => None,
     };
     match control.set_state(pool, backend, change.state, deadline) {
-        Ok(changed) => {
-            let state = changed.state.as_str();
-            tracing::info!(
-                pool,
-                backend,
-                before = changed.before.as_str(),
-                state,
-                "state was set"
-            );
-            Ok(json(StatusCode::OK, &changed))
-        }
+        Ok(changed) => Ok(json(StatusCode::OK, &changed)),
         Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
     }
 }

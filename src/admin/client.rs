@@ -19,8 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
-use super::guard::Token;
 use super::target;
+use super::token::Token;
 use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, StateChange, Status};
 use crate::config::model::AdminBind;
 

@@ -1,119 +1,15 @@
 //! Who may ask the admin listener.
 //!
-//! Owns the token and the two rules against browsers that are led astray: by a name that is made to resolve to us (DNS
-//! rebinding), and by a page of another site. Knows no endpoint but whether it is open. Invariant: the token is
-//! compared in a time that does not depend on where it differs, and is never shown.
+//! Owns the two rules against browsers that are led astray: by a name that is made to resolve to us (DNS rebinding), and
+//! by a page of another site. Knows no endpoint but whether it is open. Invariant: what cannot be told to be ours is
+//! foreign.
 
-use std::fmt;
-use std::fs::File;
-use std::hint::black_box;
-use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use hyper::header::{HOST, HeaderName, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Version};
-
-/// The largest token file that is read.
-const MAX_TOKEN: usize = 4096;
-
-/// The secret that an administrator shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token(String);
-
-/// Why there is no token.
-#[derive(Debug)]
-pub enum TokenError {
-    /// The file cannot be read.
-    Read(PathBuf, io::Error),
-    /// It holds nothing but white space.
-    Empty(PathBuf),
-    /// It holds more than a token, or characters that no header can carry.
-    Unsound(PathBuf),
-}
-
-impl Token {
-    /// The token that a file holds, without the white space around it.
-    ///
-    /// # Errors
-    ///
-    /// When the file cannot be read or holds no token.
-    pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let mut bytes = Vec::new();
-        let bound = MAX_TOKEN as u64 + 1;
-        File::open(path)
-            .and_then(|file| file.take(bound).read_to_end(&mut bytes))
-            .map_err(|error| TokenError::Read(path.into(), error))?;
-        let token = bytes.trim_ascii();
-        if token.is_empty() {
-            return Err(TokenError::Empty(path.into()));
-        }
-        match str::from_utf8(token) {
-            Ok(text) if bytes.len() <= MAX_TOKEN && token.iter().all(u8::is_ascii_graphic) => {
-                Ok(Self(text.to_owned()))
-            }
-            Ok(_) | Err(_) => Err(TokenError::Unsound(path.into())),
-        }
-    }
-
-    /// The value of the `Authorization` header that shows it (RFC 6750, section 2.1).
-    pub(super) fn authorization(&self) -> String {
-        format!("Bearer {}", self.0)
-    }
-
-    /// Whether the request shows this token, once.
-    pub(super) fn is_shown_in(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return false;
-        };
-        // The scheme's case does not count (RFC 9110, section 11.1).
-        let Some((scheme, shown)) = value.as_bytes().split_at_checked(7) else {
-            return false;
-        };
-        scheme.eq_ignore_ascii_case(b"bearer ") && same(shown.trim_ascii(), self.0.as_bytes())
-    }
-}
-
-/// Looks at every byte, whatever the first ones are. The length is no secret.
-fn same(shown: &[u8], secret: &[u8]) -> bool {
-    if shown.len() != secret.len() {
-        return false;
-    }
-    let differ = |sum: u8, (a, b): (&u8, &u8)| black_box(sum | (a ^ b));
-    shown.iter().zip(secret).fold(0, differ) == 0
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-impl fmt::Display for TokenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(path, _) => write!(f, "the token file {} cannot be read", path.display()),
-            Self::Empty(path) => write!(f, "the token file {} is empty", path.display()),
-            Self::Unsound(path) => write!(
-                f,
-                "the token file {} holds more than one word of ASCII",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TokenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Read(_, error) => Some(error),
-            Self::Empty(_) | Self::Unsound(_) => None,
-        }
-    }
-}
 
 /// From where the listener can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,62 +120,12 @@ mod tests {
 
     use super::*;
 
-    fn token(content: &[u8]) -> Result<Token, TokenError> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        std::fs::write(&path, content).unwrap();
-        Token::read(&path)
-    }
-
     fn request(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
         let mut request = Request::builder().method(method).uri(target);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn white_space_around_a_token_is_not_part_of_it() {
-        let token = token(b" s3cret\r\n").unwrap();
-        assert_eq!(token.authorization(), "Bearer s3cret");
-    }
-
-    #[test]
-    fn files_without_a_sound_token_are_refused() {
-        assert!(matches!(token(b""), Err(TokenError::Empty(_))));
-        assert!(matches!(token(b" \n"), Err(TokenError::Empty(_))));
-        for unsound in [&b"two words"[..], b"a\nb", b"\xff", &[b'x'; 4097]] {
-            assert!(matches!(token(unsound), Err(TokenError::Unsound(_))));
-        }
-        let missing = Token::read(Path::new("/nonexistent/token"));
-        assert!(matches!(missing, Err(TokenError::Read(..))));
-    }
-
-    #[test]
-    fn only_the_whole_token_is_taken() {
-        let token = token(b"s3cret").unwrap();
-        let shows = |value: &str| {
-            token.is_shown_in(&request("GET", "/", &[("authorization", value)]).headers)
-        };
-        assert!(shows("Bearer s3cret") && shows("bearer s3cret"));
-        for wrong in [
-            "",
-            "Bearer",
-            "Bearer ",
-            "Bearer s3cre",
-            "Bearer s3crets",
-            "Basic s3cret",
-            "s3cret",
-            "Bearer S3cret",
-        ] {
-            assert!(!shows(wrong), "{wrong}");
-        }
-        let twice = [
-            ("authorization", "Bearer s3cret"),
-            ("authorization", "Bearer x"),
-        ];
-        assert!(!token.is_shown_in(&request("GET", "/", &twice).headers));
     }
 
     #[track_caller]

@@ -11,6 +11,7 @@ mod page;
 mod server;
 mod socket;
 mod target;
+mod token;
 pub mod view;
 
 use std::fmt;
@@ -20,9 +21,10 @@ use crate::state::State;
 use view::{Changed, ExplainQuery, Explanation, Status};
 
 pub use api::{ENDPOINTS, Endpoint};
-pub use guard::{Access, Token, TokenError};
+pub use guard::Access;
 pub use server::{Bounds, Served, Site, serve};
 pub use socket::{BindError, Listener};
+pub use token::{Token, TokenError};
 
 /// What the admin listener asks of the balancer. Every call answers at once, from what is known.
 pub trait Control: Send + Sync + 'static {

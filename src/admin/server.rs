@@ -17,8 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::guard::{Reach, Token};
+use super::guard::Reach;
 use super::socket::{Bound, Listener};
+use super::token::Token;
 use super::{Control, api};
 
 /// What one who asks may take.

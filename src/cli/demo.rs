@@ -40,6 +40,7 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) fn run(&self) -> Result<(), Failure> {
         super::ask::block_on(async {
+            let signals = run::Signals::catch()?;
             let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
             let ca_file = CaFile::write(&ca.pem()).map_err(|error| {
                 Failure::answer("cannot write the demo's root certificate").because(&error)
@@ -50,18 +51,17 @@ impl Demo {
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
             let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
             let server = Server::start(loaded.config, log, registry).map_err(|error| {
-                Failure::answer(format!(
-                    "{error}; choose other ports, see `lyncpin demo --help`"
-                ))
+                // Its own words come last, so that the cause stands where it is looked for.
+                Failure::from_error(&error).also("choose other ports: see `lyncpin demo --help`")
             })?;
             answer(&self.words(&front_ends, &yaml, &ca_file))?;
-            let stopped = tokio::select! {
-                stopped = run::until_stopped(server) => stopped,
+            tokio::select! {
+                () = signals.serve(server) => {}
                 never = obey(&front_ends) => match never {},
-            };
+            }
             drop(front_ends);
             drop(writer);
-            stopped
+            Ok(())
         })
     }
 

@@ -39,6 +39,12 @@ impl Failure {
         self
     }
 
+    /// The same, and one more line.
+    pub(super) fn also(mut self, cause: impl Into<String>) -> Self {
+        self.causes.push(cause.into());
+        self
+    }
+
     /// An error and what stands behind it, as a bad answer.
     pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();

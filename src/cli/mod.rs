@@ -139,16 +139,28 @@ pub fn commands() -> Vec<(String, Vec<String>)> {
 
 /// The answer of a command. Whoever closes stdout early has seen enough.
 fn answer(text: &str) -> Result<(), Failure> {
+    print(text).map(|_| ())
+}
+
+/// Who reads stdout.
+#[derive(Debug, PartialEq, Eq)]
+enum Reader {
+    /// Somebody.
+    Present,
+    /// Nobody any more.
+    Gone,
+}
+
+fn print(text: &str) -> Result<Reader, Failure> {
     use std::io::{ErrorKind, Write as _};
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::answer("standard output cannot be written").because(&error))
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(Reader::Present),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::answer("standard output cannot be written").because(&error)),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 use super::file::ConfigFile;
 use crate::admin::view::{ExplainQuery, Explanation};
-use crate::config::model::Config;
+use crate::config::{self, model::Config};
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
 use crate::server::{self, Server};
@@ -37,16 +37,20 @@ impl Run {
             tracing::Level::INFO
         };
         let (log, registry, writer) = start_log(&loaded.config, finest)?;
-        for lint in &loaded.lints {
-            tracing::warn!(target: "lyncpin::config", "{}", lint.as_fault().message);
+        for lint in config::lint(&loaded, server::descriptors()) {
+            let fault = lint.as_fault();
+            let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
+            tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
         }
         let served = super::ask::block_on(async {
+            let signals = Signals::catch()?;
             let server = Server::start(loaded.config, log, registry)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &**listener, ?addresses, "listens");
             }
-            until_stopped(server).await
+            signals.serve(server).await;
+            Ok(())
         });
         drop(writer);
         served
@@ -67,24 +71,55 @@ pub(super) fn start_log(
     Ok((log, registry, writer))
 }
 
-/// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once.
-pub(super) async fn until_stopped(server: Server) -> Result<(), Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::answer("cannot listen for signals").because(&error))
-    };
-    let mut signals = (
-        listen(SignalKind::terminate())?,
-        listen(SignalKind::interrupt())?,
-    );
-    told_to_stop(&mut signals).await;
-    server.stop(told_to_stop(&mut signals)).await;
-    Ok(())
+/// The signals that a balancer knows, caught from before it listens.
+pub(super) struct Signals {
+    stop: [Signal; 2],
+    unbuilt: [(Signal, &'static str); 2],
 }
 
-async fn told_to_stop((terminate, interrupt): &mut (Signal, Signal)) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+impl Signals {
+    /// Catches them from now on.
+    pub(super) fn catch() -> Result<Self, Failure> {
+        let catch = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::answer("signals cannot be caught").because(&error))
+        };
+        Ok(Self {
+            stop: [
+                catch(SignalKind::terminate())?,
+                catch(SignalKind::interrupt())?,
+            ],
+            unbuilt: [
+                (
+                    catch(SignalKind::hangup())?,
+                    "SIGHUP: a reload is not built yet; restart instead",
+                ),
+                (
+                    catch(SignalKind::user_defined2())?,
+                    "SIGUSR2: an upgrade is not built yet; restart instead",
+                ),
+            ],
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once.
+    pub(super) async fn serve(mut self, server: Server) {
+        self.told_to_stop().await;
+        server.stop(self.told_to_stop()).await;
+    }
+
+    async fn told_to_stop(&mut self) {
+        let [terminate, interrupt] = &mut self.stop;
+        let [(hangup, reload), (user, upgrade)] = &mut self.unbuilt;
+        loop {
+            let unbuilt = tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => &*reload,
+                _ = user.recv() => &*upgrade,
+            };
+            tracing::error!(target: "lyncpin::server", "{unbuilt}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `drain`, `maintain` and `ready`: the administrative state of a backend.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
@@ -81,10 +81,9 @@ async fn pools(client: &Client, pool: Option<&str>, backend: &str) -> Result<Vec
 fn told(changed: &Changed) -> String {
     let state = match changed.deadline {
         Some(deadline) => {
-            let left = deadline
-                .0
-                .duration_since(SystemTime::now())
-                .unwrap_or_default();
+            let left = deadline.0.duration_since(SystemTime::now());
+            // To the nearest second: the way of the answer is no part of what was asked for.
+            let left = left.unwrap_or_default() + Duration::from_millis(500);
             format!("drain until {deadline} (for {})", table::span(left))
         }
         None => changed.state.as_str().to_owned(),

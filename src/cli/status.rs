@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
-use super::{answer, table};
+use super::{Reader, print, table};
 use crate::admin::client::Client;
 
 /// Between two looks with `--watch`.
@@ -28,20 +28,18 @@ impl Status {
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.ask.client()?;
         block_on(async {
-            answer(&self.look(&client).await?)?;
-            if !self.watch {
-                return Ok(());
-            }
-            loop {
+            let mut reader = print(&self.look(&client).await?)?;
+            while self.watch && reader == Reader::Present {
                 tokio::time::sleep(EVERY).await;
                 // A balancer that is being restarted comes back.
                 match self.look(&client).await {
-                    Ok(text) => answer(&text)?,
+                    Ok(text) => reader = print(&text)?,
                     Err(failure) => {
                         failure.tell();
                     }
                 }
             }
+            Ok(())
         })
     }
 

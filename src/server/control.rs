@@ -100,6 +100,15 @@ impl Control for Administration {
         if state == State::Maintain {
             backend.recall(Recall::Maintain);
         }
+        tracing::info!(
+            target: "lyncpin::server",
+            pool,
+            backend = &*backend.name,
+            before = before.as_str(),
+            state = state.as_str(),
+            connections = backend.in_flight(),
+            "administrative state"
+        );
         Ok(Changed {
             pool: pool.into(),
             backend: backend.name.to_string(),

@@ -80,13 +80,13 @@ impl fmt::Display for StartError {
             } => {
                 write!(
                     f,
-                    "listener {listener:?} cannot bind {address}: {source}{}",
+                    "listener {listener:?} cannot bind {address}{}",
                     advice(source)
                 )
             }
             Self::Admin(error) => error.fmt(f),
             Self::Token(error) => error.fmt(f),
-            Self::Workers(source) => write!(f, "cannot start the workers: {source}"),
+            Self::Workers(_) => f.write_str("cannot start the workers"),
         }
     }
 }
@@ -244,6 +244,12 @@ impl Server {
         self.health.stop().await;
         self.admin.end().await;
     }
+}
+
+/// Descriptors that this process may hold, after its soft limit was raised to the hard one (setrlimit(2)).
+#[must_use]
+pub fn descriptors() -> u64 {
+    descriptors::raise()
 }
 
 /// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.

@@ -1,19 +1,16 @@
 //! The admin listener over real sockets, with a control that answers from a fixed status.
 
-#![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
-
-mod fake;
+mod bounds;
+mod client;
+pub(crate) mod fake;
 mod over_the_wire;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lyncpin::admin::client::{Client, ClientError};
-use lyncpin::admin::view::{ExplainQuery, StateChange};
-use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served, Token};
-use lyncpin::config::model::AdminBind;
+use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served};
 use lyncpin::state::State;
 
 pub(crate) use fake::status;
@@ -333,208 +330,6 @@ fn explain_wants_its_parameters_and_passes_them_on() {
         assert_eq!(answer.status, status, "{query}");
         assert!(!answer.error().is_empty());
     }
-}
-
-#[test]
-fn a_body_is_bounded_in_size_and_time() {
-    let bounds = Bounds {
-        body: Duration::from_millis(100),
-        ..Bounds::default()
-    };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
-    let path = "/api/v1/pools/web/backends/fe01/state";
-    let answer = ask_with(running.tcp(), "PUT", path, &[], &" ".repeat(17 << 10));
-    assert_eq!(answer.status, 413);
-    let cut = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{");
-    assert_eq!(
-        over_the_wire::raw(running.tcp(), cut.as_bytes()).status,
-        408
-    );
-}
-
-#[test]
-fn silence_and_a_slow_head_end_in_time() {
-    let bounds = Bounds {
-        head: Duration::from_millis(200),
-        ..Bounds::default()
-    };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
-    for sent in [
-        &b""[..],
-        b"GET /healthz HTTP/1.1\r\n",
-        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    ] {
-        let begun = Instant::now();
-        let mut stream = TcpStream::connect(running.tcp()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(sent).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(10), "{sent:?}");
-    }
-}
-
-#[test]
-fn a_connection_does_not_outlive_its_bound() {
-    let bounds = Bounds {
-        head: Duration::from_secs(60),
-        life: Duration::from_millis(200),
-        ..Bounds::default()
-    };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
-    let begun = Instant::now();
-    let mut stream = TcpStream::connect(running.tcp()).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    stream
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(begun.elapsed() < Duration::from_secs(5));
-}
-
-#[test]
-fn an_oversized_head_and_garbage_are_refused() {
-    let running = Running::plain();
-    let long = format!(
-        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
-        "x".repeat(40 << 10)
-    );
-    assert_eq!(
-        over_the_wire::raw(running.tcp(), long.as_bytes()).status,
-        431
-    );
-    assert_eq!(
-        over_the_wire::raw(running.tcp(), b"\x16\x03\x01\x02\x00\x01\r\n\r\n").status,
-        400
-    );
-    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
-}
-
-#[test]
-fn connections_are_bounded_and_those_that_wait_are_served_later() {
-    let bounds = Bounds {
-        connections: 2,
-        head: Duration::from_secs(60),
-        ..Bounds::default()
-    };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
-    let held = [(); 2].map(|()| TcpStream::connect(running.tcp()).unwrap());
-    let at = running.tcp();
-    let waiting = std::thread::spawn(move || ask(at, "GET", "/healthz"));
-    let mut probe = TcpStream::connect(running.tcp()).unwrap();
-    probe
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    probe
-        .set_read_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
-    assert!(
-        probe.read(&mut [0; 1]).is_err(),
-        "a third connection was served"
-    );
-    drop(held);
-    assert_eq!(waiting.join().unwrap().status, 200);
-}
-
-#[test]
-fn a_unix_socket_serves_the_same_and_goes_at_the_end() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("admin.sock");
-    let bind = AdminBind::Unix(path.clone());
-    let running = Running::at(
-        &bind,
-        Fake::new(),
-        Some(token("s3cret")),
-        Served::Everything,
-        Bounds::default(),
-    );
-    let client = Client::new(&bind, Some(token("s3cret")));
-    let seen = runtime().block_on(client.status()).unwrap();
-    assert_eq!(seen, status());
-    let anybody = Client::new(&bind, None);
-    let refused = runtime().block_on(anybody.status()).unwrap_err();
-    assert!(matches!(refused, ClientError::Refused(status, _) if status == 401));
-    drop(running);
-    assert!(!path.exists());
-}
-
-#[test]
-fn the_client_reads_what_the_listener_says() {
-    let running = Running::plain();
-    let client = Client::new(&running.at, None);
-    let runtime = runtime();
-    assert_eq!(runtime.block_on(client.status()).unwrap(), status());
-    let query = ExplainQuery {
-        listener: "https".into(),
-        name: Some("a&b.contoso.com".into()),
-        source: "2001:db8::7".parse().unwrap(),
-    };
-    let explanation = runtime.block_on(client.explain(&query)).unwrap();
-    assert_eq!(explanation.name, query.name);
-    let change = StateChange {
-        state: State::Maintain,
-        deadline: None,
-    };
-    let changed = runtime
-        .block_on(client.set_state("web", "fe01", &change))
-        .unwrap();
-    assert_eq!(changed.state, State::Maintain);
-    let error = runtime
-        .block_on(client.set_state("web", "fe/9", &change))
-        .unwrap_err();
-    assert_eq!(error.to_string(), "pool \"web\" has no backend \"fe/9\"");
-}
-
-#[test]
-fn the_client_says_what_is_wrong_with_the_other_end() {
-    let runtime = runtime();
-    let free = std::net::TcpListener::bind(LOOPBACK)
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let refused = runtime
-        .block_on(Client::new(&AdminBind::Tcp(free), None).status())
-        .unwrap_err();
-    assert!(matches!(refused, ClientError::Unreachable(..)));
-    assert_eq!(
-        refused.to_string(),
-        format!("the admin listener at {free} cannot be reached")
-    );
-
-    let mute = std::net::TcpListener::bind(LOOPBACK).unwrap();
-    let at = AdminBind::Tcp(mute.local_addr().unwrap());
-    let client = Client::new(&at, None).with_patience(Duration::from_millis(100));
-    assert!(matches!(
-        runtime.block_on(client.status()),
-        Err(ClientError::Late(_))
-    ));
-
-    let other = std::net::TcpListener::bind(LOOPBACK).unwrap();
-    let at = AdminBind::Tcp(other.local_addr().unwrap());
-    let answering = std::thread::spawn(move || {
-        let (mut stream, _) = other.accept().unwrap();
-        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
-        let mut sent = Vec::new();
-        let _ = stream.read_to_end(&mut sent);
-    });
-    let strange = runtime
-        .block_on(Client::new(&at, None).status())
-        .unwrap_err();
-    assert!(matches!(strange, ClientError::Strange(..)), "{strange:?}");
-    answering.join().unwrap();
-}
-
-#[test]
-fn a_token_that_is_shown_is_not_printed() {
-    let client = Client::new(&AdminBind::Tcp(LOOPBACK), Some(token("s3cret")));
-    assert!(!format!("{client:?}").contains("s3cret"));
-    let _: Token = token("x");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 
 mod admin;
 mod client_hello;
+mod commands;
 mod config;
+mod docs;
 mod health;
 mod smoke;
 mod support;

@@ -19,14 +19,14 @@ use tokio_util::task::TaskTracker;
 
 type Change = (String, String, State, Option<Duration>);
 
-pub(super) struct Fake {
-    pub(super) can_serve: bool,
-    pub(super) stopping: bool,
+pub(crate) struct Fake {
+    pub(crate) can_serve: bool,
+    pub(crate) stopping: bool,
     changes: Mutex<Vec<Change>>,
 }
 
 impl Fake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             can_serve: true,
             stopping: false,
@@ -34,7 +34,7 @@ impl Fake {
         }
     }
 
-    pub(super) fn changes(&self) -> Vec<Change> {
+    pub(crate) fn changes(&self) -> Vec<Change> {
         self.changes.lock().unwrap().clone()
     }
 }
@@ -185,7 +185,7 @@ pub(crate) fn status() -> Status {
     }
 }
 
-pub(super) fn token(text: &str) -> Token {
+pub(crate) fn token(text: &str) -> Token {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("token");
     std::fs::write(&path, text).unwrap();
@@ -193,19 +193,19 @@ pub(super) fn token(text: &str) -> Token {
 }
 
 /// An admin listener that runs in a thread of its own until it is dropped.
-pub(super) struct Running {
-    pub(super) at: AdminBind,
-    pub(super) control: Arc<Fake>,
+pub(crate) struct Running {
+    pub(crate) at: AdminBind,
+    pub(crate) control: Arc<Fake>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    pub(super) fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self::start(Fake::new(), None, Served::Everything, Bounds::default())
     }
 
-    pub(super) fn start(fake: Fake, token: Option<Token>, served: Served, bounds: Bounds) -> Self {
+    pub(crate) fn start(fake: Fake, token: Option<Token>, served: Served, bounds: Bounds) -> Self {
         Self::at(
             &AdminBind::Tcp(super::LOOPBACK),
             fake,
@@ -215,7 +215,7 @@ impl Running {
         )
     }
 
-    pub(super) fn at(
+    pub(crate) fn at(
         bind: &AdminBind,
         fake: Fake,
         token: Option<Token>,
@@ -251,7 +251,7 @@ impl Running {
         }
     }
 
-    pub(super) fn tcp(&self) -> std::net::SocketAddr {
+    pub(crate) fn tcp(&self) -> std::net::SocketAddr {
         match &self.at {
             AdminBind::Tcp(address) => *address,
             AdminBind::Unix(path) => panic!("{} is no address", path.display()),

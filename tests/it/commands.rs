@@ -1,0 +1,313 @@
+//! The command line, as a process, before an admin listener with a fixed status.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use lyncpin::admin::{Bounds, Served};
+use lyncpin::state::State;
+
+use crate::admin::fake::{Fake, Running, token};
+
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+fn lyncpin(arguments: &[&str]) -> Said {
+    let output: Output = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Said {
+        status: output.status.code().expect("it ended by itself"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn ask(running: &Running, arguments: &[&str]) -> Said {
+    let at = running.at.to_string();
+    let mut all = arguments.to_vec();
+    all.extend(["--admin", &at]);
+    lyncpin(&all)
+}
+
+#[test]
+fn what_is_not_built_is_refused_as_wrong_usage() {
+    for arguments in [
+        &["affinity", "list"][..],
+        &["affinity", "pin", "--source", "192.0.2.1"],
+        &["reload"],
+        &["upgrade", "--help-me"],
+        &["init"],
+        &["doctor", "--json"],
+        &["completions", "bash"],
+        &["man"],
+        &["run", "--watch"],
+    ] {
+        let said = lyncpin(arguments);
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
+        assert!(
+            said.err.starts_with(&format!("`lyncpin {}", arguments[0])),
+            "{}",
+            said.err
+        );
+        assert!(said.err.ends_with("is not built yet\n"), "{}", said.err);
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["status", "--admin", "somewhere"],
+        &["drain"],
+        &["drain", "fe01", "--deadline", "soon"],
+        &["ready", "fe01", "--deadline", "15m"],
+        &["explain", "--listener", "https", "--source", "somewhere"],
+        &["check", "-c", "/nonexistent/balancer.yaml"],
+        &["status", "-c", "/nonexistent/balancer.yaml"],
+        &[
+            "status",
+            "--admin",
+            "127.0.0.1:1",
+            "--token-file",
+            "/nonexistent/token",
+        ],
+    ] {
+        let said = lyncpin(arguments);
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
+        assert!(!said.err.is_empty());
+    }
+}
+
+#[test]
+fn an_admin_listener_that_is_not_there_is_a_bad_answer_in_one_line() {
+    let said = lyncpin(&["status", "--admin", "127.0.0.1:1"]);
+    let expected = "the admin listener at 127.0.0.1:1 cannot be reached: connection refused\n";
+    assert_eq!((said.status, said.err.as_str()), (1, expected));
+    let said = lyncpin(&["status", "--admin", "unix:/nonexistent/admin.sock"]);
+    assert!(
+        said.err
+            .ends_with("cannot be reached: no such file or directory\n"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
+    let running = Running::start(
+        Fake::new(),
+        Some(token("s3cret")),
+        Served::Everything,
+        Bounds::default(),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("token");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let file = directory.path().join("balancer.yaml");
+    let yaml = format!(
+        "listeners: {{ a: {{ bind: [\"127.0.0.1:1443\"], protocol: tcp, pool: web }} }}\n\
+         pools: {{ web: {{ backends: [\"127.0.0.1:443\"] }} }}\n\
+         admin: {{ bind: \"{}\", token_file: \"{}\" }}\n",
+        running.at,
+        secret.display()
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(lyncpin(&["status", "-c", file]).status, 0);
+
+    let said = ask(&running, &["status"]);
+    assert_eq!(said.status, 1);
+    assert_eq!(
+        said.err,
+        "this path wants the token as `Authorization: Bearer`\n"
+    );
+    assert_eq!(
+        ask(
+            &running,
+            &["status", "--token-file", secret.to_str().unwrap()]
+        )
+        .status,
+        0
+    );
+}
+
+#[test]
+fn status_shows_every_part_without_control_characters() {
+    let running = Running::plain();
+    let said = ask(&running, &["status"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    for part in [
+        "lyncpin 0.1.0: ready, 3 connections of at most 1000, 4 workers, up 2h1m\n",
+        "https     tls       open            3  0.0.0.0:443 [::]:443\n",
+        "pool web: least_connections, affinity group web, backup paired, can serve\n",
+        "fe01     10.0.0.11:4443       1  drain, 12m18s left  down    2h1m        3/500     1.5 KiB    7.0 GiB     2  ",
+        "  fe01: deciding check tcp:5061 fails for 2h1m: connection refused\n",
+        "web                2  1000000\n",
+    ] {
+        assert!(said.out.contains(part), "{part:?} is not in\n{}", said.out);
+    }
+    assert!(said.out.chars().all(|c| c == '\n' || !c.is_control()));
+}
+
+#[test]
+fn status_as_json_is_that_of_the_api() {
+    let running = Running::plain();
+    let said = ask(&running, &["status", "--json"]);
+    let read: lyncpin::admin::view::Status = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(read, crate::admin::status());
+}
+
+#[test]
+fn status_goes_on_with_watch_until_its_reader_has_seen_enough() {
+    use std::io::{BufRead as _, BufReader};
+    let running = Running::plain();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args([
+            "status",
+            "--watch",
+            "--json",
+            "--admin",
+            &running.at.to_string(),
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next().unwrap().unwrap();
+        assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
+    }
+    drop(lines);
+    let ended = crate::support::eventually("it ends with its reader", || child.try_wait().unwrap());
+    assert!(ended.success());
+}
+
+#[test]
+fn a_closed_stdout_is_no_failure() {
+    let running = Running::plain();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["status", "--admin", &running.at.to_string()])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+        .wait_with_output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn states_are_set_in_the_named_pool_or_in_every_pool() {
+    let running = Running::plain();
+    let said = ask(&running, &["drain", "web/fe01", "--deadline", "1h30m"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(
+        said.out.starts_with("web/fe01: drain until ")
+            && said.out.ends_with(", was ready, 3 connections\n"),
+        "{}",
+        said.out
+    );
+    assert_eq!(
+        ask(&running, &["maintain", "fe01"]).out,
+        "web/fe01: maintain, was ready, 3 connections\n"
+    );
+    assert_eq!(ask(&running, &["ready", "fe01"]).status, 0);
+    let expected = [
+        (
+            "web".to_owned(),
+            "fe01".to_owned(),
+            State::Drain,
+            Some(Duration::from_secs(5400)),
+        ),
+        ("web".to_owned(), "fe01".to_owned(), State::Maintain, None),
+        ("web".to_owned(), "fe01".to_owned(), State::Ready, None),
+    ];
+    assert_eq!(running.control.changes(), expected);
+}
+
+#[test]
+fn a_backend_that_is_not_there_is_a_bad_answer() {
+    let running = Running::plain();
+    let said = ask(&running, &["drain", "fe9"]);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (1, "no pool has a backend \"fe9\"\n")
+    );
+    let said = ask(&running, &["drain", "smtp/fe01"]);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (1, "there is no pool \"smtp\"\n")
+    );
+    let said = ask(&running, &["drain", "web/fe9"]);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (1, "pool \"web\" has no backend \"fe9\"\n")
+    );
+}
+
+#[test]
+fn explain_prints_the_steps_and_the_verdict() {
+    let running = Running::plain();
+    let arguments = [
+        "explain",
+        "--listener",
+        "https",
+        "--name",
+        "meet.contoso.com",
+        "--source",
+        "192.0.2.7",
+    ];
+    let said = ask(&running, &arguments);
+    assert_eq!(
+        said.out,
+        "a client from 192.0.2.7 that asks for meet.contoso.com on listener https:\n  \
+         1. the name matches `*.contoso.com`\npool web, backend fe01, pinned\n"
+    );
+    let json = ask(&running, &[&arguments[..], &["--json"]].concat());
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json.out).unwrap()["pick"],
+        "pinned"
+    );
+    let unknown = ask(
+        &running,
+        &["explain", "--listener", "smtp", "--source", "192.0.2.7"],
+    );
+    assert_eq!(
+        (unknown.status, unknown.err.as_str()),
+        (1, "there is no listener \"smtp\"\n")
+    );
+}
+
+#[test]
+fn check_prints_every_fault_and_expand_loads_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("balancer.yaml");
+    let file = path.to_str().unwrap();
+    std::fs::write(&path, "listeners: 1\nfoo: 2\n").unwrap();
+    let said = lyncpin(&["check", "-c", file]);
+    assert_eq!((said.status, said.out.as_str()), (2, ""));
+    assert!(
+        said.err.contains(&format!("{file}:1:12: ")) && said.err.contains(&format!("{file}:2:1: ")),
+        "{}",
+        said.err
+    );
+
+    let yaml = "lync: { sip_domains: [contoso.com], external_web_fqdn: lyncweb.contoso.com, front_ends: [fe01.contoso.local] }\n";
+    std::fs::write(&path, yaml).unwrap();
+    assert_eq!(lyncpin(&["check", "-c", file]).status, 0);
+    let long = lyncpin(&["expand", "-c", file]);
+    assert_eq!(long.status, 0);
+    std::fs::write(&path, &long.out).unwrap();
+    assert_eq!(lyncpin(&["expand", "-c", file]).out, long.out);
+}
