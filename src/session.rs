@@ -191,6 +191,9 @@ async fn reach(
 
 /// Passes on what was peeked; what the backend's socket does not take at once is left to the relay, as is a fault.
 fn send(backend: &TcpStream, mut received: Vec<u8>, pick: &Pick, account: &mut Account) -> Vec<u8> {
+    if received.is_empty() {
+        return received;
+    }
     let sent = match socket::send(backend, &received) {
         Ok(Some(sent)) => sent,
         Ok(None) | Err(_) => 0,
