@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 use super::file::ConfigFile;
 use crate::admin::view::{ExplainQuery, Explanation};
-use crate::config::{self, model::Config};
+use crate::config::model::Config;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
 use crate::server::{self, Server};
@@ -37,7 +37,8 @@ impl Run {
             tracing::Level::INFO
         };
         let (log, registry, writer) = start_log(&loaded.config, finest)?;
-        for lint in config::lint(&loaded, server::descriptors()) {
+        // The one about descriptors is told by the server, which knows how many its workers take.
+        for lint in &loaded.lints {
             let fault = lint.as_fault();
             let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
             tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a connection is only let in where the two descriptors that it needs are there.
 
+use crate::config::DESCRIPTORS_PER_CONNECTION;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept for files, the log, the admin listener, checks and resolving.
@@ -21,11 +22,13 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Connections that `descriptors` allow beside the listening sockets and workers: two descriptors each.
+/// Connections that `descriptors` allow beside the listening sockets and workers.
 pub(super) fn connections(descriptors: u64, listening: usize, workers: usize) -> u32 {
     let (listening, workers) = (listening as u64, workers as u64);
     let left = descriptors.saturating_sub(RESERVE + listening + workers * RESERVE_A_WORKER);
-    u32::try_from(left / 2).unwrap_or(u32::MAX).max(1)
+    u32::try_from(left / DESCRIPTORS_PER_CONNECTION)
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 #[cfg(test)]

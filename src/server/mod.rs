@@ -246,12 +246,6 @@ impl Server {
     }
 }
 
-/// Descriptors that this process may hold, after its soft limit was raised to the hard one (setrlimit(2)).
-#[must_use]
-pub fn descriptors() -> u64 {
-    descriptors::raise()
-}
-
 /// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
 ///
 /// # Errors

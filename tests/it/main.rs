@@ -7,6 +7,6 @@ mod client_hello;
 mod commands;
 mod config;
 mod docs;
+mod first_steps;
 mod health;
-mod smoke;
 mod support;
