@@ -131,12 +131,9 @@ impl Account {
     }
 
     /// Writes the line and counts.
-    pub fn settle(mut self, outcome: Outcome) {
-        self.settle_once(outcome);
-    }
-
-    fn settle_once(&mut self, outcome: Outcome) {
+    pub fn settle(&mut self, outcome: Outcome) {
         self.settled = true;
+        self.active = None;
         let whole = self.accepted.elapsed();
         self.listener.metrics(self.backend.as_ref()).ended(outcome);
         if let (Some(backend), Some(_)) = (&self.backend, self.connect) {
@@ -180,7 +177,7 @@ impl Drop for Account {
     fn drop(&mut self) {
         if !self.settled {
             let fault = std::thread::panicking();
-            self.settle_once(if fault {
+            self.settle(if fault {
                 Outcome::InternalError
             } else {
                 Outcome::Shutdown

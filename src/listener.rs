@@ -153,7 +153,7 @@ impl Door {
         let Some(listener) = snapshot.listener(&self.name) else {
             return;
         };
-        let account = Account::open(
+        let mut account = Account::open(
             listener.clone(),
             self.shared.log.clone(),
             peer,
