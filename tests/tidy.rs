@@ -114,6 +114,25 @@ fn every_module_has_its_layer_and_every_layer_its_modules() {
     assert_eq!(found, known);
 }
 
+/// The page's table has a row for each layer, with these modules in this order.
+#[test]
+fn the_architecture_page_has_the_same_table() {
+    let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let table = page.split("## The layers").nth(1).unwrap();
+    let table = table.split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+    let drawn: Vec<(&str, Vec<&str>)> = rows
+        .filter(|cells| cells[0] != "layer")
+        .map(|cells| (cells[0], cells[1].split('`').skip(1).step_by(2).collect()))
+        .collect();
+    let known: Vec<(&str, Vec<&str>)> = LAYERS
+        .iter()
+        .map(|(layer, modules)| (*layer, modules.to_vec()))
+        .collect();
+    assert_eq!(drawn, known);
+}
+
 #[test]
 fn imports_point_downward_only() {
     let rank = rank();
