@@ -239,13 +239,26 @@ impl Pins {
         self.entries.set(self.len() as f64);
     }
 
-    /// One more pin may stand: there is room under the bound, or the shard's longest idle pin gives way.
+    /// One more pin may stand: there is room under the bound, or a pin that is idle gives way. That is the longest idle
+    /// of the new pin's shard; only where that has none, another shard's, as far as it is not being used right now.
     fn make_room(&self, shard: &mut Shard<RandomState>) -> bool {
         if self.len() < self.settings.max_entries {
             return true;
         }
-        let gave_way = shard.evict();
+        let gave_way = shard.evict() || self.shards.iter().any(|other| self.evict_from(other));
         self.evictions.increment(u64::from(gave_way));
+        gave_way
+    }
+
+    /// Never waits for the lock: whoever holds it may be waiting for the one that is held here.
+    fn evict_from(&self, other: &Mutex<Shard<RandomState>>) -> bool {
+        let Ok(mut other) = other.try_lock() else {
+            return false;
+        };
+        let gave_way = other.evict();
+        if gave_way {
+            self.pins.fetch_sub(1, Ordering::Relaxed);
+        }
         gave_way
     }
 

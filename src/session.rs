@@ -65,7 +65,10 @@ struct Peeked {
 ///
 /// Thousands of these wait at once, so their size is looked after: a block holds what it captures once, where an
 /// `async fn` would hold its arguments twice, and stages that are short but large are boxed while they last.
-#[allow(clippy::manual_async_fn, reason = "an async fn would be 550 bytes larger")]
+#[allow(
+    clippy::manual_async_fn,
+    reason = "an async fn would be 550 bytes larger"
+)]
 pub fn serve(
     client: TcpStream,
     listener: Arc<Listener>,

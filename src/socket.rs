@@ -39,7 +39,7 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Binds `count` sockets to one address, between which the kernel shares what comes (SO_REUSEPORT, socket(7)).
+    /// Binds `count` sockets to one address, which do not listen yet, and between which the kernel shares what comes (SO_REUSEPORT, socket(7)).
     ///
     /// The address is probed once without SO_REUSEPORT, because a second instance would join the group in silence.
     /// An address that this machine does not have yet is bound all the same (IP_FREEBIND, ip(7)), which needs no
@@ -66,7 +66,6 @@ impl Listening {
             set_options(&SockRef::from(&socket), patience)?;
             // Port 0 is chosen by the first socket.
             bound = socket.local_addr()?.as_socket().unwrap_or(address);
-            socket.listen(BACKLOG)?;
             sockets.push(Arc::new(Self {
                 socket,
                 address: bound,
@@ -121,12 +120,12 @@ impl Listening {
         }
     }
 
-    /// Listens again after [`Listening::close`], which needs no privilege.
+    /// Listens, for the first time or again after [`Listening::close`], which needs no privilege.
     ///
     /// # Errors
     ///
     /// What listen(2) says.
-    pub fn reopen(&self) -> io::Result<()> {
+    pub fn open(&self) -> io::Result<()> {
         self.socket.listen(BACKLOG)
     }
 }
@@ -247,7 +246,9 @@ mod tests {
     };
 
     fn bind() -> Vec<Arc<Listening>> {
-        Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap()
+        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap();
+        sockets.iter().for_each(|socket| socket.open().unwrap());
+        sockets
     }
 
     #[test]
@@ -273,7 +274,7 @@ mod tests {
                 .map_err(|error| error.kind());
             assert_eq!(refused, Err(io::ErrorKind::ConnectionRefused));
             for socket in &sockets {
-                socket.reopen().unwrap();
+                socket.open().unwrap();
             }
             for _ in 0..8 {
                 std::net::TcpStream::connect(address).unwrap();

@@ -53,7 +53,7 @@ const MAX_HEAD: usize = 16 << 10;
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 
 /// Rest after an accept that failed for want of something on this machine.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(200);
+const ACCEPT_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Which endpoints a listener has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,7 @@ impl Run {
             let server = Server::start(loaded.config, log, registry)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
-                tracing::info!(target: "lyncpin::server", listener = &**listener, ?addresses, "listens");
+                tracing::info!(target: "lyncpin::server", listener = &**listener, ?addresses, "bound");
             }
             signals.serve(server).await;
             Ok(())

@@ -74,3 +74,29 @@ fn released_pins_are_counted_off() {
     assert_eq!((pins.len(), pins.release(fe01), pins.len()), (1, 1, 0));
     assert_eq!(pins.member_name(fe01).as_deref(), Some("fe01"));
 }
+
+#[test]
+fn a_new_client_gets_a_pin_while_any_shard_has_an_idle_one() {
+    let pins = pins(4096);
+    // All but one are in use, and that one stands in some shard or other.
+    let begin = |client| match pins.begin(key(client), |_| Fit::Takes, || Some(Member(1))) {
+        Lookup::New(claim, member) => {
+            assert!(claim.answered(member).is_none());
+            Some(claim)
+        }
+        Lookup::Pinned(..)
+        | Lookup::Stale(..)
+        | Lookup::Unpinned(_)
+        | Lookup::Foreign
+        | Lookup::Nowhere => None,
+    };
+    let held: Vec<_> = (1..4096).map(|client| begin(client).unwrap()).collect();
+    drop(begin(0).unwrap());
+    for client in 5000..5010 {
+        drop(begin(client).unwrap());
+    }
+    let last = begin(6000).unwrap();
+    assert!(begin(6001).is_none(), "every pin is in use now");
+    assert_eq!(pins.len(), 4096);
+    drop((held, last));
+}

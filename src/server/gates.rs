@@ -1,7 +1,8 @@
 //! Opening and closing ports with the pools behind them.
 //!
 //! Owns the listening sockets and whether they listen. Knows no worker. Invariant: the sockets of one listener listen
-//! all or none, and the workers are told after the sockets have changed.
+//! all or none, and the workers are told after the sockets have changed. At the start they are bound and do not listen:
+//! a port opens when it is known that something behind it may serve.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     mut availability: watch::Receiver<u64>,
 ) {
-    let mut openings = 1;
+    let mut openings = 0;
     loop {
         availability.borrow_and_update();
         for gate in &gates {
@@ -55,8 +56,8 @@ impl ListenerGate {
                 Gate::Closed
             }
             (false, true) => {
-                self.each("open", Listening::reopen);
-                tracing::info!(target: "lyncpin::listener", listener = &*self.listener, "open again");
+                self.each("open", Listening::open);
+                tracing::info!(target: "lyncpin::listener", listener = &*self.listener, "open");
                 *openings += 1;
                 Gate::Open(*openings)
             }

@@ -43,6 +43,8 @@ use doors::{Doors, Serving};
 use gates::ListenerGate;
 use workers::{Assignment, Workers};
 
+/// The assembly's own, and the one that a worker registers while the gate is open.
+const DESCRIPTORS_A_SOCKET: usize = 2;
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between two sweeps of what has expired.
@@ -137,7 +139,7 @@ impl Server {
         let doors = Doors::open(&config.admin)?;
         let listening = bound
             .iter()
-            .map(|(_, sockets)| sockets.len() * workers)
+            .map(|(_, sockets)| sockets.len() * workers * DESCRIPTORS_A_SOCKET)
             .sum();
         let allowed = descriptors::connections(descriptors::raise(), listening, workers);
         let most = config.limits.connections.unwrap_or(allowed);
@@ -285,7 +287,9 @@ fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
             match Listening::bind(address, workers, patience) {
                 Ok(bound) => sockets.push(bound),
                 Err(source)
-                    if lacks_family(&source) && address.is_ipv6() && listener.bind.len() > 1 =>
+                    if lacks_family(&source)
+                        && is_all_of_ipv6(address)
+                        && listener.bind.len() > 1 =>
                 {
                     tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, "this machine has no IPv6");
                 }
@@ -301,6 +305,11 @@ fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
         Ok((listener.name.clone(), sockets))
     };
     config.listeners.iter().map(bind_listener).collect()
+}
+
+/// `[::]` means every IPv6 address of the machine, and having none is worth a warning; any other address was meant.
+fn is_all_of_ipv6(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().is_unspecified()
 }
 
 fn lacks_family(error: &io::Error) -> bool {
@@ -322,7 +331,7 @@ fn assign(bound: Bound, workers: usize) -> (Vec<ListenerGate>, Vec<Vec<Assignmen
     let mut assignments: Vec<Vec<Assignment>> = (0..workers).map(|_| Vec::new()).collect();
     let mut gates = Vec::new();
     for (listener, addresses) in bound {
-        let (state, gate) = watch::channel(Gate::Open(1));
+        let (state, gate) = watch::channel(Gate::Closed);
         for sockets in &addresses {
             for (worker, listening) in assignments.iter_mut().zip(sockets) {
                 let (listening, listener, gate) =
