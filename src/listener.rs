@@ -6,6 +6,7 @@
 //! The socket belongs to the assembly, and a loop registers it with its runtime only while the gate is open: a
 //! listening socket that was shut down stays "ready" for good, so each opening is a new registration.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +87,7 @@ pub async fn accept(
             break;
         };
         served = Some(opened);
-        door.serve(&mut gate).await;
+        door.serve(opened, &mut gate).await;
     }
     // Nobody waits for what is still queued: each is let in, and ends with the others.
     door.take_the_queued();
@@ -101,26 +102,40 @@ struct Door {
 }
 
 impl Door {
-    /// Serves one opening, until the gate closes or the balancer stops. The runtime lets other tasks run after a number
-    /// of connections in a row (its budget), so a storm of them does not starve those that are open.
-    async fn serve(&self, gate: &mut watch::Receiver<Gate>) {
-        let registered = match self.listening.register() {
-            Ok(registered) => registered,
-            Err(error) => return self.complain(&error),
-        };
+    /// Serves one opening, until the gate moves on or the balancer stops.
+    async fn serve(&self, opened: Gate, gate: &mut watch::Receiver<Gate>) {
+        tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => {}
+            // Any other state ends it, for one that closed and opened in a moment shows the last of the two alone.
+            _ = gate.wait_for(|now| *now != opened) => {}
+            () = self.accept_all() => {}
+        }
+    }
+
+    /// Accepts until the socket listens no more. The runtime lets other tasks run after a number of connections in a
+    /// row (its budget), so a storm of them does not starve those that are open.
+    async fn accept_all(&self) {
         let mut backoff = BACKOFF.0;
+        let mut registered = None;
         loop {
-            let accepted = tokio::select! {
-                biased;
-                accepted = registered.accept() => accepted,
-                _ = gate.wait_for(|gate| *gate == Gate::Closed) => return,
-                () = self.shared.stop.cancelled() => return,
+            let accepted = match &registered {
+                // Not `accept`, which looks again and again without end where the socket was closed and opened under
+                // it: `poll_accept` spends the budget on each look, and so comes back to the gate.
+                Some(registered) => poll_fn(|cx| TcpListener::poll_accept(registered, cx))
+                    .await
+                    .map(Some),
+                None => self.listening.register().map(|new| {
+                    registered = Some(new);
+                    None
+                }),
             };
             match accepted {
-                Ok((client, peer)) => {
+                Ok(Some((client, peer))) => {
                     backoff = BACKOFF.0;
                     self.welcome(client, peer);
                 }
+                Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -132,9 +147,9 @@ impl Door {
         }
     }
 
-    /// Takes what the kernel still holds, without waiting.
+    /// Takes what the kernel still holds, without waiting; in a storm of connections that alone has an end.
     fn take_the_queued(&self) {
-        loop {
+        for _ in 0..socket::BACKLOG {
             match self
                 .listening
                 .accept()
@@ -235,3 +250,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use crate::pool::{Client, NoPick, Pick};
 use crate::refusal::{Answer, answer, outcome_of};
 use crate::relay::{Bounds, End, Side, relay};
 use crate::snapshot::{Destination, Listener};
-use crate::socket::{self, Patience};
+use crate::socket::{self, Patience, ResetUntilEnded};
 use crate::termination::Outcome;
 
 /// What every session of a worker is given.
@@ -78,7 +78,10 @@ pub fn serve(
 ) -> impl Future<Output = ()> + Send {
     async move {
         let mut peeked = Peeked::default();
-        match converse(&client, &listener, terms, &mut account, &mut peeked).await {
+        let cut = ResetUntilEnded::new(&client);
+        let conversed = converse(&client, &listener, terms, &mut account, &mut peeked).await;
+        cut.ended();
+        match conversed {
             Ok(outcome) => account.settle(outcome),
             Err(outcome) => {
                 let answer = answer(&listener, outcome, &peeked.received, peeked.hello.as_ref());
@@ -104,6 +107,7 @@ async fn converse(
     account.routed(destination);
     let mut pick = pick(destination, account)?;
     let backend = Box::pin(reach(client, &mut pick, terms, account)).await?;
+    let cut = ResetUntilEnded::new(&backend);
     let rest = send(&backend, std::mem::take(peeked).received, &pick, account);
     let end = relay(
         client,
@@ -114,6 +118,7 @@ async fn converse(
         &mut account.moved,
     )
     .await;
+    cut.ended();
     Ok(close(client, &backend, &end))
 }
 

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that the kernel holds ready for a worker; it takes `net.core.somaxconn` where that is less.
-const BACKLOG: i32 = 65_535;
+pub const BACKLOG: i32 = 65_535;
 /// Probes before a silent peer counts as gone, and the time between them: with TCP_USER_TIMEOUT set that decides
 /// (tcp(7)), so these are only the pace.
 const KEEPALIVE_PACE: Duration = Duration::from_secs(10);
@@ -39,7 +39,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Binds `count` sockets to one address, which do not listen yet, and between which the kernel shares what comes (SO_REUSEPORT, socket(7)).
+    /// Binds `count` sockets to one address, which do not listen yet, and between which the kernel shares what comes
+    /// (SO_REUSEPORT, socket(7)).
     ///
     /// The address is probed once without SO_REUSEPORT, because a second instance would join the group in silence.
     /// An address that this machine does not have yet is bound all the same (IP_FREEBIND, ip(7)), which needs no
@@ -62,7 +63,7 @@ impl Listening {
             let socket = new_socket(address)?;
             socket.set_reuse_port(true)?;
             socket.set_nonblocking(true)?;
-            socket.bind(&bound.into())?;
+            bind_closed(&socket, bound)?;
             set_options(&SockRef::from(&socket), patience)?;
             // Port 0 is chosen by the first socket.
             bound = socket.local_addr()?.as_socket().unwrap_or(address);
@@ -114,6 +115,7 @@ impl Listening {
     ///
     /// What shutdown(2) says.
     pub fn close(&self) -> io::Result<()> {
+        self.socket.set_reuse_address(false)?;
         match self.socket.shutdown(std::net::Shutdown::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             other => other,
@@ -126,6 +128,7 @@ impl Listening {
     ///
     /// What listen(2) says.
     pub fn open(&self) -> io::Result<()> {
+        self.socket.set_reuse_address(true)?;
         self.socket.listen(BACKLOG)
     }
 }
@@ -146,6 +149,22 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
         }
     }
     Ok(socket)
+}
+
+/// Binds a socket that does not listen yet.
+///
+/// Of two sockets with SO_REUSEADDR only one that listens is in the other's way (`inet_bind_conflict` of Linux). So it
+/// is set only while this one does, or a second instance's probe would not see a closed port. Connections in TIME_WAIT
+/// stand in the way without it where a program had the port that does not know SO_REUSEPORT.
+fn bind_closed(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.set_reuse_address(false)?;
+    match socket.bind(&address.into()) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.set_reuse_address(false)
 }
 
 fn set_options(socket: &SockRef<'_>, patience: Patience) -> io::Result<()> {
@@ -186,6 +205,32 @@ pub async fn connect(address: SocketAddr, patience: Patience) -> io::Result<TcpS
 pub fn reset_on_close(socket: &impl AsFd) {
     // It can only fail on what is no socket; the close then is an ordinary one.
     let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+/// Makes every close a reset until it is told that the end has come in order, so that a session that is dropped in
+/// the middle leaves no cut stream that looks whole.
+#[derive(Debug)]
+pub struct ResetUntilEnded<'a>(Option<&'a TcpStream>);
+
+impl<'a> ResetUntilEnded<'a> {
+    /// Watches over `socket`.
+    #[must_use]
+    pub fn new(socket: &'a TcpStream) -> Self {
+        Self(Some(socket))
+    }
+
+    /// What the close is to be has been decided.
+    pub fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ResetUntilEnded<'_> {
+    fn drop(&mut self) {
+        if let Some(socket) = self.0 {
+            reset_on_close(socket);
+        }
+    }
 }
 
 /// Reads once where the socket is ready; `None` where it is not, and 0 at the end of the stream.
@@ -251,14 +296,28 @@ mod tests {
         sockets
     }
 
-    #[test]
-    fn a_second_instance_is_kept_from_joining_in_silence() {
-        let sockets = bind();
-        let second = Listening::bind(sockets[0].address(), 2, PATIENCE);
+    fn is_kept_out(address: SocketAddr) {
+        let second = Listening::bind(address, 2, PATIENCE);
         assert_eq!(
             second.map(drop).map_err(|error| error.kind()),
             Err(io::ErrorKind::AddrInUse)
         );
+    }
+
+    #[test]
+    fn a_second_instance_is_kept_from_joining_in_silence_open_closed_or_not_yet_opened() {
+        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap();
+        is_kept_out(sockets[0].address());
+        for _ in 0..2 {
+            for socket in &sockets {
+                socket.open().unwrap();
+            }
+            is_kept_out(sockets[0].address());
+            for socket in &sockets {
+                socket.close().unwrap();
+            }
+            is_kept_out(sockets[0].address());
+        }
     }
 
     #[test]
@@ -280,6 +339,35 @@ mod tests {
                 std::net::TcpStream::connect(address).unwrap();
             }
         }
+    }
+
+    /// Leaves a connection in TIME_WAIT on this side: who closes first has it.
+    fn close_first(address: SocketAddr, accept: impl Fn() -> std::net::TcpStream) {
+        let client = std::net::TcpStream::connect(address).unwrap();
+        drop(accept());
+        drop(client);
+    }
+
+    #[test]
+    fn a_port_can_be_bound_at_once_after_the_connections_of_whoever_had_it() {
+        let sockets = bind();
+        let address = sockets[0].address();
+        close_first(address, || {
+            let accepted = sockets.iter().find_map(|socket| socket.accept().ok());
+            accepted.unwrap().0
+        });
+        drop(sockets);
+        assert!(Listening::bind(address, 2, PATIENCE).is_ok());
+
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        close_first(address, || other.accept().unwrap().0);
+        drop(other);
+        let sockets = Listening::bind(address, 2, PATIENCE).unwrap();
+        for socket in &sockets {
+            socket.open().unwrap();
+        }
+        is_kept_out(address);
     }
 
     #[test]

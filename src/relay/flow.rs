@@ -118,9 +118,13 @@ impl<'a> Flow<'a> {
                 ready!(self.poll_write(cx, metrics))?;
             } else if self.state == State::Ending {
                 self.give_back();
+                // It fails only on a socket that has been reset (tcp(7)), so what it took last may be lost.
+                if shutdown(self.to, Shutdown::Write).is_err() {
+                    let error = self.to.take_error().unwrap_or_else(Some);
+                    let error = error.unwrap_or_else(|| Errno::CONNRESET.into());
+                    return Poll::Ready(Err(self.fault_of_target(error)));
+                }
                 self.state = State::Closed;
-                // It fails only on a socket that is reset, which the other flow sees.
-                let _ = shutdown(self.to, Shutdown::Write);
             } else if self.moved >= turn_ends {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -193,7 +197,9 @@ impl<'a> Flow<'a> {
 
     fn has_filled(&mut self, filled: io::Result<usize>, small: u8) -> Result<(), Fault> {
         match filled {
-            Ok(0) => self.state = State::Ending,
+            // The end of the stream, or TCP's urgent mark, where splice(2) says 0, too (`tcp_splice_read` of Linux):
+            // recv(2) tells them apart.
+            Ok(0) => self.mode = Mode::Messages(0),
             Ok(filled) => self.mode = Self::after_fill(filled, small),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(self.fault_of_source(error)),

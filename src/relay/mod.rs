@@ -111,13 +111,14 @@ pub async fn relay(
             to_backend: sent.to_backend + up.moved,
             to_client: sent.to_client + down.moved,
         };
-        if let (true, true, Some(first)) = (up.is_closed(), down.is_closed(), first) {
-            return Poll::Ready(End::Closed(first));
-        }
+        // A fault first: a side that has reset may have lost what it took last.
         for fault in ends {
             if let Poll::Ready(fault) = fault {
                 return Poll::Ready(fault.into());
             }
+        }
+        if let (true, true, Some(first)) = (up.is_closed(), down.is_closed(), first) {
+            return Poll::Ready(End::Closed(first));
         }
         if let Some(reason) = slot.recalled() {
             return Poll::Ready(End::Recalled(reason));

@@ -3,6 +3,7 @@
 pub(crate) mod balancer;
 pub(crate) mod hello_builder;
 pub(crate) mod nginx;
+pub(crate) mod raw;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};

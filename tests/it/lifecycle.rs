@@ -1,0 +1,368 @@
+//! Start, stop, and the ports in between.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::balancer::Balancer;
+use crate::support::raw::{
+    AdminLine, Answer, How, Neighbour, SERVED, connect, counted, echo, echoed, exchange, hear,
+    is_health, nobody, raise_descriptors, served, served_hello, ticks,
+};
+use crate::support::{at, eventually, own_address};
+
+const TLS: u16 = 443;
+
+fn yaml(backend: SocketAddr, shutdown: &str) -> String {
+    format!(
+        r#"
+listeners:
+  tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}] }}
+pools: {{ web: {{ backends: [{{ name: fe01, address: "{backend}" }}] }} }}
+timeouts: {{ client_hello: 60s, shutdown: {shutdown} }}
+workers: 2
+"#
+    )
+}
+
+fn start(shutdown: &str) -> Balancer {
+    Balancer::start(&yaml(echo(), shutdown)).ready()
+}
+
+fn says_stopping(balancer: &Balancer) {
+    eventually("it says that it stops", || {
+        balancer
+            .log()
+            .into_iter()
+            .find(|line| line["message"] == "stopping")
+    });
+}
+
+fn lines(balancer: &Balancer, outcome: &str) -> usize {
+    balancer
+        .access()
+        .iter()
+        .filter(|line| line["outcome"] == outcome)
+        .count()
+}
+
+#[test]
+fn a_stop_gives_connections_their_time_then_resets_them_and_each_has_its_line() {
+    let mut balancer = start("2s");
+    let open: Vec<TcpStream> = (0..3).map(|_| served(balancer.at(TLS))).collect();
+    let mut silent = connect(balancer.at(TLS));
+    silent.write_all(&served_hello()[..30]).unwrap();
+    counted(&balancer, "lyncpin_connections_active", &[], 4.0);
+    balancer.signal(Signal::TERM);
+    let told = Instant::now();
+    eventually("/readyz says no", || {
+        balancer
+            .try_get("/readyz")
+            .filter(|answer| answer.status == 503)
+    });
+    assert_eq!(balancer.get("/healthz").status, 200);
+    eventually("the port refuses", || {
+        TcpStream::connect(balancer.at(TLS)).err()
+    });
+    for stream in &open {
+        echoed(stream, b"still served").unwrap();
+    }
+    for stream in &open {
+        hear(stream).must_be(Answer::Reset, "an open connection");
+    }
+    assert!(told.elapsed() >= Duration::from_secs(2));
+    hear(&silent).must_be(Answer::Reset, "one in its hello");
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(10));
+    eventually("four lines", || {
+        (lines(&balancer, "shutdown") == 4).then_some(())
+    });
+}
+
+#[test]
+fn a_stop_ends_with_the_last_connection() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut balancer = start("60s");
+        let stream = served(balancer.at(TLS));
+        balancer.signal(signal);
+        says_stopping(&balancer);
+        echoed(&stream, b"still served").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        hear(&stream).must_be(Answer::Nothing, "the one connection");
+        let closed = Instant::now();
+        assert_eq!(balancer.wait().code(), Some(0));
+        assert!(closed.elapsed() < Duration::from_secs(10));
+        eventually("its line", || {
+            (lines(&balancer, "client_closed") == 1).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut balancer = start("300s");
+    let stream = served(balancer.at(TLS));
+    let silent = connect(balancer.at(TLS));
+    counted(&balancer, "lyncpin_connections_active", &[], 2.0);
+    balancer.signal(Signal::TERM);
+    says_stopping(&balancer);
+    balancer.signal(Signal::TERM);
+    let told = Instant::now();
+    hear(&stream).must_be(Answer::Reset, "an open connection");
+    hear(&silent).must_be(Answer::Reset, "a silent one");
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert!(
+        told.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        told.elapsed()
+    );
+    eventually("two lines", || {
+        (lines(&balancer, "shutdown") == 2).then_some(())
+    });
+}
+
+#[test]
+fn who_waits_in_the_kernels_queue_at_the_stop_is_served() {
+    const QUEUED: usize = 40;
+    let mut balancer = start("30s");
+    balancer.signal(Signal::STOP);
+    let queued: Vec<TcpStream> = (0..QUEUED).map(|_| connect(balancer.at(TLS))).collect();
+    for mut stream in &queued {
+        stream.write_all(&served_hello()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+    }
+    balancer.signal(Signal::TERM);
+    balancer.signal(Signal::CONT);
+    for stream in &queued {
+        let heard = hear(stream);
+        assert_eq!((heard.how, heard.bytes), (How::Closed, served_hello()));
+    }
+    assert_eq!(balancer.wait().code(), Some(0));
+    eventually("a line for each", || {
+        (lines(&balancer, "client_closed") == QUEUED).then_some(())
+    });
+}
+
+/// Whoever reaches a backend in the last moment has missed the call to end; its stream is cut, and must not look whole.
+#[test]
+fn a_connection_that_is_made_in_the_last_moment_is_reset_and_not_closed() {
+    let mut balancer = start("1s");
+    let early = served(balancer.at(TLS));
+    let late: Vec<TcpStream> = (0..4).map(|_| connect(balancer.at(TLS))).collect();
+    let hello = served_hello();
+    for mut stream in &late {
+        stream.write_all(&hello[..30]).unwrap();
+    }
+    counted(&balancer, "lyncpin_connections_active", &[], 5.0);
+    balancer.signal(Signal::TERM);
+    hear(&early).must_be(Answer::Reset, "the early one");
+    for mut stream in &late {
+        stream.write_all(&hello[30..]).unwrap();
+    }
+    for stream in &late {
+        let heard = hear(stream);
+        assert_eq!((heard.how, heard.bytes), (How::Reset, hello.clone()));
+    }
+    assert_eq!(balancer.wait().code(), Some(0));
+    eventually("a line for each", || {
+        (lines(&balancer, "shutdown") == 5).then_some(())
+    });
+}
+
+/// Runs `lyncpin run` with a configuration of its own until it ends.
+fn run(yaml: &str) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("balancer.yaml");
+    let whole = format!(
+        "{yaml}\nadmin: {{ bind: \"{}\" }}\n",
+        at(own_address(), 9900)
+    );
+    std::fs::write(&file, whole).unwrap();
+    Command::new("timeout")
+        .arg("20")
+        .arg(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["run", "-c"])
+        .arg(&file)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn is_turned_away(output: &Output, address: SocketAddr) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let last = told.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("listener \"tls\" cannot bind")
+            && last.contains(&address.to_string())
+            && last.contains("another instance"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_second_instance_refuses_to_start_and_says_why() {
+    let yaml = yaml(echo(), "1s");
+    let balancer = Balancer::start(&yaml).ready();
+    let second = run(&yaml.replace("HOST", &balancer.address.to_string()));
+    is_turned_away(&second, balancer.at(TLS));
+    exchange(balancer.at(TLS)).unwrap();
+}
+
+#[test]
+fn a_second_instance_refuses_to_start_also_while_the_port_is_closed() {
+    let yaml = yaml(nobody(), "1s");
+    let balancer = Balancer::start(&yaml);
+    is_health(&balancer, "web", "down");
+    eventually("the port refuses", || {
+        TcpStream::connect(balancer.at(TLS)).err()
+    });
+    let second = run(&yaml.replace("HOST", &balancer.address.to_string()));
+    is_turned_away(&second, balancer.at(TLS));
+}
+
+#[test]
+fn the_next_instance_starts_at_once_on_a_port_that_had_connections() {
+    let yaml = yaml(echo(), "1s");
+    let mut first = Balancer::start(&yaml).ready();
+    let address = first.address.to_string();
+    // The balancer closes first, so TIME_WAIT is on its side.
+    let heard = crate::support::raw::say_and_hear(&connect(first.at(TLS)), b"garbage");
+    heard.must_be(Answer::Nothing, "garbage");
+    let _open = served(first.at(TLS));
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait().code(), Some(0));
+    let to = first.at(TLS);
+    let _second = Balancer::start(&yaml.replace("HOST", &address)).ready();
+    exchange(to).unwrap();
+}
+
+#[test]
+fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
+    let more = yaml(echo(), "1s").replace("[\"HOST:443\"]", "[\"HOST:443\", \"192.0.2.77:443\"]");
+    let balancer = Balancer::start(&more).ready();
+    exchange(balancer.at(TLS)).unwrap();
+    counted(
+        &balancer,
+        "lyncpin_listener_open",
+        &["listener=\"tls\""],
+        1.0,
+    );
+    assert!(
+        balancer
+            .get("/api/v1/status")
+            .body
+            .contains("192.0.2.77:443")
+    );
+}
+
+#[test]
+fn a_port_that_closes_and_opens_in_moments_is_served_by_every_worker_afterwards() {
+    let balancer = start("1s");
+    let to = balancer.at(TLS);
+    let mut admin = AdminLine::open(&balancer);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // So that the workers are busy and late.
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = exchange(to);
+                }
+            });
+        }
+        for _ in 0..400 {
+            admin.set_state("web", "fe01", "maintain");
+            admin.set_state("web", "fe01", "ready");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    for _ in 0..40 {
+        exchange(to).unwrap();
+    }
+    let before = ticks(&balancer);
+    // A worker that spins on its socket would use this second up.
+    std::thread::sleep(Duration::from_secs(1));
+    let spent = ticks(&balancer) - before;
+    assert!(spent < 50, "{spent} ticks in a second");
+}
+
+/// The line of a connection is as long as the names in the configuration make it.
+fn long_lines() -> String {
+    let long = "l".repeat(250);
+    yaml(echo(), "1s").replace(
+        "listeners:\n",
+        &format!(
+            "listeners:\n  {long}: {{ bind: [\"HOST:1000\"], protocol: tcp, pool: {long}, when_pool_down: refuse }}\n"
+        ),
+    )
+    .replace(
+        "pools: {",
+        &format!("pools: {{ {long}: {{ backends: [\"{}\"] }},", nobody()),
+    )
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing_and_its_lost_lines_are_counted() {
+    raise_descriptors();
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("log");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&fifo)
+            .status()
+            .unwrap()
+            .success()
+    );
+    // Open for both, so that the balancer's end opens at once; nothing is ever read.
+    let _unread = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&fifo)
+        .unwrap();
+    let mut balancer = Balancer::start_with(&long_lines(), |command| {
+        let mut redirected = Command::new("sh");
+        redirected
+            .args(["-c", "exec \"$0\" \"$@\" 2>\"$LOG\""])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env("LOG", &fifo)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        *command = redirected;
+    })
+    .ready();
+    is_health(&balancer, &"l".repeat(250), "down");
+    let neighbour = Neighbour::start(balancer.at(TLS));
+    let lost = || balancer.metric("lyncpin_log_lines_lost_total", &[]);
+    let begun = Instant::now();
+    while lost() == 0.0 {
+        assert!(begun.elapsed() < Duration::from_secs(40), "no line is lost");
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        // It is reset, now or in a moment.
+                        drop(TcpStream::connect(balancer.at(1000)));
+                    }
+                });
+            }
+        });
+    }
+    neighbour.noticed_nothing();
+    exchange(balancer.at(TLS)).unwrap();
+    let total = balancer.metric("lyncpin_connections_total", &[]);
+    assert!(lost() < total, "{total}");
+    balancer.signal(Signal::TERM);
+    let told = Instant::now();
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert!(
+        told.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        told.elapsed()
+    );
+}

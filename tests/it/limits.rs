@@ -1,0 +1,305 @@
+//! Bounds in number: connections, sources, networks and descriptors.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::support::balancer::Balancer;
+use crate::support::raw::{
+    AdminLine, Answer, SERVED, all_ended, connect, connect_from, counted, echo, echoed, exchange,
+    hear, raise_descriptors, say_and_hear, served, served_hello, ticks,
+};
+use crate::support::{eventually, own_address};
+
+const TLS: u16 = 443;
+
+/// A balancer with one `tls` listener before an echo; `more` goes into the listener, `whole` beside it.
+fn start(more: &str, whole: &str) -> Balancer {
+    start_with(more, whole, |_| {})
+}
+
+fn start_with(more: &str, whole: &str, prepare: impl FnOnce(&mut Command)) -> Balancer {
+    let yaml = format!(
+        r#"
+listeners:
+  tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}]{more} }}
+pools: {{ web: {{ backends: [{{ name: fe01, address: "{}" }}] }} }}
+{whole}
+"#,
+        echo()
+    );
+    Balancer::start_with(&yaml, prepare).ready()
+}
+
+/// A connection that is served, from this source.
+fn served_from(source: IpAddr, to: SocketAddr) -> TcpStream {
+    let stream = connect_from(source, to).unwrap();
+    echoed(&stream, &served_hello()).unwrap();
+    stream
+}
+
+/// A connection from this source is reset before it hears a byte.
+fn is_reset_from(source: IpAddr, to: SocketAddr) {
+    match connect_from(source, to) {
+        Ok(stream) => {
+            say_and_hear(&stream, &served_hello()).must_be(Answer::Reset, "from the source")
+        }
+        // So soon that connect(2) itself says so.
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+fn outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
+    let label = format!("outcome=\"{outcome}\"");
+    counted(
+        balancer,
+        "lyncpin_connections_total",
+        &[&label],
+        wanted.into(),
+    );
+    let lines = || {
+        balancer
+            .access()
+            .iter()
+            .filter(|line| line["outcome"] == outcome)
+            .count()
+    };
+    eventually("a line for each of them", || {
+        (lines() == wanted as usize).then_some(())
+    });
+}
+
+#[test]
+fn past_the_bound_of_connections_the_next_one_is_reset_until_one_has_gone() {
+    let balancer = start("", "limits: { connections: 3 }");
+    let to = balancer.at(TLS);
+    let source = own_address();
+    let mut held: Vec<TcpStream> = (0..3).map(|_| served(to)).collect();
+    for _ in 0..5 {
+        is_reset_from(source, to);
+    }
+    outcomes(&balancer, "limit_connections", 5);
+    for stream in &held {
+        echoed(stream, b"not disturbed").unwrap();
+    }
+    held.pop();
+    eventually("there is room again", || exchange(to).ok());
+    drop(held);
+    all_ended(&balancer);
+}
+
+#[test]
+fn one_source_takes_no_more_than_its_share() {
+    let balancer = start("", "limits: { per_source: 2 }");
+    let to = balancer.at(TLS);
+    let (greedy, modest) = (own_address(), own_address());
+    let mut held = vec![served_from(greedy, to), served_from(greedy, to)];
+    is_reset_from(greedy, to);
+    is_reset_from(greedy, to);
+    outcomes(&balancer, "limit_per_source", 2);
+    held.push(served_from(modest, to));
+    drop(held.remove(0));
+    eventually("its place is free", || {
+        let stream = connect_from(greedy, to).ok()?;
+        echoed(&stream, &served_hello()).ok()
+    });
+    drop(held);
+    all_ended(&balancer);
+}
+
+#[test]
+fn a_source_that_comes_too_fast_is_reset_and_others_are_not() {
+    let balancer = start("", "limits: { new_per_source_per_second: 5 }");
+    let to = balancer.at(TLS);
+    let (hasty, other) = (own_address(), own_address());
+    let mut held: Vec<TcpStream> = Vec::new();
+    let mut refused = 0;
+    // Faster than five a second, however slow the machine is: some must be refused, and no more than five may pass at
+    // once.
+    for _ in 0..40 {
+        let Ok(stream) = connect_from(hasty, to) else {
+            refused += 1;
+            continue;
+        };
+        match echoed(&stream, &served_hello()) {
+            Ok(()) => held.push(stream),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(
+        refused > 0 && held.len() >= 5,
+        "{refused} refused, {} served",
+        held.len()
+    );
+    outcomes(&balancer, "limit_rate", refused);
+    drop(served_from(other, to));
+    eventually("its turn comes again", || {
+        let stream = connect_from(hasty, to).ok()?;
+        echoed(&stream, &served_hello()).ok()
+    });
+    drop(held);
+    all_ended(&balancer);
+}
+
+/// A network of this many bits around an address.
+fn network(address: IpAddr, bits: u8) -> String {
+    format!("{address}/{bits}")
+}
+
+#[test]
+fn deny_wins_over_allow_and_both_take_networks() {
+    let (allowed, denied, stranger) = (own_address(), own_address(), IpAddr::from([127, 1, 2, 3]));
+    let [first, second, ..] = match allowed {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(_) => unreachable!("own addresses are of 127/8"),
+    };
+    let balancer = start(
+        &format!(
+            ", allow: [\"{first}.{second}.0.0/16\"], deny: [\"{}\"]",
+            network(denied, 32)
+        ),
+        "",
+    );
+    let to = balancer.at(TLS);
+    drop(served_from(allowed, to));
+    is_reset_from(denied, to);
+    is_reset_from(stranger, to);
+    outcomes(&balancer, "denied", 2);
+    all_ended(&balancer);
+}
+
+/// Runs the balancer with so many descriptors and no way to more.
+fn with_descriptors(count: u32) -> impl FnOnce(&mut Command) {
+    move |command| {
+        let mut limited = Command::new("prlimit");
+        limited
+            .arg(format!("--nofile={count}:{count}"))
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null());
+        *command = limited;
+    }
+}
+
+fn complains(balancer: &Balancer) {
+    eventually("it says that it cannot accept", || {
+        balancer
+            .log()
+            .iter()
+            .find(|line| {
+                line["message"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with("cannot accept"))
+            })
+            .cloned()
+    });
+}
+
+#[test]
+fn without_descriptors_it_waits_quietly_serves_whom_it_has_and_recovers() {
+    raise_descriptors();
+    let balancer = start_with(
+        "",
+        "limits: { connections: 1000 }\ntimeouts: { client_hello: 60s }\nworkers: 1",
+        with_descriptors(90),
+    );
+    let to = balancer.at(TLS);
+    let old = served(to);
+    let crowd: Vec<TcpStream> = (0..200).map(|_| connect(to)).collect();
+    complains(&balancer);
+    let before = ticks(&balancer);
+    // What is measured is what it does in this time: next to nothing.
+    std::thread::sleep(Duration::from_secs(2));
+    let spent = ticks(&balancer) - before;
+    assert!(spent < 40, "{spent} ticks in two seconds");
+    for _ in 0..50 {
+        echoed(&old, &[1; 20_000]).unwrap();
+    }
+    drop(crowd);
+    eventually("new clients are served", || exchange(to).ok());
+    echoed(&old, b"the old one, too").unwrap();
+    let errors = balancer.metric(
+        "lyncpin_accept_errors_total",
+        &["reason=\"descriptors_of_process\""],
+    );
+    assert!((1.0..100.0).contains(&errors), "{errors}");
+    drop(old);
+    all_ended(&balancer);
+    let warned = |line: &serde_json::Value| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("more than the descriptors allow"))
+    };
+    assert!(balancer.log().iter().any(warned));
+}
+
+#[test]
+fn a_port_that_opens_while_there_are_no_descriptors_is_served_once_there_are() {
+    raise_descriptors();
+    let yaml = format!(
+        r#"
+listeners:
+  tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}] }}
+  other: {{ bind: ["HOST:444"], protocol: tls, routes: [{{ names: [{SERVED}], pool: other }}] }}
+pools:
+  web: {{ backends: [{{ name: fe01, address: "{}" }}] }}
+  other: {{ backends: [{{ name: fe01, address: "{}" }}] }}
+limits: {{ connections: 1000 }}
+timeouts: {{ client_hello: 60s }}
+workers: 2
+"#,
+        echo(),
+        echo()
+    );
+    let balancer = Balancer::start_with(&yaml, with_descriptors(100)).ready();
+    let to = balancer.at(TLS);
+    let mut admin = AdminLine::open(&balancer);
+    admin.set_state("web", "fe01", "maintain");
+    eventually("the port refuses", || TcpStream::connect(to).err());
+    let crowd: Vec<TcpStream> = (0..200).map(|_| connect(balancer.at(444))).collect();
+    complains(&balancer);
+    admin.set_state("web", "fe01", "ready");
+    eventually("the port listens", || TcpStream::connect(to).ok());
+    drop(crowd);
+    all_ended(&balancer);
+    // The kernel shares these between the workers, so that both are met.
+    for _ in 0..40 {
+        exchange(to).unwrap();
+    }
+    all_ended(&balancer);
+}
+
+#[test]
+fn a_limit_is_given_back_by_every_kind_of_end() {
+    let balancer = start(
+        "",
+        "limits: { connections: 4 }\ntimeouts: { client_hello: 300ms }",
+    );
+    let to = balancer.at(TLS);
+    for round in 0..6 {
+        let streams: Vec<TcpStream> = (0..4).map(|_| connect(to)).collect();
+        for (number, stream) in streams.into_iter().enumerate() {
+            match number {
+                0 => crate::support::raw::reset(stream),
+                1 => drop(hear(&stream)),
+                2 => drop(say_and_hear(&stream, b"garbage")),
+                _ => drop(stream),
+            }
+        }
+        all_ended(&balancer);
+        // Who was answered is counted until its socket is closed.
+        eventually(&format!("room for all again after round {round}"), || {
+            let held: Vec<TcpStream> = (0..4)
+                .map_while(|_| {
+                    let stream = TcpStream::connect(to).ok()?;
+                    echoed(&stream, &served_hello()).ok()?;
+                    Some(stream)
+                })
+                .collect();
+            (held.len() == 4).then_some(())
+        });
+        all_ended(&balancer);
+    }
+}

@@ -1,0 +1,344 @@
+//! Clients and servers that speak bytes, and what they hear.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::balancer::Balancer;
+use super::hello_builder::{HelloBuilder, records};
+use super::{PATIENCE, at, eventually, own_address};
+
+/// The name that the balancers of these tests serve.
+pub(crate) const SERVED: &str = "served.test";
+
+/// How a connection ended for the one who looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Closed,
+    Reset,
+    /// It did not end within [`PATIENCE`].
+    Open,
+}
+
+/// What a client was told.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) how: How,
+}
+
+/// What a refused client is to hear.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    /// A fatal alert in one record of this version, and an orderly close.
+    Alert([u8; 2], u8),
+    /// An HTTP answer with this status, and an orderly close.
+    Status(u16),
+    /// An orderly close without a word.
+    Nothing,
+    /// A reset.
+    Reset,
+}
+
+/// Versions of records.
+pub(crate) const TLS1_2: [u8; 2] = [3, 3];
+pub(crate) const TLS1_0: [u8; 2] = [3, 1];
+
+impl Heard {
+    /// Says what is wrong with what was heard.
+    #[track_caller]
+    pub(crate) fn must_be(&self, answer: Answer, what: &str) {
+        let (bytes, how) = match answer {
+            Answer::Alert([major, minor], code) => {
+                (vec![21, major, minor, 0, 2, 2, code], How::Closed)
+            }
+            Answer::Status(status) => {
+                let text = String::from_utf8_lossy(&self.bytes);
+                assert!(
+                    text.starts_with(&format!("HTTP/1.1 {status} ")),
+                    "{what}: {text}"
+                );
+                let (head, body) = text.split_once("\r\n\r\n").expect("a whole head");
+                assert!(
+                    head.contains(&format!("Content-Length: {}", body.len())),
+                    "{what}: {text}"
+                );
+                (self.bytes.clone(), How::Closed)
+            }
+            Answer::Nothing => (vec![], How::Closed),
+            Answer::Reset => (vec![], How::Reset),
+        };
+        assert_eq!((&self.bytes, self.how), (&bytes, how), "{what}");
+    }
+}
+
+/// Lets this process have as many descriptors as it may: storms of clients need them.
+pub(crate) fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("the hard limit is allowed");
+}
+
+/// A backend that sends back what it gets, until its client has closed; a thread for each connection.
+pub(crate) fn echo() -> SocketAddr {
+    let listener = TcpListener::bind(at(own_address(), 7)).expect("an address of its own");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || echo_one(&stream));
+        }
+    });
+    address
+}
+
+fn echo_one(mut stream: &TcpStream) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+}
+
+/// An address where nothing listens.
+pub(crate) fn nobody() -> SocketAddr {
+    at(own_address(), 9)
+}
+
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("the listener accepts");
+    patient(&stream);
+    stream
+}
+
+/// Connects from a source of the test's choice.
+pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect(&to.into())?;
+    let stream = TcpStream::from(socket);
+    patient(&stream);
+    Ok(stream)
+}
+
+fn patient(stream: &TcpStream) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+    stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+}
+
+/// Listens to the end.
+pub(crate) fn hear(mut stream: &TcpStream) -> Heard {
+    let mut bytes = Vec::new();
+    let how = match stream.read_to_end(&mut bytes) {
+        Ok(_) => How::Closed,
+        Err(error) if is_reset(&error) => How::Reset,
+        Err(_) => How::Open,
+    };
+    Heard { bytes, how }
+}
+
+/// Says it and listens to the end; whoever is reset while it speaks has been reset.
+pub(crate) fn say_and_hear(mut stream: &TcpStream, bytes: &[u8]) -> Heard {
+    let said = stream.write_all(bytes);
+    let heard = hear(stream);
+    match said {
+        Err(error) if is_reset(&error) => Heard {
+            how: How::Reset,
+            ..heard
+        },
+        _ => heard,
+    }
+}
+
+pub(crate) fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// Resets.
+pub(crate) fn reset(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a socket");
+    drop(stream);
+}
+
+/// A hello for [`SERVED`].
+pub(crate) fn served_hello() -> Vec<u8> {
+    HelloBuilder::named(SERVED).build()
+}
+
+/// A hello of 70,000 bytes, in full.
+pub(crate) fn oversized_hello() -> Vec<u8> {
+    let mut message = HelloBuilder::named(SERVED).message();
+    message.resize(70_000 + 4, 0);
+    message[1..4].copy_from_slice(&70_000_u32.to_be_bytes()[1..]);
+    records(&message, 0x0301, &[16_384])
+}
+
+/// Says something to an echo and waits for it.
+pub(crate) fn echoed(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    let mut heard = vec![0; bytes.len()];
+    stream.read_exact(&mut heard)?;
+    if heard == bytes {
+        Ok(())
+    } else {
+        Err(io::Error::other("other bytes came back"))
+    }
+}
+
+/// A connection through a `tls` listener to an echo, open.
+pub(crate) fn served(to: SocketAddr) -> TcpStream {
+    let stream = connect(to);
+    echoed(&stream, &served_hello()).expect("the hello comes back");
+    stream
+}
+
+/// A whole life through a `tls` listener to an echo.
+pub(crate) fn exchange(to: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    patient(&stream);
+    echoed(&stream, &served_hello())?;
+    echoed(&stream, &[7; 3_000])?;
+    stream.shutdown(Shutdown::Write)?;
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("bytes where the end should be")),
+    }
+}
+
+/// A well-behaved client beside the bad ones: it comes again and again.
+pub(crate) struct Neighbour {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(usize, Duration, Option<String>)>,
+}
+
+impl Neighbour {
+    pub(crate) fn start(to: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let (mut times, mut longest) = (0, Duration::ZERO);
+            while !told.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                if let Err(error) = exchange(to) {
+                    return (times, longest, Some(error.to_string()));
+                }
+                times += 1;
+                longest = longest.max(begun.elapsed());
+            }
+            (times, longest, None)
+        });
+        Self { stop, thread }
+    }
+
+    /// Every exchange has succeeded, and none has waited long; says how many there were.
+    pub(crate) fn noticed_nothing(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let (times, longest, fault) = self.thread.join().expect("it does not panic");
+        assert_eq!(fault, None, "after {times} exchanges");
+        assert!(
+            times > 0 && longest < Duration::from_secs(10),
+            "{times} exchanges, {longest:?}"
+        );
+        times
+    }
+}
+
+/// The access line of the connection that came from `client`.
+pub(crate) fn line_of(balancer: &Balancer, client: SocketAddr) -> serde_json::Value {
+    let client = client.to_string();
+    eventually(&format!("the line of {client}"), || {
+        balancer
+            .access()
+            .into_iter()
+            .find(|line| line["client"] == client)
+    })
+}
+
+/// Waits until a metric has this sum.
+pub(crate) fn counted(balancer: &Balancer, name: &str, labels: &[&str], wanted: f64) {
+    let what = format!("{name} {labels:?} is {wanted}");
+    eventually(&what, || {
+        (balancer.metric(name, labels) == wanted).then_some(())
+    });
+}
+
+/// Waits until no connection lives.
+pub(crate) fn all_ended(balancer: &Balancer) {
+    counted(balancer, "lyncpin_connections_active", &[], 0.0);
+}
+
+/// Waits until this backend has that health.
+pub(crate) fn is_health(balancer: &Balancer, pool: &str, health: &str) {
+    eventually(&format!("{pool} is {health}"), || {
+        let status = balancer.status();
+        let pools = status["pools"].as_array()?.clone();
+        let found = pools.into_iter().find(|known| known["name"] == pool)?;
+        (found["backends"][0]["health"] == health).then_some(())
+    });
+}
+
+/// Clock ticks of processor time that the process has used.
+pub(crate) fn ticks(balancer: &Balancer) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", balancer.pid()))
+        .expect("the process lives");
+    // Behind the name, which may hold anything, stand the state and then numbers; proc_pid_stat(5).
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..]
+        .split(' ')
+        .collect();
+    let number = |place: usize| fields[place].parse::<u64>().expect("a number");
+    number(11) + number(12)
+}
+
+/// One connection to the admin listener that is used again and again, also when there are no descriptors for another.
+pub(crate) struct AdminLine(TcpStream);
+
+impl AdminLine {
+    pub(crate) fn open(balancer: &Balancer) -> Self {
+        Self(connect(balancer.at(9900)))
+    }
+
+    /// Sets the state of a backend and waits for the answer.
+    pub(crate) fn set_state(&mut self, pool: &str, backend: &str, state: &str) {
+        let body = format!("{{\"state\":\"{state}\"}}");
+        let request = format!(
+            "PUT /api/v1/pools/{pool}/backends/{backend}/state HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer test-token\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.0.peer_addr().expect("connected"),
+            body.len()
+        );
+        self.0.write_all(request.as_bytes()).expect("it is read");
+        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let read = self.0.read(&mut buffer).expect("an answer");
+            assert_ne!(read, 0, "the admin listener hung up");
+            heard.extend_from_slice(&buffer[..read]);
+            let text = String::from_utf8_lossy(&heard).to_ascii_lowercase();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let len = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .expect("a length");
+            if body.len() >= len.parse().expect("a number") {
+                assert!(head.starts_with("http/1.1 200"), "{text}");
+                return;
+            }
+        }
+    }
+}
