@@ -220,7 +220,7 @@ fn send(backend: &TcpStream, mut received: Vec<u8>, pick: &Pick, account: &mut A
     received
 }
 
-/// Whatever is not an orderly end of both sides is a reset for both, so that neither takes a cut stream for a whole.
+/// Whatever is not an orderly end is a reset for whoever would take a cut stream for a whole.
 fn close(client: &TcpStream, backend: &TcpStream, end: &End) -> Outcome {
     let outcome = match end {
         End::Closed(Side::Client) => return Outcome::ClientClosed,
@@ -230,7 +230,15 @@ fn close(client: &TcpStream, backend: &TcpStream, end: &End) -> Outcome {
         End::Lost(Side::Client) => Outcome::ClientLost,
         End::Lost(Side::Backend) => Outcome::BackendLost,
         End::Idle => Outcome::IdleTimeout,
-        End::HalfClosed => Outcome::HalfCloseTimeout,
+        // The other side's stream is whole, and a slow one may still be getting the last of it from the kernel, which
+        // a reset would throw away: its socket is closed in order.
+        End::HalfClosed(first) => {
+            socket::reset_on_close(match first {
+                Side::Client => client,
+                Side::Backend => backend,
+            });
+            return Outcome::HalfCloseTimeout;
+        }
         End::Recalled(Recall::Down) => Outcome::BackendDown,
         End::Recalled(Recall::Maintain) => Outcome::Maintenance,
         End::Recalled(Recall::DrainDeadline) => Outcome::DrainDeadline,

@@ -43,8 +43,9 @@ pub enum End {
     Lost(Side),
     /// No progress for `idle`.
     Idle,
-    /// One side had closed, and there was no progress for `half_close`.
-    HalfClosed,
+    /// This side had closed, and there was no progress for `half_close`; the other side has been sent all that this
+    /// one said, and its end.
+    HalfClosed(Side),
     /// The backend's connections were recalled.
     Recalled(Recall),
     /// This machine lacked something.
@@ -123,7 +124,7 @@ pub async fn relay(
         if let Some(reason) = slot.recalled() {
             return Poll::Ready(End::Recalled(reason));
         }
-        patience.poll(cx, before != (up.moved, down.moved), first.is_some())
+        patience.poll(cx, before != (up.moved, down.moved), first)
     })
     .await
 }
@@ -162,9 +163,10 @@ struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, progress: bool, halved: bool) -> Poll<End> {
-        let just_halved = halved && !self.halved;
-        self.halved = halved;
+    /// `first` is the side that has closed, if one has.
+    fn poll(&mut self, cx: &mut Context<'_>, progress: bool, first: Option<Side>) -> Poll<End> {
+        let just_halved = first.is_some() && !self.halved;
+        self.halved = first.is_some();
         if progress || just_halved {
             self.last = Instant::now();
         }
@@ -179,7 +181,7 @@ impl Patience<'_> {
             ready!(self.timer.as_mut().poll(cx));
             let due = self.last + self.bound();
             if due <= Instant::now() {
-                return Poll::Ready(if halved { End::HalfClosed } else { End::Idle });
+                return Poll::Ready(first.map_or(End::Idle, End::HalfClosed));
             }
             self.timer.as_mut().reset(due);
         }

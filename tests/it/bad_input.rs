@@ -166,7 +166,7 @@ fn tls_cases() -> Vec<Case> {
     let two_names = vec16(&[entry(b"served.test"), entry(b"other.test")].concat());
     let record_len = u16::from_be_bytes([hello[3], hello[4]]);
     let garbage: Vec<u8> = (0..4096_u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8 | 1)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 11).to_le_bytes()[0] | 1)
         .collect();
     let garbage = [vec![0x17], garbage].concat();
     vec![

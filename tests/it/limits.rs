@@ -43,7 +43,7 @@ fn served_from(source: IpAddr, to: SocketAddr) -> TcpStream {
 fn is_reset_from(source: IpAddr, to: SocketAddr) {
     match connect_from(source, to) {
         Ok(stream) => {
-            say_and_hear(&stream, &served_hello()).must_be(Answer::Reset, "from the source")
+            say_and_hear(&stream, &served_hello()).must_be(Answer::Reset, "from the source");
         }
         // So soon that connect(2) itself says so.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),

@@ -3,14 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod affinity;
 mod bad_input;
+mod bulk;
 mod client_hello;
+mod clients;
 mod commands;
 mod config;
 mod docs;
+mod ends;
+mod failover;
 mod first_steps;
 mod health;
+mod idle;
 mod lifecycle;
 mod limits;
 mod refusals;
+mod scrape;
 mod support;

@@ -456,7 +456,7 @@ fn curl_shows_the_status_and_the_alert() {
         ),
     ] {
         let told = curl(&[arguments, &[&url]].concat());
-        assert_eq!(told, (Some(0), status.to_owned()), "{:.60?}", arguments);
+        assert_eq!(told, (Some(0), status.to_owned()), "{arguments:.60?}");
     }
     let resolve = format!("other.test:{HTTPS}:{}", balancer.address);
     let (exit, told) = curl(&["--resolve", &resolve, "-k", "https://other.test/"]);

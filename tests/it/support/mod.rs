@@ -1,8 +1,12 @@
 //! What tests share: addresses of their own, the balancer as a process, and patience.
 
 pub(crate) mod balancer;
+pub(crate) mod front_ends;
 pub(crate) mod hello_builder;
 pub(crate) mod nginx;
+pub(crate) mod pattern;
+pub(crate) mod peers;
+pub(crate) mod programs;
 pub(crate) mod raw;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

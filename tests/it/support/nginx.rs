@@ -90,6 +90,12 @@ impl Nginx {
         log.lines().map(str::to_owned).collect()
     }
 
+    /// Stops it in its tracks, or lets it go on: a machine that hangs.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.process), signal)
+            .unwrap();
+    }
+
     fn wait_until_it_answers(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(self.address).is_err() {

@@ -1,0 +1,142 @@
+//! Drain, maintain and ready, as an administrator uses them.
+
+use std::net::{IpAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::support::balancer::Balancer;
+use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
+use crate::support::{eventually, own_address};
+
+fn start(backends: &[Backend]) -> Balancer {
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }} }}\npools: {{ web: {{ {} }} }}",
+        entries(backends)
+    ));
+    eventually("all are up", || {
+        let ups = balancer.metric("lyncpin_backend_up", &[]);
+        (ups == backends.len() as f64).then_some(())
+    });
+    balancer
+}
+
+fn come(source: IpAddr, balancer: &Balancer) -> (String, TcpStream) {
+    let client = connect_from(source, balancer.at(5000)).unwrap();
+    (ask(&client, b"?").unwrap(), client)
+}
+
+fn set(balancer: &Balancer, backend: &str, body: &str) {
+    let answer = balancer.set_state("web", backend, body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn a_drained_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends);
+    let source = own_address();
+    let (drained, held) = come(source, &balancer);
+    let begun = Instant::now();
+    set(&balancer, &drained, r#"{"state":"drain","deadline":"2s"}"#);
+    let mut news = Vec::new();
+    for _ in 0..20 {
+        let (server, client) = come(own_address(), &balancer);
+        assert_ne!(server, drained);
+        news.push(client);
+    }
+    assert_eq!(
+        come(source, &balancer).0,
+        drained,
+        "its clients may come back"
+    );
+    assert!(is_alive(&held));
+    assert!(
+        begun.elapsed() < Duration::from_secs(2),
+        "this machine is too slow for this test"
+    );
+    assert_reset(&held);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(1990),
+        "{:?}",
+        begun.elapsed()
+    );
+    balancer.ended("drain_deadline");
+    let (elsewhere, _held) = come(source, &balancer);
+    assert_ne!(elsewhere, drained);
+    assert!(news.iter().all(is_alive), "the others notice nothing");
+    set(&balancer, &drained, r#"{"state":"ready"}"#);
+    assert_eq!(
+        come(source, &balancer).0,
+        elsewhere,
+        "it stays where it went"
+    );
+    // The other one has 21 and more.
+    assert_eq!(come(own_address(), &balancer).0, drained);
+}
+
+#[test]
+fn maintenance_resets_at_once_and_its_clients_stay_where_they_go() {
+    let backends = Backend::several(3);
+    let balancer = start(&backends);
+    let source = own_address();
+    let (maintained, held) = come(source, &balancer);
+    let others: Vec<_> = (0..6).map(|_| come(own_address(), &balancer)).collect();
+    set(&balancer, &maintained, r#"{"state":"maintain"}"#);
+    let begun = Instant::now();
+    assert_reset(&held);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(balancer.ended("maintenance")["backend"], maintained);
+    for (server, client) in &others {
+        if *server == maintained {
+            assert_reset(client);
+        } else {
+            assert!(is_alive(client));
+        }
+    }
+    let (elsewhere, _held) = come(source, &balancer);
+    assert_ne!(elsewhere, maintained);
+    set(&balancer, &maintained, r#"{"state":"ready"}"#);
+    assert_eq!(come(source, &balancer).0, elsewhere);
+    assert_eq!(come(own_address(), &balancer).0, maintained);
+    let broken = ["reason=\"maintain\""];
+    assert_eq!(
+        balancer.metric("lyncpin_affinity_pins_broken_total", &broken),
+        1.0
+    );
+}
+
+#[test]
+fn a_drain_that_is_taken_back_resets_nobody() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends);
+    let (drained, held) = come(own_address(), &balancer);
+    set(
+        &balancer,
+        &drained,
+        r#"{"state":"drain","deadline":"500ms"}"#,
+    );
+    set(&balancer, &drained, r#"{"state":"ready"}"#);
+    // Time is the subject: the deadline that was.
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(is_alive(&held));
+}
+
+#[test]
+fn the_port_refuses_while_every_backend_is_in_maintenance() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends);
+    for backend in &backends {
+        set(&balancer, &backend.name, r#"{"state":"maintain"}"#);
+    }
+    eventually("the port refuses", || {
+        connect_from(own_address(), balancer.at(5000)).err()
+    });
+    set(&balancer, "b", r#"{"state":"ready"}"#);
+    let client = eventually("the port is open", || {
+        connect_from(own_address(), balancer.at(5000)).ok()
+    });
+    assert_eq!(ask(&client, b"?").unwrap(), "b");
+}

@@ -1,0 +1,234 @@
+//! Whole pools that are gone: ports that refuse, answers that say so, backups.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::support::balancer::Balancer;
+use crate::support::hello_builder::HelloBuilder;
+use crate::support::peers::{
+    Backend, ask, assert_reset, connect, connect_from, entries, is_alive, request,
+};
+use crate::support::{eventually, own_address};
+
+const NAME: &str = "pool.contoso.test";
+const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";
+
+/// Listeners of every kind before the pool `web`, four workers.
+fn start(when_down: &str, pools: &str) -> Balancer {
+    let route = format!("routes: [{{ names: [{NAME}], pool: web }}]");
+    Balancer::start(&format!(
+        "listeners:\n\
+         \x20 tls: {{ bind: [\"HOST:443\"], protocol: tls, when_pool_down: {when_down}, {route} }}\n\
+         \x20 http: {{ bind: [\"HOST:80\"], protocol: http, when_pool_down: {when_down}, {route} }}\n\
+         \x20 tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, when_pool_down: {when_down}, pool: web }}\n\
+         workers: 4\npools:\n{pools}"
+    ))
+}
+
+fn refuses(balancer: &Balancer, port: u16) -> bool {
+    connect(balancer.at(port)).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+#[test]
+fn ports_refuse_on_every_worker_while_nothing_can_serve_and_come_back() {
+    const TRIES: usize = 64;
+    let backends = Backend::several(2);
+    let pool = format!("  web: {{ {}, {HEALTH} }}", entries(&backends));
+    let balancer = start("close", &pool).ready();
+    for round in 0..3 {
+        for backend in &backends {
+            backend.stop();
+        }
+        eventually("the ports refuse", || {
+            [443, 80, 5000]
+                .iter()
+                .all(|&port| refuses(&balancer, port))
+                .then_some(())
+        });
+        for port in [443, 80, 5000] {
+            for number in 0..TRIES {
+                assert!(
+                    refuses(&balancer, port),
+                    "round {round}, port {port}, try {number}"
+                );
+            }
+        }
+        assert_eq!(balancer.metric("lyncpin_listener_open", &[]), 0.0);
+        assert_eq!(balancer.get("/readyz").status, 503);
+        backends[round % 2].start_again();
+        eventually("the ports are open", || {
+            [443, 80, 5000]
+                .iter()
+                .all(|&port| connect(balancer.at(port)).is_ok())
+                .then_some(())
+        });
+        for _ in 0..TRIES {
+            let client = connect(balancer.at(80)).unwrap();
+            let server = ask(&client, &request(NAME)).unwrap();
+            assert_eq!(server, backends[round % 2].name);
+        }
+        assert_eq!(balancer.metric("lyncpin_listener_open", &[]), 3.0);
+        backends[1 - round % 2].start_again();
+    }
+}
+
+#[test]
+fn ports_stay_open_and_say_no_where_that_is_wanted() {
+    let backends = Backend::several(1);
+    let pool = format!("  web: {{ {}, {HEALTH} }}", entries(&backends));
+    let balancer = start("refuse", &pool).ready();
+    backends[0].stop();
+    eventually("the backend is down", || {
+        (balancer.metric("lyncpin_backend_up", &[]) == 0.0).then_some(())
+    });
+    for _ in 0..8 {
+        let mut client = connect(balancer.at(80)).unwrap();
+        client.write_all(&request(NAME)).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        let mut client = connect(balancer.at(443)).unwrap();
+        client
+            .write_all(&HelloBuilder::named(NAME).build())
+            .unwrap();
+        assert_reset(&client);
+        // The reset may be there before the client knows that it is connected.
+        match connect(balancer.at(5000)) {
+            Ok(client) => assert_reset(&client),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    assert_eq!(balancer.get("/readyz").status, 503);
+    let refused = ["outcome=\"pool_down\"", "pool=\"\"", "backend=\"\""];
+    eventually("all are counted", || {
+        (balancer.metric("lyncpin_connections_total", &refused) == 24.0).then_some(())
+    });
+    backends[0].start_again();
+    eventually("the backend serves again", || {
+        let client = connect(balancer.at(80)).unwrap();
+        (ask(&client, &request(NAME)).ok()? == "a").then_some(())
+    });
+}
+
+#[test]
+fn a_backup_serves_while_nothing_else_does_and_hands_back_at_once() {
+    let backends = Backend::several(2);
+    let balancer = start(
+        "close",
+        &format!(
+            "  web: {{ {}, {HEALTH}, backup: spare }}\n  spare: {{ {}, {HEALTH} }}",
+            entries(&backends[..1]),
+            entries(&backends[1..])
+        ),
+    )
+    .ready();
+    let source = own_address();
+    let come = || connect_from(source, balancer.at(5000)).unwrap();
+    let up = |pool: &str| {
+        let pool = format!("pool=\"{pool}\"");
+        balancer.metric("lyncpin_backend_up", &[&pool])
+    };
+    eventually("both are up", || {
+        (up("web") + up("spare") == 2.0).then_some(())
+    });
+    assert_eq!(ask(&come(), b"?").unwrap(), "a");
+    backends[0].stop();
+    // At once, before the checks notice or after: the port never refuses.
+    let served = eventually("the pool is down", || {
+        let client = come();
+        ask(&client, b"?")
+            .ok()
+            .filter(|server| server == "b")
+            .map(|_| client)
+    });
+    let pins = || balancer.metric("lyncpin_affinity_entries", &[]);
+    assert_eq!(pins(), 1.0, "a backup makes no pins");
+    backends[0].start_again();
+    eventually("the pool is up", || (up("web") == 1.0).then_some(()));
+    for _ in 0..8 {
+        assert_eq!(ask(&come(), b"?").unwrap(), "a");
+    }
+    assert!(is_alive(&served), "what the backup serves stays there");
+    drop(served);
+    let line = eventually("the backup's connection ends", || {
+        balancer
+            .access()
+            .into_iter()
+            .find(|line| line["pick"] == "backup")
+    });
+    assert_eq!(
+        (line["pool"].as_str(), line["backend"].as_str()),
+        (Some("spare"), Some("b"))
+    );
+}
+
+#[test]
+fn a_client_is_sent_on_when_its_server_refuses_and_nobody_checks() {
+    let backends = Backend::several(3);
+    let balancer = start(
+        "close",
+        &format!("  web: {{ {}, health: none }}", entries(&backends)),
+    );
+    let source = own_address();
+    let come = || {
+        let client = connect_from(source, balancer.at(5000)).unwrap();
+        (ask(&client, b"?").unwrap(), client)
+    };
+    let (first, held) = come();
+    let dead = backends
+        .iter()
+        .find(|backend| backend.name == first)
+        .unwrap();
+    dead.stop();
+    assert_reset(&held);
+    let begun = Instant::now();
+    let (second, held) = come();
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_ne!(second, first);
+    dead.start_again();
+    assert_eq!(come().0, second, "the pin has moved");
+    assert!(is_alive(&held));
+    let redispatched = [&*format!("backend=\"{first}\""), "reason=\"refused\""];
+    assert_eq!(
+        balancer.metric("lyncpin_redispatches_total", &redispatched),
+        1.0
+    );
+    // The pinned one twice, for a service that restarts is back in a moment.
+    assert_eq!(
+        balancer.metric("lyncpin_connect_failures_total", &redispatched),
+        2.0
+    );
+    drop(held);
+    let line = eventually("the connection ends", || {
+        balancer
+            .access()
+            .into_iter()
+            .find(|line| line["pick"] == "redispatched")
+    });
+    assert_eq!(line["tries"], 3);
+}
+
+#[test]
+fn a_client_is_told_when_every_server_refuses_and_nobody_checks() {
+    let backends = Backend::several(4);
+    let balancer = start(
+        "close",
+        &format!("  web: {{ {}, health: none }}", entries(&backends)),
+    );
+    for backend in &backends {
+        backend.stop();
+    }
+    let mut client = connect(balancer.at(80)).unwrap();
+    client.write_all(&request(NAME)).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let line = balancer.ended("connect_refused");
+    assert_eq!(line["tries"], 3, "at most three backends");
+    // Nobody answered, so nobody is pinned.
+    assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 0.0);
+}
