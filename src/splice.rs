@@ -1,13 +1,13 @@
 //! Pipes and splice(2): bytes that move between sockets without entering the process.
 //!
-//! Owns the only calls to splice(2) and pipe(2), and a worker's spare pipes. Knows no connection. Invariants: a pipe
-//! is filled only when it is empty and drained whole before the next fill, so that EAGAIN is always the socket's; a
+//! Owns the only calls to splice(2) and pipe(2), and a worker's spare pipes. Knows no connection. Invariants: a worker has
+//! at most [`MOST`] pipes; a pipe is filled only when it is empty and drained whole before the next fill, so that EAGAIN is always the socket's; a
 //! pipe goes back to the spare ones only when it is empty.
 //!
 //! Without CAP_SYS_RESOURCE the kernel gives a user pipes of two pages once `fs.pipe-user-pages-soft` pages are taken
 //! (pipe(7)); such a pipe costs more than copying, so it is given back at once and the caller copies.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -20,8 +20,11 @@ use rustix::pipe::{
 const WANTED: usize = 256 * 1024;
 /// What a pipe must hold to be worth having, in bytes: a pipe's ordinary size.
 const LEAST: usize = 64 * 1024;
-/// Spare pipes that a worker keeps; two for each transfer that runs at once.
+/// Spare pipes that a worker keeps.
 const SPARE: usize = 32;
+/// Pipes that a worker has at most, lent and spare: streams whose reader has stalled keep theirs, and must not take the
+/// descriptors that connections were promised.
+pub const MOST: usize = 64;
 /// How long a worker copies after the kernel has refused a pipe that is worth having.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -32,6 +35,28 @@ pub struct Pipe {
     input: OwnedFd,
     size: usize,
     held: usize,
+    _living: Living,
+}
+
+/// One of the pipes that this worker has.
+#[derive(Debug)]
+struct Living;
+
+impl Living {
+    /// `None` where there are as many as there may be.
+    fn begin() -> Option<Self> {
+        let living = LIVING.get();
+        (living < MOST)
+            .then(|| LIVING.set(living + 1))
+            .map(|()| Self)
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        // At the end of the thread there is nobody left to count for.
+        let _ = LIVING.try_with(|living| living.set(living.get() - 1));
+    }
 }
 
 #[derive(Default)]
@@ -40,7 +65,10 @@ struct Spare {
     refused: Option<Instant>,
 }
 
-thread_local!(static SPARE_PIPES: RefCell<Spare> = RefCell::default());
+thread_local! {
+    static SPARE_PIPES: RefCell<Spare> = RefCell::default();
+    static LIVING: Cell<usize> = const { Cell::new(0) };
+}
 
 impl Pipe {
     /// A pipe that is worth having; `None` where the kernel gives none now.
@@ -53,6 +81,9 @@ impl Pipe {
             if spare.refused.is_some_and(|at| at.elapsed() < PAUSE) {
                 return None;
             }
+            if LIVING.get() >= MOST {
+                return None;
+            }
             let pipe = Self::open();
             spare.refused = pipe.is_none().then(Instant::now);
             pipe
@@ -60,6 +91,7 @@ impl Pipe {
     }
 
     fn open() -> Option<Self> {
+        let living = Living::begin()?;
         let (output, input) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
         let size = fcntl_setpipe_size(&input, WANTED)
             .or_else(|_| fcntl_getpipe_size(&input))
@@ -69,6 +101,7 @@ impl Pipe {
             input,
             size,
             held: 0,
+            _living: living,
         })
     }
 
@@ -167,6 +200,14 @@ mod tests {
         pipe.fill(&source).unwrap();
         pipe.give_back();
         assert_eq!(Pipe::borrow().unwrap().held(), 0);
+    }
+
+    #[test]
+    fn a_worker_has_no_more_pipes_than_it_may() {
+        let lent: Vec<Pipe> = std::iter::from_fn(Pipe::borrow).collect();
+        assert_eq!(lent.len(), MOST);
+        drop(lent);
+        assert!(Pipe::borrow().is_some());
     }
 
     #[test]

@@ -24,8 +24,9 @@ use crate::splice::Pipe;
 
 /// What one read of a message takes, in bytes.
 const MESSAGE: usize = 16 * 1024;
-/// What one read of a stream takes while there are no pipes, in bytes.
-const BUFFER: usize = 256 * 1024;
+/// What one read of a stream takes while there are no pipes, in bytes: also what a flow holds at most whose target has
+/// stalled.
+const BUFFER: usize = 64 * 1024;
 /// Full reads in a row that make a stream.
 const STREAM_AFTER: u8 = 2;
 /// Fills under [`MESSAGE`] in a row that make messages of a stream again.

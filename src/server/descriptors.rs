@@ -3,12 +3,13 @@
 //! Invariant: a connection is only let in where the two descriptors that it needs are there.
 
 use crate::config::DESCRIPTORS_PER_CONNECTION;
+use crate::splice;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept for files, the log, the admin listener, checks and resolving.
 const RESERVE: u64 = 64;
-/// Kept for each worker's runtime and pipes.
-const RESERVE_A_WORKER: u64 = 72;
+/// Kept for each worker's runtime, and two for each of its pipes.
+const RESERVE_A_WORKER: u64 = 8 + 2 * splice::MOST as u64;
 
 /// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
 pub(super) fn raise() -> u64 {

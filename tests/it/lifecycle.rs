@@ -281,6 +281,7 @@ fn a_port_that_closes_and_opens_in_moments_is_served_by_every_worker_afterwards(
         }
         done.store(true, Ordering::Relaxed);
     });
+    eventually("the port listens", || TcpStream::connect(to).ok());
     for _ in 0..40 {
         exchange(to).unwrap();
     }

@@ -263,6 +263,9 @@ workers: 2
     admin.set_state("web", "fe01", "ready");
     eventually("the port listens", || TcpStream::connect(to).ok());
     drop(crowd);
+    // Also those that waited in the kernel's queue have had their descriptor and given it back.
+    let crowd = "listener=\"other\"";
+    counted(&balancer, "lyncpin_connections_total", &[crowd], 200.0);
     all_ended(&balancer);
     // The kernel shares these between the workers, so that both are met.
     for _ in 0..40 {
