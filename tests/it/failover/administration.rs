@@ -37,6 +37,18 @@ fn a_drained_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones()
     let (drained, held) = come(source, &balancer);
     let begun = Instant::now();
     set(&balancer, &drained, r#"{"state":"drain","deadline":"2s"}"#);
+    let backend = balancer.status()["pools"][0]["backends"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|backend| backend["name"] == *drained)
+        .unwrap()
+        .clone();
+    assert_eq!(
+        (&backend["state"], &backend["connections"]),
+        (&"drain".into(), &1.into())
+    );
+    assert!(backend["deadline"].is_string(), "{backend}");
     let mut news = Vec::new();
     for _ in 0..20 {
         let (server, client) = come(own_address(), &balancer);
