@@ -210,7 +210,7 @@ impl Client {
 
     fn broken(&self, error: hyper::Error) -> ClientError {
         // What answers in another protocol is told apart from a connection that broke.
-        if error.is_parse() {
+        if error.is_parse() || spoke_first(&error) {
             return self.strange("it does not speak HTTP".to_owned());
         }
         ClientError::Broken(self.at.clone(), error.into())
@@ -229,6 +229,14 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
         ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, bind.port())
+}
+
+/// Whether the other end spoke before it was asked, as servers of other protocols do. hyper has no name for that, only
+/// words.
+fn spoke_first(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    error.is_canceled()
+        && cause.is_some_and(|cause| cause.to_string().contains("unexpected message"))
 }
 
 impl fmt::Display for ClientError {
