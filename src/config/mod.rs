@@ -43,9 +43,6 @@ pub struct Loaded {
     pub config: Config,
     /// What it hardly means, in the order of the file; see also [`lint()`].
     pub lints: Vec<Lint>,
-    /// It has the `lync:` form with `listen` left out: an address family that the host lacks is worth a warning and no
-    /// more.
-    pub listen_is_default: bool,
     source: Source,
     connections_at: Place,
 }
@@ -72,7 +69,6 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
     Ok(Loaded {
         config,
         lints: fault::lints(notes.lints, &source),
-        listen_is_default: written.listen_is_default,
         connections_at: written.limits.at,
         source,
     })

@@ -48,8 +48,6 @@ pub(crate) struct Written {
     pub admin: Admin,
     /// The log.
     pub log: model::Log,
-    /// The short form's `listen` was left at its default.
-    pub listen_is_default: bool,
 }
 
 /// Bounds in time, with the places that lints point to.

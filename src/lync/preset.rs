@@ -55,8 +55,6 @@ pub(crate) struct Lync {
     pub backup_front_ends: Vec<FrontEnd>,
     /// The VIP; the addresses do not overlap.
     pub listen: Vec<IpAddr>,
-    /// Nothing was said about the VIP.
-    pub listen_is_default: bool,
     /// Where clients come; no port stands twice.
     pub ports: Ports,
 }

@@ -41,7 +41,6 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Option<Lync> {
         front_ends: front_ends_found,
         backup_front_ends: backups,
         ports,
-        listen_is_default: listen.is_none(),
         listen: listen
             .unwrap_or_else(|| vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]),
     };

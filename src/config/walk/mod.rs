@@ -29,7 +29,6 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
     }
     let root = Section::open(root, ROOT, "the configuration", Place::START, notes);
     let lync = root.get("lync").map(|entry| lync::read(entry, notes));
-    let listen_is_default = matches!(&lync, Some(Some(lync)) if lync.listen_is_default);
     let (mut listeners, mut pools, mut unread_pools) = (Vec::new(), Vec::new(), Vec::new());
     match &lync {
         Some(Some(lync)) => (listeners, pools) = preset::expand(lync),
@@ -61,7 +60,6 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
         workers: settings::workers(&root, notes),
         admin: settings::admin(&root, notes),
         log: settings::log(&root, notes),
-        listen_is_default,
     }
 }
 
