@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use crate::support::balancer::Balancer;
 use crate::support::hello_builder::{HelloBuilder, sslv2_hello};
+use crate::support::own_address;
 use crate::support::raw::{
-    Answer, How, SERVED, TLS1_0, TLS1_2, all_ended, connect, counted, echo, hear, is_health,
-    line_of, nobody, oversized_hello, say_and_hear,
+    Answer, How, SERVED, TLS1_0, TLS1_2, all_ended, connect, connect_from, counted, echo, hear,
+    is_health, line_of, nobody, oversized_hello, say_and_hear,
 };
 
 const HTTPS: u16 = 443;
@@ -308,10 +309,10 @@ fn every_row_of_the_contract_is_answered_logged_and_counted_as_it_says() {
         for row in &rows {
             let balancer = &balancer;
             scope.spawn(move || {
-                let client = connect(balancer.at(row.port));
-                let own = client.local_addr().unwrap();
+                let source = own_address();
+                let client = connect_from(source, balancer.at(row.port)).unwrap();
                 say_and_hear(&client, &row.says).must_be(row.hears, row.what);
-                let line = line_of(balancer, own);
+                let line = line_of(balancer, source);
                 assert_eq!(line["outcome"], row.outcome, "{}: {line}", row.what);
             });
         }

@@ -258,14 +258,15 @@ impl Neighbour {
     }
 }
 
-/// The access line of the connection that came from `client`.
-pub(crate) fn line_of(balancer: &Balancer, client: SocketAddr) -> serde_json::Value {
-    let client = client.to_string();
-    eventually(&format!("the line of {client}"), || {
-        balancer
-            .access()
-            .into_iter()
-            .find(|line| line["client"] == client)
+/// The access line of the one connection that came from this address. By address alone, and it has to be one's own: the
+/// kernel gives the same source port to connections of one address at the same time where they go to different ports.
+pub(crate) fn line_of(balancer: &Balancer, source: IpAddr) -> serde_json::Value {
+    let from_source = |line: &serde_json::Value| {
+        let client = line["client"].as_str().and_then(|text| text.parse().ok());
+        client.is_some_and(|client: SocketAddr| client.ip() == source)
+    };
+    eventually(&format!("the line of {source}"), || {
+        balancer.access().into_iter().find(from_source)
     })
 }
 
