@@ -25,9 +25,10 @@ const BACKEND: usize = 1;
 const MESSAGE: usize = 16 * 1024;
 /// Full reads in a row that make a stream.
 const STREAM_AFTER: u32 = 2;
-const PIPE: usize = 256 * 1024;
+/// The most that a user may have by default; for several streams it is a tenth cheaper than a quarter of it.
+const PIPE: usize = 1024 * 1024;
 /// What one flow moves before others have their turn.
-const TURN: usize = 512 * 1024;
+const TURN: usize = 2 * PIPE;
 
 struct Pipe {
     output: OwnedFd,
