@@ -92,3 +92,54 @@ fn parsed<T: FromStr>(value: Option<String>) -> io::Result<T> {
         .and_then(|value| value.parse().ok())
         .ok_or_else(|| io::Error::other(USAGE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(line: &str) -> io::Result<Command> {
+        read(line.split_whitespace().map(String::from))
+    }
+
+    #[test]
+    fn a_run_takes_addresses_processes_and_times() {
+        let line = "run ping-1 --via 127.0.0.1:1 --backend 127.0.0.1:2 --backend 127.0.0.1:3 --pid 4 --seconds 0.5 --units 6";
+        let Ok(Command::Run(job)) = given(line) else {
+            panic!("{line}");
+        };
+        assert_eq!(job.via.port(), 1);
+        let ports: Vec<u16> = job.backends.iter().map(SocketAddr::port).collect();
+        assert_eq!((ports, job.pids), (vec![2, 3], vec![4]));
+        assert_eq!(job.seconds, Duration::from_millis(500));
+        assert_eq!(job.warm, Duration::from_millis(300));
+        assert_eq!(job.units, Some(6));
+    }
+
+    #[test]
+    fn the_floor_takes_two_addresses() {
+        let Ok(Command::Floor { listen, to }) =
+            given("floor --to 127.0.0.1:2 --listen 127.0.0.1:1")
+        else {
+            panic!("not the floor");
+        };
+        assert_eq!((listen.port(), to.port()), (1, 2));
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for line in [
+            "",
+            "walk",
+            "run",
+            "run ping",
+            "run ping-1",
+            "run ping-1 --via",
+            "run ping-1 --via here",
+            "run ping-1 --via 127.0.0.1:1 --seconds -1",
+            "run ping-1 --via 127.0.0.1:1 --fast 1",
+            "floor --listen 127.0.0.1:1",
+        ] {
+            assert!(given(line).is_err(), "{line}");
+        }
+    }
+}

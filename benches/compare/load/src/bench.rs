@@ -31,6 +31,8 @@ const BUFFER: usize = 1 << 20;
 const SEGMENT: usize = 1_400;
 /// How long it may take until every client is there.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing moving for so long, and for half of the window, is a balancer that hangs.
+const STALL: Duration = Duration::from_secs(1);
 /// Before memory is looked at.
 const SETTLE: Duration = Duration::from_secs(1);
 /// The token of the streams' poller.
@@ -131,11 +133,29 @@ impl<'a> Bench<'a> {
             Some(units) => self.run_until(begun + PATIENCE * 6, Some(units))?,
             None => self.run_until(begun + self.job.seconds, None)?,
         }
+        self.check_progress(begun)?;
         let seconds = begun.elapsed().as_secs_f64();
         report.add("cpu_s", (self.processor_time()? - time).as_secs_f64());
         report.add("own_cpu_s", (own_time()? - own).as_secs_f64());
         report.add("seconds", seconds);
         self.tally.tell(report);
+        Ok(())
+    }
+
+    /// What was counted is no figure where the balancer stood still.
+    fn check_progress(&self, begun: Instant) -> io::Result<()> {
+        let Tally { units, last, .. } = self.tally;
+        if let Some(wanted) = self.job.units
+            && units < wanted
+        {
+            let text = format!("only {units} of {wanted} messages or connections were served");
+            return Err(io::Error::other(text));
+        }
+        let still = last.unwrap_or(begun).elapsed();
+        if still > STALL.max(begun.elapsed() / 2) {
+            let text = format!("nothing moved in the last {:.1} s", still.as_secs_f64());
+            return Err(io::Error::other(text));
+        }
         Ok(())
     }
 

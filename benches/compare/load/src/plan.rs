@@ -84,3 +84,57 @@ impl Plan {
             .all(|&(kind, number)| kind == Kind::Still || number == 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(load: &str) -> Vec<(Kind, usize)> {
+        let plan = Plan::named(load).expect(load);
+        let there = plan.clients.into_iter().filter(|&(_, number)| number > 0);
+        there.collect()
+    }
+
+    #[test]
+    fn a_name_says_who_does_what() {
+        assert_eq!(clients("ping-50"), [(Kind::Ping, 50)]);
+        assert_eq!(clients("down-4"), [(Kind::Down, 4)]);
+        assert_eq!(clients("up-1"), [(Kind::Up, 1)]);
+        assert_eq!(clients("idle-4000"), [(Kind::Still, 4000)]);
+        assert_eq!(
+            clients("polls-200+4"),
+            [(Kind::Poll, 200), (Kind::Down, 2), (Kind::Up, 2)]
+        );
+        assert_eq!(clients("ping-1+1"), [(Kind::Ping, 1), (Kind::Up, 1)]);
+    }
+
+    #[test]
+    fn connect_says_the_length_of_the_hello() {
+        assert_eq!(clients("connect-517"), [(Kind::Once, CONNECTING)]);
+        assert_eq!(clients("connect-1800x1"), [(Kind::Once, 1)]);
+        assert_eq!(Plan::named("connect-1800x1").expect("known").hello, 1800);
+        assert_eq!(Plan::named("ping-1").expect("known").hello, HELLO);
+    }
+
+    #[test]
+    fn only_what_stays_silent_is_idle() {
+        assert!(Plan::named("idle-3").expect("known").is_idle());
+        assert!(!Plan::named("idle-3+2").expect("known").is_idle());
+        assert!(!Plan::named("ping-1").expect("known").is_idle());
+    }
+
+    #[test]
+    fn other_names_are_none() {
+        for load in [
+            "",
+            "ping",
+            "ping-",
+            "ping-x",
+            "pong-1",
+            "down--1",
+            "connect-517x",
+        ] {
+            assert!(Plan::named(load).is_none(), "{load}");
+        }
+    }
+}

@@ -115,7 +115,7 @@ pub(crate) fn stream(
         Ok(Some(0)) | Err(_) => Ok(false),
         Ok(Some(moved)) => {
             if !sends {
-                tally.bytes += moved as u64;
+                tally.moved(moved);
             }
             Ok(true)
         }

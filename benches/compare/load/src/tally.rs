@@ -1,7 +1,7 @@
 //! What was counted, and how it is told.
 
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counted within the window.
 #[derive(Default)]
@@ -12,14 +12,22 @@ pub(crate) struct Tally {
     pub(crate) late: u64,
     /// Bytes that sinks received.
     pub(crate) bytes: u64,
+    /// When the last of them was counted.
+    pub(crate) last: Option<Instant>,
     latencies: Vec<u32>,
 }
 
 impl Tally {
     pub(crate) fn done(&mut self, took: Duration) {
         self.units += 1;
+        self.last = Some(Instant::now());
         let nanoseconds = u32::try_from(took.as_nanos()).unwrap_or(u32::MAX);
         self.latencies.push(nanoseconds);
+    }
+
+    pub(crate) fn moved(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.last = Some(Instant::now());
     }
 
     /// The latency that this share of the units did not exceed.
@@ -61,5 +69,52 @@ impl Report {
 
     pub(crate) fn finish(self) -> String {
         format!("{{{}}}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(tally: &mut Tally) -> String {
+        let mut report = Report::default();
+        tally.tell(&mut report);
+        report.finish()
+    }
+
+    #[test]
+    fn quantiles_are_ranks_of_the_sorted_latencies() {
+        let mut tally = Tally::default();
+        for microseconds in (0..=100).rev() {
+            tally.done(Duration::from_micros(microseconds));
+        }
+        assert_eq!(
+            told(&mut tally),
+            r#"{"units": 101, "late": 0, "bytes": 0, "p50_us": 50, "p99_us": 99}"#
+        );
+    }
+
+    #[test]
+    fn one_latency_is_every_quantile() {
+        let mut tally = Tally::default();
+        tally.done(Duration::from_nanos(1_500));
+        let told = told(&mut tally);
+        assert!(told.ends_with(r#""p50_us": 1.5, "p99_us": 1.5}"#), "{told}");
+    }
+
+    #[test]
+    fn without_a_unit_there_are_no_quantiles() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.last, None);
+        tally.moved(3);
+        assert!(tally.last.is_some());
+        assert_eq!(told(&mut tally), r#"{"units": 0, "late": 0, "bytes": 3}"#);
+    }
+
+    #[test]
+    fn a_latency_beyond_four_seconds_is_the_longest() {
+        let mut tally = Tally::default();
+        tally.done(Duration::from_secs(9));
+        assert_eq!(tally.quantile(0.5), Some(f64::from(u32::MAX) / 1e3));
     }
 }
