@@ -2,6 +2,9 @@
 
 The job: a listener routes by SNI, two names to two pools of the same two backends; a client stays with its backend; one
 worker; half-closed connections stay; no check, no access log unless asked for, no keepalive for the rivals.
+
+What is best for bytes makes small messages dearer, or late beside streams. So the rivals are configured for the load:
+in `down` and `up` for bytes, in all others for messages.
 """
 
 import os
@@ -10,8 +13,6 @@ import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LOAD = ROOT / "target/compare/release/load"
-LYNCPIN = ROOT / "target/release/lyncpin"
 STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 DESCRIPTORS = 20_000
 
@@ -39,7 +40,15 @@ log: {{ access: {str(access).lower()} }}
 """
 
 
-def haproxy_cfg(ports, extra):
+def is_bulk(load):
+    return load.split("-")[0] in ("down", "up")
+
+
+def haproxy_cfg(ports, bulk, extra):
+    """With `splice-auto`, 2.6 never gets to splice here: it decides when a stream's task runs, which for a stream that
+    flows is at its beginning, before it is known as one, and when a timeout is due. Newer ones decide at each read."""
+    tune = ["nbthread 1", "maxconn 4500"] + (["tune.pipesize 262144"] if bulk else [])
+    splice = ["option splice-auto"] + (["option splice-request", "option splice-response"] if bulk else [])
     backend = f"""
     balance leastconn
     stick-table type ip size 100k expire 20m
@@ -47,15 +56,17 @@ def haproxy_cfg(ports, extra):
     server a 127.0.0.1:{ports['a']}
     server b 127.0.0.1:{ports['b']}
 """
-    lines = "".join(f"    {line}\n" for line in extra)
+
+    def lines(each):
+        return "\n".join(f"    {line}" for line in each)
+
     return f"""
 global
-    nbthread 1
-    maxconn 4500
-{lines}
+{lines(tune + extra)}
+
 defaults
     mode tcp
-    option splice-auto
+{lines(splice)}
     timeout connect 4s
     timeout client 1900s
     timeout server 1900s
@@ -63,7 +74,7 @@ defaults
     timeout server-fin 60s
 
 frontend bench
-    bind 127.0.0.1:{ports['in']}
+    bind 127.0.0.1:{ports['in']} defer-accept
     tcp-request inspect-delay 5s
     tcp-request content accept if {{ req.ssl_hello_type 1 }}
     tcp-request content reject
@@ -74,7 +85,7 @@ backend one{backend}
 backend two{backend}"""
 
 
-def nginx_conf(ports, directory, dynamic):
+def nginx_conf(ports, directory, bulk, dynamic):
     upstream = f"""{{
         hash $remote_addr consistent;
         server 127.0.0.1:{ports['a']};
@@ -88,7 +99,7 @@ worker_processes 1;
 worker_rlimit_nofile {DESCRIPTORS};
 pid {directory}/nginx.pid;
 error_log {directory}/nginx.log crit;
-events {{ worker_connections 9000; }}
+events {{ worker_connections 9000; multi_accept on; }}
 stream {{
     map $ssl_preread_server_name $pool {{ one.bench.test one; two.bench.test two; }}
     upstream one {upstream}
@@ -101,6 +112,7 @@ stream {{
         proxy_connect_timeout 4s;
         proxy_timeout 1900s;
         proxy_half_close on;
+        proxy_buffer_size {'256k' if bulk else '16k'};
     }}
 }}
 """
@@ -114,31 +126,41 @@ class Programs:
         self.haproxy = options.haproxy or shutil.which("haproxy", path=path)
         self.nginx = options.nginx or shutil.which("nginx", path=path)
         self.haproxy_global = options.haproxy_global
-        self.versions = {"lyncpin": said(str(LYNCPIN), "--version")}
+        profile = profile_of(options)
+        self.lyncpin = str(ROOT / "target" / profile / "lyncpin")
+        self.load = str(ROOT / "target/compare" / profile / "load")
+        self.versions = {"lyncpin": said(self.lyncpin, "--version")}
         if self.haproxy:
             self.versions["haproxy"] = said(self.haproxy, "-v").split(" - ")[0]
         if self.nginx:
             self.versions["nginx"] = said(self.nginx, "-v")
             self.nginx_dynamic = "--with-stream=dynamic" in said(self.nginx, "-V", whole=True)
 
-    def command(self, balancer, ports, directory):
+    def command(self, balancer, load, ports, directory):
+        """How this balancer is started for this load, its configuration written into the directory."""
         def write(name, text):
             (directory / name).write_text(text)
             return str(directory / name)
 
         if balancer.startswith("lyncpin"):
             file = write("balancer.yaml", lyncpin_yaml(ports, balancer == "lyncpin+log"))
-            return [str(LYNCPIN), "run", "-c", file]
+            return [self.lyncpin, "run", "-c", file]
         if balancer == "haproxy":
-            return [self.haproxy, "-db", "-f", write("haproxy.cfg", haproxy_cfg(ports, self.haproxy_global))]
+            file = write("haproxy.cfg", haproxy_cfg(ports, is_bulk(load), self.haproxy_global))
+            return [self.haproxy, "-db", "-f", file]
         if balancer == "nginx":
-            file = write("nginx.conf", nginx_conf(ports, directory, self.nginx_dynamic))
+            file = write("nginx.conf", nginx_conf(ports, directory, is_bulk(load), self.nginx_dynamic))
             return [self.nginx, "-p", str(directory), "-c", file]
-        return [str(LOAD), "floor", "--listen", f"127.0.0.1:{ports['in']}", "--to", f"127.0.0.1:{ports['a']}"]
+        return [self.load, "floor", "--listen", f"127.0.0.1:{ports['in']}", "--to", f"127.0.0.1:{ports['a']}"]
 
     def haproxy_is_new(self):
         number = self.versions.get("haproxy", "").split("version ")[-1].split(".")[0]
         return number.isdigit() and int(number) >= 3
+
+
+def profile_of(options):
+    """A quick run takes what builds fastest, and what the tests have built already."""
+    return "debug" if options.quick else "release"
 
 
 def said(*command, whole=False):

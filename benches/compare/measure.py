@@ -5,18 +5,21 @@ import os
 import pathlib
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-from balancers import LOAD, Programs
-from processes import Running, busy, free_ports, limited, spent
+from balancers import Programs
+from processes import Failed, Running, busy, child, free_ports, spent
 
 # What a measurement without a balancer between is called.
 DIRECT = "direct"
 # How often a measurement is repeated because others used the machine, and how long each time is waited for quiet.
 TRIES, PATIENCE = 3, 10
+# Seconds that a load may take beyond its window, and one that counts units: it gives up before by itself.
+BEYOND, COUNTING = 45, 170
 
 
 def family(load):
@@ -27,9 +30,11 @@ def figures(load, counted):
     """What is compared, by name."""
     units, cpu, seconds = counted.get("units", 0), counted.get("cpu_s", 0), counted["seconds"]
     kind = family(load)
+    if not (counted["bytes"] if kind in ("down", "up") else units):
+        raise Failed("nothing was moved or served in the whole window")
     if kind == "idle":
         return {
-            "KiB/connection": counted["memory_kib"] / units,
+            "bytes/connection": counted["memory_kib"] * 1024 / units,
             "descriptors/connection": counted["descriptors"] / units,
             "CPU idle, %": 100 * cpu / seconds,
         }
@@ -82,9 +87,11 @@ class Bench:
             directory, ports = pathlib.Path(directory), free_ports(["in", "a", "b", "admin"])
             if balancer == DIRECT:
                 return self.drive(load, "a", ports, [], window)
-            command = self.programs.command(balancer, ports, directory)
+            command = self.programs.command(balancer, load, ports, directory)
             with Running(command, self.cores[0], directory / "log", ports["in"]) as running:
-                return self.drive(load, "in", ports, running.pids(), window)
+                measured = self.drive(load, "in", ports, running.pids(), window)
+                running.check()
+                return measured
 
     def drive(self, load, via, ports, pids, window):
         """Runs the load, and notes how much of the two cores was neither the balancer's nor the bench's."""
@@ -92,23 +99,24 @@ class Bench:
         counted = self.load(load, via, ports, pids, window)
         ours = spent(pids) + children_spent() - ours
         others = (busy(self.cores) - before - ours) / (time.monotonic() - begun) / len(set(self.cores))
-        return figures(load, counted) | {"others, %": max(0.0, round(100 * others, 1))}
+        bench = counted.get("own_cpu_s", 0) / counted["seconds"]
+        aside = {"others, %": max(0.0, round(100 * others, 1)), "bench, %": round(100 * bench, 1)}
+        return figures(load, counted) | aside
 
     def load(self, load, via, ports, pids, window):
-        command = [str(LOAD), "run", load, "--via", f"127.0.0.1:{ports[via]}", *window]
+        command = [self.programs.load, "run", load, "--via", f"127.0.0.1:{ports[via]}", *window]
         for name in ("a", "b"):
             command += ["--backend", f"127.0.0.1:{ports[name]}"]
         for pid in pids:
             command += ["--pid", str(pid)]
-
-        def prepare():
-            limited()
-            os.sched_setaffinity(0, {self.cores[1]})
-
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200, preexec_fn=prepare)
+        limit = COUNTING if "--units" in window else self.options.warm + self.options.seconds + BEYOND
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit,
+                                  preexec_fn=child(self.cores[1], signal.SIGKILL))
+        except subprocess.TimeoutExpired:
+            raise Failed(f"the load did not end within {limit:.0f} s") from None
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+            raise Failed(done.stderr.strip() or f"the load ended with status {done.returncode}")
         return json.loads(done.stdout)
 
     def system_calls(self, balancer, load, units):
@@ -127,11 +135,11 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="compare-") as directory:
             directory, ports = pathlib.Path(directory), free_ports(["in", "a", "b", "admin"])
             counts = directory / "strace"
-            command = self.programs.command(balancer, ports, directory)
+            command = self.programs.command(balancer, load, ports, directory)
             tracer = ["strace", "-f", "-c", "-o", str(counts)]
             with Running(command, self.cores[0], directory / "log", ports["in"], tracer) as running:
                 self.load(load, "in", ports, [], ["--warm", "0", "--units", str(units)])
-                del running
+                running.check()
             found = {}
             for line in counts.read_text().splitlines():
                 row = re.match(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(\d+)?\s*(\w+)$", line)
