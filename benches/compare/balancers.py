@@ -45,8 +45,7 @@ def is_bulk(load):
 
 
 def haproxy_cfg(ports, bulk, extra):
-    """With `splice-auto`, 2.6 never gets to splice here: it decides when a stream's task runs, which for a stream that
-    flows is at its beginning, before it is known as one, and when a timeout is due. Newer ones decide at each read."""
+    """With `splice-auto` alone 2.6 does not splice here, as long as no timeout is due; 3.5 decides at each read."""
     tune = ["nbthread 1", "maxconn 4500"] + (["tune.pipesize 262144"] if bulk else [])
     splice = ["option splice-auto"] + (["option splice-request", "option splice-response"] if bulk else [])
     backend = f"""
