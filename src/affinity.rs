@@ -1,20 +1,24 @@
 //! One shard of the affinity table: which client is pinned to which backend.
 //!
-//! Owns the rules of a pin's life. Knows no lock, no clock and no pool: `now` and what may take a client are passed
-//! in, backends are numbers. Every operation but [`Shard::release`] costs the same however many pins there are.
+//! Owns the rules of a pin's life. Knows no lock, no clock, no hash and no pool: `now`, tags and what may take a client
+//! are passed in, backends are numbers. Every operation but [`Shard::release`] costs the same however many pins there
+//! are, and the use of a pin touches two cache lines that grow with the table: an entry of the index and the pin.
 //!
-//! Invariants: a pin in use stands in no list and is never removed; the idle pins stand in one list, the one whose
-//! last connection ended first at its head, which is also the order in which they expire, since one table has one
-//! time to live; [`Shard::len`] never passes the bound.
+//! Invariants: a pin in use is never removed; an idle pin stands in the wheel, in a list that is looked at no later
+//! than the pin expires; [`Shard::len`] never passes the bound.
 
+mod index;
 mod key;
+mod removal;
+mod store;
+mod wheel;
 
-use std::hash::BuildHasher;
 use std::time::Duration;
 
-use hashbrown::HashTable;
-
-pub use key::{Key, source_bits};
+use index::Index;
+pub use key::{Key, Tag, source_bits};
+use store::{Pin, Store};
+use wheel::Wheel;
 
 /// Whether a pinned backend takes a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,50 +75,29 @@ pub struct View {
     pub expires: Option<Moment>,
 }
 
+/// No member, no place.
 const NONE: u32 = u32::MAX;
-
-#[derive(Debug)]
-struct Pin {
-    key: Key,
-    /// Where the client is pinned; `NONE` until the first backend has answered.
-    member: u32,
-    /// Where connections of this key are sent until one has answered there; `NONE` in the usual case.
-    candidate: u32,
-    in_use: u32,
-    /// Neighbours among the idle; `next` also links the free places.
-    previous: u32,
-    next: u32,
-    created: Moment,
-    /// Of an idle pin.
-    expires: Moment,
-}
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard<S> {
-    hasher: S,
+pub struct Shard {
     ttl: Duration,
-    index: HashTable<u32>,
-    pins: Vec<Pin>,
-    free: u32,
-    oldest: u32,
-    newest: u32,
+    index: Index,
+    pins: Store,
+    wheel: Wheel,
     /// Pins that lead to each member, by its number.
     leading_to: Vec<usize>,
 }
 
-impl<S: BuildHasher> Shard<S> {
+impl Shard {
     /// An empty shard whose pins outlive their last connection by `ttl`.
     #[must_use]
-    pub fn new(hasher: S, ttl: Duration) -> Self {
+    pub fn new(ttl: Duration) -> Self {
         Self {
-            hasher,
             ttl,
-            index: HashTable::new(),
-            pins: Vec::new(),
-            free: NONE,
-            oldest: NONE,
-            newest: NONE,
+            index: Index::default(),
+            pins: Store::new(),
+            wheel: Wheel::new(ttl),
             leading_to: Vec::new(),
         }
     }
@@ -128,7 +111,7 @@ impl<S: BuildHasher> Shard<S> {
     /// Whether there is no pin.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.len() == 0
     }
 
     /// Finds or makes the pin of `key` for a new connection, which holds it until [`Shard::end`].
@@ -137,48 +120,44 @@ impl<S: BuildHasher> Shard<S> {
     /// `room` makes room for one more pin; where it cannot, the client goes unpinned.
     pub fn begin(
         &mut self,
-        key: Key,
+        (key, tag): (Key, Tag),
         now: Moment,
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Found {
         self.sweep(now, 2);
-        let Some(at) = self.find(&key) else {
+        let Some(at) = self.find(&key, tag) else {
             let Some(chosen) = choose() else {
                 return Found::Nowhere;
             };
             if !room(self) {
                 return Found::Unpinned(chosen);
             }
-            return Found::New(self.insert(key, chosen, now), chosen);
+            return Found::New(self.insert((key, tag), chosen, now), chosen);
         };
-        let pin = &self.pins[at as usize];
-        let (member, candidate) = (pin.member, pin.candidate);
-        if member != NONE {
-            match fit(Member(member)) {
+        let pin = &mut self.pins[at];
+        let expired = pin.is_expired(now);
+        if pin.member != NONE && !expired {
+            match fit(Member(pin.member)) {
                 Fit::Takes => {
-                    self.hold(at);
-                    return Found::Pinned(Place(at), Member(member));
+                    pin.in_use += 1;
+                    return Found::Pinned(Place(at), Member(pin.member));
                 }
                 Fit::Foreign => return Found::Foreign,
                 Fit::Refuses => {}
             }
         }
-        let wanted = if candidate != NONE && fit(Member(candidate)) == Fit::Takes {
-            Some(Member(candidate))
-        } else {
-            choose()
-        };
-        let Some(wanted) = wanted else {
+        let agreed = Some(Member(pin.candidate))
+            .filter(|&candidate| candidate.0 != NONE && fit(candidate) == Fit::Takes);
+        let Some(wanted) = agreed.or_else(choose) else {
             return Found::Nowhere;
         };
-        self.hold(at);
-        self.pins[at as usize].candidate = wanted.0;
-        match member {
-            NONE => Found::New(Place(at), wanted),
-            _ => Found::Stale(Place(at), wanted),
+        if expired {
+            self.lead(at, NONE);
+            self.pins[at].created = now;
         }
+        self.lend(at, wanted)
     }
 
     /// Where a connection goes whose backend could not be reached; all that fail at once agree. `fit` must refuse what
@@ -189,7 +168,7 @@ impl<S: BuildHasher> Shard<S> {
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        let pin = &mut self.pins[place.0 as usize];
+        let pin = &mut self.pins[place.0];
         let known = [pin.member, pin.candidate]
             .into_iter()
             .find(|&member| member != NONE && fit(Member(member)) == Fit::Takes);
@@ -204,7 +183,7 @@ impl<S: BuildHasher> Shard<S> {
     /// `member` has answered a connection that holds the pin: the pin follows, if that is where its connections are
     /// sent. Says where it led before, if it led elsewhere.
     pub fn answered(&mut self, place: Place, member: Member) -> Option<Member> {
-        let pin = &mut self.pins[place.0 as usize];
+        let pin = &mut self.pins[place.0];
         let meant = pin.member == NONE || pin.candidate == member.0;
         if pin.member == member.0 || !meant {
             return None;
@@ -216,61 +195,27 @@ impl<S: BuildHasher> Shard<S> {
 
     /// A connection that held the pin has ended.
     pub fn end(&mut self, place: Place, now: Moment) {
-        let pin = &mut self.pins[place.0 as usize];
+        let at = place.0;
+        let pin = &mut self.pins[at];
         pin.in_use -= 1;
         if pin.in_use > 0 {
             return;
         }
-        if pin.member == NONE {
-            self.remove_unlisted(place.0);
-            return;
-        }
         pin.candidate = NONE;
-        pin.expires = Moment(
-            now.0
-                .saturating_add(u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX)),
-        );
-        self.append(place.0);
-    }
-
-    /// Removes at most `most` pins whose time has come; says how many.
-    pub fn sweep(&mut self, now: Moment, most: usize) -> usize {
-        let mut swept = 0;
-        while swept < most && self.oldest != NONE && self.pins[self.oldest as usize].expires <= now
-        {
-            self.evict();
-            swept += 1;
+        let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        // One that leads nowhere has no time left. If it is listed, since it had expired when this connection came and
+        // no backend has answered since, then it waits there for the sweep as any expired one does.
+        pin.expires = match pin.member {
+            NONE => now,
+            _ => Moment(now.0.saturating_add(ttl)),
+        };
+        let (leads, listed) = (pin.member != NONE, pin.listed);
+        if !leads && !listed {
+            self.remove(at);
+        } else if !listed {
+            self.wheel.advance(now);
+            self.wheel.list(&mut self.pins, at);
         }
-        swept
-    }
-
-    /// Removes the idle pin whose last connection ended first; says whether there was one.
-    pub fn evict(&mut self) -> bool {
-        let oldest = self.oldest;
-        if oldest == NONE {
-            return false;
-        }
-        self.unlist(oldest);
-        self.remove_unlisted(oldest);
-        true
-    }
-
-    /// Forgets every pin to `member`; says how many there were. Connections that hold one keep it, leading nowhere.
-    pub fn release(&mut self, member: Member) -> usize {
-        let places: Vec<u32> = self
-            .index
-            .iter()
-            .copied()
-            .filter(|&at| self.pins[at as usize].member == member.0)
-            .collect();
-        for &at in &places {
-            self.lead(at, NONE);
-            if self.pins[at as usize].in_use == 0 {
-                self.unlist(at);
-                self.remove_unlisted(at);
-            }
-        }
-        places.len()
     }
 
     /// Pins that lead to `member`, expired ones included until they are swept.
@@ -281,10 +226,9 @@ impl<S: BuildHasher> Shard<S> {
 
     /// The pin of `key`, if one stands.
     #[must_use]
-    pub fn view(&self, key: &Key, now: Moment) -> Option<View> {
-        let pin = &self.pins[self.find(key)? as usize];
-        let idle = pin.in_use == 0;
-        if pin.member == NONE || (idle && pin.expires <= now) {
+    pub fn view(&self, (key, tag): (&Key, Tag), now: Moment) -> Option<View> {
+        let pin = &self.pins[self.find(key, tag)?];
+        if pin.member == NONE || pin.is_expired(now) {
             return None;
         }
         Some(View {
@@ -292,58 +236,44 @@ impl<S: BuildHasher> Shard<S> {
             member: Member(pin.member),
             created: pin.created,
             in_use: pin.in_use,
-            expires: idle.then_some(pin.expires),
+            expires: (pin.in_use == 0).then_some(pin.expires),
         })
     }
 
-    fn find(&self, key: &Key) -> Option<u32> {
-        let hash = self.hasher.hash_one(key);
-        self.index
-            .find(hash, |&at| self.pins[at as usize].key == *key)
-            .copied()
+    fn find(&self, key: &Key, tag: Tag) -> Option<u32> {
+        self.index.find(tag, |at| self.pins[at].key == *key)
     }
 
-    fn hold(&mut self, at: u32) {
-        if self.pins[at as usize].in_use == 0 {
-            self.unlist(at);
-        }
-        self.pins[at as usize].in_use += 1;
-    }
-
-    fn insert(&mut self, key: Key, candidate: Member, now: Moment) -> Place {
-        let pin = Pin {
+    fn insert(&mut self, (key, tag): (Key, Tag), candidate: Member, now: Moment) -> Place {
+        let at = self.pins.add(Pin {
             key,
+            tag,
             member: NONE,
             candidate: candidate.0,
             in_use: 1,
-            previous: NONE,
             next: NONE,
+            listed: false,
             created: now,
             expires: now,
-        };
-        let at = match self.free {
-            NONE => {
-                let at =
-                    u32::try_from(self.pins.len()).expect("a shard's bound is below 2^32 pins");
-                self.pins.push(pin);
-                at
-            }
-            at => {
-                self.free = self.pins[at as usize].next;
-                self.pins[at as usize] = pin;
-                at
-            }
-        };
-        let (hasher, pins) = (&self.hasher, &self.pins);
-        self.index.insert_unique(hasher.hash_one(key), at, |&at| {
-            hasher.hash_one(pins[at as usize].key)
         });
+        self.index.insert(tag, at);
         Place(at)
+    }
+
+    /// For a connection that goes where the pin does not lead yet.
+    fn lend(&mut self, at: u32, wanted: Member) -> Found {
+        let pin = &mut self.pins[at];
+        pin.in_use += 1;
+        pin.candidate = wanted.0;
+        match pin.member {
+            NONE => Found::New(Place(at), wanted),
+            _ => Found::Stale(Place(at), wanted),
+        }
     }
 
     /// Makes the pin lead to `member`, or nowhere; says where it led before.
     fn lead(&mut self, at: u32, member: u32) -> u32 {
-        let before = std::mem::replace(&mut self.pins[at as usize].member, member);
+        let before = std::mem::replace(&mut self.pins[at].member, member);
         if before != NONE {
             self.leading_to[before as usize] -= 1;
         }
@@ -353,38 +283,6 @@ impl<S: BuildHasher> Shard<S> {
             self.leading_to[member as usize] += 1;
         }
         before
-    }
-
-    fn remove_unlisted(&mut self, at: u32) {
-        self.lead(at, NONE);
-        let hash = self.hasher.hash_one(self.pins[at as usize].key);
-        if let Ok(entry) = self.index.find_entry(hash, |&known| known == at) {
-            entry.remove();
-        }
-        self.pins[at as usize].next = self.free;
-        self.free = at;
-    }
-
-    fn append(&mut self, at: u32) {
-        let last = std::mem::replace(&mut self.newest, at);
-        self.pins[at as usize].previous = last;
-        self.pins[at as usize].next = NONE;
-        match last {
-            NONE => self.oldest = at,
-            _ => self.pins[last as usize].next = at,
-        }
-    }
-
-    fn unlist(&mut self, at: u32) {
-        let Pin { previous, next, .. } = self.pins[at as usize];
-        match previous {
-            NONE => self.oldest = next,
-            _ => self.pins[previous as usize].next = next,
-        }
-        match next {
-            NONE => self.newest = previous,
-            _ => self.pins[next as usize].previous = previous,
-        }
     }
 }
 

@@ -12,14 +12,19 @@ use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge};
 
-use crate::affinity::{Fit, Found, Key, Member, Moment, Place, Shard, View};
+use crate::affinity::{Fit, Found, Key, Member, Moment, Place, Shard, Tag, View};
 use crate::config::model;
 use crate::metrics::{Registry, definitions};
 
-/// Enough that two workers rarely meet; a table that could not fill them has one.
+/// Enough that two workers rarely meet.
 const SHARDS: usize = 64;
-/// Pins for each shard below which sharding would make the bound uneven.
-const PINS_A_SHARD: usize = 1024;
+/// A table that could not fill so many shards with this has fewer.
+const FEWEST_IN_A_SHARD: usize = 1024;
+/// A table that would have more than this in a shard has more shards: the index of a shard grows at once, with its lock
+/// held, and this bounds how long that takes.
+const MOST_IN_A_SHARD: usize = 16 * 1024;
+/// Shards that a client of a full table can get a pin from.
+const ASKED: usize = 64;
 
 /// How a client was found in the table, and the hold on its pin, if it has one.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ pub struct Pins {
     group: Arc<str>,
     settings: model::Affinity,
     hasher: RandomState,
-    shards: Box<[Mutex<Shard<RandomState>>]>,
+    shards: Box<[Mutex<Shard>]>,
     pins: AtomicUsize,
     started: Instant,
     names: Numbers,
@@ -67,19 +72,19 @@ impl Pins {
     /// An empty table with these settings.
     #[must_use]
     pub fn new(settings: &model::Affinity, registry: &Registry) -> Self {
-        let shards = (settings.max_entries / PINS_A_SHARD)
+        let shards = (settings.max_entries / FEWEST_IN_A_SHARD)
             .clamp(1, SHARDS)
+            .max(settings.max_entries / MOST_IN_A_SHARD)
             .next_power_of_two();
-        let hasher = RandomState::new();
         let group = &*settings.group;
         let lookups = |result| registry.counter(&definitions::AFFINITY_LOOKUPS, &[group, result]);
         Self {
             group: settings.group.clone(),
             settings: settings.clone(),
             shards: (0..shards)
-                .map(|_| Mutex::new(Shard::new(hasher.clone(), settings.ttl)))
+                .map(|_| Mutex::new(Shard::new(settings.ttl)))
                 .collect(),
-            hasher,
+            hasher: RandomState::new(),
             pins: AtomicUsize::new(0),
             started: Instant::now(),
             names: Numbers::default(),
@@ -143,11 +148,17 @@ impl Pins {
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
-        let home = self.home(&key);
+        let (home, tag) = self.home(&key);
         let mut shard = lock(&self.shards[home]);
-        let before = shard.len();
-        let found = shard.begin(key, self.now(), fit, choose, |shard| self.make_room(shard));
-        self.recount(before, shard.len());
+        let mut counted = shard.len();
+        let room = |shard: &mut Shard| {
+            self.recount(counted, shard.len());
+            let made = self.make_room(shard, home);
+            counted = shard.len() + usize::from(made);
+            made
+        };
+        let found = shard.begin((key, tag), self.now(), fit, choose, room);
+        self.recount(counted, shard.len());
         drop(shard);
         let claim = |place| Claim {
             pins: self.clone(),
@@ -189,7 +200,8 @@ impl Pins {
     /// The pin of `key`, if one stands.
     #[must_use]
     pub fn view(&self, key: &Key) -> Option<View> {
-        lock(&self.shards[self.home(key)]).view(key, self.now())
+        let (home, tag) = self.home(key);
+        lock(&self.shards[home]).view((key, tag), self.now())
     }
 
     /// How long from now until `moment`.
@@ -206,7 +218,7 @@ impl Pins {
 
     /// Forgets every pin to `member`; says how many there were. One shard is locked at a time.
     pub fn release(&self, member: Member) -> usize {
-        let release = |shard: &Mutex<Shard<RandomState>>| {
+        let release = |shard: &Mutex<Shard>| {
             let mut shard = lock(shard);
             let before = shard.len();
             let released = shard.release(member);
@@ -239,27 +251,28 @@ impl Pins {
         self.entries.set(self.len() as f64);
     }
 
-    /// One more pin may stand: there is room under the bound, or a pin that is idle gives way. That is the longest idle
-    /// of the new pin's shard; only where that has none, another shard's, as far as it is not being used right now.
-    fn make_room(&self, shard: &mut Shard<RandomState>) -> bool {
-        if self.len() < self.settings.max_entries {
+    /// Counts one more pin, if there is room under the bound or an idle pin gives way to it. That is the longest idle
+    /// of its own shard; only where that has none, another shard's, as far as it is not being used right now.
+    fn make_room(&self, shard: &mut Shard, home: usize) -> bool {
+        let within = |pins| (pins < self.settings.max_entries).then_some(pins + 1);
+        let counted = self
+            .pins
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
+        if counted.is_ok() {
             return true;
         }
-        let gave_way = shard.evict() || self.shards.iter().any(|other| self.evict_from(other));
+        let mut others =
+            (1..self.shards.len().min(ASKED)).map(|step| (home + step) % self.shards.len());
+        let gave_way = shard.evict() || others.any(|other| self.evict_from(other));
         self.evictions.increment(u64::from(gave_way));
         gave_way
     }
 
     /// Never waits for the lock: whoever holds it may be waiting for the one that is held here.
-    fn evict_from(&self, other: &Mutex<Shard<RandomState>>) -> bool {
-        let Ok(mut other) = other.try_lock() else {
-            return false;
-        };
-        let gave_way = other.evict();
-        if gave_way {
-            self.pins.fetch_sub(1, Ordering::Relaxed);
-        }
-        gave_way
+    fn evict_from(&self, other: usize) -> bool {
+        self.shards[other]
+            .try_lock()
+            .is_ok_and(|mut other| other.evict())
     }
 
     fn recount(&self, before: usize, after: usize) {
@@ -270,10 +283,12 @@ impl Pins {
         }
     }
 
-    fn home(&self, key: &Key) -> usize {
-        // The low bits choose inside a shard's index, the top seven are its tag.
-        let bits = self.hasher.hash_one(key) >> 40;
-        usize::try_from(bits).unwrap_or(0) & (self.shards.len() - 1)
+    /// The shard of a key, and by what that finds it: bits of one hash, none of them in both.
+    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    fn home(&self, key: &Key) -> (usize, Tag) {
+        let hash = self.hasher.hash_one(key);
+        let high = usize::try_from(hash >> 32).unwrap_or(0);
+        (high & (self.shards.len() - 1), Tag(hash as u32))
     }
 
     fn now(&self) -> Moment {

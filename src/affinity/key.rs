@@ -15,6 +15,11 @@ pub struct Key {
     pub name: u32,
 }
 
+/// Bits of a key's hash, by which its pin is found. Equal keys must come with equal tags, and different ones should
+/// hardly ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub u32);
+
 /// The leading bits of `address` that count, an IPv4 address in its mapped form (RFC 4291, section 2.5.5.2).
 #[must_use]
 pub fn source_bits(address: IpAddr, prefix: SourcePrefix) -> [u8; 16] {

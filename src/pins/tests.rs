@@ -100,3 +100,37 @@ fn a_new_client_gets_a_pin_while_any_shard_has_an_idle_one() {
     assert_eq!(pins.len(), 4096);
     drop((held, last));
 }
+
+#[test]
+fn the_bound_holds_at_every_moment() {
+    let pins = pins(2048);
+    let over = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u32 {
+            let (pins, over) = (&pins, &over);
+            scope.spawn(move || {
+                for client in 0..5_000 {
+                    let found = pins.begin(
+                        key(thread * 5_000 + client),
+                        |_| Fit::Takes,
+                        || Some(Member(1)),
+                    );
+                    if let Lookup::New(claim, member) = found {
+                        assert!(claim.answered(member).is_none());
+                    }
+                    over.fetch_max(pins.len(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(over.into_inner() <= 2048);
+    let standing: usize = pins.shards.iter().map(|shard| lock(shard).len()).sum();
+    assert_eq!(standing, pins.len());
+}
+
+#[test]
+fn no_shard_is_so_full_that_its_index_grows_for_long() {
+    for (max_entries, shards) in [(1, 1), (4096, 4), (1_000_000, 64), (100_000_000, 8192)] {
+        assert_eq!(pins(max_entries).shards.len(), shards);
+    }
+}

@@ -1,0 +1,106 @@
+//! How pins go: swept when their time has come, evicted where there is no room, released by an administrator.
+//!
+//! Owns what is looked at, in which order and how much of it at once. Invariant: only a pin that has been taken out of
+//! the wheel, or never was in it, is removed.
+
+use super::store::Pin;
+use super::wheel::Span;
+use super::{Member, Moment, NONE, Shard};
+
+/// Pins that an eviction looks at before it takes the best of them, if each was used since it was listed.
+const CANDIDATES: usize = 8;
+
+impl Shard {
+    /// Looks at no more than `most` pins whose time may have come, and removes those whose time has; says how many.
+    /// A pin is looked at within a sixtieth of the time to live after it expires.
+    pub fn sweep(&mut self, now: Moment, most: usize) -> usize {
+        self.wheel.advance(now);
+        let mut swept = 0;
+        for _ in 0..most {
+            let due = |&oldest: &Span| oldest < self.wheel.span(now);
+            let Some(oldest) = self.wheel.oldest().filter(due) else {
+                break;
+            };
+            let Some(at) = self.wheel.take(&mut self.pins, oldest) else {
+                break;
+            };
+            let pin = &self.pins[at];
+            if pin.is_expired(now) {
+                self.remove(at);
+                swept += 1;
+            } else if pin.in_use == 0 {
+                self.wheel.list(&mut self.pins, at);
+            }
+        }
+        swept
+    }
+
+    /// Removes an idle pin, as good as always the one whose last connection ended first; says whether there was one.
+    ///
+    /// The wheel's order is exact to a sixtieth of the time to live about pins that were not used since they were
+    /// listed. Of the others a few are looked at and listed anew, and the one that has been idle longest gives way.
+    pub fn evict(&mut self) -> bool {
+        let mut best = NONE;
+        let mut looks = 0;
+        while looks < CANDIDATES {
+            let Some(oldest) = self.wheel.oldest() else {
+                break;
+            };
+            let Some(at) = self.wheel.take(&mut self.pins, oldest) else {
+                break;
+            };
+            let Pin {
+                in_use, expires, ..
+            } = self.pins[at];
+            if in_use > 0 {
+                // Paid for by the connection that took it into use; it is listed again when that ends.
+                continue;
+            }
+            looks += 1;
+            let known = best;
+            if known == NONE || expires < self.pins[known].expires {
+                best = at;
+            }
+            if known != NONE {
+                let other = if best == at { known } else { at };
+                self.wheel.list(&mut self.pins, other);
+            }
+            if self.wheel.span(expires) <= oldest {
+                break;
+            }
+        }
+        if best != NONE {
+            self.remove(best);
+        }
+        best != NONE
+    }
+
+    /// Forgets every pin to `member`; says how many there were. Connections that hold one keep it, leading nowhere.
+    pub fn release(&mut self, member: Member) -> usize {
+        let before = self.leading_to(member);
+        for at in self.wheel.take_all(&mut self.pins) {
+            if self.pins[at].in_use > 0 {
+                continue;
+            }
+            if self.pins[at].member == member.0 {
+                self.remove(at);
+            } else {
+                self.wheel.list(&mut self.pins, at);
+            }
+        }
+        // What is left is in use.
+        for at in self.pins.places() {
+            if self.pins[at].member == member.0 {
+                self.lead(at, NONE);
+            }
+        }
+        before
+    }
+
+    /// Removes a pin that is not in use and not listed.
+    pub(super) fn remove(&mut self, at: u32) {
+        self.lead(at, NONE);
+        self.index.remove(self.pins[at].tag, at);
+        self.pins.free(at);
+    }
+}

@@ -1,0 +1,122 @@
+//! In which order idle pins are looked at again.
+//!
+//! Owns 64 lists, each for a span of time in which pins expire. A pin is listed when it first becomes idle, and stays
+//! where it is while connections use it and make it expire later: using a pin touches no list. Whoever takes it out
+//! looks at when it really expires, and lists it anew if that is later. So a list is exact about pins that were not used
+//! meanwhile, and early about all others.
+//!
+//! Invariants: a pin stands in one list at most, and never in one of a span after that in which it expires; the spans
+//! of the lists that are not empty lie within 64 from `hand`.
+
+use std::time::Duration;
+
+use super::store::Store;
+use super::{Moment, NONE};
+
+const LISTS: usize = 64;
+/// As many spans can have a list at a time.
+const SPANS: u64 = LISTS as u64;
+
+/// The span of a list, counted from the table's start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span(u64);
+
+#[derive(Debug, Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+const EMPTY: List = List {
+    first: NONE,
+    last: NONE,
+};
+
+/// The idle pins of one shard.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    /// Milliseconds of a span.
+    width: u64,
+    /// No list of an earlier span holds a pin.
+    hand: Span,
+    /// A bit for each list that is not empty.
+    occupied: u64,
+    lists: [List; LISTS],
+}
+
+impl Wheel {
+    /// For pins that expire at most `ttl` after they are listed.
+    pub(super) fn new(ttl: Duration) -> Self {
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            // From now to `now + ttl` are two spans less than there are lists, at most.
+            width: ttl / (SPANS - 2) + 1,
+            hand: Span(0),
+            occupied: 0,
+            lists: [EMPTY; LISTS],
+        }
+    }
+
+    /// The span in which `moment` lies; all before it are over.
+    pub(super) fn span(&self, moment: Moment) -> Span {
+        Span(moment.0 / self.width)
+    }
+
+    /// Moves the hand on to `now`, or to the first list that is not empty.
+    pub(super) fn advance(&mut self, now: Moment) {
+        let now = self.span(now);
+        if self.hand < now {
+            self.hand = self.oldest().map_or(now, |oldest| oldest.min(now));
+        }
+    }
+
+    /// The earliest span whose list is not empty.
+    pub(super) fn oldest(&self) -> Option<Span> {
+        let turn = u32::try_from(self.hand.0 % SPANS).unwrap_or(0);
+        let ahead = self.occupied.rotate_right(turn).trailing_zeros();
+        (self.occupied != 0).then_some(Span(self.hand.0 + u64::from(ahead)))
+    }
+
+    /// Lists a pin by when it expires; earlier, if lists before the hand's have not been emptied in time.
+    pub(super) fn list(&mut self, pins: &mut Store, at: u32) {
+        let pin = &mut pins[at];
+        (pin.next, pin.listed) = (NONE, true);
+        let expires = self.span(pin.expires).0;
+        let list = expires.clamp(self.hand.0, self.hand.0 + SPANS - 1) % SPANS;
+        self.occupied |= 1 << list;
+        let list = &mut self.lists[usize::try_from(list).unwrap_or(0)];
+        match std::mem::replace(&mut list.last, at) {
+            NONE => list.first = at,
+            last => pins[last].next = at,
+        }
+    }
+
+    /// Takes out the pin that was listed first in this span's list.
+    pub(super) fn take(&mut self, pins: &mut Store, span: Span) -> Option<u32> {
+        let number = span.0 % SPANS;
+        let list = &mut self.lists[usize::try_from(number).unwrap_or(0)];
+        let at = list.first;
+        if at == NONE {
+            return None;
+        }
+        let pin = &mut pins[at];
+        pin.listed = false;
+        list.first = pin.next;
+        if list.first == NONE {
+            list.last = NONE;
+            self.occupied &= !(1 << number);
+        }
+        Some(at)
+    }
+
+    /// Takes out all pins, in the order of their lists.
+    pub(super) fn take_all(&mut self, pins: &mut Store) -> Vec<u32> {
+        let mut taken = Vec::new();
+        while let Some(oldest) = self.oldest() {
+            while let Some(at) = self.take(pins, oldest) {
+                taken.push(at);
+            }
+        }
+        taken
+    }
+}
