@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -68,6 +69,15 @@ fn route(c: &mut Criterion) {
                 b.iter(|| routes.find(black_box(name)));
             });
         }
+        // Each time another name, so that none is in a cache because it has just been found.
+        let all: Vec<_> = (0..names).map(name).collect();
+        let mut next = 0;
+        group.bench_function(BenchmarkId::new("exact_in_turn", names), |b| {
+            b.iter(|| {
+                next = (next + 7919) % names;
+                routes.find(black_box(&all[next]))
+            });
+        });
     }
 }
 
@@ -168,11 +178,18 @@ fn visit(pins: &Arc<Pins>, number: u32) {
     }
 }
 
+/// A table in which so many clients are pinned.
+fn filled(entries: u32, max_entries: u32) -> Arc<Pins> {
+    let settings = affinity("web", max_entries as usize);
+    let pins = Arc::new(Pins::new(&settings, &Registry::default()));
+    (0..entries).for_each(|number| visit(&pins, number));
+    pins
+}
+
 fn table(c: &mut Criterion) {
     let mut group = c.benchmark_group("affinity");
     for entries in [1_000, 1_000_000] {
-        let pins = Arc::new(Pins::new(&affinity("web", 2_000_000), &Registry::default()));
-        (0..entries).for_each(|number| visit(&pins, number));
+        let pins = filled(entries, 2_000_000);
         let mut next = 0;
         group.bench_function(BenchmarkId::new("lookup", entries), |b| {
             b.iter(|| {
@@ -181,11 +198,7 @@ fn table(c: &mut Criterion) {
             });
         });
         // Full, so that each new pin makes an old one give way and the table keeps its size.
-        let full = Arc::new(Pins::new(
-            &affinity("web", entries as usize),
-            &Registry::default(),
-        ));
-        (0..entries).for_each(|number| visit(&full, number));
+        let full = filled(entries, entries);
         let mut new = entries;
         group.bench_function(BenchmarkId::new("insert", entries), |b| {
             b.iter(|| {
@@ -193,29 +206,42 @@ fn table(c: &mut Criterion) {
                 visit(&full, black_box(new));
             });
         });
-        for threads in [2, 8] {
-            group.bench_function(
-                BenchmarkId::new(format!("lookup_by_{threads}_threads"), entries),
-                |b| {
-                    b.iter_custom(|rounds| contended(&pins, threads, entries, rounds));
-                },
-            );
+        // The time of a visit by each of so many threads at once; flat where they do not hinder each other.
+        let new = AtomicU32::new(new);
+        for threads in [1, 2, 4] {
+            let id = |what| BenchmarkId::new(format!("{what}_by_{threads}_threads"), entries);
+            group.bench_function(id("lookup"), |b| {
+                b.iter_custom(|rounds| {
+                    contended(threads, |thread| {
+                        let mut next = thread * 1009 % entries;
+                        for _ in 0..rounds {
+                            next = (next + 7919) % entries;
+                            visit(&pins, black_box(next));
+                        }
+                    })
+                });
+            });
+            group.bench_function(id("insert"), |b| {
+                b.iter_custom(|rounds| {
+                    let each = u32::try_from(rounds).unwrap_or(u32::MAX);
+                    let first = new.fetch_add(each.wrapping_mul(threads), Ordering::Relaxed);
+                    contended(threads, |thread| {
+                        let first = first.wrapping_add(each.wrapping_mul(thread));
+                        (0..each).for_each(|round| visit(&full, first.wrapping_add(round)));
+                    })
+                });
+            });
         }
     }
 }
 
-/// The time of `rounds` visits by each of so many threads at once.
-fn contended(pins: &Arc<Pins>, threads: u32, entries: u32, rounds: u64) -> Duration {
+/// How long so many threads take that do this at once.
+fn contended(threads: u32, work: impl Fn(u32) + Sync) -> Duration {
     let started = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
-            scope.spawn(move || {
-                let mut next = thread * 1009;
-                for _ in 0..rounds {
-                    next = (next + 7919) % entries;
-                    visit(pins, black_box(next));
-                }
-            });
+            let work = &work;
+            scope.spawn(move || work(thread));
         }
     });
     started.elapsed()
