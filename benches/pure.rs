@@ -206,7 +206,8 @@ fn table(c: &mut Criterion) {
                 visit(&full, black_box(new));
             });
         });
-        // The time of a visit by each of so many threads at once; flat where they do not hinder each other.
+        // The time of a visit by each of so many threads at once: flat up to as many threads as cores, if none
+        // hinders another.
         let new = AtomicU32::new(new);
         for threads in [1, 2, 4] {
             let id = |what| BenchmarkId::new(format!("{what}_by_{threads}_threads"), entries);
