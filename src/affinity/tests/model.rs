@@ -72,7 +72,7 @@ impl World {
             Event::Fail(at, up) => self.fail(which(at), &up),
             Event::End(at) => self.end(which(at)),
             Event::Wait(time) => self.now += time,
-            Event::Sweep(most) => drop(self.shard.sweep(Moment(self.now), most)),
+            Event::Sweep(most) => self.sweep(most),
             Event::Evict => self.evict(),
             Event::Release(member) => self.release(member),
         }
@@ -157,6 +157,20 @@ impl World {
             known.candidate = None;
             known.expires = known.member.map_or(0, |_| self.now + ttl);
         }
+    }
+
+    /// Nothing is left whose span is over, if each pin can be looked at twice: where it is listed and where it belongs.
+    fn sweep(&mut self, most: usize) {
+        let before = self.shard.len();
+        let swept = self.shard.sweep(Moment(self.now), most);
+        assert_eq!(before - self.shard.len(), swept);
+        let over = |client: u8| {
+            let pin = &self.shard.pins[self.place(client).unwrap()];
+            let span = |moment| self.shard.wheel.span(moment);
+            pin.in_use == 0 && span(pin.expires) < span(Moment(self.now))
+        };
+        let whole = most >= 2 * usize::from(CLIENTS);
+        assert!(!whole || !self.standing().into_iter().any(over));
     }
 
     /// What gives way is idle, and nothing else has been idle for longer by more than a span.
