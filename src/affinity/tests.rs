@@ -279,6 +279,21 @@ fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_gives_way() {
 }
 
 #[test]
+fn a_pin_is_swept_once_the_span_is_over_in_which_it_expires() {
+    for start in (0..200_000).step_by(777) {
+        let mut shard = shard();
+        pin(&mut shard, 1, start, 7);
+        let expires = Moment(start + 60_000);
+        let over = (0..)
+            .find(|&later| shard.wheel.span(Moment(expires.0 + later)) > shard.wheel.span(expires));
+        let over = Moment(expires.0 + over.unwrap());
+        assert!(over.0 - expires.0 <= 1_000);
+        assert_eq!(shard.sweep(Moment(over.0 - 1), 9), 0);
+        assert_eq!(shard.sweep(over, 9), 1, "{start}");
+    }
+}
+
+#[test]
 fn a_sweep_that_comes_late_still_finds_every_expired_pin() {
     let mut shard = shard();
     for round in 0..50u64 {

@@ -31,8 +31,9 @@ fn event() -> impl Strategy<Value = Event> {
         5 => (0..9usize).prop_map(Event::Answer),
         1 => (0..9usize, up()).prop_map(|(which, up)| Event::Fail(which, up)),
         6 => (0..9usize).prop_map(Event::End),
-        3 => (0..40_000u64).prop_map(Event::Wait),
-        1 => (0..20usize).prop_map(Event::Sweep),
+        2 => (0..40_000u64).prop_map(Event::Wait),
+        2 => (0..2_000u64).prop_map(Event::Wait),
+        2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
         1 => Just(Event::Evict),
         1 => (0..3u32).prop_map(Event::Release),
     ]
