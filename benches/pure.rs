@@ -94,7 +94,7 @@ fn affinity(group: &str, max_entries: usize) -> model::Affinity {
 
 fn pool(backends: usize, balance: Balance, pins: Option<Arc<Pins>>) -> Arc<Pool> {
     let registry = Registry::default();
-    let availability = Arc::new(Availability::new(0));
+    let availability = Arc::new(Availability::default());
     let backend = |number: usize| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         let configured = model::Backend {

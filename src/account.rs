@@ -5,9 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use tokio::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::backend::Backend;
 use crate::client_hello::ProtocolVersion;
@@ -91,10 +89,10 @@ impl Account {
         }
     }
 
-    /// The hello is whole.
-    pub fn heard(&mut self, hello: &Hello) {
+    /// The hello is whole since `now`.
+    pub fn heard(&mut self, hello: &Hello, now: Instant) {
         if !matches!(hello, Hello::Unread) {
-            let took = self.accepted.elapsed();
+            let took = now - self.accepted;
             self.hello = Some(took);
             self.listener.hello_seconds.record(took.as_secs_f64());
         }

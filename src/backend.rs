@@ -7,10 +7,10 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
 use tokio::sync::watch;
 
 use crate::config::model;
@@ -64,8 +64,37 @@ pub struct Deadline {
     pub shown: SystemTime,
 }
 
-/// Announces that what can serve may have changed.
-pub type Availability = watch::Sender<u64>;
+/// Announces what happens to backends: to the tasks that follow what can serve, and to the workers whose connections are
+/// recalled.
+#[derive(Debug, Default)]
+pub struct Availability {
+    changes: watch::Sender<u64>,
+    workers: Mutex<Vec<Waker>>,
+}
+
+impl Availability {
+    /// Sees every change of what can serve; the number means nothing.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Has `worker` woken when connections are recalled; its relays then ask [`Slot::recalled`].
+    pub fn tell_of_recalls(&self, worker: Waker) {
+        lock(&self.workers).push(worker);
+    }
+
+    fn changed(&self) {
+        self.changes
+            .send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    fn recalled(&self) {
+        for worker in lock(&self.workers).iter() {
+            worker.wake_by_ref();
+        }
+    }
+}
 
 /// One server of one pool.
 pub struct Backend {
@@ -85,7 +114,6 @@ pub struct Backend {
     deadline: Mutex<Option<Deadline>>,
     in_flight: AtomicU32,
     recalls: AtomicU32,
-    recalled: Notify,
     changed: Mutex<Changed>,
     checks: Mutex<Vec<CheckReport>>,
     availability: Arc<Availability>,
@@ -128,7 +156,6 @@ impl Backend {
             deadline: Mutex::new(None),
             in_flight: AtomicU32::new(0),
             recalls: AtomicU32::new(0),
-            recalled: Notify::new(),
             changed: Mutex::new(Changed {
                 at: SystemTime::now(),
                 why: "not checked yet".into(),
@@ -253,7 +280,7 @@ impl Backend {
         let _ = self
             .recalls
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        self.recalled.notify_waiters();
+        self.availability.recalled();
     }
 
     /// What the checks last saw.
@@ -277,8 +304,7 @@ impl Backend {
     }
 
     fn announce(&self) {
-        self.availability
-            .send_modify(|version| *version = version.wrapping_add(1));
+        self.availability.changed();
     }
 }
 
@@ -309,12 +335,6 @@ impl Slot {
             4 => Recall::Shutdown,
             _ => Recall::Down,
         })
-    }
-
-    /// Completes when the backend's connections are recalled. Ask [`Slot::recalled`] after the first poll: a recall
-    /// before it is not announced again.
-    pub fn recall_notice(&self) -> tokio::sync::futures::Notified<'_> {
-        self.backend.recalled.notified()
     }
 }
 

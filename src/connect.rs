@@ -3,17 +3,17 @@
 //! Owns the order and number of tries. Knows no listener and no protocol. Invariant: at most [`MOST_BACKENDS`]
 //! backends and [`MOST_TIME`] in all; the pin moves only when another backend has answered.
 
+use std::future::poll_fn;
 use std::io;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::metrics::ConnectFault;
 use crate::pool::{Pick, PickedBy};
-use crate::socket::{self, Patience};
+use crate::reactor::Stream;
+use crate::socket;
 
 /// Backends that one connection tries.
 pub const MOST_BACKENDS: u32 = 3;
@@ -38,27 +38,26 @@ pub enum ConnectError {
 ///
 /// Why no backend was reached.
 pub async fn connect(
-    client: &TcpStream,
+    client: &Stream,
     pick: &mut Pick,
     bound: Duration,
-    patience: Patience,
     tries: &mut u32,
-) -> Result<TcpStream, ConnectError> {
-    let give_up = Instant::now() + MOST_TIME;
+) -> Result<Stream, ConnectError> {
+    let reactor = client.reactor();
+    let give_up = reactor.now() + MOST_TIME;
     let mut last = None;
     for backend in 1..=MOST_BACKENDS {
         let tries_here = if pick.by() == PickedBy::Pin { 2 } else { 1 };
         for try_here in 1..=tries_here {
             if try_here > 1 {
-                sleep(PAUSE).await;
+                reactor.sleep(PAUSE).await;
             }
             *tries += 1;
-            let started = Instant::now();
-            let fault = match try_once(client, pick, give_up.min(started + bound), patience).await {
+            let started = reactor.now();
+            let fault = match try_once(client, pick, give_up.min(started + bound)).await {
                 Ok(stream) => {
-                    pick.backend()
-                        .metrics
-                        .connected(started.elapsed().as_secs_f64());
+                    let took = reactor.now() - started;
+                    pick.backend().metrics.connected(took.as_secs_f64());
                     pick.answered(last);
                     return Ok(stream);
                 }
@@ -68,7 +67,7 @@ pub async fn connect(
             pick.backend().metrics.connect_failed(fault);
             last = Some(fault);
             // What this machine lacks says nothing of the backend, so the client stays where it belongs.
-            if fault == ConnectFault::Local || Instant::now() >= give_up {
+            if fault == ConnectFault::Local || reactor.now() >= give_up {
                 return Err(ConnectError::Backend(fault));
             }
         }
@@ -82,24 +81,29 @@ pub async fn connect(
     ))
 }
 
-async fn try_once(
-    client: &TcpStream,
-    pick: &Pick,
-    deadline: Instant,
-    patience: Patience,
-) -> Result<TcpStream, ConnectError> {
+async fn try_once(client: &Stream, pick: &Pick, deadline: Instant) -> Result<Stream, ConnectError> {
+    let failed = |error: &io::Error| ConnectError::Backend(fault(error));
     let Some(address) = pick.backend().address() else {
         return Err(ConnectError::Backend(ConnectFault::Unreachable));
     };
-    tokio::select! {
-        biased;
-        connected = timeout_at(deadline, socket::connect(address, patience)) => match connected {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(ConnectError::Backend(fault(&error))),
-            Err(_) => Err(ConnectError::Backend(ConnectFault::Timeout)),
-        },
-        _ = client.ready(Interest::ERROR) => Err(ConnectError::ClientGone),
-    }
+    let stream = socket::connect(address)
+        .and_then(|socket| Stream::connecting(client.reactor(), socket))
+        .map_err(|error| failed(&error))?;
+    let connected = poll_fn(|_| {
+        // A socket that has failed is writable too.
+        if stream.poll_failed().is_ready() {
+            return Poll::Ready(Err(failed(&stream.error())));
+        }
+        if stream.poll_writable().is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if client.poll_failed().is_ready() {
+            return Poll::Ready(Err(ConnectError::ClientGone));
+        }
+        let timeout = || Err(ConnectError::Backend(ConnectFault::Timeout));
+        client.reactor().poll_deadline(deadline).map(|()| timeout())
+    });
+    connected.await.map(|()| stream)
 }
 
 fn fault(error: &io::Error) -> ConnectFault {

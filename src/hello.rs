@@ -6,21 +6,19 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
-use std::task::ready;
-use std::time::Duration;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use rustix::net::{Shutdown, shutdown};
 
 use crate::client_hello::{self, ClientHello, ClientHelloParser, ServerName};
 use crate::config::model::Protocol;
 use crate::host_name::HostName;
 use crate::http_head::{self, Host, HttpHead, HttpHeadParser};
-use crate::socket;
+use crate::reactor::Stream;
 
 /// What one read takes at most, in bytes: more than most hellos.
-const READ: usize = 4096;
+const READ: usize = 16 * 1024;
 /// How long a client gets to read a refusal before the socket is closed; a reset would overtake the answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// What is read and thrown away meanwhile, in bytes.
@@ -116,7 +114,7 @@ impl fmt::Display for HelloFault {
 ///
 /// Why there is no hello.
 pub async fn read(
-    client: &TcpStream,
+    client: &Stream,
     protocol: Protocol,
     deadline: Instant,
     received: &mut Vec<u8>,
@@ -134,10 +132,10 @@ pub async fn read(
             Protocol::Tcp => Ok(Hello::Unread),
         }
     };
-    match timeout_at(deadline, read).await {
-        Ok(read) => read,
-        Err(_) if received.is_empty() => Err(HelloFault::Silent),
-        Err(_) => Err(HelloFault::Timeout),
+    match client.reactor().timeout_at(deadline, read).await {
+        Some(read) => read,
+        None if received.is_empty() => Err(HelloFault::Silent),
+        None => Err(HelloFault::Timeout),
     }
 }
 
@@ -164,7 +162,7 @@ fn http(progress: http_head::Progress) -> Option<Result<Hello, HelloFault>> {
 }
 
 async fn read_until(
-    client: &TcpStream,
+    client: &Stream,
     received: &mut Vec<u8>,
     mut decide: impl FnMut(&[u8]) -> Option<Result<Hello, HelloFault>>,
 ) -> Result<Hello, HelloFault> {
@@ -180,14 +178,19 @@ async fn read_until(
     }
 }
 
-async fn read_some(client: &TcpStream, received: &mut Vec<u8>) -> io::Result<usize> {
-    poll_fn(|cx| {
+async fn read_some(client: &Stream, received: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|_| {
         loop {
-            ready!(client.poll_read_ready(cx))?;
-            let mut buffer = [0; READ];
-            if let Some(read) = socket::receive(client, &mut buffer)? {
-                received.extend_from_slice(&buffer[..read]);
-                return std::task::Poll::Ready(Ok(read));
+            ready!(client.poll_readable());
+            let read = client.reactor().with_buffer(|buffer| {
+                let read = client.receive(&mut buffer[..READ])?;
+                Ok::<_, io::Error>(read.map(|chunk| {
+                    received.extend_from_slice(&buffer[..chunk.len]);
+                    chunk.len
+                }))
+            });
+            if let Some(read) = read.transpose() {
+                return Poll::Ready(read);
             }
         }
     })
@@ -195,18 +198,14 @@ async fn read_some(client: &TcpStream, received: &mut Vec<u8>) -> io::Result<usi
 }
 
 /// Sends an answer and closes in order, so that the client can read it.
-pub async fn answer_and_close(client: &TcpStream, answer: &[u8]) {
+pub async fn answer_and_close(client: &Stream, answer: &[u8]) {
     let close = async {
         let mut rest = answer;
         while !rest.is_empty() {
-            client.writable().await?;
-            match client.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+            poll_fn(|_| client.poll_writable()).await;
+            rest = &rest[client.send(rest)?..];
         }
-        socket2::SockRef::from(client).shutdown(Shutdown::Write)?;
+        shutdown(client, Shutdown::Write)?;
         let mut thrown_away = Vec::new();
         let mut left = LINGER_BYTES;
         while left > 0 {
@@ -216,8 +215,9 @@ pub async fn answer_and_close(client: &TcpStream, answer: &[u8]) {
                 read => left = left.saturating_sub(read),
             }
         }
-        Ok(())
+        Ok::<_, io::Error>(())
     };
+    let reactor = client.reactor();
     // The client has its second; what it does with it is its own affair.
-    let _ = timeout(LINGER, close).await;
+    let _ = reactor.timeout_at(reactor.now() + LINGER, close).await;
 }

@@ -28,6 +28,7 @@ pub mod snapshot;
 // Layer 2: descriptors.
 pub mod connect;
 pub mod hello;
+pub mod reactor;
 pub mod relay;
 pub mod socket;
 pub mod splice;

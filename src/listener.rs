@@ -3,35 +3,36 @@
 //! Owns when connections are taken and what is decided before a byte is read. Knows nothing of names and pools.
 //! Invariants: a fault of this machine ends no loop and spins none; what is refused here is reset and counted.
 //!
-//! The socket belongs to the assembly, and a loop registers it with its runtime only while the gate is open: a
-//! listening socket that was shut down stays "ready" for good, so each opening is a new registration.
+//! The socket belongs to the assembly, and a loop watches it only while the gate is open and there is nothing that keeps
+//! it from accepting: a socket that was shut down, or whose queue nobody takes from, is "ready" all the time.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::account::Account;
 use crate::limits::{Admission, Limits};
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
-use crate::session::{self, Terms};
+use crate::reactor::{Reactor, Stream, Watch};
+use crate::session;
 use crate::snapshot::{Listener, Snapshot};
 use crate::socket::{self, Listening};
 use crate::termination::Outcome;
 
 /// The first wait after this machine lacked something, and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Connections that are accepted in a row before others have their turn.
+const BATCH: usize = 64;
 /// Seconds between two log lines about that.
 const COMPLAINT_EVERY: u64 = 10;
 
@@ -64,17 +65,17 @@ pub struct Shared {
 
 /// Accepts on one socket until the balancer stops, then what the kernel has queued.
 pub async fn accept(
+    reactor: Reactor,
     listening: Arc<Listening>,
     name: Arc<str>,
     shared: Arc<Shared>,
     mut gate: watch::Receiver<Gate>,
-    sessions: TaskTracker,
 ) {
     let door = Door {
+        reactor,
         listening,
         name,
         shared,
-        sessions,
     };
     let mut served = None;
     loop {
@@ -95,10 +96,10 @@ pub async fn accept(
 
 /// One socket of one listener.
 struct Door {
+    reactor: Reactor,
     listening: Arc<Listening>,
     name: Arc<str>,
     shared: Arc<Shared>,
-    sessions: TaskTracker,
 }
 
 impl Door {
@@ -113,77 +114,74 @@ impl Door {
         }
     }
 
-    /// Accepts until the socket listens no more. The runtime lets other tasks run after a number of connections in a
-    /// row (its budget), so a storm of them does not starve those that are open.
+    /// Accepts until the socket listens no more.
     async fn accept_all(&self) {
         let mut backoff = BACKOFF.0;
-        let mut registered = None;
         loop {
-            let accepted = match &registered {
-                // Not `accept`, which looks again and again without end where the socket was closed and opened under
-                // it: `poll_accept` spends the budget on each look, and so comes back to the gate.
-                Some(registered) => poll_fn(|cx| TcpListener::poll_accept(registered, cx))
-                    .await
-                    .map(Some),
-                None => self.listening.register().map(|new| {
-                    registered = Some(new);
-                    None
-                }),
+            let error = match Watch::new(&self.reactor, &self.listening) {
+                Ok(watch) => self.accept_from(&watch, &mut backoff).await,
+                Err(error) => error,
             };
-            match accepted {
-                Ok(Some((client, peer))) => {
-                    backoff = BACKOFF.0;
-                    self.welcome(client, peer);
+            if error.kind() == io::ErrorKind::InvalidInput {
+                return;
+            }
+            // The watch is gone by now, or it would say without end that somebody waits.
+            self.complain(&error);
+            self.reactor.sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Accepts until there is an error that is not one connection's own.
+    async fn accept_from(&self, watch: &Watch, backoff: &mut Duration) -> io::Error {
+        loop {
+            poll_fn(|_| watch.poll_waiting()).await;
+            for _ in 0..BATCH {
+                match self.accept_one() {
+                    Ok(true) => *backoff = BACKOFF.0,
+                    Ok(false) => break,
+                    Err(error) => return error,
                 }
-                Ok(None) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    self.complain(&error);
-                    sleep(backoff).await;
-                    backoff = (backoff * 2).min(BACKOFF.1);
+                // When this is all that happens it is one client's coming, and the call that finds nobody is spared.
+                if self.reactor.is_quiet() {
+                    break;
                 }
             }
+        }
+    }
+
+    /// `false` where nobody waits.
+    fn accept_one(&self) -> io::Result<bool> {
+        let accepted = self.listening.accept();
+        match accepted.and_then(|(client, peer)| self.welcome(client, peer)) {
+            Ok(()) => Ok(true),
+            Err(error) if is_of_one_connection(&error) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
     /// Takes what the kernel still holds, without waiting; in a storm of connections that alone has an end.
     fn take_the_queued(&self) {
         for _ in 0..socket::BACKLOG {
-            match self
-                .listening
-                .accept()
-                .and_then(|(client, peer)| Ok((TcpStream::from_std(client)?, peer)))
-            {
-                Ok((client, peer)) => self.welcome(client, peer),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => return,
+            if !matches!(self.accept_one(), Ok(true)) {
+                return;
             }
         }
     }
 
-    fn welcome(&self, client: TcpStream, peer: SocketAddr) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    fn welcome(&self, client: OwnedFd, peer: SocketAddr) -> io::Result<()> {
+        let client = Stream::accepted(&self.reactor, client)?;
         let snapshot = self.shared.snapshot.load();
         let Some(listener) = snapshot.listener(&self.name) else {
-            return;
+            return Ok(());
         };
-        let mut account = Account::open(
-            listener.clone(),
-            self.shared.log.clone(),
-            peer,
-            Instant::now(),
-        );
-        match self.admit(listener, peer.ip()) {
+        let now = self.reactor.now();
+        let mut account = Account::open(listener.clone(), self.shared.log.clone(), peer, now);
+        match self.admit(listener, peer.ip(), now) {
             Ok(admission) => {
-                let terms = Terms::from(&snapshot.config.timeouts);
-                self.sessions.spawn(session::serve(
-                    client,
-                    listener.clone(),
-                    terms,
-                    account,
-                    admission,
-                ));
+                let session = session::serve(client, listener.clone(), account, admission);
+                self.reactor.spawn(session);
             }
             Err(outcome) => {
                 socket::reset_on_close(&client);
@@ -191,13 +189,19 @@ impl Door {
                 account.settle(outcome);
             }
         }
+        Ok(())
     }
 
-    fn admit(&self, listener: &Listener, source: std::net::IpAddr) -> Result<Admission, Outcome> {
+    fn admit(
+        &self,
+        listener: &Listener,
+        source: IpAddr,
+        now: Instant,
+    ) -> Result<Admission, Outcome> {
         if !listener.admits(source) {
             return Err(Outcome::Denied);
         }
-        self.shared.limits.admit(source, std::time::Instant::now())
+        self.shared.limits.admit(source, now)
     }
 
     fn complain(&self, error: &io::Error) {

@@ -5,54 +5,20 @@
 //! at a backend, a pin, a count) it gives back by `Drop`.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::account::Account;
 use crate::backend::Recall;
-use crate::config::model::Timeouts;
 use crate::connect::{ConnectError, connect};
 use crate::hello::{self, Asked, Hello, answer_and_close};
 use crate::limits::Admission;
 use crate::metrics::{ConnectFault, Direction, Path};
 use crate::pool::{Client, NoPick, Pick};
+use crate::reactor::Stream;
 use crate::refusal::{Answer, answer, outcome_of};
-use crate::relay::{Bounds, End, Side, relay};
+use crate::relay::{End, Side, relay};
 use crate::snapshot::{Destination, Listener};
-use crate::socket::{self, Patience, ResetUntilEnded};
+use crate::socket::{self, ResetUntilEnded};
 use crate::termination::Outcome;
-
-/// What every session of a worker is given.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// From accept to the end of the hello.
-    pub client_hello: Duration,
-    /// One try to connect.
-    pub connect: Duration,
-    /// Time without progress.
-    pub bounds: Bounds,
-    /// Of both sockets.
-    pub patience: Patience,
-}
-
-impl From<&Timeouts> for Terms {
-    fn from(timeouts: &Timeouts) -> Self {
-        Self {
-            client_hello: timeouts.client_hello,
-            connect: timeouts.connect,
-            bounds: Bounds {
-                idle: timeouts.idle,
-                half_close: timeouts.half_close,
-            },
-            patience: Patience {
-                keepalive: timeouts.tcp_keepalive,
-                user: timeouts.tcp_user,
-            },
-        }
-    }
-}
 
 /// What the client has said first; kept until it has been passed on or refused.
 #[derive(Default)]
@@ -70,16 +36,15 @@ struct Peeked {
     reason = "an async fn would be 550 bytes larger"
 )]
 pub fn serve(
-    client: TcpStream,
+    client: Stream,
     listener: Arc<Listener>,
-    terms: Terms,
     mut account: Account,
     admission: Admission,
-) -> impl Future<Output = ()> + Send {
+) -> impl Future<Output = ()> {
     async move {
         let mut peeked = Peeked::default();
         let cut = ResetUntilEnded::new(&client);
-        let conversed = converse(&client, &listener, terms, &mut account, &mut peeked).await;
+        let conversed = converse(&client, &listener, &mut account, &mut peeked).await;
         cut.ended();
         match conversed {
             Ok(outcome) => account.settle(outcome),
@@ -96,17 +61,16 @@ pub fn serve(
 
 /// The stages, a line each. An error is a refusal, which the client is still to be told.
 async fn converse(
-    client: &TcpStream,
+    client: &Stream,
     listener: &Listener,
-    terms: Terms,
     account: &mut Account,
     peeked: &mut Peeked,
 ) -> Result<Outcome, Outcome> {
-    let hello = read(client, listener, terms, account, peeked).await?;
+    let hello = read(client, listener, account, peeked).await?;
     let destination = route(listener, hello)?;
     account.routed(destination);
     let mut pick = pick(destination, account)?;
-    let backend = Box::pin(reach(client, &mut pick, terms, account)).await?;
+    let backend = reach(client, listener, &mut pick, account).await?;
     let cut = ResetUntilEnded::new(&backend);
     let rest = send(&backend, std::mem::take(peeked).received, &pick, account);
     let end = relay(
@@ -114,7 +78,7 @@ async fn converse(
         &backend,
         rest,
         pick.slot(),
-        terms.bounds,
+        &listener.timeouts,
         &mut account.moved,
     )
     .await;
@@ -123,13 +87,12 @@ async fn converse(
 }
 
 async fn read<'a>(
-    client: &TcpStream,
+    client: &Stream,
     listener: &Listener,
-    terms: Terms,
     account: &mut Account,
     peeked: &'a mut Peeked,
 ) -> Result<&'a Hello, Outcome> {
-    let deadline = account.accepted() + terms.client_hello;
+    let deadline = account.accepted() + listener.timeouts.client_hello;
     match hello::read(
         client,
         listener.config.protocol,
@@ -139,7 +102,7 @@ async fn read<'a>(
     .await
     {
         Ok(hello) => {
-            account.heard(&hello);
+            account.heard(&hello, client.reactor().now());
             Ok(peeked.hello.insert(hello))
         }
         Err(fault) => {
@@ -175,23 +138,16 @@ fn pick(destination: &Destination, account: &mut Account) -> Result<Pick, Outcom
 }
 
 async fn reach(
-    client: &TcpStream,
+    client: &Stream,
+    listener: &Listener,
     pick: &mut Pick,
-    terms: Terms,
     account: &mut Account,
-) -> Result<TcpStream, Outcome> {
-    let started = Instant::now();
-    let connected = connect(
-        client,
-        pick,
-        terms.connect,
-        terms.patience,
-        &mut account.tries,
-    )
-    .await;
+) -> Result<Stream, Outcome> {
+    let started = client.reactor().now();
+    let connected = connect(client, pick, listener.timeouts.connect, &mut account.tries).await;
     account.picked(pick.backend(), pick.by());
     if connected.is_ok() {
-        account.connected(started.elapsed());
+        account.connected(client.reactor().now() - started);
     }
     connected.map_err(|error| match error {
         ConnectError::Backend(ConnectFault::Refused) => Outcome::ConnectRefused,
@@ -204,14 +160,11 @@ async fn reach(
 }
 
 /// Passes on what was peeked; what the backend's socket does not take at once is left to the relay, as is a fault.
-fn send(backend: &TcpStream, mut received: Vec<u8>, pick: &Pick, account: &mut Account) -> Vec<u8> {
+fn send(backend: &Stream, mut received: Vec<u8>, pick: &Pick, account: &mut Account) -> Vec<u8> {
     if received.is_empty() {
         return received;
     }
-    let sent = match socket::send(backend, &received) {
-        Ok(Some(sent)) => sent,
-        Ok(None) | Err(_) => 0,
-    };
+    let sent = backend.send(&received).unwrap_or(0);
     pick.backend()
         .metrics
         .moved(Direction::ToBackend, Path::Copied, sent as u64);
@@ -221,7 +174,7 @@ fn send(backend: &TcpStream, mut received: Vec<u8>, pick: &Pick, account: &mut A
 }
 
 /// Whatever is not an orderly end is a reset for whoever would take a cut stream for a whole.
-fn close(client: &TcpStream, backend: &TcpStream, end: &End) -> Outcome {
+fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
     let outcome = match end {
         End::Closed(Side::Client) => return Outcome::ClientClosed,
         End::Closed(Side::Backend) => return Outcome::BackendClosed,
@@ -253,7 +206,7 @@ fn close(client: &TcpStream, backend: &TcpStream, end: &End) -> Outcome {
     outcome
 }
 
-async fn refuse(client: &TcpStream, answer: &Answer) {
+async fn refuse(client: &Stream, answer: &Answer) {
     match answer {
         Answer::Say(bytes) => answer_and_close(client, bytes).await,
         Answer::Close => answer_and_close(client, &[]).await,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use metrics::{Gauge, Histogram};
 
 use crate::backend::{Availability, Backend};
-use crate::config::model::{self, Config, PoolId, Target};
+use crate::config::model::{self, Config, PoolId, Target, Timeouts};
 use crate::host_name::HostName;
 use crate::metrics::{BackendMetrics, ConnectionMetrics, Registry, definitions};
 use crate::pins::Pins;
@@ -56,7 +56,12 @@ impl Snapshot {
             .map(|place| pools.build(PoolId(place)))
             .collect();
         let listener = |listener: &model::Listener| {
-            Arc::new(Listener::new(listener.clone(), &pools, registry))
+            Arc::new(Listener::new(
+                listener.clone(),
+                &config.timeouts,
+                &pools,
+                registry,
+            ))
         };
         let listeners = config.listeners.iter().map(listener).collect();
         Self {
@@ -144,6 +149,8 @@ pub struct Destination {
 pub struct Listener {
     /// What it was built from.
     pub config: model::Listener,
+    /// Of each of its connections.
+    pub timeouts: Timeouts,
     /// Observed from accept to the end of the hello.
     pub hello_seconds: Histogram,
     /// 1 while the port takes connections.
@@ -159,7 +166,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    fn new(config: model::Listener, pools: &[Arc<Pool>], registry: &Registry) -> Self {
+    fn new(
+        config: model::Listener,
+        timeouts: &Timeouts,
+        pools: &[Arc<Pool>],
+        registry: &Registry,
+    ) -> Self {
         let destination = |id: PoolId, matched: &str| {
             let pool = pools[id.0].clone();
             let name = pool
@@ -199,6 +211,7 @@ impl Listener {
             nowhere: Arc::new(ConnectionMetrics::new(registry, &config.name, &none, &none)),
             series: series(&config, &reached, registry),
             pools: reached,
+            timeouts: *timeouts,
             config,
         }
     }

@@ -1,20 +1,20 @@
 //! Sockets and their options.
 //!
 //! Owns every option that is set on a socket of a listener, a client or a backend. Knows no configuration but the
-//! values that it is given. Invariant: what is accepted or connected here is nonblocking and close-on-exec, and has
-//! keepalive, TCP_USER_TIMEOUT and TCP_NODELAY set.
+//! values that it is given. Invariant: what is accepted or connected here is nonblocking and close-on-exec; what is
+//! accepted has TCP_NODELAY.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, recv, sockopt};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::Interest;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::model::Timeouts;
 
 /// Connections that the kernel holds ready for a worker; it takes `net.core.somaxconn` where that is less.
 pub const BACKLOG: i32 = 65_535;
@@ -31,6 +31,15 @@ pub struct Patience {
     pub user: Duration,
 }
 
+impl From<&Timeouts> for Patience {
+    fn from(timeouts: &Timeouts) -> Self {
+        Self {
+            keepalive: timeouts.tcp_keepalive,
+            user: timeouts.tcp_user,
+        }
+    }
+}
+
 /// A bound listening socket; one for each worker and address.
 #[derive(Debug)]
 pub struct Listening {
@@ -44,16 +53,12 @@ impl Listening {
     ///
     /// The address is probed once without SO_REUSEPORT, because a second instance would join the group in silence.
     /// An address that this machine does not have yet is bound all the same (IP_FREEBIND, ip(7)), which needs no
-    /// privilege, so that a standby can wait for it. What is accepted inherits the options.
+    /// privilege, so that a standby can wait for it. What is accepted inherits TCP_NODELAY.
     ///
     /// # Errors
     ///
     /// Whatever the kernel says, EADDRINUSE and EACCES before all.
-    pub fn bind(
-        address: SocketAddr,
-        count: usize,
-        patience: Patience,
-    ) -> io::Result<Vec<Arc<Self>>> {
+    pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
         let probe = new_socket(address)?;
         probe.bind(&address.into())?;
         drop(probe);
@@ -64,7 +69,7 @@ impl Listening {
             socket.set_reuse_port(true)?;
             socket.set_nonblocking(true)?;
             bind_closed(&socket, bound)?;
-            set_options(&SockRef::from(&socket), patience)?;
+            socket.set_tcp_nodelay(true)?;
             // Port 0 is chosen by the first socket.
             bound = socket.local_addr()?.as_socket().unwrap_or(address);
             sockets.push(Arc::new(Self {
@@ -81,31 +86,19 @@ impl Listening {
         self.address
     }
 
-    /// The socket as the current runtime accepts on it: another descriptor of the same socket, so that closing and
-    /// opening mean both.
-    ///
-    /// # Errors
-    ///
-    /// What dup(2) and epoll_ctl(2) say.
-    pub fn register(&self) -> io::Result<TcpListener> {
-        TcpListener::from_std(self.socket.try_clone()?.into())
-    }
-
     /// Takes one connection that the kernel holds ready, without waiting.
     ///
     /// # Errors
     ///
     /// `WouldBlock` where there is none, `InvalidInput` where the socket does not listen now, and what accept(2) says.
-    pub fn accept(&self) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    pub fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (descriptor, peer): (OwnedFd, _) = rustix::net::acceptfrom_with(&self.socket, flags)?;
         let peer = peer
             .and_then(|peer| SocketAddr::try_from(peer).ok())
             .ok_or(Errno::CONNABORTED)?;
-        Ok((
-            descriptor.into(),
-            SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-        ))
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Ok((descriptor, peer))
     }
 
     /// Stops listening and stays bound: connections are refused from now on, and those not yet accepted are reset
@@ -130,6 +123,12 @@ impl Listening {
     pub fn open(&self) -> io::Result<()> {
         self.socket.set_reuse_address(true)?;
         self.socket.listen(BACKLOG)
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -167,38 +166,39 @@ fn bind_closed(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(false)
 }
 
-fn set_options(socket: &SockRef<'_>, patience: Patience) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(patience.keepalive)
-        .with_interval(KEEPALIVE_PACE);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(patience.user))
-}
-
-/// Connects to a backend. The caller bounds the time.
+/// Begins to connect to a backend; the socket is writable when it stands or has failed.
 ///
 /// # Errors
 ///
-/// What socket(2) and connect(2) say.
-pub async fn connect(address: SocketAddr, patience: Patience) -> io::Result<TcpStream> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        Some(Protocol::TCP),
-    )?;
-    set_options(&SockRef::from(&socket), patience)?;
-    match socket.connect(&SockAddr::from(address)) {
-        Ok(()) => return TcpStream::from_std(socket.into()),
-        Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
+/// What socket(2) and connect(2) say at once.
+pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error.into()),
     }
-    let stream = TcpStream::from_std(socket.into())?;
-    stream.writable().await?;
-    match stream.take_error()? {
-        Some(error) => Err(error),
-        None => Ok(stream),
-    }
+}
+
+/// Has every segment leave at once (TCP_NODELAY, tcp(7)).
+pub fn send_at_once(socket: &impl AsFd) {
+    // It can only fail on what is no TCP socket; that one has no such delay.
+    let _ = sockopt::set_tcp_nodelay(socket, true);
+}
+
+/// Has the kernel watch over a connection for `patience`. Nothing of that shows before seconds have passed, so it is
+/// for connections that live so long.
+pub fn watch_over(socket: &impl AsFd, patience: Patience) {
+    // Each can only fail on what is no TCP socket, or on times that the configuration does not allow.
+    let user = u32::try_from(patience.user.as_millis()).unwrap_or(u32::MAX);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    let _ = sockopt::set_tcp_keepidle(socket, patience.keepalive);
+    let _ = sockopt::set_tcp_keepintvl(socket, KEEPALIVE_PACE);
+    let _ = sockopt::set_tcp_user_timeout(socket, user);
 }
 
 /// Makes the close that follows a reset: what is unsent is thrown away (SO_LINGER of zero, socket(7)).
@@ -210,12 +210,12 @@ pub fn reset_on_close(socket: &impl AsFd) {
 /// Makes every close a reset until it is told that the end has come in order, so that a session that is dropped in
 /// the middle leaves no cut stream that looks whole.
 #[derive(Debug)]
-pub struct ResetUntilEnded<'a>(Option<&'a TcpStream>);
+pub struct ResetUntilEnded<'a, S: AsFd>(Option<&'a S>);
 
-impl<'a> ResetUntilEnded<'a> {
+impl<'a, S: AsFd> ResetUntilEnded<'a, S> {
     /// Watches over `socket`.
     #[must_use]
-    pub fn new(socket: &'a TcpStream) -> Self {
+    pub fn new(socket: &'a S) -> Self {
         Self(Some(socket))
     }
 
@@ -225,7 +225,7 @@ impl<'a> ResetUntilEnded<'a> {
     }
 }
 
-impl Drop for ResetUntilEnded<'_> {
+impl<S: AsFd> Drop for ResetUntilEnded<'_, S> {
     fn drop(&mut self) {
         if let Some(socket) = self.0 {
             reset_on_close(socket);
@@ -233,71 +233,20 @@ impl Drop for ResetUntilEnded<'_> {
     }
 }
 
-/// Reads once where the socket is ready; `None` where it is not, and 0 at the end of the stream.
-///
-/// # Errors
-///
-/// What recv(2) says.
-pub fn receive(socket: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    let wanted = buffer.len();
-    try_once(socket, Interest::READABLE, wanted, || {
-        Ok(recv(socket, &mut *buffer, RecvFlags::empty())?.0)
-    })
-}
-
-/// Writes once where the socket is ready; `None` where it is not.
-///
-/// # Errors
-///
-/// What send(2) says.
-pub fn send(socket: &TcpStream, bytes: &[u8]) -> io::Result<Option<usize>> {
-    let call = || Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?);
-    try_once(socket, Interest::WRITABLE, bytes.len(), call)
-}
-
-/// One system call where the socket is ready; `None` where it is not.
-///
-/// A short count means that a socket is drained, or full, so the readiness is cleared at once: the call that would
-/// say EAGAIN is never made. With edge-triggered events nothing is lost by that (epoll(7), question 9), and the ends
-/// of streams are kept by tokio however readiness is cleared.
-fn try_once(
-    socket: &TcpStream,
-    interest: Interest,
-    wanted: usize,
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> io::Result<Option<usize>> {
-    let mut short = None;
-    let done = socket.try_io(interest, || match call()? {
-        count if 0 < count && count < wanted => {
-            short = Some(count);
-            Err(io::ErrorKind::WouldBlock.into())
-        }
-        count => Ok(count),
-    });
-    match done {
-        Ok(count) => Ok(Some(count)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(short),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
 
-    const PATIENCE: Patience = Patience {
-        keepalive: Duration::from_secs(60),
-        user: Duration::from_secs(60),
-    };
-
     fn bind() -> Vec<Arc<Listening>> {
-        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap();
+        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         sockets.iter().for_each(|socket| socket.open().unwrap());
         sockets
     }
 
     fn is_kept_out(address: SocketAddr) {
-        let second = Listening::bind(address, 2, PATIENCE);
+        let second = Listening::bind(address, 2);
         assert_eq!(
             second.map(drop).map_err(|error| error.kind()),
             Err(io::ErrorKind::AddrInUse)
@@ -306,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_second_instance_is_kept_from_joining_in_silence_open_closed_or_not_yet_opened() {
-        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2, PATIENCE).unwrap();
+        let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         is_kept_out(sockets[0].address());
         for _ in 0..2 {
             for socket in &sockets {
@@ -354,16 +303,16 @@ mod tests {
         let address = sockets[0].address();
         close_first(address, || {
             let accepted = sockets.iter().find_map(|socket| socket.accept().ok());
-            accepted.unwrap().0
+            accepted.unwrap().0.into()
         });
         drop(sockets);
-        assert!(Listening::bind(address, 2, PATIENCE).is_ok());
+        assert!(Listening::bind(address, 2).is_ok());
 
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
         close_first(address, || other.accept().unwrap().0);
         drop(other);
-        let sockets = Listening::bind(address, 2, PATIENCE).unwrap();
+        let sockets = Listening::bind(address, 2).unwrap();
         for socket in &sockets {
             socket.open().unwrap();
         }
@@ -371,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_inherits_the_options() {
+    fn what_is_accepted_sends_at_once_and_is_watched_over_as_told() {
         let sockets = bind();
         let _client = std::net::TcpStream::connect(sockets[0].address()).unwrap();
         let accepted = sockets
@@ -379,14 +328,19 @@ mod tests {
             .find_map(|socket| socket.accept().ok())
             .unwrap()
             .0;
+        let patience = Patience {
+            keepalive: Duration::from_secs(45),
+            user: Duration::from_millis(61_500),
+        };
+        watch_over(&accepted, patience);
         let accepted = SockRef::from(&accepted);
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(PATIENCE.user));
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), PATIENCE.keepalive);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(patience.user));
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), patience.keepalive);
     }
 
     #[test]
     fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
-        assert!(Listening::bind("192.0.2.1:0".parse().unwrap(), 1, PATIENCE).is_ok());
+        assert!(Listening::bind("192.0.2.1:0".parse().unwrap(), 1).is_ok());
     }
 }

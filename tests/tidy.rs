@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "2 descriptors",
-        &["socket", "splice", "hello", "connect", "relay"],
+        &["socket", "splice", "reactor", "hello", "connect", "relay"],
     ),
     (
         "3 tasks",

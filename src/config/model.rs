@@ -302,7 +302,7 @@ pub enum OnDown {
 }
 
 /// Bounds in time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Timeouts {
     /// From accept to the end of the ClientHello or of the HTTP request's head.
     pub client_hello: Duration,

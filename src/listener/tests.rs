@@ -1,13 +1,14 @@
+use std::io::Read;
+use std::net::TcpStream;
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use metrics::Counter;
-use tokio::io::AsyncReadExt;
 
 use super::*;
 use crate::backend::Availability;
 use crate::config;
 use crate::log::{Sink, Writer};
-use crate::socket::Patience;
 
 /// How long anything may take that is bound to happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -22,7 +23,7 @@ fn shared() -> (Arc<Shared>, Writer) {
     let (sink, writer) =
         Sink::start(nowhere.unwrap().into(), config.log.format, Counter::noop()).unwrap();
     let log = Arc::new(Log::new(config.log, sink));
-    let availability = Arc::new(Availability::new(0));
+    let availability = Arc::new(Availability::default());
     let shared = Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::build(config, &registry, &availability)),
         log,
@@ -35,68 +36,53 @@ fn shared() -> (Arc<Shared>, Writer) {
     (Arc::new(shared), writer)
 }
 
-/// Lets the runtime look at its sockets once, and comes back before any other task does.
-async fn one_look_at_the_sockets() {
-    let mut looked = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut looked, true) {
-            return std::task::Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        std::task::Poll::Pending
+/// Connects from another thread, and is reset once it has been accepted.
+fn is_accepted(address: SocketAddr) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        let ended = client.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(ended, Err(io::ErrorKind::ConnectionReset));
     })
-    .await;
 }
 
-async fn is_accepted(address: SocketAddr) {
-    let mut client = TcpStream::connect(address).await.unwrap();
-    let ended = tokio::time::timeout(SOON, client.read(&mut [0])).await;
-    assert!(ended.expect("it is accepted").is_err(), "it is reset");
-}
-
-/// The worker sees that its socket has hung up, and comes to look only when it listens again: what it was told of the
-/// socket stays so for good, and to believe it would be to look for connections without end, and without a pause in
-/// which anyone else could run.
+/// The worker sees that its socket has hung up, and comes to look only when it listens again: to believe what it was
+/// told of the socket would be to look for connections without end, and without a pause in which anyone else could run.
 #[test]
 fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
+    // The second one: the first, whose port the kernel chose, would come back on another (bind(2)).
+    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 2)
+        .unwrap()
+        .remove(1);
+    listening.open().unwrap();
+    let address = listening.address();
+    let (shared, _writer) = shared();
+    let stop = shared.stop.clone();
+    let (state, gate) = watch::channel(Gate::Open(1));
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .event_interval(1)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let patience = Patience {
-                keepalive: SOON,
-                user: SOON,
-            };
-            // The second one: the first, whose port the kernel chose, would come back on another (bind(2)).
-            let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 2, patience)
-                .unwrap()
-                .remove(1);
-            listening.open().unwrap();
-            let (shared, _writer) = shared();
-            let (state, gate) = watch::channel(Gate::Open(1));
-            let sessions = TaskTracker::new();
-            tokio::spawn(accept(
-                listening.clone(),
-                "tcp".into(),
-                shared.clone(),
-                gate,
-                sessions,
-            ));
-            is_accepted(listening.address()).await;
+        let reactor = Reactor::new().unwrap();
+        let own = reactor.clone();
+        reactor.spawn(accept(own, listening.clone(), "tcp".into(), shared, gate));
+        let own = reactor.clone();
+        reactor.spawn(async move {
             for opening in 2..10 {
                 listening.close().unwrap();
-                one_look_at_the_sockets().await;
+                // One look at the sockets, while the accept loop has not heard of it.
+                own.sleep(Duration::from_millis(1)).await;
                 state.send_replace(Gate::Closed);
                 listening.open().unwrap();
                 state.send_replace(Gate::Open(opening));
-                is_accepted(listening.address()).await;
+                let accepted = is_accepted(address);
+                while !accepted.is_finished() {
+                    own.sleep(Duration::from_millis(1)).await;
+                }
+                accepted.join().unwrap();
             }
-            done.send(()).unwrap();
+            stop.cancel();
         });
+        reactor.run().unwrap();
+        done.send(()).unwrap();
     });
     assert_eq!(ended.recv_timeout(SOON * 2), Ok(()), "the worker is frozen");
 }

@@ -23,7 +23,7 @@ fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
         configured,
         bound,
         metrics,
-        Arc::new(Availability::new(0)),
+        Arc::new(Availability::default()),
     );
     backend.set_address("192.0.2.1:4443".parse().unwrap());
     backend.set_health(Health::Up, "test");

@@ -4,24 +4,27 @@
 //! the ends are closed or reset is the caller's. Invariants: bytes leave in the order in which they came; the end of
 //! a stream is passed on only after its last byte; whoever is told [`End::Closed`] knows that nothing was cut.
 //!
-//! Timers cost nothing for each message: the one timer is armed again only when it fires. The same holds for the
-//! recall: it is registered once, and each wake-up reads one atomic.
+//! Timers cost nothing for each message: the reactor keeps the earliest deadline that was ever asked for, and one that
+//! comes too early is asked for again. The same holds for the recall: each wake-up reads one atomic.
 
 mod flow;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::backend::{Recall, Slot};
+use crate::config::model::Timeouts;
 use crate::metrics::Direction;
+use crate::reactor::Stream;
+use crate::socket::{self, Patience};
 use flow::Flow;
+
+/// How long a connection lives before the kernel is told to watch over it: most are gone by then, and spare its options.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// One of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +55,6 @@ pub enum End {
     Local(io::Error),
 }
 
-/// Bounds of the time without progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// While both sides are open.
-    pub idle: Duration,
-    /// After one side has closed.
-    pub half_close: Duration,
-}
-
 /// What a relay has done; it is kept outside of it, so that it is there also when the relay is dropped.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
@@ -73,60 +67,125 @@ pub struct Moved {
 /// Moves bytes until it ends, and adds them to `moved`. `rest` is what the client has sent already and the backend has
 /// not got yet.
 pub async fn relay(
-    client: &TcpStream,
-    backend: &TcpStream,
+    client: &Stream,
+    backend: &Stream,
     rest: Vec<u8>,
     slot: &Slot,
-    bounds: Bounds,
+    timeouts: &Timeouts,
     moved: &mut Moved,
 ) -> End {
-    let metrics = &slot.backend().metrics;
-    let sent = *moved;
-    let mut up = Flow::new(client, backend, Direction::ToBackend, rest);
-    let mut down = Flow::new(backend, client, Direction::ToClient, Vec::new());
-    let mut recalled = pin!(slot.recall_notice());
-    let mut patience = Patience {
-        bounds,
-        last: Instant::now(),
-        halved: false,
-        timer: pin!(sleep_until(Instant::now())),
+    let now = client.reactor().now();
+    let mut relay = Relay {
+        up: Flow::new(
+            client,
+            backend,
+            Direction::ToBackend,
+            rest,
+            moved.to_backend,
+        ),
+        down: Flow::new(
+            backend,
+            client,
+            Direction::ToClient,
+            Vec::new(),
+            moved.to_client,
+        ),
+        slot,
+        timeouts,
+        last: now,
+        first: None,
+        settles: Some(now + settled_after(timeouts)),
     };
-    patience.timer.as_mut().reset(patience.last + bounds.idle);
-    let mut first: Option<Side> = None;
-    let mut armed = false;
-    poll_fn(|cx| {
-        if !std::mem::replace(&mut armed, true) {
-            // The task does not change while the relay lives, so one poll registers its waker for good.
-            let _ = recalled.as_mut().poll(cx);
-            let _ = patience.timer.as_mut().poll(cx);
-        }
-        let before = (up.moved, down.moved);
-        let ends = [(&mut up, Side::Client), (&mut down, Side::Backend)].map(|(flow, side)| {
-            let end = flow.poll(cx, metrics);
-            if flow.is_closed() && first.is_none() {
-                first = Some(side);
-            }
-            end
-        });
-        *moved = Moved {
-            to_backend: sent.to_backend + up.moved,
-            to_client: sent.to_client + down.moved,
-        };
+    poll_fn(|_| {
+        let end = relay.poll();
+        *moved = relay.moved();
+        end
+    })
+    .await
+}
+
+/// Before any of the kernel's bounds could be passed.
+fn settled_after(timeouts: &Timeouts) -> Duration {
+    SETTLED_AFTER.min(timeouts.tcp_keepalive.min(timeouts.tcp_user) / 2)
+}
+
+struct Relay<'a> {
+    up: Flow<'a>,
+    down: Flow<'a>,
+    slot: &'a Slot,
+    timeouts: &'a Timeouts,
+    /// When a byte last moved, or one side closed.
+    last: Instant,
+    /// Who closed first.
+    first: Option<Side>,
+    /// When the kernel is told to watch over both sockets; `None` where it has been.
+    settles: Option<Instant>,
+}
+
+impl Relay<'_> {
+    fn poll(&mut self) -> Poll<End> {
+        let metrics = &self.slot.backend().metrics;
+        let before = self.moved();
+        let up = self.up.poll(metrics, self.down.is_closed());
+        self.note_closed(Side::Client);
+        let down = self.down.poll(metrics, self.up.is_closed());
+        self.note_closed(Side::Backend);
         // A fault first: a side that has reset may have lost what it took last.
-        for fault in ends {
+        for fault in [up, down] {
             if let Poll::Ready(fault) = fault {
                 return Poll::Ready(fault.into());
             }
         }
-        if let (true, true, Some(first)) = (up.is_closed(), down.is_closed(), first) {
+        if let (true, true, Some(first)) = (self.up.is_closed(), self.down.is_closed(), self.first)
+        {
             return Poll::Ready(End::Closed(first));
         }
-        if let Some(reason) = slot.recalled() {
+        if let Some(reason) = self.slot.recalled() {
             return Poll::Ready(End::Recalled(reason));
         }
-        patience.poll(cx, before != (up.moved, down.moved), first)
-    })
-    .await
+        if before != self.moved() {
+            self.last = self.up.from.reactor().now();
+        }
+        self.poll_time()
+    }
+
+    fn moved(&self) -> Moved {
+        Moved {
+            to_backend: self.up.moved,
+            to_client: self.down.moved,
+        }
+    }
+
+    fn note_closed(&mut self, side: Side) {
+        let flow = match side {
+            Side::Client => &self.up,
+            Side::Backend => &self.down,
+        };
+        if self.first.is_none() && flow.is_closed() {
+            self.first = Some(side);
+            self.last = flow.from.reactor().now();
+        }
+    }
+
+    /// The time without progress.
+    fn poll_time(&mut self) -> Poll<End> {
+        let (client, backend) = (self.up.from, self.down.from);
+        let reactor = client.reactor();
+        if let Some(settles) = self.settles
+            && reactor.poll_deadline(settles).is_ready()
+        {
+            self.settles = None;
+            let patience = Patience::from(self.timeouts);
+            socket::watch_over(client, patience);
+            socket::watch_over(backend, patience);
+        }
+        let bound = match self.first {
+            Some(_) => self.timeouts.half_close,
+            None => self.timeouts.idle,
+        };
+        let end = || self.first.map_or(End::Idle, End::HalfClosed);
+        reactor.poll_deadline(self.last + bound).map(|()| end())
+    }
 }
 
 /// A fault of one side's socket.
@@ -149,49 +208,6 @@ impl From<Fault> for End {
                 | Errno::BADF,
             ) => Self::Local(fault.error),
             _ => Self::Lost(fault.side),
-        }
-    }
-}
-
-/// The time without progress.
-struct Patience<'a> {
-    bounds: Bounds,
-    last: Instant,
-    /// Whether one side has closed.
-    halved: bool,
-    timer: Pin<&'a mut Sleep>,
-}
-
-impl Patience<'_> {
-    /// `first` is the side that has closed, if one has.
-    fn poll(&mut self, cx: &mut Context<'_>, progress: bool, first: Option<Side>) -> Poll<End> {
-        let just_halved = first.is_some() && !self.halved;
-        self.halved = first.is_some();
-        if progress || just_halved {
-            self.last = Instant::now();
-        }
-        // A timer for `idle` would come too late for `half_close`; one for `half_close` comes early at worst.
-        if just_halved {
-            let due = self.last + self.bound();
-            self.timer.as_mut().reset(due);
-        } else if !self.timer.is_elapsed() {
-            return Poll::Pending;
-        }
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let due = self.last + self.bound();
-            if due <= Instant::now() {
-                return Poll::Ready(first.map_or(End::Idle, End::HalfClosed));
-            }
-            self.timer.as_mut().reset(due);
-        }
-    }
-
-    fn bound(&self) -> Duration {
-        if self.halved {
-            self.bounds.half_close
-        } else {
-            self.bounds.idle
         }
     }
 }

@@ -1,17 +1,20 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rustix::net::SendFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::backend::{Availability, Backend};
 use crate::config::model;
 use crate::metrics::{BackendMetrics, Registry, definitions};
+use crate::reactor::Reactor;
 use crate::socket::reset_on_close;
 
 /// How long anything may take that is bound to happen.
@@ -19,16 +22,27 @@ const SOON: Duration = Duration::from_secs(20);
 /// So short a bound that a test can wait for it.
 const SHORT: Duration = Duration::from_millis(150);
 const LONG: Duration = Duration::from_secs(3600);
-const PATIENT: Bounds = Bounds {
-    idle: LONG,
-    half_close: LONG,
-};
+const PATIENT: Timeouts = bounds(LONG, LONG);
+
+const fn bounds(idle: Duration, half_close: Duration) -> Timeouts {
+    Timeouts {
+        client_hello: LONG,
+        connect: LONG,
+        idle,
+        half_close,
+        drain: LONG,
+        shutdown: LONG,
+        tcp_keepalive: LONG,
+        tcp_user: LONG,
+    }
+}
 
 /// A relay with both of its far ends in the test's hand.
 struct Rig {
     client: TcpStream,
     backend: TcpStream,
-    relayed: JoinHandle<(End, Moved)>,
+    relayed: oneshot::Receiver<(End, Moved)>,
+    freezer: UnboundedSender<Freeze>,
     server: Arc<Backend>,
     registry: Registry,
 }
@@ -41,7 +55,7 @@ async fn pair() -> (TcpStream, TcpStream) {
     (far.unwrap(), near.unwrap().0)
 }
 
-fn server(registry: &Registry) -> Arc<Backend> {
+fn server(registry: &Registry, availability: &Arc<Availability>) -> Arc<Backend> {
     let configured = model::Backend {
         name: "fe01".into(),
         address: model::ServerAddress {
@@ -52,7 +66,7 @@ fn server(registry: &Registry) -> Arc<Backend> {
         check_ports: BTreeMap::new(),
     };
     let metrics = BackendMetrics::new(registry, &"web".into(), &"fe01".into());
-    let availability = Arc::new(Availability::new(0));
+    let availability = availability.clone();
     Arc::new(Backend::new(
         "web".into(),
         configured,
@@ -62,33 +76,72 @@ fn server(registry: &Registry) -> Arc<Backend> {
     ))
 }
 
+/// Told when the worker stands still, and until when it shall.
+type Freeze = (mpsc::Sender<()>, mpsc::Receiver<()>);
+
+async fn freeze(mut freezes: UnboundedReceiver<Freeze>) {
+    while let Some((reached, released)) = freezes.recv().await {
+        reached.send(()).unwrap();
+        // Nothing is sent: it ends when the other end is dropped.
+        let _ = released.recv();
+    }
+}
+
+/// Relays on a thread of its own, as a worker does, and resets what has not ended in order.
+fn relayed(
+    near: (TcpStream, TcpStream),
+    rest: Vec<u8>,
+    slot: Slot,
+    bounds: Timeouts,
+    availability: Arc<Availability>,
+    freezes: UnboundedReceiver<Freeze>,
+) -> oneshot::Receiver<(End, Moved)> {
+    let (done, ended) = oneshot::channel();
+    let [client, backend] = [near.0, near.1].map(|stream| stream.into_std().unwrap());
+    std::thread::spawn(move || {
+        let reactor = Reactor::new().unwrap();
+        availability.tell_of_recalls(reactor.alarm().clone().into());
+        reactor.spawn(freeze(freezes));
+        let own = reactor.clone();
+        reactor.spawn(async move {
+            let client = Stream::accepted(&own, client.into()).unwrap();
+            let backend = Stream::accepted(&own, backend.into()).unwrap();
+            let mut moved = Moved::default();
+            let end = relay(&client, &backend, rest, &slot, &bounds, &mut moved).await;
+            if !matches!(end, End::Closed(_)) {
+                reset_on_close(&client);
+                reset_on_close(&backend);
+            }
+            drop((client, backend, slot));
+            done.send((end, moved)).unwrap();
+        });
+        reactor.run().unwrap();
+    });
+    ended
+}
+
 impl Rig {
-    async fn start(rest: &[u8], bounds: Bounds) -> Self {
+    async fn start(rest: &[u8], bounds: Timeouts) -> Self {
         Self::start_with(rest, bounds, |_| {}).await
     }
 
     /// `before` comes between the taking of a place and the relay.
-    async fn start_with(rest: &[u8], bounds: Bounds, before: impl FnOnce(&Arc<Backend>)) -> Self {
+    async fn start_with(rest: &[u8], bounds: Timeouts, before: impl FnOnce(&Arc<Backend>)) -> Self {
         let (client, near_client) = pair().await;
         let (backend, near_backend) = pair().await;
         let registry = Registry::default();
-        let server = server(&registry);
+        let availability = Arc::new(Availability::default());
+        let server = server(&registry, &availability);
         let slot = server.enter().unwrap();
         before(&server);
-        let rest = rest.to_vec();
-        let relayed = tokio::spawn(async move {
-            let mut moved = Moved::default();
-            let end = relay(&near_client, &near_backend, rest, &slot, bounds, &mut moved).await;
-            if !matches!(end, End::Closed(_)) {
-                reset_on_close(&near_client);
-                reset_on_close(&near_backend);
-            }
-            (end, moved)
-        });
+        let near = (near_client, near_backend);
+        let (freezer, freezes) = unbounded_channel();
+        let relayed = relayed(near, rest.to_vec(), slot, bounds, availability, freezes);
         Self {
             client,
             backend,
             relayed,
+            freezer,
             server,
             registry,
         }
@@ -99,6 +152,25 @@ impl Rig {
         let ended = timeout(SOON, self.relayed).await.unwrap().unwrap();
         assert_eq!(self.server.in_flight(), 0);
         ended
+    }
+
+    /// Waits until so many bytes are counted: the worker counts after it has sent.
+    async fn has_counted(&self, direction: &str, path: &str, wanted: u64) {
+        let counted = async {
+            while self.bytes(direction, path) != wanted {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(SOON, counted).await.expect("counted in time");
+    }
+
+    /// Does it while the relay looks at nothing, so that it sees all of it at once.
+    fn at_once(&self, what: impl FnOnce()) {
+        let ((reached, reach), (release, released)) = (mpsc::channel(), mpsc::channel());
+        self.freezer.send((reached, released)).unwrap();
+        reach.recv().unwrap();
+        what();
+        drop(release);
     }
 
     fn bytes(&self, direction: &str, path: &str) -> u64 {
@@ -323,7 +395,7 @@ async fn a_reset_after_the_half_close_is_seen() {
     assert!(matches!(end, End::Reset(Side::Client)), "{end:?}");
 }
 
-/// The backend has closed its half and then resets; in the same turn of the runtime the client closes in order. Its
+/// The backend has closed its half and then resets; in the same moment the client closes in order. Its
 /// last bytes never reached anyone, so it must not be told that all is well.
 #[tokio::test]
 async fn an_orderly_close_does_not_hide_a_reset_that_came_with_it() {
@@ -331,22 +403,21 @@ async fn an_orderly_close_does_not_hide_a_reset_that_came_with_it() {
     rig.backend.shutdown().await.unwrap();
     assert_eq!(read_all(&mut rig.client).await, b"");
     let spare = pair().await.0;
-    // No await between these two: the relay sees both at once.
-    reset(std::mem::replace(&mut rig.backend, spare));
-    socket2::SockRef::from(&rig.client)
-        .shutdown(std::net::Shutdown::Write)
-        .unwrap();
+    let backend = std::mem::replace(&mut rig.backend, spare);
+    rig.at_once(|| {
+        reset(backend);
+        socket2::SockRef::from(&rig.client)
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+    });
     let (end, _) = rig.end().await;
     assert!(matches!(end, End::Reset(Side::Backend)), "{end:?}");
 }
 
 #[tokio::test]
 async fn no_progress_ends_it_and_progress_puts_that_off() {
-    let idle = Bounds {
-        idle: SHORT * 2,
-        half_close: LONG,
-    };
-    let mut rig = Rig::start(b"", idle).await;
+    let short = bounds(SHORT * 2, LONG);
+    let mut rig = Rig::start(b"", short).await;
     for _ in 0..4 {
         sleep(SHORT).await;
         rig.client.write_all(b"x").await.unwrap();
@@ -362,11 +433,8 @@ async fn no_progress_ends_it_and_progress_puts_that_off() {
 
 #[tokio::test]
 async fn after_a_half_close_its_own_bound_counts_from_there() {
-    let bounds = Bounds {
-        idle: LONG,
-        half_close: SHORT,
-    };
-    let mut rig = Rig::start(b"", bounds).await;
+    let short = bounds(LONG, SHORT);
+    let mut rig = Rig::start(b"", short).await;
     sleep(SHORT * 2).await;
     let closed = Instant::now();
     rig.client.shutdown().await.unwrap();
@@ -376,11 +444,8 @@ async fn after_a_half_close_its_own_bound_counts_from_there() {
     assert!(closed.elapsed() >= SHORT);
 
     // The other way round, a short `idle` has no say after a half-close.
-    let bounds = Bounds {
-        idle: SHORT,
-        half_close: SHORT * 3,
-    };
-    let mut rig = Rig::start(b"", bounds).await;
+    let short = bounds(SHORT, SHORT * 3);
+    let mut rig = Rig::start(b"", short).await;
     let closed = Instant::now();
     rig.backend.shutdown().await.unwrap();
     let (end, _) = rig.end().await;
@@ -444,14 +509,12 @@ async fn messages_are_copied_and_streams_are_spliced_and_each_can_follow_the_oth
             rig.backend.write_all(b"a message").await.unwrap();
             assert_eq!(read_exactly(&mut rig.client, 9).await, b"a message");
         }
-        let copied = rig.bytes("to_client", "copied");
+        // The last one has been counted when the next one has been read.
+        let spliced = rig.bytes("to_client", "spliced");
+        let copied = sent.1 + 4_000_000 + 20 * 9 - spliced;
         rig.backend.write_all(b"a message").await.unwrap();
         assert_eq!(read_exactly(&mut rig.client, 9).await, b"a message");
-        assert_eq!(
-            rig.bytes("to_client", "copied"),
-            copied + 9,
-            "round {round}"
-        );
+        rig.has_counted("to_client", "copied", copied + 9).await;
         sent = (0, sent.1 + 4_000_000 + 21 * 9);
     }
     let counted = rig.bytes("to_client", "copied") + rig.bytes("to_client", "spliced");
@@ -506,4 +569,36 @@ async fn an_urgent_byte_in_a_stream_cuts_nothing_behind_it() {
     assert!(all.ends_with(&tail), "the tail was cut");
     rig.client.shutdown().await.unwrap();
     assert!(matches!(rig.end().await.0, End::Closed(Side::Backend)));
+}
+
+#[tokio::test]
+async fn the_kernel_watches_over_both_sockets_of_what_lives_on() {
+    let timeouts = Timeouts {
+        tcp_keepalive: Duration::from_secs(2),
+        tcp_user: Duration::from_secs(3),
+        ..PATIENT
+    };
+    let ((_client, near_client), (_backend, near_backend)) = (pair().await, pair().await);
+    let near = (near_client, near_backend);
+    let kept = [&near.0, &near.1].map(|stream| rustix::io::dup(stream).unwrap());
+    let (registry, availability) = (Registry::default(), Arc::new(Availability::default()));
+    let server = server(&registry, &availability);
+    let (_freezer, freezes) = unbounded_channel();
+    let slot = server.enter().unwrap();
+    let _relayed = relayed(near, Vec::new(), slot, timeouts, availability, freezes);
+    let options = || {
+        kept.each_ref().map(|socket| {
+            let socket = socket2::SockRef::from(socket);
+            let keepalive = socket.keepalive().unwrap();
+            (keepalive, socket.tcp_user_timeout().unwrap())
+        })
+    };
+    assert_eq!(options(), [(false, None); 2]);
+    let watched = async {
+        while options() != [(true, Some(timeouts.tcp_user)); 2] {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, watched).await.expect("watched in time");
+    server.recall(Recall::Shutdown);
 }

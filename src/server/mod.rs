@@ -17,12 +17,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +35,6 @@ use crate::limits::Limits;
 use crate::listener::{Gate, Shared};
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
-use crate::session::Terms;
 use crate::snapshot::Snapshot;
 use crate::socket::Listening;
 use control::Administration;
@@ -43,8 +42,6 @@ use doors::{Doors, Serving};
 use gates::ListenerGate;
 use workers::{Assignment, Workers};
 
-/// The assembly's own, and the one that a worker registers while the gate is open.
-const DESCRIPTORS_A_SOCKET: usize = 2;
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between two sweeps of what has expired.
@@ -139,7 +136,7 @@ impl Server {
         let doors = Doors::open(&config.admin)?;
         let listening = bound
             .iter()
-            .map(|(_, sockets)| sockets.len() * workers * DESCRIPTORS_A_SOCKET)
+            .map(|(_, sockets)| sockets.len() * workers)
             .sum();
         let allowed = descriptors::connections(descriptors::raise(), listening, workers);
         let most = config.limits.connections.unwrap_or(allowed);
@@ -156,7 +153,7 @@ impl Server {
             config.limits.per_source,
             config.limits.new_per_source_per_second,
         );
-        let availability = Arc::new(Availability::new(0));
+        let availability = Arc::new(Availability::default());
         let shutdown = config.timeouts.shutdown;
         let snapshot = Snapshot::build(config, &registry, &availability);
         registry
@@ -188,7 +185,8 @@ impl Server {
             started: SystemTime::now(),
         });
         let (gates, assignments) = assign(bound, workers);
-        let workers = Workers::start(assignments, &shared).map_err(StartError::Workers)?;
+        let workers =
+            Workers::start(assignments, &shared, &availability).map_err(StartError::Workers)?;
         let watched = WatchedPool::all(&shared.snapshot.load());
         let health = Monitor::start(
             &Handle::current(),
@@ -257,7 +255,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
     let snapshot = Snapshot::build(
         config,
         &Registry::default(),
-        &Arc::new(Availability::new(0)),
+        &Arc::new(Availability::default()),
     );
     for backend in snapshot.backends() {
         // Any address will do: an unresolved name would count as down.
@@ -280,11 +278,10 @@ type Bound = Vec<(Arc<str>, Vec<Vec<Arc<Listening>>>)>;
 
 /// For each listener, for each address, a socket for each worker.
 fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
-    let patience = Terms::from(&config.timeouts).patience;
     let bind_listener = |listener: &model::Listener| {
         let mut sockets = Vec::new();
         for &address in &listener.bind {
-            match Listening::bind(address, workers, patience) {
+            match Listening::bind(address, workers) {
                 Ok(bound) => sockets.push(bound),
                 Err(source)
                     if lacks_family(&source)
@@ -359,7 +356,7 @@ async fn sweep(shared: Arc<Shared>) {
             _ = ticks.tick() => {}
             () = shared.stop.cancelled() => return,
         }
-        shared.limits.sweep(std::time::Instant::now());
+        shared.limits.sweep(Instant::now());
         for pins in &shared.snapshot.load().groups {
             pins.sweep(SWEEP_MOST);
         }

@@ -1,4 +1,4 @@
-//! The worker threads: one single-threaded runtime each, with a listening socket of its own for every address.
+//! The worker threads: an event loop each, with a listening socket of its own for every address.
 //!
 //! Owns the threads and the order in which they end. Invariant: a worker ends only after its accept loops have, and
 //! takes its sessions with it.
@@ -9,15 +9,11 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use crate::backend::Availability;
 use crate::listener::{self, Gate, Shared};
+use crate::reactor::{Alarm, Reactor};
 use crate::socket::Listening;
-
-/// Task polls between two looks at the sockets, when tasks are ready all the time: few enough that a stream does not
-/// keep a message waiting for long.
-const EVENT_INTERVAL: u32 = 16;
 
 /// One socket that a worker accepts on.
 pub(super) struct Assignment {
@@ -29,9 +25,9 @@ pub(super) struct Assignment {
 /// The running threads.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
+    alarms: Vec<Arc<Alarm>>,
     /// Closed when the last worker has ended.
     ended: mpsc::Receiver<()>,
-    kill: CancellationToken,
 }
 
 /// One per core, unless configured otherwise.
@@ -42,35 +38,58 @@ pub(super) fn count(configured: Option<NonZeroUsize>) -> usize {
 }
 
 impl Workers {
-    /// Starts a worker for each list of sockets.
+    /// Starts a worker for each list of sockets, and has them told of recalls.
     pub(super) fn start(
         assignments: Vec<Vec<Assignment>>,
         shared: &Arc<Shared>,
+        availability: &Availability,
     ) -> io::Result<Self> {
-        let kill = CancellationToken::new();
         let (alive, ended) = mpsc::channel(1);
-        let mut threads = Vec::new();
-        for (number, sockets) in assignments.into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_io()
-                .enable_time()
-                .event_interval(EVENT_INTERVAL)
-                .build()?;
-            let (shared, kill, alive) = (shared.clone(), kill.clone(), alive.clone());
-            let thread = Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || {
-                    runtime.block_on(work(sockets, shared, kill));
-                    drop(runtime);
-                    drop(alive);
-                })?;
-            threads.push(thread);
-        }
-        Ok(Self {
-            threads,
+        let mut workers = Self {
+            threads: Vec::new(),
+            alarms: Vec::new(),
             ended,
-            kill,
-        })
+        };
+        for sockets in assignments {
+            if let Err(error) = workers.start_one(sockets, shared, alive.clone()) {
+                workers.end();
+                return Err(error);
+            }
+        }
+        for alarm in &workers.alarms {
+            availability.tell_of_recalls(alarm.clone().into());
+        }
+        Ok(workers)
+    }
+
+    fn start_one(
+        &mut self,
+        sockets: Vec<Assignment>,
+        shared: &Arc<Shared>,
+        alive: mpsc::Sender<()>,
+    ) -> io::Result<()> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let shared = shared.clone();
+        let thread = Builder::new()
+            .name(format!("worker-{}", self.threads.len()))
+            .spawn(move || {
+                // An event loop belongs to the thread that made it.
+                let reactor = Reactor::new();
+                let _ = tell.send(
+                    reactor
+                        .as_ref()
+                        .map(|reactor| reactor.alarm().clone())
+                        .map_err(io::Error::kind),
+                );
+                if let Ok(reactor) = reactor {
+                    work(&reactor, sockets, &shared);
+                }
+                drop(alive);
+            })?;
+        self.threads.push(thread);
+        let alarm = told.recv().unwrap_or(Err(io::ErrorKind::Other))?;
+        self.alarms.push(alarm);
+        Ok(())
     }
 
     /// Completes when every worker has ended by itself: its loops and its sessions.
@@ -80,7 +99,9 @@ impl Workers {
 
     /// Ends what is left, sessions in the middle included, and joins the threads.
     pub(super) fn end(self) {
-        self.kill.cancel();
+        for alarm in &self.alarms {
+            alarm.end();
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!(target: "lyncpin::server", "a worker panicked");
@@ -89,27 +110,17 @@ impl Workers {
     }
 }
 
-async fn work(sockets: Vec<Assignment>, shared: Arc<Shared>, kill: CancellationToken) {
-    let (loops, sessions) = (TaskTracker::new(), TaskTracker::new());
+fn work(reactor: &Reactor, sockets: Vec<Assignment>, shared: &Arc<Shared>) {
     for Assignment {
         listening,
         listener,
         gate,
     } in sockets
     {
-        loops.spawn(listener::accept(
-            listening,
-            listener,
-            shared.clone(),
-            gate,
-            sessions.clone(),
-        ));
+        let (own, shared) = (reactor.clone(), shared.clone());
+        reactor.spawn(listener::accept(own, listening, listener, shared, gate));
     }
-    loops.close();
-    loops.wait().await;
-    sessions.close();
-    tokio::select! {
-        () = sessions.wait() => {}
-        () = kill.cancelled() => {}
+    if let Err(error) = reactor.run() {
+        tracing::error!(target: "lyncpin::server", %error, "a worker cannot look at its sockets");
     }
 }

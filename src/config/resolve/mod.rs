@@ -22,7 +22,7 @@ pub(crate) fn resolve(written: &Written, notes: &mut Notes) -> Config {
     Config {
         listeners,
         pools,
-        timeouts: written.timeouts.values.clone(),
+        timeouts: written.timeouts.values,
         limits: written.limits.value.clone(),
         workers: written.workers,
         admin: admin::resolve(written, notes),

@@ -26,7 +26,7 @@ impl House {
     pub(super) fn new() -> Self {
         Self {
             registry: Registry::default(),
-            availability: Arc::new(Availability::new(0)),
+            availability: Arc::new(Availability::default()),
         }
     }
 

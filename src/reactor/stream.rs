@@ -1,0 +1,238 @@
+//! Sockets as the reactor's tasks use them: a connection, and a listening socket that is watched.
+//!
+//! Invariant: whoever finds a socket not ready has had the running task noted for its next event.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::task::Poll;
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+
+use super::{Reactor, ready};
+use crate::socket::{self, Listening};
+
+/// What one read has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunk {
+    /// Bytes.
+    pub len: usize,
+    /// Whether these are the last, or the end itself.
+    pub last: bool,
+}
+
+/// Whether the kernel may hold back a small segment (Nagle's algorithm, RFC 896).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    /// Nothing has been sent, and the first segment always leaves at once.
+    Unsent,
+    /// The next one could wait for the first to be acknowledged.
+    Sent,
+    /// No.
+    Off,
+}
+
+/// A connection of the running thread's reactor.
+pub struct Stream {
+    reactor: Reactor,
+    socket: OwnedFd,
+    source: u32,
+    delay: Cell<Delay>,
+}
+
+impl Stream {
+    /// Takes an accepted socket over, which inherited TCP_NODELAY.
+    ///
+    /// # Errors
+    ///
+    /// What epoll_ctl(2) says: this machine lacks memory or watches.
+    pub fn accepted(reactor: &Reactor, socket: OwnedFd) -> io::Result<Self> {
+        Self::adopt(reactor, socket, Delay::Off)
+    }
+
+    /// Takes a socket over that is being connected.
+    ///
+    /// # Errors
+    ///
+    /// What epoll_ctl(2) says: this machine lacks memory or watches.
+    pub fn connecting(reactor: &Reactor, socket: OwnedFd) -> io::Result<Self> {
+        Self::adopt(reactor, socket, Delay::Unsent)
+    }
+
+    fn adopt(reactor: &Reactor, socket: OwnedFd, delay: Delay) -> io::Result<Self> {
+        let wanted = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI;
+        let source = reactor.register(&socket, wanted | EventFlags::ET)?;
+        Ok(Self {
+            reactor: reactor.clone(),
+            socket,
+            source,
+            delay: Cell::new(delay),
+        })
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
+    /// Ready when there may be something to read: bytes, the end, or an error.
+    pub fn poll_readable(&self) -> Poll<()> {
+        self.reactor.poll_source(self.source, ready::READABLE)
+    }
+
+    /// Ready when something may be written.
+    pub fn poll_writable(&self) -> Poll<()> {
+        self.reactor.poll_source(self.source, ready::WRITABLE)
+    }
+
+    /// Ready when the connection has failed; [`Stream::error`] says how.
+    pub fn poll_failed(&self) -> Poll<()> {
+        self.reactor.poll_source(self.source, ready::FAILED)
+    }
+
+    /// What the connection has failed with; a reset where the kernel has told that already.
+    #[must_use]
+    pub fn error(&self) -> io::Error {
+        match sockopt::socket_error(&self.socket) {
+            Ok(Err(error)) | Err(error) => error.into(),
+            Ok(Ok(())) => Errno::CONNRESET.into(),
+        }
+    }
+
+    /// Reads once; `None` where there is nothing now.
+    ///
+    /// A short count says that the socket is drained, so the call that would say EAGAIN is never made (epoll(7), question
+    /// 9); where the peer's end was known before, it also says that these are the last bytes. Urgent bytes cut reads
+    /// short, so after one only EAGAIN and 0 are believed.
+    ///
+    /// # Errors
+    ///
+    /// What recv(2) says.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Chunk>> {
+        let known = self.reactor.readiness(self.source);
+        let (ended, urgent) = (known & ready::ENDED != 0, known & ready::URGENT != 0);
+        let read =
+            self.read_with(|| Ok(recv(&self.socket, &mut *buffer, RecvFlags::empty())?.0))?;
+        Ok(read.map(|len| {
+            let short = len < buffer.len();
+            if short && !ended && !urgent && len > 0 {
+                self.reactor.clear(self.source, ready::READABLE);
+            }
+            Chunk {
+                len,
+                last: len == 0 || (short && ended),
+            }
+        }))
+    }
+
+    /// Writes once; says how many bytes the socket took, none where it is full.
+    ///
+    /// # Errors
+    ///
+    /// What send(2) says.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let sent = self.write_with(|| Ok(send(&self.socket, bytes, SendFlags::NOSIGNAL)?))?;
+        if 0 < sent && sent < bytes.len() {
+            self.reactor.clear(self.source, ready::WRITABLE);
+        }
+        Ok(sent)
+    }
+
+    /// Makes a call that reads; `None` where that found nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the call says.
+    pub fn read_with(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
+        self.attempt(ready::READABLE, call)
+    }
+
+    /// Makes a call that writes; 0 where the socket is full.
+    ///
+    /// # Errors
+    ///
+    /// What the call says.
+    pub fn write_with(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        match self.delay.get() {
+            Delay::Off => {}
+            Delay::Unsent => self.delay.set(Delay::Sent),
+            Delay::Sent => {
+                socket::send_at_once(&self.socket);
+                self.delay.set(Delay::Off);
+            }
+        }
+        Ok(self.attempt(ready::WRITABLE, call)?.unwrap_or(0))
+    }
+
+    fn attempt(
+        &self,
+        bit: u8,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        match call() {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.reactor.clear(self.source, bit);
+                Ok(None)
+            }
+            // Still ready.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.reactor.forget(self.source);
+    }
+}
+
+/// A listening socket that is watched, level-triggered: as long as somebody waits in its queue, each look at the sockets
+/// says so. It belongs to others too, so its registration ends by `Drop` and not by closing.
+pub struct Watch {
+    reactor: Reactor,
+    listening: Arc<Listening>,
+    source: u32,
+}
+
+impl Watch {
+    /// Watches over `listening`.
+    ///
+    /// # Errors
+    ///
+    /// What epoll_ctl(2) says: this machine lacks memory or watches.
+    pub fn new(reactor: &Reactor, listening: &Arc<Listening>) -> io::Result<Self> {
+        let source = reactor.register(&**listening, EventFlags::IN)?;
+        Ok(Self {
+            reactor: reactor.clone(),
+            listening: listening.clone(),
+            source,
+        })
+    }
+
+    /// Ready when the last look at the sockets found somebody waiting, or the socket closed.
+    pub fn poll_waiting(&self) -> Poll<()> {
+        let waiting = self.reactor.poll_source(self.source, ready::READABLE);
+        self.reactor.clear(self.source, ready::READABLE);
+        waiting
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // What is not registered any more needs no removal.
+        let _ = epoll::delete(&self.reactor.0.epoll, &*self.listening);
+        self.reactor.forget(self.source);
+    }
+}
