@@ -66,12 +66,27 @@ struct Task {
     queued: bool,
 }
 
-/// A registered descriptor.
+/// A registered descriptor; shared by who owns that and the table in which events look it up.
 struct Source {
+    place: u32,
     generation: u32,
     /// Who waits for it.
-    task: u32,
-    ready: u8,
+    task: Cell<u32>,
+    ready: Cell<u8>,
+}
+
+impl Source {
+    fn is(&self, bits: u8) -> bool {
+        self.ready.get() & bits != 0
+    }
+
+    fn set(&self, bits: u8) {
+        self.ready.set(self.ready.get() | bits);
+    }
+
+    fn clear(&self, bits: u8) {
+        self.ready.set(self.ready.get() & !bits);
+    }
 }
 
 /// One thread's event loop; clones are handles to the same.
@@ -82,7 +97,7 @@ struct Core {
     epoll: OwnedFd,
     alarm: Arc<Alarm>,
     waker: Waker,
-    sources: RefCell<Slab<Source>>,
+    sources: RefCell<Slab<Rc<Source>>>,
     tasks: RefCell<Slab<Task>>,
     /// To be polled before the next look at the sockets.
     queue: RefCell<Vec<u32>>,
@@ -207,46 +222,36 @@ impl Reactor {
         ran
     }
 
-    /// Watches over `descriptor`, edge-triggered or as `flags` say; gives the place of its source.
-    fn register(&self, descriptor: &impl AsFd, flags: EventFlags) -> io::Result<u32> {
+    /// Watches over `descriptor` as `flags` say; its source is to be given back to [`Reactor::forget`].
+    fn register(&self, descriptor: &impl AsFd, flags: EventFlags) -> io::Result<Rc<Source>> {
         let generation = self.0.generations.get().wrapping_add(1);
         self.0.generations.set(generation);
-        let source = number(self.0.sources.borrow_mut().insert(Source {
+        let mut sources = self.0.sources.borrow_mut();
+        let entry = sources.vacant_entry();
+        let source = Rc::new(Source {
+            place: number(entry.key()),
             generation,
-            task: self.0.running.get(),
-            ready: 0,
-        }));
-        let mark = EventData::new_u64(u64::from(generation) << 32 | u64::from(source));
-        let registered = epoll::add(&self.0.epoll, descriptor, mark, flags);
-        if registered.is_err() {
-            self.0.sources.borrow_mut().remove(source as usize);
-        }
-        Ok(registered.map(|()| source)?)
-    }
-
-    /// What is known of a source.
-    fn readiness(&self, source: u32) -> u8 {
-        self.0.sources.borrow()[source as usize].ready
-    }
-
-    fn clear(&self, source: u32, bits: u8) {
-        self.0.sources.borrow_mut()[source as usize].ready &= !bits;
-    }
-
-    /// Ready when any of `bits` is set; else the running task is polled at the next event of this source.
-    fn poll_source(&self, source: u32, bits: u8) -> Poll<()> {
-        let source = &mut self.0.sources.borrow_mut()[source as usize];
-        source.task = self.0.running.get();
-        if source.ready & bits == 0 {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
-        }
+            task: Cell::new(NOBODY),
+            ready: Cell::new(0),
+        });
+        let mark = u64::from(generation) << 32 | u64::from(source.place);
+        epoll::add(&self.0.epoll, descriptor, EventData::new_u64(mark), flags)?;
+        entry.insert(source.clone());
+        Ok(source)
     }
 
     /// Closing the last descriptor of a socket ends its registration (epoll(7), question 6).
-    fn forget(&self, source: u32) {
-        self.0.sources.borrow_mut().remove(source as usize);
+    fn forget(&self, source: &Source) {
+        self.0.sources.borrow_mut().remove(source.place as usize);
+    }
+
+    /// Ready when any of `bits` is set; else the running task is polled at the next event of this source.
+    fn poll_source(&self, source: &Source, bits: u8) -> Poll<()> {
+        if source.is(bits) {
+            return Poll::Ready(());
+        }
+        source.task.set(self.0.running.get());
+        Poll::Pending
     }
 }
 
@@ -310,18 +315,14 @@ impl Core {
             return self.queue_all();
         }
         let [place, generation] = [mark & u64::from(u32::MAX), mark >> 32];
-        let mut sources = self.sources.borrow_mut();
+        let sources = self.sources.borrow();
         let place = usize::try_from(place).unwrap_or(usize::MAX);
-        let Some(source) = sources.get_mut(place) else {
-            return;
-        };
-        if u64::from(source.generation) != generation {
-            return;
+        if let Some(source) = sources.get(place)
+            && u64::from(source.generation) == generation
+        {
+            source.set(readiness(flags));
+            self.queue(source.task.get());
         }
-        source.ready |= readiness(flags);
-        let task = source.task;
-        drop(sources);
-        self.queue(task);
     }
 
     fn queue(&self, task: u32) {

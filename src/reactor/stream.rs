@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -12,7 +13,7 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
-use super::{Reactor, ready};
+use super::{Reactor, Source, ready};
 use crate::socket::{self, Listening};
 
 /// What one read has brought.
@@ -39,7 +40,7 @@ enum Delay {
 pub struct Stream {
     reactor: Reactor,
     socket: OwnedFd,
-    source: u32,
+    source: Rc<Source>,
     delay: Cell<Delay>,
 }
 
@@ -81,17 +82,17 @@ impl Stream {
 
     /// Ready when there may be something to read: bytes, the end, or an error.
     pub fn poll_readable(&self) -> Poll<()> {
-        self.reactor.poll_source(self.source, ready::READABLE)
+        self.reactor.poll_source(&self.source, ready::READABLE)
     }
 
     /// Ready when something may be written.
     pub fn poll_writable(&self) -> Poll<()> {
-        self.reactor.poll_source(self.source, ready::WRITABLE)
+        self.reactor.poll_source(&self.source, ready::WRITABLE)
     }
 
     /// Ready when the connection has failed; [`Stream::error`] says how.
     pub fn poll_failed(&self) -> Poll<()> {
-        self.reactor.poll_source(self.source, ready::FAILED)
+        self.reactor.poll_source(&self.source, ready::FAILED)
     }
 
     /// What the connection has failed with; a reset where the kernel has told that already.
@@ -113,14 +114,13 @@ impl Stream {
     ///
     /// What recv(2) says.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Chunk>> {
-        let known = self.reactor.readiness(self.source);
-        let (ended, urgent) = (known & ready::ENDED != 0, known & ready::URGENT != 0);
+        let ended = self.source.is(ready::ENDED);
         let read =
             self.read_with(|| Ok(recv(&self.socket, &mut *buffer, RecvFlags::empty())?.0))?;
         Ok(read.map(|len| {
             let short = len < buffer.len();
-            if short && !ended && !urgent && len > 0 {
-                self.reactor.clear(self.source, ready::READABLE);
+            if short && len > 0 && !self.source.is(ready::ENDED | ready::URGENT) {
+                self.source.clear(ready::READABLE);
             }
             Chunk {
                 len,
@@ -137,7 +137,7 @@ impl Stream {
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.write_with(|| Ok(send(&self.socket, bytes, SendFlags::NOSIGNAL)?))?;
         if 0 < sent && sent < bytes.len() {
-            self.reactor.clear(self.source, ready::WRITABLE);
+            self.source.clear(ready::WRITABLE);
         }
         Ok(sent)
     }
@@ -176,7 +176,7 @@ impl Stream {
         match call() {
             Ok(count) => Ok(Some(count)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.reactor.clear(self.source, bit);
+                self.source.clear(bit);
                 Ok(None)
             }
             // Still ready.
@@ -194,7 +194,7 @@ impl AsFd for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.reactor.forget(self.source);
+        self.reactor.forget(&self.source);
     }
 }
 
@@ -203,7 +203,7 @@ impl Drop for Stream {
 pub struct Watch {
     reactor: Reactor,
     listening: Arc<Listening>,
-    source: u32,
+    source: Rc<Source>,
 }
 
 impl Watch {
@@ -223,8 +223,8 @@ impl Watch {
 
     /// Ready when the last look at the sockets found somebody waiting, or the socket closed.
     pub fn poll_waiting(&self) -> Poll<()> {
-        let waiting = self.reactor.poll_source(self.source, ready::READABLE);
-        self.reactor.clear(self.source, ready::READABLE);
+        let waiting = self.reactor.poll_source(&self.source, ready::READABLE);
+        self.source.clear(ready::READABLE);
         waiting
     }
 }
@@ -233,6 +233,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // What is not registered any more needs no removal.
         let _ = epoll::delete(&self.reactor.0.epoll, &*self.listening);
-        self.reactor.forget(self.source);
+        self.reactor.forget(&self.source);
     }
 }

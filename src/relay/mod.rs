@@ -55,7 +55,7 @@ pub enum End {
     Local(io::Error),
 }
 
-/// What a relay has done; it is kept outside of it, so that it is there also when the relay is dropped.
+/// What a relay has done; it is told also when the relay is dropped.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
     /// Bytes that the backend's socket took.
@@ -64,7 +64,7 @@ pub struct Moved {
     pub to_client: u64,
 }
 
-/// Moves bytes until it ends, and adds them to `moved`. `rest` is what the client has sent already and the backend has
+/// Moves bytes until it ends or is dropped, and adds them to `moved`. `rest` is what the client has sent already and the backend has
 /// not got yet.
 pub async fn relay(
     client: &Stream,
@@ -92,16 +92,12 @@ pub async fn relay(
         ),
         slot,
         timeouts,
+        told: moved,
         last: now,
         first: None,
         settles: Some(now + settled_after(timeouts)),
     };
-    poll_fn(|_| {
-        let end = relay.poll();
-        *moved = relay.moved();
-        end
-    })
-    .await
+    poll_fn(|_| relay.poll()).await
 }
 
 /// Before any of the kernel's bounds could be passed.
@@ -114,6 +110,8 @@ struct Relay<'a> {
     down: Flow<'a>,
     slot: &'a Slot,
     timeouts: &'a Timeouts,
+    /// What has been moved, when it is over.
+    told: &'a mut Moved,
     /// When a byte last moved, or one side closed.
     last: Instant,
     /// Who closed first.
@@ -185,6 +183,12 @@ impl Relay<'_> {
         };
         let end = || self.first.map_or(End::Idle, End::HalfClosed);
         reactor.poll_deadline(self.last + bound).map(|()| end())
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        *self.told = self.moved();
     }
 }
 
