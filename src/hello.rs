@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -119,20 +120,23 @@ pub async fn read(
     deadline: Instant,
     received: &mut Vec<u8>,
 ) -> Result<Hello, HelloFault> {
-    let read = async {
-        match protocol {
-            Protocol::Tls => {
-                let mut parser = ClientHelloParser::new();
-                read_until(client, received, |bytes| tls(parser.advance(bytes))).await
+    let decided = {
+        let read = pin!(async {
+            match protocol {
+                Protocol::Tls => {
+                    let mut parser = ClientHelloParser::new();
+                    read_until(client, received, |bytes| tls(parser.advance(bytes))).await
+                }
+                Protocol::Http => {
+                    let mut parser = HttpHeadParser::new();
+                    read_until(client, received, |bytes| http(parser.advance(bytes))).await
+                }
+                Protocol::Tcp => Ok(Hello::Unread),
             }
-            Protocol::Http => {
-                let mut parser = HttpHeadParser::new();
-                read_until(client, received, |bytes| http(parser.advance(bytes))).await
-            }
-            Protocol::Tcp => Ok(Hello::Unread),
-        }
+        });
+        client.reactor().timeout_at(deadline, read).await
     };
-    match client.reactor().timeout_at(deadline, read).await {
+    match decided {
         Some(read) => read,
         None if received.is_empty() => Err(HelloFault::Silent),
         None => Err(HelloFault::Timeout),
@@ -199,7 +203,7 @@ async fn read_some(client: &Stream, received: &mut Vec<u8>) -> io::Result<usize>
 
 /// Sends an answer and closes in order, so that the client can read it.
 pub async fn answer_and_close(client: &Stream, answer: &[u8]) {
-    let close = async {
+    let close = pin!(async {
         let mut rest = answer;
         while !rest.is_empty() {
             poll_fn(|_| client.poll_writable()).await;
@@ -216,7 +220,7 @@ pub async fn answer_and_close(client: &Stream, answer: &[u8]) {
             }
         }
         Ok::<_, io::Error>(())
-    };
+    });
     let reactor = client.reactor();
     // The client has its second; what it does with it is its own affair.
     let _ = reactor.timeout_at(reactor.now() + LINGER, close).await;

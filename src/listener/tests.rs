@@ -86,3 +86,23 @@ fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
     });
     assert_eq!(ended.recv_timeout(SOON * 2), Ok(()), "the worker is frozen");
 }
+
+/// Thousands of sessions wait at once, so their size is looked after.
+#[test]
+fn a_session_takes_less_than_a_kibibyte() {
+    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
+        .unwrap()
+        .remove(0);
+    listening.open().unwrap();
+    let _client = TcpStream::connect(listening.address()).unwrap();
+    let (client, peer) = listening.accept().unwrap();
+    let (shared, _writer) = shared();
+    let reactor = Reactor::new().unwrap();
+    let client = Stream::accepted(&reactor, client).unwrap();
+    let listener = shared.snapshot.load().listeners[0].clone();
+    let account = Account::open(listener.clone(), shared.log.clone(), peer, reactor.now());
+    let admission = shared.limits.admit(peer.ip(), reactor.now()).unwrap();
+    let session = session::serve(client, listener, account, admission);
+    let size = size_of_val(&session);
+    assert!(size < 1024, "{size} bytes");
+}

@@ -5,8 +5,8 @@
 //! happens to a socket that it has waited for, or at the earliest deadline that it has asked for, and looks for itself
 //! what that was. So nothing is allocated, locked or counted for a socket or a timer, and nothing at all for each message.
 //!
-//! Invariants: sockets are registered once, for everything, edge-triggered (epoll(7)); readiness says that a call may
-//! find something, and only the call itself says otherwise; all events of one look are noted before any task is polled,
+//! Invariants: sockets are registered once, edge-triggered (epoll(7)), and for writing only when they were first full;
+//! readiness says that a call may find something, and only the call itself says otherwise; all events of one look are noted before any task is polled,
 //! so an event never meets a socket that has taken a closed one's place.
 
 mod alarm;
@@ -76,6 +76,10 @@ struct Source {
 }
 
 impl Source {
+    fn mark(&self) -> EventData {
+        EventData::new_u64(u64::from(self.generation) << 32 | u64::from(self.place))
+    }
+
     fn is(&self, bits: u8) -> bool {
         self.ready.get() & bits != 0
     }
@@ -194,9 +198,12 @@ impl Reactor {
         poll_fn(|_| self.poll_deadline(deadline)).await;
     }
 
-    /// What `future` gives, or `None` where `deadline` comes first.
-    pub async fn timeout_at<F: Future>(&self, deadline: Instant, future: F) -> Option<F::Output> {
-        let mut future = std::pin::pin!(future);
+    /// What `future` gives, or `None` where `deadline` comes first. It is lent, for it would be held twice otherwise.
+    pub async fn timeout_at<F: Future>(
+        &self,
+        deadline: Instant,
+        mut future: Pin<&mut F>,
+    ) -> Option<F::Output> {
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(given) => Poll::Ready(Some(given)),
             Poll::Pending => self.poll_deadline(deadline).map(|()| None),
@@ -222,7 +229,7 @@ impl Reactor {
         ran
     }
 
-    /// Watches over `descriptor` as `flags` say; its source is to be given back to [`Reactor::forget`].
+    /// Watches over `descriptor` for `flags`; its source is to be given back to [`Reactor::forget`].
     fn register(&self, descriptor: &impl AsFd, flags: EventFlags) -> io::Result<Rc<Source>> {
         let generation = self.0.generations.get().wrapping_add(1);
         self.0.generations.set(generation);
@@ -234,10 +241,19 @@ impl Reactor {
             task: Cell::new(NOBODY),
             ready: Cell::new(0),
         });
-        let mark = u64::from(generation) << 32 | u64::from(source.place);
-        epoll::add(&self.0.epoll, descriptor, EventData::new_u64(mark), flags)?;
+        epoll::add(&self.0.epoll, descriptor, source.mark(), flags)?;
         entry.insert(source.clone());
         Ok(source)
+    }
+
+    /// Watches over it for other `flags`; what is there already is told as well.
+    fn change(&self, descriptor: &impl AsFd, source: &Source, flags: EventFlags) -> io::Result<()> {
+        Ok(epoll::modify(
+            &self.0.epoll,
+            descriptor,
+            source.mark(),
+            flags,
+        )?)
     }
 
     /// Closing the last descriptor of a socket ends its registration (epoll(7), question 6).

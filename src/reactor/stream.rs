@@ -42,7 +42,15 @@ pub struct Stream {
     socket: OwnedFd,
     source: Rc<Source>,
     delay: Cell<Delay>,
+    /// Whether it is told when the socket takes bytes again: an accepted one does from the start, and few ever fill up.
+    hears_writable: Cell<bool>,
 }
+
+/// What every connection is watched for.
+const READING: EventFlags = EventFlags::IN
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::PRI)
+    .union(EventFlags::ET);
 
 impl Stream {
     /// Takes an accepted socket over, which inherited TCP_NODELAY.
@@ -51,7 +59,9 @@ impl Stream {
     ///
     /// What epoll_ctl(2) says: this machine lacks memory or watches.
     pub fn accepted(reactor: &Reactor, socket: OwnedFd) -> io::Result<Self> {
-        Self::adopt(reactor, socket, Delay::Off)
+        let stream = Self::adopt(reactor, socket, READING, Delay::Off)?;
+        stream.source.set(ready::WRITABLE);
+        Ok(stream)
     }
 
     /// Takes a socket over that is being connected.
@@ -60,17 +70,23 @@ impl Stream {
     ///
     /// What epoll_ctl(2) says: this machine lacks memory or watches.
     pub fn connecting(reactor: &Reactor, socket: OwnedFd) -> io::Result<Self> {
-        Self::adopt(reactor, socket, Delay::Unsent)
+        let events = READING.union(EventFlags::OUT);
+        Self::adopt(reactor, socket, events, Delay::Unsent)
     }
 
-    fn adopt(reactor: &Reactor, socket: OwnedFd, delay: Delay) -> io::Result<Self> {
-        let wanted = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::PRI;
-        let source = reactor.register(&socket, wanted | EventFlags::ET)?;
+    fn adopt(
+        reactor: &Reactor,
+        socket: OwnedFd,
+        events: EventFlags,
+        delay: Delay,
+    ) -> io::Result<Self> {
+        let source = reactor.register(&socket, events)?;
         Ok(Self {
             reactor: reactor.clone(),
             socket,
             source,
             delay: Cell::new(delay),
+            hears_writable: Cell::new(events.contains(EventFlags::OUT)),
         })
     }
 
@@ -137,7 +153,7 @@ impl Stream {
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.write_with(|| Ok(send(&self.socket, bytes, SendFlags::NOSIGNAL)?))?;
         if 0 < sent && sent < bytes.len() {
-            self.source.clear(ready::WRITABLE);
+            self.is_full()?;
         }
         Ok(sent)
     }
@@ -148,7 +164,16 @@ impl Stream {
     ///
     /// What the call says.
     pub fn read_with(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
-        self.attempt(ready::READABLE, call)
+        match call() {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.source.clear(ready::READABLE);
+                Ok(None)
+            }
+            // As ready as before.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a call that writes; 0 where the socket is full.
@@ -165,24 +190,22 @@ impl Stream {
                 self.delay.set(Delay::Off);
             }
         }
-        Ok(self.attempt(ready::WRITABLE, call)?.unwrap_or(0))
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full().map(|()| 0),
+            // As ready as before.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            called => called,
+        }
     }
 
-    fn attempt(
-        &self,
-        bit: u8,
-        call: impl FnOnce() -> io::Result<usize>,
-    ) -> io::Result<Option<usize>> {
-        match call() {
-            Ok(count) => Ok(Some(count)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.source.clear(bit);
-                Ok(None)
-            }
-            // Still ready.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(error),
+    /// The socket takes nothing now; the next event says that it does, also if it has begun to meanwhile.
+    fn is_full(&self) -> io::Result<()> {
+        self.source.clear(ready::WRITABLE);
+        if !self.hears_writable.replace(true) {
+            let events = READING.union(EventFlags::OUT);
+            self.reactor.change(&self.socket, &self.source, events)?;
         }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
 use std::sync::mpsc;
 
 use rustix::net::{SendFlags, send};
@@ -138,12 +139,15 @@ fn a_sleep_lasts_as_long_as_it_should_and_a_timeout_ends_what_waits() {
         let begun = Instant::now();
         reactor.sleep(Duration::from_millis(30)).await;
         assert!(begun.elapsed() >= Duration::from_millis(30));
-        let never = std::future::pending::<()>();
+        let never = pin!(std::future::pending::<()>());
         let deadline = reactor.now() + Duration::from_millis(30);
         assert_eq!(reactor.timeout_at(deadline, never).await, None);
         assert!(begun.elapsed() >= Duration::from_millis(60));
         let deadline = reactor.now() + SOON;
-        assert_eq!(reactor.timeout_at(deadline, async { 7 }).await, Some(7));
+        assert_eq!(
+            reactor.timeout_at(deadline, pin!(async { 7 })).await,
+            Some(7)
+        );
     });
 }
 
