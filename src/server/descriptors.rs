@@ -3,13 +3,13 @@
 //! Invariant: a connection is only let in where the two descriptors that it needs are there.
 
 use crate::config::DESCRIPTORS_PER_CONNECTION;
-use crate::splice;
+use crate::splice::Budget;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Kept for files, the log, the admin listener, checks and resolving.
 const RESERVE: u64 = 64;
-/// Kept for each worker's runtime, and two for each of its pipes.
-const RESERVE_A_WORKER: u64 = 8 + 2 * splice::MOST as u64;
+/// Kept for each worker's event loop.
+const RESERVE_A_WORKER: u64 = 8;
 
 /// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
 pub(super) fn raise() -> u64 {
@@ -23,10 +23,16 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Connections that `descriptors` allow beside the listening sockets and workers.
-pub(super) fn connections(descriptors: u64, listening: usize, workers: usize) -> u32 {
+/// Connections that `descriptors` allow beside the listening sockets, and the workers with their pipes.
+pub(super) fn connections(
+    descriptors: u64,
+    listening: usize,
+    workers: usize,
+    pipes: Budget,
+) -> u32 {
+    let a_worker = RESERVE_A_WORKER + 2 * pipes.pipes as u64;
     let (listening, workers) = (listening as u64, workers as u64);
-    let left = descriptors.saturating_sub(RESERVE + listening + workers * RESERVE_A_WORKER);
+    let left = descriptors.saturating_sub(RESERVE + listening + workers * a_worker);
     u32::try_from(left / DESCRIPTORS_PER_CONNECTION)
         .unwrap_or(u32::MAX)
         .max(1)
@@ -38,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_connection_counts_two_descriptors() {
-        let with = |descriptors| connections(descriptors, 8, 2);
+        let with = |descriptors| connections(descriptors, 8, 2, Budget::MOST);
         assert_eq!(with(20_002) - with(20_000), 1);
         assert!(with(1024) > 300);
         assert_eq!(with(16), 1);

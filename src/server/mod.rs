@@ -10,6 +10,7 @@ mod doors;
 mod drains;
 mod explain;
 mod gates;
+mod pipes;
 mod workers;
 
 use std::fmt;
@@ -138,7 +139,8 @@ impl Server {
             .iter()
             .map(|(_, sockets)| sockets.len() * workers)
             .sum();
-        let allowed = descriptors::connections(descriptors::raise(), listening, workers);
+        let pipes = pipes::budget(workers);
+        let allowed = descriptors::connections(descriptors::raise(), listening, workers, pipes);
         let most = config.limits.connections.unwrap_or(allowed);
         if most > allowed {
             tracing::warn!(
@@ -185,8 +187,8 @@ impl Server {
             started: SystemTime::now(),
         });
         let (gates, assignments) = assign(bound, workers);
-        let workers =
-            Workers::start(assignments, &shared, &availability).map_err(StartError::Workers)?;
+        let workers = Workers::start(assignments, &shared, &availability, pipes)
+            .map_err(StartError::Workers)?;
         let watched = WatchedPool::all(&shared.snapshot.load());
         let health = Monitor::start(
             &Handle::current(),

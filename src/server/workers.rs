@@ -14,6 +14,7 @@ use crate::backend::Availability;
 use crate::listener::{self, Gate, Shared};
 use crate::reactor::{Alarm, Reactor};
 use crate::socket::Listening;
+use crate::splice::{self, Budget};
 
 /// One socket that a worker accepts on.
 pub(super) struct Assignment {
@@ -43,6 +44,7 @@ impl Workers {
         assignments: Vec<Vec<Assignment>>,
         shared: &Arc<Shared>,
         availability: &Availability,
+        pipes: Budget,
     ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let mut workers = Self {
@@ -51,7 +53,7 @@ impl Workers {
             ended,
         };
         for sockets in assignments {
-            if let Err(error) = workers.start_one(sockets, shared, alive.clone()) {
+            if let Err(error) = workers.start_one(sockets, shared, pipes, alive.clone()) {
                 workers.end();
                 return Err(error);
             }
@@ -66,6 +68,7 @@ impl Workers {
         &mut self,
         sockets: Vec<Assignment>,
         shared: &Arc<Shared>,
+        pipes: Budget,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let (tell, told) = std::sync::mpsc::channel();
@@ -81,6 +84,7 @@ impl Workers {
                         .map(|reactor| reactor.alarm().clone())
                         .map_err(io::Error::kind),
                 );
+                splice::allow(pipes);
                 if let Ok(reactor) = reactor {
                     work(&reactor, sockets, &shared);
                 }

@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
 use std::thread::scope;
 use std::time::Duration;
 
 use socket2::SockRef;
+
+mod pipes;
 
 use crate::support::balancer::Balancer;
 use crate::support::hello_builder::HelloBuilder;
@@ -20,8 +23,12 @@ const NAME: &str = "bulk.contoso.test";
 
 /// A backend's socket, accepted on by the test, and a balancer with listeners of each kind before it.
 fn start() -> (TcpListener, Balancer) {
+    start_with(|_| {})
+}
+
+fn start_with(prepare: impl FnOnce(&mut Command)) -> (TcpListener, Balancer) {
     let server = TcpListener::bind((own_address(), 7000)).unwrap();
-    let balancer = Balancer::start(&format!(
+    let yaml = format!(
         "listeners:\n\
          \x20 tls: {{ bind: [\"HOST:443\"], protocol: tls, routes: [{{ names: [{NAME}], pool: bulk }}] }}\n\
          \x20 http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [{NAME}], pool: bulk }}] }}\n\
@@ -29,8 +36,8 @@ fn start() -> (TcpListener, Balancer) {
          pools:\n  bulk: {{ backends: [{{ name: one, address: \"{}\" }}], health: none }}\n\
          workers: 2",
         server.local_addr().unwrap()
-    ));
-    (server, balancer)
+    );
+    (server, Balancer::start_with(&yaml, prepare))
 }
 
 /// Bytes that the metrics tell of one direction, in all and spliced.
