@@ -125,6 +125,7 @@ class Programs:
         self.haproxy = options.haproxy or shutil.which("haproxy", path=path)
         self.nginx = options.nginx or shutil.which("nginx", path=path)
         self.haproxy_global = options.haproxy_global
+        self.haproxy_plain = options.haproxy_plain
         profile = profile_of(options)
         self.lyncpin = str(ROOT / "target" / profile / "lyncpin")
         self.load = str(ROOT / "target/compare" / profile / "load")
@@ -145,7 +146,8 @@ class Programs:
             file = write("balancer.yaml", lyncpin_yaml(ports, balancer == "lyncpin+log"))
             return [self.lyncpin, "run", "-c", file]
         if balancer == "haproxy":
-            file = write("haproxy.cfg", haproxy_cfg(ports, is_bulk(load), self.haproxy_global))
+            bulk = is_bulk(load) and not self.haproxy_plain
+            file = write("haproxy.cfg", haproxy_cfg(ports, bulk, self.haproxy_global))
             return [self.haproxy, "-db", "-f", file]
         if balancer == "nginx":
             file = write("nginx.conf", nginx_conf(ports, directory, is_bulk(load), self.nginx_dynamic))

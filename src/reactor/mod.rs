@@ -14,6 +14,7 @@ mod deadlines;
 mod stream;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,6 +36,8 @@ pub use stream::{Chunk, Stream, Watch};
 
 /// Events that one look takes at most.
 const EVENTS: usize = 256;
+/// Tasks that are polled for every turn of one that has more to do, where so many are.
+const OTHERS: usize = 8;
 /// What the alarm's events are marked with; a source's mark is its place and generation.
 const ALARM: u64 = u64::MAX;
 /// No task.
@@ -64,6 +67,8 @@ struct Task {
     /// `None` while it is polled.
     future: Option<TaskFuture>,
     queued: bool,
+    /// It has had its turn and has more to do, so until the next one nothing queues it.
+    waits: bool,
 }
 
 /// A registered descriptor; shared by who owns that and the table in which events look it up.
@@ -105,8 +110,8 @@ struct Core {
     tasks: RefCell<Slab<Task>>,
     /// To be polled before the next look at the sockets.
     queue: RefCell<Vec<u32>>,
-    /// To be polled after it: who had its turn and has more to do.
-    again: RefCell<Vec<u32>>,
+    /// Who had its turn and has more to do, in the order in which the next turns come.
+    again: RefCell<VecDeque<u32>>,
     deadlines: RefCell<Deadlines>,
     buffer: RefCell<Box<[u8]>>,
     now: Cell<Instant>,
@@ -165,14 +170,21 @@ impl Reactor {
         let task = Task {
             future: Some(Box::pin(future)),
             queued: true,
+            waits: false,
         };
         let key = number(self.0.tasks.borrow_mut().insert(task));
         self.0.queue.borrow_mut().push(key);
     }
 
-    /// Has the running task polled again after the next look at the sockets.
+    /// Ends the running task's turn: it is polled again when those have been who waited before it, one for each look at
+    /// the sockets or, where others are busy too, for every [`OTHERS`] of those.
     pub fn again(&self) {
-        self.0.again.borrow_mut().push(self.0.running.get());
+        let key = self.0.running.get();
+        if let Some(task) = self.0.tasks.borrow_mut().get_mut(key as usize)
+            && !std::mem::replace(&mut task.waits, true)
+        {
+            self.0.again.borrow_mut().push_back(key);
+        }
     }
 
     /// Whether the last look at the sockets brought one event alone.
@@ -295,8 +307,15 @@ impl Core {
         while let Some(task) = self.deadlines.borrow_mut().pop_due(self.now.get()) {
             self.queue(task);
         }
-        for task in std::mem::take(&mut *self.again.borrow_mut()) {
-            self.queue(task);
+        let turns = 1 + self.queue.borrow().len() / OTHERS;
+        for _ in 0..turns {
+            let Some(next) = self.again.borrow_mut().pop_front() else {
+                break;
+            };
+            if let Some(task) = self.tasks.borrow_mut().get_mut(next as usize) {
+                task.waits = false;
+            }
+            self.queue(next);
         }
         Ok(())
     }
@@ -341,19 +360,21 @@ impl Core {
         }
     }
 
-    fn queue(&self, task: u32) {
-        if let Some(known) = self.tasks.borrow_mut().get_mut(task as usize)
-            && !std::mem::replace(&mut known.queued, true)
-        {
-            self.queue.borrow_mut().push(task);
+    fn queue(&self, key: u32) {
+        if let Some(task) = self.tasks.borrow_mut().get_mut(key as usize) {
+            self.queue_task(key, task);
         }
     }
 
     fn queue_all(&self) {
-        for (task, known) in self.tasks.borrow_mut().iter_mut() {
-            if !std::mem::replace(&mut known.queued, true) {
-                self.queue.borrow_mut().push(number(task));
-            }
+        for (key, task) in self.tasks.borrow_mut().iter_mut() {
+            self.queue_task(number(key), task);
+        }
+    }
+
+    fn queue_task(&self, key: u32, task: &mut Task) {
+        if !task.waits && !std::mem::replace(&mut task.queued, true) {
+            self.queue.borrow_mut().push(key);
         }
     }
 

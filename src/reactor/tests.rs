@@ -262,6 +262,45 @@ fn who_has_more_to_do_comes_again_after_the_others() {
     assert_eq!(*order.borrow(), ["a", "b", "a", "b", "a", "b"]);
 }
 
+/// However many have more to do, one of them has its turn between two looks at the sockets.
+#[test]
+fn a_message_waits_for_one_turn_and_not_for_all() {
+    let (mut far, near) = pair();
+    let reactor = Reactor::new().unwrap();
+    let (turns, arrived) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+    let (own, at, done) = (reactor.clone(), turns.clone(), arrived.clone());
+    reactor.spawn(async move {
+        let stream = Stream::accepted(&own, near).unwrap();
+        poll_fn(|_| stream.poll_readable()).await;
+        done.set(Some(at.get()));
+    });
+    let mut far = Some(move || far.write_all(b"x").unwrap());
+    for _ in 0..10 {
+        let (own, turns, arrived, far) =
+            (reactor.clone(), turns.clone(), arrived.clone(), far.take());
+        let mut far = far;
+        reactor.spawn(async move {
+            poll_fn(|_| {
+                turns.set(turns.get() + 1);
+                if turns.get() > 20
+                    && let Some(mut say) = far.take()
+                {
+                    say();
+                    turns.set(100);
+                }
+                if arrived.get().is_some() {
+                    return Poll::Ready(());
+                }
+                own.again();
+                Poll::Pending
+            })
+            .await;
+        });
+    }
+    reactor.run().unwrap();
+    assert_eq!(arrived.get(), Some(100));
+}
+
 /// Nagle's algorithm holds nothing back, and a connection with one request is spared the option.
 #[test]
 fn the_second_segment_waits_for_nobody() {

@@ -25,8 +25,9 @@ const BUFFER: usize = reactor::BUFFER;
 const STREAM_AFTER: u8 = 2;
 /// Fills under [`MESSAGE`] in a row that make messages of a stream again.
 const MESSAGES_AFTER: u8 = 2;
-/// What one flow moves before other connections have their turn, in bytes.
-const TURN: u64 = 512 * 1024;
+/// What one flow moves before other connections have their turn, in bytes: a pipe's worth, for less is dearer a byte, and a
+/// message waits for no more than one turn.
+const TURN: u64 = 256 * 1024;
 
 /// How bytes are moved now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::balancer::Balancer;
+use crate::support::peers::raise_descriptors;
 use crate::support::raw::{
     AdminLine, Answer, How, Neighbour, SERVED, connect, counted, echo, echoed, exchange, hear,
-    is_health, nobody, raise_descriptors, served, served_hello, ticks,
+    is_health, nobody, served, served_hello, ticks,
 };
 use crate::support::{at, eventually, own_address};
 

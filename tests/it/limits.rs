@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::balancer::Balancer;
+use crate::support::peers::{connect_from, raise_descriptors};
 use crate::support::raw::{
-    AdminLine, Answer, SERVED, all_ended, connect, connect_from, counted, echo, echoed, exchange,
-    hear, raise_descriptors, say_and_hear, served, served_hello, ticks,
+    AdminLine, Answer, SERVED, all_ended, connect, counted, echo, echoed, exchange, hear,
+    say_and_hear, served, served_hello, ticks,
 };
 use crate::support::{eventually, own_address};
 
@@ -285,7 +286,7 @@ fn a_limit_is_given_back_by_every_kind_of_end() {
         let streams: Vec<TcpStream> = (0..4).map(|_| connect(to)).collect();
         for (number, stream) in streams.into_iter().enumerate() {
             match number {
-                0 => crate::support::raw::reset(stream),
+                0 => crate::support::peers::reset(stream),
                 1 => drop(hear(&stream)),
                 2 => drop(say_and_hear(&stream, b"garbage")),
                 _ => drop(stream),

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use crate::support::balancer::Balancer;
 use crate::support::hello_builder::{HelloBuilder, sslv2_hello};
 use crate::support::own_address;
+use crate::support::peers::connect_from;
 use crate::support::raw::{
-    Answer, How, SERVED, TLS1_0, TLS1_2, all_ended, connect, connect_from, counted, echo, hear,
-    is_health, line_of, nobody, oversized_hello, say_and_hear,
+    Answer, How, SERVED, TLS1_0, TLS1_2, all_ended, connect, counted, echo, hear, is_health,
+    line_of, nobody, oversized_hello, say_and_hear,
 };
 
 const HTTPS: u16 = 443;

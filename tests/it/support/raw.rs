@@ -7,12 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, SockRef, Socket, Type};
-
 use super::balancer::Balancer;
 use super::hello_builder::{HelloBuilder, records};
-use super::{PATIENCE, at, eventually, own_address};
+use super::{at, eventually, own_address, peers};
 
 /// The name that the balancers of these tests serve.
 pub(crate) const SERVED: &str = "served.test";
@@ -78,16 +75,6 @@ impl Heard {
     }
 }
 
-/// Lets this process have as many descriptors as it may: storms of clients need them.
-pub(crate) fn raise_descriptors() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    setrlimit(Resource::Nofile, raised).expect("the hard limit is allowed");
-}
-
 /// A backend that sends back what it gets, until its client has closed; a thread for each connection.
 pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind(at(own_address(), 7)).expect("an address of its own");
@@ -116,24 +103,7 @@ pub(crate) fn nobody() -> SocketAddr {
 }
 
 pub(crate) fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).expect("the listener accepts");
-    patient(&stream);
-    stream
-}
-
-/// Connects from a source of the test's choice.
-pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(source, 0).into())?;
-    socket.connect(&to.into())?;
-    let stream = TcpStream::from(socket);
-    patient(&stream);
-    Ok(stream)
-}
-
-fn patient(stream: &TcpStream) {
-    stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-    stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+    peers::connect(to).expect("the listener accepts")
 }
 
 /// Listens to the end.
@@ -165,14 +135,6 @@ pub(crate) fn is_reset(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     )
-}
-
-/// Resets.
-pub(crate) fn reset(stream: TcpStream) {
-    SockRef::from(&stream)
-        .set_linger(Some(Duration::ZERO))
-        .expect("a socket");
-    drop(stream);
 }
 
 /// A hello for [`SERVED`].
@@ -209,8 +171,7 @@ pub(crate) fn served(to: SocketAddr) -> TcpStream {
 
 /// A whole life through a `tls` listener to an echo.
 pub(crate) fn exchange(to: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    patient(&stream);
+    let mut stream = peers::connect(to)?;
     echoed(&stream, &served_hello())?;
     echoed(&stream, &[7; 3_000])?;
     stream.shutdown(Shutdown::Write)?;

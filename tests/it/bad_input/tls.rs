@@ -1,0 +1,283 @@
+//! What a `tls` listener is told that it should not believe.
+
+use std::time::Duration;
+
+use super::TLS;
+use super::case::{Case, drips, is_served, leaves, says};
+use crate::support::hello_builder::{HelloBuilder, extension, records, sslv2_hello, vec16};
+use crate::support::raw::{Answer, How, SERVED, TLS1_0, TLS1_2, oversized_hello, served_hello};
+
+/// The hello with the two bytes at `place` of its one record overwritten.
+fn with_u16(place: usize, value: u16) -> Vec<u8> {
+    let mut hello = served_hello();
+    hello[place..place + 2].copy_from_slice(&value.to_be_bytes());
+    hello
+}
+
+/// Where the length of the extensions stands in the hello of [`served_hello`]: record and handshake header, version,
+/// random, session id of 32, two suites, one compression method.
+const EXTENSIONS: usize = 5 + 4 + 2 + 32 + 33 + 6 + 2;
+
+pub(super) fn cases() -> Vec<Case> {
+    let hello = served_hello();
+    let decode_error = Answer::Alert(TLS1_2, 50);
+    let overflow = Answer::Alert(TLS1_2, 22);
+    let entry = |name: &[u8]| [&[0][..], &vec16(name)].concat();
+    let two_names = vec16(&[entry(b"served.test"), entry(b"other.test")].concat());
+    let record_len = u16::from_be_bytes([hello[3], hello[4]]);
+    let garbage: Vec<u8> = (0..4096_u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 11).to_le_bytes()[0] | 1)
+        .collect();
+    let garbage = [vec![0x17], garbage].concat();
+    vec![
+        says("garbage", TLS, garbage, Answer::Nothing, "not_tls"),
+        says("silence", TLS, "", Answer::Nothing, "hello_silent"),
+        drips(
+            "a byte a second",
+            TLS,
+            &hello[..3],
+            Duration::from_secs(1),
+            Answer::Nothing,
+            "hello_timeout",
+        ),
+        says(
+            "an oversized hello",
+            TLS,
+            oversized_hello(),
+            overflow,
+            "too_large",
+        ),
+        says(
+            "an oversized record",
+            TLS,
+            with_u16(3, 16_385),
+            overflow,
+            "too_large",
+        ),
+        says(
+            "records of one byte without end",
+            TLS,
+            records(
+                &HelloBuilder::named(SERVED).message_len(60_000).message(),
+                0x0301,
+                &[1],
+            ),
+            Answer::Alert(TLS1_0, 22),
+            "too_large",
+        ),
+        says(
+            "a record that is longer than what comes",
+            TLS,
+            &with_u16(3, record_len + 100)[..60],
+            Answer::Nothing,
+            "hello_timeout",
+        ),
+        says(
+            "a record that is shorter than its message",
+            TLS,
+            with_u16(3, record_len - 4),
+            Answer::Alert(TLS1_2, 50),
+            "malformed",
+        ),
+        says(
+            "a handshake that is longer than what comes",
+            TLS,
+            with_u16(7, record_len + 96),
+            Answer::Nothing,
+            "hello_timeout",
+        ),
+        says(
+            "a handshake that is shorter than its fields",
+            TLS,
+            with_u16(7, 20),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "extensions that are longer than the message",
+            TLS,
+            with_u16(EXTENSIONS, 60_000),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "an extension that is longer than the rest",
+            TLS,
+            with_u16(EXTENSIONS + 4, 50_000),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "a list that is longer than its extension",
+            TLS,
+            with_u16(EXTENSIONS + 6, 15),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "a name that is longer than its list",
+            TLS,
+            with_u16(EXTENSIONS + 9, 12),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "a name that is shorter than its list",
+            TLS,
+            with_u16(EXTENSIONS + 9, 9),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "a NUL in the name",
+            TLS,
+            HelloBuilder::new().name(b"served.test\0").build(),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "two names",
+            TLS,
+            HelloBuilder::new().raw_server_name(&two_names).build(),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "no name in the list",
+            TLS,
+            HelloBuilder::new().raw_server_name(&[0, 0]).build(),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "the extension twice",
+            TLS,
+            HelloBuilder::named(SERVED)
+                .extension(0, &vec16(&entry(b"served.test")))
+                .build(),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "an empty record",
+            TLS,
+            [&[22, 3, 1, 0, 0][..], &hello].concat(),
+            Answer::Alert(TLS1_0, 50),
+            "malformed",
+        ),
+        says(
+            "another record before the hello is whole",
+            TLS,
+            [
+                &records(&HelloBuilder::named(SERVED).message()[..50], 0x0301, &[50])[..],
+                &[23, 3, 3, 0, 1, 0],
+            ]
+            .concat(),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "another handshake message",
+            TLS,
+            records(&[2, 0, 0, 40, 3, 3, 0, 0], 0x0303, &[8]),
+            decode_error,
+            "malformed",
+        ),
+        says(
+            "an alert",
+            TLS,
+            [21, 3, 3, 0, 2, 1, 0],
+            Answer::Nothing,
+            "not_tls",
+        ),
+        says(
+            "a sound SSLv2 hello",
+            TLS,
+            sslv2_hello(0x0301, &[], &[3; 16]),
+            Answer::Nothing,
+            "no_name",
+        ),
+        says(
+            "an unsound SSLv2 hello",
+            TLS,
+            [0x80, 0x2e, 1, 9, 9, 0, 0],
+            Answer::Nothing,
+            "not_tls",
+        ),
+        says(
+            "HTTP on the TLS port",
+            TLS,
+            "GET / HTTP/1.1\r\nHost: served.test\r\n\r\n",
+            Answer::Nothing,
+            "not_tls",
+        ),
+        says(
+            "an extension of nothing but its header",
+            TLS,
+            HelloBuilder::named(SERVED)
+                .extension(0xfff0, &extension(1, &[])[..2])
+                .build()[..60]
+                .to_vec(),
+            Answer::Nothing,
+            "hello_timeout",
+        ),
+        leaves(
+            "a close in the hello",
+            TLS,
+            &hello[..60],
+            How::Closed,
+            "hello_closed",
+        ),
+        leaves(
+            "a close before the hello",
+            TLS,
+            "",
+            How::Closed,
+            "hello_closed",
+        ),
+        leaves(
+            "a reset in the hello",
+            TLS,
+            &hello[..60],
+            How::Reset,
+            "hello_reset",
+        ),
+        leaves(
+            "a reset before the hello",
+            TLS,
+            "",
+            How::Reset,
+            "hello_reset",
+        ),
+        is_served("a half-close behind the hello", TLS, vec![hello.clone()]),
+        is_served(
+            "a hello in split records",
+            TLS,
+            vec![HelloBuilder::named(SERVED).records(&[1, 3, 40]).build()],
+        ),
+        is_served(
+            "a hello in records of one byte",
+            TLS,
+            vec![HelloBuilder::named(SERVED).records(&[1]).build()],
+        ),
+        is_served(
+            "a hello in pieces of one byte",
+            TLS,
+            hello[..80]
+                .iter()
+                .map(|&byte| vec![byte])
+                .chain([hello[80..].to_vec()])
+                .collect(),
+        ),
+        is_served(
+            "a hello of 64 KiB",
+            TLS,
+            vec![HelloBuilder::named(SERVED).message_len(65_536).build()],
+        ),
+        is_served(
+            "bytes right behind the hello",
+            TLS,
+            vec![[hello.clone(), vec![5; 300_000]].concat()],
+        ),
+    ]
+}
