@@ -6,11 +6,12 @@
 //! what that was. So nothing is allocated, locked or counted for a socket or a timer, and nothing at all for each message.
 //!
 //! Invariants: sockets are registered once, edge-triggered (epoll(7)), and for writing only when they were first full;
-//! readiness says that a call may find something, and only the call itself says otherwise; all events of one look are noted before any task is polled,
-//! so an event never meets a socket that has taken a closed one's place.
+//! readiness says that a call may find something, and only the call itself says otherwise; all events of one look are
+//! noted before any task is polled, so an event never meets a socket that has taken a closed one's place.
 
 mod alarm;
 mod deadlines;
+mod source;
 mod stream;
 
 use std::cell::{Cell, RefCell};
@@ -32,13 +33,14 @@ use slab::Slab;
 
 pub use alarm::Alarm;
 use deadlines::Deadlines;
+use source::Source;
 pub use stream::{Chunk, Stream, Watch};
 
 /// Events that one look takes at most.
 const EVENTS: usize = 256;
 /// Tasks that are polled for every turn of one that has more to do, where so many are.
 const OTHERS: usize = 8;
-/// What the alarm's events are marked with; a source's mark is its place and generation.
+/// What the alarm's events are marked with, as no source is.
 const ALARM: u64 = u64::MAX;
 /// No task.
 const NOBODY: u32 = u32::MAX;
@@ -46,20 +48,6 @@ const NOBODY: u32 = u32::MAX;
 const LONGEST: Duration = Duration::from_secs(3600);
 /// What the worker's buffer holds, in bytes.
 pub const BUFFER: usize = 64 * 1024;
-
-/// Bits of a source's readiness.
-mod ready {
-    /// Something may be read: bytes, the end, or an error.
-    pub(super) const READABLE: u8 = 1;
-    /// Something may be written.
-    pub(super) const WRITABLE: u8 = 2;
-    /// The peer has sent its last byte, and nothing stands between the reader and that byte.
-    pub(super) const ENDED: u8 = 4;
-    /// The connection has failed.
-    pub(super) const FAILED: u8 = 8;
-    /// An urgent byte has come, before which reads stop though there may be more (tcp(7)).
-    pub(super) const URGENT: u8 = 16;
-}
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -69,33 +57,6 @@ struct Task {
     queued: bool,
     /// It has had its turn and has more to do, so until the next one nothing queues it.
     waits: bool,
-}
-
-/// A registered descriptor; shared by who owns that and the table in which events look it up.
-struct Source {
-    place: u32,
-    generation: u32,
-    /// Who waits for it.
-    task: Cell<u32>,
-    ready: Cell<u8>,
-}
-
-impl Source {
-    fn mark(&self) -> EventData {
-        EventData::new_u64(u64::from(self.generation) << 32 | u64::from(self.place))
-    }
-
-    fn is(&self, bits: u8) -> bool {
-        self.ready.get() & bits != 0
-    }
-
-    fn set(&self, bits: u8) {
-        self.ready.set(self.ready.get() | bits);
-    }
-
-    fn clear(&self, bits: u8) {
-        self.ready.set(self.ready.get() & !bits);
-    }
 }
 
 /// One thread's event loop; clones are handles to the same.
@@ -247,25 +208,17 @@ impl Reactor {
         self.0.generations.set(generation);
         let mut sources = self.0.sources.borrow_mut();
         let entry = sources.vacant_entry();
-        let source = Rc::new(Source {
-            place: number(entry.key()),
-            generation,
-            task: Cell::new(NOBODY),
-            ready: Cell::new(0),
-        });
-        epoll::add(&self.0.epoll, descriptor, source.mark(), flags)?;
+        let source = Rc::new(Source::new(number(entry.key()), generation));
+        let mark = EventData::new_u64(source.mark());
+        epoll::add(&self.0.epoll, descriptor, mark, flags)?;
         entry.insert(source.clone());
         Ok(source)
     }
 
     /// Watches over it for other `flags`; what is there already is told as well.
     fn change(&self, descriptor: &impl AsFd, source: &Source, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(
-            &self.0.epoll,
-            descriptor,
-            source.mark(),
-            flags,
-        )?)
+        let mark = EventData::new_u64(source.mark());
+        Ok(epoll::modify(&self.0.epoll, descriptor, mark, flags)?)
     }
 
     /// Closing the last descriptor of a socket ends its registration (epoll(7), question 6).
@@ -349,13 +302,10 @@ impl Core {
             self.alarm.hear();
             return self.queue_all();
         }
-        let [place, generation] = [mark & u64::from(u32::MAX), mark >> 32];
         let sources = self.sources.borrow();
-        let place = usize::try_from(place).unwrap_or(usize::MAX);
-        if let Some(source) = sources.get(place)
-            && u64::from(source.generation) == generation
-        {
-            source.set(readiness(flags));
+        let known = sources.get(source::place_of(mark));
+        if let Some(source) = known.filter(|source| source.mark() == mark) {
+            source.note(flags);
             self.queue(source.task.get());
         }
     }
@@ -428,31 +378,6 @@ impl Core {
             }
         }
     }
-}
-
-/// What a socket's event means. A failed one is readable and writable, so that whoever waits finds the error. The end is
-/// believed at once only where no urgent byte waits, since a read stops before that one.
-fn readiness(flags: EventFlags) -> u8 {
-    let mut bits = 0;
-    let mut note = |wanted: EventFlags, means: u8| {
-        if flags.intersects(wanted) {
-            bits |= means;
-        }
-    };
-    note(EventFlags::IN, ready::READABLE);
-    note(EventFlags::OUT, ready::WRITABLE);
-    note(EventFlags::HUP, ready::READABLE | ready::WRITABLE);
-    note(
-        EventFlags::ERR,
-        ready::READABLE | ready::WRITABLE | ready::FAILED,
-    );
-    note(EventFlags::PRI, ready::READABLE | ready::URGENT);
-    if flags.intersects(EventFlags::PRI) {
-        note(EventFlags::RDHUP, ready::READABLE);
-    } else {
-        note(EventFlags::RDHUP, ready::READABLE | ready::ENDED);
-    }
-    bits
 }
 
 fn number(place: usize) -> u32 {

@@ -13,7 +13,8 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
-use super::{Reactor, Source, ready};
+use super::Reactor;
+use super::source::{Source, ready};
 use crate::socket::{self, Listening};
 
 /// What one read has brought.
