@@ -138,7 +138,7 @@ impl Reactor {
     }
 
     /// Ends the running task's turn: it is polled again when those have been who waited before it, one for each look at
-    /// the sockets or, where others are busy too, for every [`OTHERS`] of those.
+    /// the sockets or, where others are busy too, for every eight of those.
     pub fn again(&self) {
         let key = self.0.running.get();
         if let Some(task) = self.0.tasks.borrow_mut().get_mut(key as usize)
