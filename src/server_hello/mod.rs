@@ -10,22 +10,30 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `flight` | TLS records, handshake headers, alerts, the order of messages, and every limit on size |
+//! | `record` | TLS records, and the limit on all of them |
+//! | `handshake` | handshake headers, the types of messages, and the limit on one message |
+//! | `alerts` | which alerts end a handshake |
 //! | `message` | the ServerHello and the Certificate message |
+//! | `flight` | the order of messages up to the certificate, for health checks |
 //! | `offer` | the ClientHello that is sent |
 
 use std::fmt;
 
 use crate::client_hello::{ProtocolVersion, SessionId};
 
+mod alerts;
 mod flight;
+mod handshake;
 mod message;
 mod offer;
+mod record;
 #[cfg(test)]
 mod tests;
 
-pub use flight::{FlightReader, MAX_MESSAGE, MAX_WIRE};
+pub use flight::FlightReader;
+pub use handshake::MAX_MESSAGE;
 pub use offer::client_hello;
+pub use record::MAX_WIRE;
 
 /// What the bytes read so far come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
