@@ -13,7 +13,7 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Length of a handshake header: type, and a length of three bytes (RFC 5246 section 7.4).
 const HEADER: usize = 4;
 
-/// Handshake types (RFC 5246 section 7.4, RFC 5077 section 3.3).
+/// Handshake types (RFC 5246 section 7.4; RFC 5077 section 3.3, RFC 6066 section 8, RFC 4680 section 2).
 pub(super) mod kind {
     pub(in super::super) const HELLO_REQUEST: u8 = 0;
     pub(in super::super) const SERVER_HELLO: u8 = 2;
@@ -22,6 +22,8 @@ pub(super) mod kind {
     pub(in super::super) const SERVER_KEY_EXCHANGE: u8 = 12;
     pub(in super::super) const CERTIFICATE_REQUEST: u8 = 13;
     pub(in super::super) const SERVER_HELLO_DONE: u8 = 14;
+    pub(in super::super) const CERTIFICATE_STATUS: u8 = 22;
+    pub(in super::super) const SUPPLEMENTAL_DATA: u8 = 23;
 }
 
 /// What becomes of a message's body.
@@ -107,6 +109,11 @@ impl Messages {
     /// Whether no message has begun that is not whole.
     pub(super) fn is_between(&self) -> bool {
         self.header_len == 0
+    }
+
+    /// Bytes that are set aside for the body of a message.
+    pub(super) fn held(&self) -> usize {
+        self.body.capacity()
     }
 
     /// Room is made by doubling, so that a message in tiny pieces is not copied for each, and up to the message's length,

@@ -1,4 +1,4 @@
-//! Owns the layout of the ServerHello and the Certificate message.
+//! Owns the layout of the ServerHello, the Certificate and the NewSessionTicket message.
 //!
 //! Must not know how the messages were framed. Invariant: nothing is read past the message; what does not add up to the
 //! byte is `None`.
@@ -48,6 +48,13 @@ fn selected_version(mut extensions: &[u8]) -> Option<Option<u16>> {
 pub(super) fn leaf(body: &[u8]) -> Option<&[u8]> {
     let (leaf, _chain) = vector::<3>(whole_vector::<3>(body)?)?;
     (!leaf.is_empty()).then_some(leaf)
+}
+
+/// The ticket out of the body of a NewSessionTicket message of up to TLS 1.2 (RFC 5077 section 3.3): a hint of its
+/// lifetime in four bytes, then the ticket, which may be empty.
+pub(super) fn ticket(body: &[u8]) -> Option<&[u8]> {
+    let (_lifetime, ticket) = body.split_at_checked(4)?;
+    whole_vector::<2>(ticket)
 }
 
 fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {

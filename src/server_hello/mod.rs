@@ -1,5 +1,5 @@
-//! Owns the meaning of a TLS server's first flight, as far as it passes in clear, and the ClientHello that draws one out
-//! of any server since Windows XP.
+//! Owns the meaning of what a TLS server says in clear: its first flight, the session that it grants, and the ClientHello
+//! that draws a flight out of any server since Windows XP.
 //!
 //! Up to TLS 1.2 the server's certificate is not encrypted (RFC 5246 section 7.4.2), so a check can see it without a TLS
 //! stack that still speaks TLS 1.0. The session id and the version of a ServerHello are clear in every version.
@@ -13,8 +13,9 @@
 //! | `record` | TLS records, and the limit on all of them |
 //! | `handshake` | handshake headers, the types of messages, and the limit on one message |
 //! | `alerts` | which alerts end a handshake |
-//! | `message` | the ServerHello and the Certificate message |
+//! | `message` | the ServerHello, the Certificate and the NewSessionTicket message |
 //! | `flight` | the order of messages up to the certificate, for health checks |
+//! | `grants` | the order of messages up to the ChangeCipherSpec, and the session that is granted by then |
 //! | `offer` | the ClientHello that is sent |
 
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::client_hello::{ProtocolVersion, SessionId};
 
 mod alerts;
 mod flight;
+mod grants;
 mod handshake;
 mod message;
 mod offer;
@@ -31,6 +33,7 @@ mod record;
 mod tests;
 
 pub use flight::FlightReader;
+pub use grants::{Grant, GrantReader, Hearing};
 pub use handshake::MAX_MESSAGE;
 pub use offer::client_hello;
 pub use record::MAX_WIRE;

@@ -92,6 +92,11 @@ impl Records {
         Ok(None)
     }
 
+    /// Whether the fragment that [`Records::next`] gave last was the end of its record.
+    pub(super) fn is_whole(&self) -> bool {
+        self.fragment_left == 0
+    }
+
     fn take_header(&mut self, byte: u8) -> Result<(), Fault> {
         self.header[self.header_len] = byte;
         self.header_len += 1;

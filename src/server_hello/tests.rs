@@ -1,8 +1,12 @@
-//! What the reader says of flights of its own making: sound, cut in every way, and broken.
+//! What the reader of first flights says of flights of its own making: sound, cut in every way, and broken; `grants` and
+//! `handshakes` have the reader of grants.
 
 use proptest::prelude::*;
 
 use super::*;
+
+mod grants;
+mod handshakes;
 
 const LEAF: &[u8] = b"not parsed here";
 
