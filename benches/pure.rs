@@ -20,7 +20,7 @@ use lyncpin::client_hello::{ClientHelloParser, Progress};
 use lyncpin::config::model::{self, Balance, NamePattern, OnDown};
 use lyncpin::host_name::HostName;
 use lyncpin::metrics::{BackendMetrics, Registry};
-use lyncpin::pins::{Lookup, Pins};
+use lyncpin::pins::{Lookup, Pins, Secret};
 use lyncpin::pool::{Client, Pool};
 use lyncpin::route::Routes;
 use lyncpin::state::Health;
@@ -85,6 +85,7 @@ fn affinity(group: &str, max_entries: usize) -> model::Affinity {
     model::Affinity {
         by_source: true,
         by_name: true,
+        by_session: false,
         source_prefix: model::SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(1200),
         group: group.into(),
@@ -148,14 +149,18 @@ fn pick(c: &mut Criterion) {
         for balance in policies {
             let pool = pool(backends, balance, None);
             group.bench_function(BenchmarkId::new(balance.as_str(), backends), |b| {
-                b.iter(|| pool.pick(black_box(client(1))).is_ok());
+                b.iter(|| pool.pick(black_box(client(1)), None).is_ok());
             });
         }
-        let pins = Arc::new(Pins::new(&affinity("web", 1000), &Registry::default()));
+        let pins = Arc::new(Pins::new(
+            &affinity("web", 1000),
+            &Registry::default(),
+            &Secret::random(),
+        ));
         let pool = pool(backends, Balance::LeastConnections, Some(pins));
-        pool.pick(client(1)).unwrap().answered(None);
+        pool.pick(client(1), None).unwrap().answered(None);
         group.bench_function(BenchmarkId::new("pinned", backends), |b| {
-            b.iter(|| pool.pick(black_box(client(1))).is_ok());
+            b.iter(|| pool.pick(black_box(client(1)), None).is_ok());
         });
     }
 }
@@ -181,7 +186,11 @@ fn visit(pins: &Arc<Pins>, number: u32) {
 /// A table in which so many clients are pinned.
 fn filled(entries: u32, max_entries: u32) -> Arc<Pins> {
     let settings = affinity("web", max_entries as usize);
-    let pins = Arc::new(Pins::new(&settings, &Registry::default()));
+    let pins = Arc::new(Pins::new(
+        &settings,
+        &Registry::default(),
+        &Secret::random(),
+    ));
     (0..entries).for_each(|number| visit(&pins, number));
     pins
 }

@@ -1,23 +1,39 @@
 //! One shard of the affinity table: which client is pinned to which backend.
 //!
 //! Owns the rules of a pin's life. Knows no lock, no clock, no hash and no pool: `now`, tags and what may take a client
-//! are passed in, backends are numbers. Every operation but [`Shard::release`] costs the same however many pins there
-//! are, and the use of a pin touches two cache lines that grow with the table: an entry of the index and the pin.
+//! are passed in, backends are numbers. Every operation on one pin costs the same however many there are, and its use
+//! touches two cache lines that grow with the table: an entry of the index and the pin. What goes through the table goes
+//! in steps whose length the caller bounds.
 //!
 //! Invariants: a pin in use is never removed; an idle pin stands in the wheel, in a list that is looked at no later
 //! than the pin expires; [`Shard::len`] never passes the bound.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `key` | whom a pin is for |
+//! | `index` | from a key's hash to its pin's place |
+//! | `places` | where pins lie |
+//! | `wheel` | in which order idle pins are looked at again |
+//! | `removal` | how pins go |
+//! | `visit` | going through the table, in steps |
+//! | `changes` | what has changed, for whoever keeps pins elsewhere |
 
+mod changes;
 mod index;
 mod key;
+mod places;
 mod removal;
-mod store;
+mod visit;
 mod wheel;
 
 use std::time::Duration;
 
+use changes::Changes;
+pub use changes::{Change, Told};
 use index::Index;
-pub use key::{Key, Tag, source_bits};
-use store::{Pin, Store};
+pub use key::{Key, Keyed, Session, Tag, source_bits};
+use places::{Pin, Places};
+pub use visit::{NoRoom, Verdict, View};
 use wheel::Wheel;
 
 /// Whether a pinned backend takes a client.
@@ -39,9 +55,61 @@ pub struct Member(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(pub u64);
 
-/// A pin's place in its shard; valid while the connection that holds it has not ended.
+impl Moment {
+    fn seconds(self) -> u32 {
+        u32::try_from(self.0 / 1000).unwrap_or(u32::MAX)
+    }
+}
+
+/// How a pin came to lead where it leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place(u32);
+#[repr(u8)]
+pub enum Origin {
+    /// The policy chose the backend, and it answered.
+    Policy = 0,
+    /// The backend before could not take the client, and this one answered.
+    Failover = 1,
+    /// The client was recognised by a TLS session, from where it had no pin; or the pin is a session's own.
+    Session = 2,
+    /// An administrator said so.
+    Administrator = 3,
+}
+
+impl Origin {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Policy,
+        Self::Failover,
+        Self::Session,
+        Self::Administrator,
+    ];
+
+    /// The word in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Failover => "failover",
+            Self::Session => "session",
+            Self::Administrator => "administrator",
+        }
+    }
+
+    /// The value that was stored with `as u8`.
+    #[must_use]
+    pub fn from_cell(value: u8) -> Self {
+        let known = Self::ALL.into_iter().find(|&origin| origin as u8 == value);
+        known.unwrap_or(Self::Policy)
+    }
+}
+
+/// A connection's hold on a pin of a shard; valid until the connection gives it back with [`Shard::end`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    at: u32,
+    /// The pin's recalls when it was taken.
+    recalls: u8,
+}
 
 /// What a client's key leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,45 +128,35 @@ pub enum Found {
     Nowhere,
 }
 
-/// One pin, for people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// Whom it is for.
-    pub key: Key,
-    /// Where it leads.
-    pub member: Member,
-    /// When it was made.
-    pub created: Moment,
-    /// Connections that hold it now.
-    pub in_use: u32,
-    /// When it expires; `None` while it is in use.
-    pub expires: Option<Moment>,
-}
-
 /// No member, no place.
 const NONE: u32 = u32::MAX;
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {
+pub struct Shard<K> {
     ttl: Duration,
     index: Index,
-    pins: Store,
+    pins: Places<K>,
     wheel: Wheel,
     /// Pins that lead to each member, by its number.
     leading_to: Vec<usize>,
+    changes: Changes<K>,
+    /// Keys of pins that were removed, where clients have shares of the table.
+    removed: Vec<K>,
 }
 
-impl Shard {
+impl<K: Keyed> Shard<K> {
     /// An empty shard whose pins outlive their last connection by `ttl`.
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
             ttl,
             index: Index::default(),
-            pins: Store::new(),
+            pins: Places::new(),
             wheel: Wheel::new(ttl),
             leading_to: Vec::new(),
+            changes: Changes::none(),
+            removed: Vec::new(),
         }
     }
 
@@ -117,11 +175,12 @@ impl Shard {
     /// Finds or makes the pin of `key` for a new connection, which holds it until [`Shard::end`].
     ///
     /// `fit` says whether a pinned backend may take this client, `choose` picks one for a client that has none.
-    /// `room` makes room for one more pin; where it cannot, the client goes unpinned.
+    /// `room` makes room for one more pin; where it cannot, the client goes unpinned. `origin` is that of a new pin.
     pub fn begin(
         &mut self,
-        (key, tag): (Key, Tag),
+        (key, tag): (K, Tag),
         now: Moment,
+        origin: Origin,
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
         room: impl FnOnce(&mut Self) -> bool,
@@ -134,15 +193,16 @@ impl Shard {
             if !room(self) {
                 return Found::Unpinned(chosen);
             }
-            return Found::New(self.insert((key, tag), chosen, now), chosen);
+            let at = self.insert((key, tag), now, origin);
+            return self.lend(at, chosen);
         };
         let pin = &mut self.pins[at];
         let expired = pin.is_expired(now);
         if pin.member != NONE && !expired {
             match fit(Member(pin.member)) {
                 Fit::Takes => {
-                    pin.in_use += 1;
-                    return Found::Pinned(Place(at), Member(pin.member));
+                    let member = Member(pin.member);
+                    return Found::Pinned(self.hold(at), member);
                 }
                 Fit::Foreign => return Found::Foreign,
                 Fit::Refuses => {}
@@ -155,9 +215,55 @@ impl Shard {
         };
         if expired {
             self.lead(at, NONE);
-            self.pins[at].created = now;
+            let pin = &mut self.pins[at];
+            (pin.created, pin.origin) = (now.seconds(), origin);
         }
         self.lend(at, wanted)
+    }
+
+    /// Takes the pin of `key` into use, if one stands, leads somewhere and that is not foreign to whoever asks. Says
+    /// where it leads and whether that takes the client. The pin is then `key`'s new self.
+    pub fn resume(
+        &mut self,
+        (key, tag): (K, Tag),
+        now: Moment,
+        fit: impl Fn(Member) -> Fit,
+    ) -> Option<Resumed<K>> {
+        let at = self.find(&key, tag)?;
+        let pin = &mut self.pins[at];
+        let member = Member(pin.member);
+        if pin.member == NONE || pin.is_expired(now) {
+            return None;
+        }
+        let fit = fit(member);
+        if fit == Fit::Foreign {
+            return None;
+        }
+        let before = std::mem::replace(&mut pin.key, key);
+        Some(Resumed {
+            place: self.hold(at),
+            member,
+            takes: fit == Fit::Takes,
+            before,
+        })
+    }
+
+    /// Makes the pin of `key` lead to `member`, be it new or not, and takes it into use; `None` where there is no room.
+    pub fn teach(
+        &mut self,
+        (key, tag): (K, Tag),
+        now: Moment,
+        member: Member,
+        room: impl FnOnce(&mut Self) -> bool,
+    ) -> Option<Place> {
+        let at = match self.find(&key, tag) {
+            Some(at) => at,
+            None if room(self) => self.insert((key, tag), now, Origin::Session),
+            None => return None,
+        };
+        let place = self.hold(at);
+        self.answered_by(place, member);
+        Some(place)
     }
 
     /// Where a connection goes whose backend could not be reached; all that fail at once agree. `fit` must refuse what
@@ -168,7 +274,7 @@ impl Shard {
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        let pin = &mut self.pins[place.0];
+        let pin = &mut self.pins[place.at];
         let known = [pin.member, pin.candidate]
             .into_iter()
             .find(|&member| member != NONE && fit(Member(member)) == Fit::Takes);
@@ -183,39 +289,51 @@ impl Shard {
     /// `member` has answered a connection that holds the pin: the pin follows, if that is where its connections are
     /// sent. Says where it led before, if it led elsewhere.
     pub fn answered(&mut self, place: Place, member: Member) -> Option<Member> {
-        let pin = &mut self.pins[place.0];
+        let pin = &self.pins[place.at];
         let meant = pin.member == NONE || pin.candidate == member.0;
-        if pin.member == member.0 || !meant {
+        if meant {
+            self.answered_by(place, member)
+        } else {
+            None
+        }
+    }
+
+    /// The same wherever its connections were sent.
+    pub fn answered_by(&mut self, place: Place, member: Member) -> Option<Member> {
+        if self.pins[place.at].member == member.0 {
             return None;
         }
+        let before = self.lead(place.at, member.0);
+        let pin = &mut self.pins[place.at];
         pin.candidate = NONE;
-        let before = self.lead(place.0, member.0);
-        (before != NONE).then_some(Member(before))
+        if before == NONE {
+            return None;
+        }
+        pin.origin = Origin::Failover;
+        Some(Member(before))
+    }
+
+    /// Whether the connections that held the pin when `place` was taken have been recalled since.
+    #[must_use]
+    pub fn is_recalled(&self, place: Place) -> bool {
+        self.pins[place.at].recalls != place.recalls
     }
 
     /// A connection that held the pin has ended.
     pub fn end(&mut self, place: Place, now: Moment) {
-        let at = place.0;
+        let at = place.at;
         let pin = &mut self.pins[at];
         pin.in_use -= 1;
         if pin.in_use > 0 {
             return;
         }
         pin.candidate = NONE;
-        let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
-        // One that leads nowhere has no time left. If it is listed, since it had expired when this connection came and
-        // no backend has answered since, then it waits there for the sweep as any expired one does.
-        pin.expires = match pin.member {
-            NONE => now,
-            _ => Moment(now.0.saturating_add(ttl)),
-        };
-        let (leads, listed) = (pin.member != NONE, pin.listed);
-        if !leads && !listed {
-            self.remove(at);
-        } else if !listed {
-            self.wheel.advance(now);
-            self.wheel.list(&mut self.pins, at);
+        if pin.member == NONE {
+            // No backend has answered, or the pin was forgotten meanwhile.
+            self.unlist(at);
+            return self.remove(at);
         }
+        self.keep_idle(at, after(now, self.ttl), now);
     }
 
     /// Pins that lead to `member`, expired ones included until they are swept.
@@ -224,56 +342,59 @@ impl Shard {
         self.leading_to.get(member.0 as usize).copied().unwrap_or(0)
     }
 
-    /// The pin of `key`, if one stands.
-    #[must_use]
-    pub fn view(&self, (key, tag): (&Key, Tag), now: Moment) -> Option<View> {
-        let pin = &self.pins[self.find(key, tag)?];
-        if pin.member == NONE || pin.is_expired(now) {
-            return None;
-        }
-        Some(View {
-            key: pin.key,
-            member: Member(pin.member),
-            created: pin.created,
-            in_use: pin.in_use,
-            expires: (pin.in_use == 0).then_some(pin.expires),
-        })
-    }
-
-    fn find(&self, key: &Key, tag: Tag) -> Option<u32> {
+    fn find(&self, key: &K, tag: Tag) -> Option<u32> {
         self.index.find(tag, |at| self.pins[at].key == *key)
     }
 
-    fn insert(&mut self, (key, tag): (Key, Tag), candidate: Member, now: Moment) -> Place {
+    /// A pin that leads nowhere, is not in use and not listed: the caller sees to that at once.
+    fn insert(&mut self, (key, tag): (K, Tag), now: Moment, origin: Origin) -> u32 {
         let at = self.pins.add(Pin {
             key,
             tag,
             member: NONE,
-            candidate: candidate.0,
-            in_use: 1,
+            candidate: NONE,
+            in_use: 0,
             next: NONE,
+            before: NONE,
+            created: now.seconds(),
             listed: false,
-            created: now,
+            changed: false,
+            recalls: 0,
+            origin,
             expires: now,
         });
         self.index.insert(tag, at);
-        Place(at)
+        at
+    }
+
+    /// Takes the pin into use.
+    fn hold(&mut self, at: u32) -> Place {
+        let pin = &mut self.pins[at];
+        pin.in_use += 1;
+        let recalls = pin.recalls;
+        if pin.in_use == 1 && pin.member != NONE {
+            self.changes.note(&mut self.pins, at);
+        }
+        Place { at, recalls }
     }
 
     /// For a connection that goes where the pin does not lead yet.
     fn lend(&mut self, at: u32, wanted: Member) -> Found {
+        let place = self.hold(at);
         let pin = &mut self.pins[at];
-        pin.in_use += 1;
         pin.candidate = wanted.0;
         match pin.member {
-            NONE => Found::New(Place(at), wanted),
-            _ => Found::Stale(Place(at), wanted),
+            NONE => Found::New(place, wanted),
+            _ => Found::Stale(place, wanted),
         }
     }
 
     /// Makes the pin lead to `member`, or nowhere; says where it led before.
     fn lead(&mut self, at: u32, member: u32) -> u32 {
         let before = std::mem::replace(&mut self.pins[at].member, member);
+        if before != member {
+            self.changes.note(&mut self.pins, at);
+        }
         if before != NONE {
             self.leading_to[before as usize] -= 1;
         }
@@ -284,6 +405,24 @@ impl Shard {
         }
         before
     }
+}
+
+/// A pin that was taken into use by its key alone.
+#[derive(Debug, Clone, Copy)]
+pub struct Resumed<K> {
+    /// The hold on it.
+    pub place: Place,
+    /// Where it leads.
+    pub member: Member,
+    /// Whether that takes the client.
+    pub takes: bool,
+    /// The key as it was known before.
+    pub before: K,
+}
+
+fn after(now: Moment, ttl: Duration) -> Moment {
+    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    Moment(now.0.saturating_add(ttl))
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub enum Recall {
     DrainDeadline = 3,
     /// The balancer stops.
     Shutdown = 4,
+    /// An administrator moved the pin. No backend's recall: it is its clients' alone.
+    PinMoved = 5,
 }
 
 /// Bits of [`Backend::recalls`] that hold the reason; the rest counts the recalls.
@@ -89,7 +91,8 @@ impl Availability {
             .send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    fn recalled(&self) {
+    /// Has every worker's relays ask whether they are recalled.
+    pub fn wake_workers(&self) {
         for worker in lock(&self.workers).iter() {
             worker.wake_by_ref();
         }
@@ -280,7 +283,7 @@ impl Backend {
         let _ = self
             .recalls
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
-        self.availability.recalled();
+        self.availability.wake_workers();
     }
 
     /// What the checks last saw.

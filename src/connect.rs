@@ -47,7 +47,10 @@ pub async fn connect(
     let give_up = reactor.now() + MOST_TIME;
     let mut last = None;
     for backend in 1..=MOST_BACKENDS {
-        let tries_here = if pick.by() == PickedBy::Pin { 2 } else { 1 };
+        let tries_here = match pick.by() {
+            PickedBy::Pin | PickedBy::Session => 2,
+            PickedBy::Policy(_) | PickedBy::Backup | PickedBy::Redispatch => 1,
+        };
         for try_here in 1..=tries_here {
             if try_here > 1 {
                 reactor.sleep(PAUSE).await;

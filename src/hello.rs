@@ -48,6 +48,15 @@ pub enum Asked<'a> {
 }
 
 impl Hello {
+    /// What a TLS client says; `None` for others.
+    #[must_use]
+    pub fn tls(&self) -> Option<&ClientHello> {
+        match self {
+            Self::Tls(hello) => Some(hello),
+            Self::Http(_) | Self::Unread => None,
+        }
+    }
+
     /// The name that the client asks for.
     #[must_use]
     pub fn asked(&self) -> Asked<'_> {

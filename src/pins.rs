@@ -1,40 +1,57 @@
 //! The affinity table of one group, shared by every worker.
 //!
-//! Owns the shards, their locks, the table's clock and the numbers that stand for names and backends. Must not know
-//! pools: what may take a client is passed in. Invariant: [`Claim`]s and uses of pins correspond one to one; the
-//! bound holds over all shards together.
+//! Owns what the group keeps: the pins of clients, those of TLS sessions, the clock of both and the numbers that stand for
+//! names and backends. Must not know pools: what may take a client is passed in. Invariants: the bound of either table
+//! holds over all its shards; a session never makes a pin of another client move.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `table` | shards, locks and the bound of one table; a connection's hold on a pin |
+//! | `shares` | how much of the sessions' table one client may fill |
+//! | `secret` | the hashes that stand for sessions |
+//! | `numbers` | the numbers that stand for texts |
+//! | `kept` | pins outside the table: for a store |
+//! | `operate` | pins as an administrator sees and changes them |
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod kept;
+mod numbers;
+mod operate;
+mod secret;
+mod shares;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{Counter, Gauge};
 
-use crate::affinity::{Fit, Found, Key, Member, Moment, Place, Shard, Tag, View};
+use crate::affinity::{Fit, Found, Key, Member, Moment, Origin, Resumed, Session, View};
+use crate::client_hello::SessionId;
 use crate::config::model;
 use crate::metrics::{Registry, definitions};
+pub use kept::{Change, Kept, KeptKey};
+use numbers::Numbers;
+pub use operate::{Cursor, Filter, Touched};
+pub use secret::Secret;
+use shares::Shares;
+pub use table::{Claim, Kind, Table};
 
-/// Enough that two workers rarely meet.
-const SHARDS: usize = 64;
-/// A table that could not fill so many shards with this has fewer.
-const FEWEST_IN_A_SHARD: usize = 1024;
-/// A table that would have more than this in a shard has more shards: the index of a shard grows at once, with its lock
-/// held, and this bounds how long that takes.
-const MOST_IN_A_SHARD: usize = 16 * 1024;
-/// Shards that a client of a full table can get a pin from.
-const ASKED: usize = 64;
+/// TLS sessions that are known of one client at most, an address translator with all that is behind it being one.
+pub const SESSIONS_A_CLIENT: u16 = 4096;
+
+/// What the clock says when the table is made, in milliseconds: older moments can be told, too, up to three years.
+const BEGUN: u64 = 100_000_000_000;
 
 /// How a client was found in the table, and the hold on its pin, if it has one.
 #[derive(Debug)]
 pub enum Lookup {
     /// The pin's backend takes it.
-    Pinned(Claim, Member),
+    Pinned(Claim<Key>, Member),
     /// There was no pin.
-    New(Claim, Member),
+    New(Claim<Key>, Member),
     /// The pin's backend does not take it.
-    Stale(Claim, Member),
+    Stale(Claim<Key>, Member),
     /// Every pin is in use.
     Unpinned(Member),
     /// The pin leads to a backend that the pool does not have.
@@ -43,23 +60,63 @@ pub enum Lookup {
     Nowhere,
 }
 
+/// A TLS session that was found, and the hold on it.
+#[derive(Debug)]
+pub struct Recognised {
+    /// The hold on the session.
+    pub claim: Claim<Session>,
+    /// Where it was granted.
+    pub member: Member,
+    /// Whether that takes the client now.
+    pub takes: bool,
+}
+
 /// The table of one group.
 pub struct Pins {
     group: Arc<str>,
     settings: model::Affinity,
-    hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
-    pins: AtomicUsize,
+    secret: Secret,
+    clients: Table<Key>,
+    sessions: Table<Session>,
+    /// How often connections have been recalled by their pins.
+    recalls: AtomicU32,
     started: Instant,
     names: Numbers,
     members: Numbers,
+    series: Series,
+    registry: Registry,
+}
+
+/// What is counted.
+struct Series {
     entries: Gauge,
     evictions: Counter,
     unpinned: Counter,
     hits: Counter,
     misses: Counter,
     stales: Counter,
-    registry: Registry,
+    sessions: Gauge,
+    recognised: Counter,
+    learned: Counter,
+    unlearned: Counter,
+}
+
+impl Series {
+    fn new(group: &str, registry: &Registry) -> Self {
+        let lookups = |result| registry.counter(&definitions::AFFINITY_LOOKUPS, &[group, result]);
+        Self {
+            entries: registry.gauge(&definitions::AFFINITY_ENTRIES, &[group]),
+            evictions: registry.counter(&definitions::AFFINITY_EVICTIONS, &[group]),
+            unpinned: registry.counter(&definitions::AFFINITY_UNPINNED, &[group]),
+            hits: lookups("hit"),
+            misses: lookups("miss"),
+            stales: lookups("stale"),
+            sessions: registry.gauge(&definitions::AFFINITY_SESSIONS, &[group]),
+            recognised: registry.counter(&definitions::AFFINITY_SESSIONS_RECOGNISED, &[group]),
+            learned: registry.counter(&definitions::AFFINITY_SESSIONS_LEARNED, &[group]),
+            unlearned: registry.counter(&definitions::AFFINITY_SESSIONS_UNLEARNED, &[group]),
+        }
+    }
 }
 
 impl std::fmt::Debug for Pins {
@@ -69,32 +126,26 @@ impl std::fmt::Debug for Pins {
 }
 
 impl Pins {
-    /// An empty table with these settings.
+    /// An empty table with these settings; `secret` hashes its sessions.
     #[must_use]
-    pub fn new(settings: &model::Affinity, registry: &Registry) -> Self {
-        let shards = (settings.max_entries / FEWEST_IN_A_SHARD)
-            .clamp(1, SHARDS)
-            .max(settings.max_entries / MOST_IN_A_SHARD)
-            .next_power_of_two();
-        let group = &*settings.group;
-        let lookups = |result| registry.counter(&definitions::AFFINITY_LOOKUPS, &[group, result]);
+    pub fn new(settings: &model::Affinity, registry: &Registry, secret: &Secret) -> Self {
+        let (most, ttl) = (settings.max_entries, settings.ttl);
+        let sessions = if settings.by_session {
+            Table::new(most, ttl, Shares::of(SESSIONS_A_CLIENT))
+        } else {
+            Table::new(0, ttl, Shares::none())
+        };
         Self {
             group: settings.group.clone(),
             settings: settings.clone(),
-            shards: (0..shards)
-                .map(|_| Mutex::new(Shard::new(settings.ttl)))
-                .collect(),
-            hasher: RandomState::new(),
-            pins: AtomicUsize::new(0),
+            secret: secret.clone(),
+            clients: Table::new(most, ttl, Shares::none()),
+            sessions,
+            recalls: AtomicU32::new(0),
             started: Instant::now(),
             names: Numbers::default(),
             members: Numbers::default(),
-            entries: registry.gauge(&definitions::AFFINITY_ENTRIES, &[group]),
-            evictions: registry.counter(&definitions::AFFINITY_EVICTIONS, &[group]),
-            unpinned: registry.counter(&definitions::AFFINITY_UNPINNED, &[group]),
-            hits: lookups("hit"),
-            misses: lookups("miss"),
-            stales: lookups("stale"),
+            series: Series::new(&settings.group, registry),
             registry: registry.clone(),
         }
     }
@@ -111,22 +162,34 @@ impl Pins {
         &self.settings
     }
 
-    /// Pins that stand, those included that have expired and are not swept yet.
+    /// What its sessions are hashed with.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.pins.load(Ordering::Relaxed)
+    pub fn secret(&self) -> &Secret {
+        &self.secret
     }
 
-    /// Whether there is no pin.
+    /// Pins of clients that stand, those included that have expired and are not swept yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is no pin of a client.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of a configured name; for the building of a snapshot.
+    /// TLS sessions that are known, those included that have expired and are not swept yet.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The number of a configured name, the same in every process; for the building of a snapshot.
     #[must_use]
     pub fn number_name(&self, name: &str) -> u32 {
-        self.names.of(name)
+        self.names.made_of(name)
     }
 
     /// The number of a backend's name; for the building of a snapshot.
@@ -141,67 +204,192 @@ impl Pins {
         self.members.text(member.0)
     }
 
-    /// Finds or makes the pin of `key` for a new connection. See [`Shard::begin`].
+    /// Finds or makes the pin of `key` for a new connection. See [`crate::affinity::Shard::begin`].
     pub fn begin(
         self: &Arc<Self>,
         key: Key,
         fit: impl Fn(Member) -> Fit,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
-        let (home, tag) = self.home(&key);
-        let mut shard = lock(&self.shards[home]);
-        let mut counted = shard.len();
-        let room = |shard: &mut Shard| {
-            self.recount(counted, shard.len());
-            let made = self.make_room(shard, home);
-            counted = shard.len() + usize::from(made);
-            made
+        let found = self.look(key, Origin::Policy, fit, choose);
+        match &found {
+            Lookup::Pinned(..) => self.series.hits.increment(1),
+            Lookup::New(..) => self.series.misses.increment(1),
+            Lookup::Stale(..) => self.series.stales.increment(1),
+            Lookup::Unpinned(_) => {
+                self.series.misses.increment(1);
+                self.series.unpinned.increment(1);
+            }
+            Lookup::Foreign | Lookup::Nowhere => {}
+        }
+        found
+    }
+
+    /// The pin of a client that was recognised by its TLS session: one that leads to `member` is held, and where there is
+    /// none, one is made that will. One that leads elsewhere is others' behind the same address, and stays as it is.
+    #[must_use]
+    pub fn accompany(self: &Arc<Self>, key: Key, member: Member) -> Option<Claim<Key>> {
+        let same = |known| {
+            if known == member {
+                Fit::Takes
+            } else {
+                Fit::Foreign
+            }
         };
-        let found = shard.begin((key, tag), self.now(), fit, choose, room);
-        self.recount(counted, shard.len());
-        drop(shard);
-        let claim = |place| Claim {
-            pins: self.clone(),
-            shard: home,
+        match self.look(key, Origin::Session, same, || Some(member)) {
+            Lookup::Pinned(claim, _) | Lookup::New(claim, _) => Some(claim),
+            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => None,
+        }
+    }
+
+    /// Finds the first of the sessions that a client offers to resume that is known: `ticket` before `id`, for beside a
+    /// ticket the id means nothing (RFC 5077, section 3.4). From now on it is `client`'s, if that is told.
+    #[must_use]
+    pub fn recognise(
+        self: &Arc<Self>,
+        ticket: Option<&[u8]>,
+        id: &SessionId,
+        client: Option<&Key>,
+        fit: impl Fn(Member) -> Fit,
+    ) -> Option<Recognised> {
+        let ticket = ticket.filter(|ticket| !ticket.is_empty());
+        let ticket = ticket.map(|ticket| self.secret.ticket(ticket));
+        let id = (!id.as_bytes().is_empty()).then(|| self.secret.session_id(id));
+        let client = self.client(client);
+        let mut found = [ticket, id].into_iter().flatten();
+        let recognised = found.find_map(|hash| self.resume(Session { hash, client }, &fit))?;
+        if recognised.takes {
+            self.series.hits.increment(1);
+            self.series.recognised.increment(1);
+        }
+        Some(recognised)
+    }
+
+    fn resume(self: &Arc<Self>, key: Session, fit: impl Fn(Member) -> Fit) -> Option<Recognised> {
+        let home = self.sessions.home(&key);
+        let now = self.now();
+        let resumed = self
+            .sessions
+            .with(home, |shard, tag, _| shard.resume((key, tag), now, fit))?;
+        let Resumed {
             place,
-        };
+            member,
+            takes,
+            before,
+        } = resumed;
+        self.sessions.shares.pass(before.client, key.client);
+        Some(Recognised {
+            claim: Claim::new(self, home, place),
+            member,
+            takes,
+        })
+    }
+
+    /// Remembers that `member` has granted `client` the session of this id.
+    #[must_use]
+    pub fn learn_id(
+        self: &Arc<Self>,
+        id: &SessionId,
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<Claim<Session>> {
+        self.learn(self.secret.session_id(id), client, member)
+    }
+
+    /// Remembers that `member` has granted `client` a session by this ticket.
+    #[must_use]
+    pub fn learn_ticket(
+        self: &Arc<Self>,
+        ticket: &[u8],
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<Claim<Session>> {
+        self.learn(self.secret.ticket(ticket), client, member)
+    }
+
+    fn learn(
+        self: &Arc<Self>,
+        hash: [u8; 16],
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<Claim<Session>> {
+        let client = self.client(client);
+        let key = Session { hash, client };
+        let home = self.sessions.home(&key);
+        let now = self.now();
+        let place = self.sessions.with(home, |shard, tag, room| {
+            let shares = &self.sessions.shares;
+            let room = |shard: &mut _| {
+                // Its share first: a client that has used that up makes nobody give way.
+                let within = shares.take(client);
+                let made = within && room(shard);
+                if within && !made {
+                    shares.give(client);
+                }
+                made
+            };
+            shard.teach((key, tag), now, member, room)
+        });
+        match place {
+            Some(place) => {
+                self.series.learned.increment(1);
+                Some(Claim::new(self, home, place))
+            }
+            None => {
+                self.series.unlearned.increment(1);
+                None
+            }
+        }
+    }
+
+    /// Who a session's client is; the same for all where clients have no pins of their own.
+    fn client(&self, key: Option<&Key>) -> u64 {
+        key.map_or(0, |key| self.secret.client(key))
+    }
+
+    fn look(
+        self: &Arc<Self>,
+        key: Key,
+        origin: Origin,
+        fit: impl Fn(Member) -> Fit,
+        choose: impl FnOnce() -> Option<Member>,
+    ) -> Lookup {
+        let home = self.clients.home(&key);
+        let now = self.now();
+        let found = self.clients.with(home, |shard, tag, room| {
+            shard.begin((key, tag), now, origin, fit, choose, room)
+        });
+        let claim = |place| Claim::new(self, home, place);
         match found {
-            Found::Pinned(place, member) => {
-                self.hits.increment(1);
-                Lookup::Pinned(claim(place), member)
-            }
-            Found::New(place, member) => {
-                self.misses.increment(1);
-                Lookup::New(claim(place), member)
-            }
-            Found::Stale(place, member) => {
-                self.stales.increment(1);
-                Lookup::Stale(claim(place), member)
-            }
-            Found::Unpinned(member) => {
-                self.misses.increment(1);
-                self.unpinned.increment(1);
-                Lookup::Unpinned(member)
-            }
+            Found::Pinned(place, member) => Lookup::Pinned(claim(place), member),
+            Found::New(place, member) => Lookup::New(claim(place), member),
+            Found::Stale(place, member) => Lookup::Stale(claim(place), member),
+            Found::Unpinned(member) => Lookup::Unpinned(member),
             Found::Foreign => Lookup::Foreign,
             Found::Nowhere => Lookup::Nowhere,
         }
     }
 
-    /// Pins that lead to `member`.
+    /// Pins of clients that lead to `member`.
     #[must_use]
     pub fn leading_to(&self, member: Member) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| lock(shard).leading_to(member))
-            .sum()
+        self.clients.leading_to(member)
     }
 
     /// The pin of `key`, if one stands.
     #[must_use]
-    pub fn view(&self, key: &Key) -> Option<View> {
-        let (home, tag) = self.home(key);
-        lock(&self.shards[home]).view((key, tag), self.now())
+    pub fn view(&self, key: &Key) -> Option<View<Key>> {
+        let home = self.clients.home(key);
+        let now = self.now();
+        self.clients
+            .with(home, |shard, tag, _| shard.view((key, tag), now))
+    }
+
+    /// What the table's clock says.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment(BEGUN.saturating_add(elapsed))
     }
 
     /// How long from now until `moment`.
@@ -216,26 +404,17 @@ impl Pins {
         Duration::from_millis(self.now().0.saturating_sub(moment.0))
     }
 
-    /// Forgets every pin to `member`; says how many there were. One shard is locked at a time.
-    pub fn release(&self, member: Member) -> usize {
-        let release = |shard: &Mutex<Shard>| {
-            let mut shard = lock(shard);
-            let before = shard.len();
-            let released = shard.release(member);
-            self.recount(before, shard.len());
-            released
-        };
-        self.shards.iter().map(release).sum()
+    /// How often connections have been recalled by their pins: whoever holds one asks it when this has changed.
+    #[must_use]
+    pub fn recalls(&self) -> u32 {
+        self.recalls.load(Ordering::Acquire)
     }
 
     /// Removes pins whose time has come, at most `most` of each shard.
     pub fn sweep(&self, most: usize) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
-            let before = shard.len();
-            shard.sweep(self.now(), most);
-            self.recount(before, shard.len());
-        }
+        let now = self.now();
+        self.clients.sweep(now, most);
+        self.sessions.sweep(now, most);
     }
 
     /// Counts a pin that has moved.
@@ -245,134 +424,15 @@ impl Pins {
             .increment(1);
     }
 
-    /// Shows the number of pins; for whoever renders the metrics.
+    /// Shows the numbers of pins; for whoever renders the metrics.
     pub fn show(&self) {
         #[allow(clippy::cast_precision_loss, reason = "no table holds 2^52 pins")]
-        self.entries.set(self.len() as f64);
+        let set = |gauge: &Gauge, pins: usize| gauge.set(pins as f64);
+        set(&self.series.entries, self.len());
+        set(&self.series.sessions, self.sessions());
+        let evicted = self.clients.take_evicted() + self.sessions.take_evicted();
+        self.series.evictions.increment(evicted as u64);
     }
-
-    /// Counts one more pin, if there is room under the bound or an idle pin gives way to it. That is the longest idle
-    /// of its own shard; only where that has none, another shard's, as far as it is not being used right now.
-    fn make_room(&self, shard: &mut Shard, home: usize) -> bool {
-        let within = |pins| (pins < self.settings.max_entries).then_some(pins + 1);
-        let counted = self
-            .pins
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);
-        if counted.is_ok() {
-            return true;
-        }
-        let mut others =
-            (1..self.shards.len().min(ASKED)).map(|step| (home + step) % self.shards.len());
-        let gave_way = shard.evict() || others.any(|other| self.evict_from(other));
-        self.evictions.increment(u64::from(gave_way));
-        gave_way
-    }
-
-    /// Never waits for the lock: whoever holds it may be waiting for the one that is held here.
-    fn evict_from(&self, other: usize) -> bool {
-        self.shards[other]
-            .try_lock()
-            .is_ok_and(|mut other| other.evict())
-    }
-
-    fn recount(&self, before: usize, after: usize) {
-        match after.checked_sub(before) {
-            Some(0) => {}
-            Some(more) => drop(self.pins.fetch_add(more, Ordering::Relaxed)),
-            None => drop(self.pins.fetch_sub(before - after, Ordering::Relaxed)),
-        }
-    }
-
-    /// The shard of a key, and by what that finds it: bits of one hash, none of them in both.
-    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
-    fn home(&self, key: &Key) -> (usize, Tag) {
-        let hash = self.hasher.hash_one(key);
-        let high = usize::try_from(hash >> 32).unwrap_or(0);
-        (high & (self.shards.len() - 1), Tag(hash as u32))
-    }
-
-    fn now(&self) -> Moment {
-        Moment(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-/// A connection's hold on its pin; given back by `Drop`.
-#[derive(Debug)]
-pub struct Claim {
-    pins: Arc<Pins>,
-    shard: usize,
-    place: Place,
-}
-
-impl Claim {
-    /// The table that it is of.
-    #[must_use]
-    pub fn pins(&self) -> &Arc<Pins> {
-        &self.pins
-    }
-
-    /// See [`Shard::next`].
-    pub fn next(
-        &self,
-        fit: impl Fn(Member) -> Fit,
-        choose: impl FnOnce() -> Option<Member>,
-    ) -> Option<Member> {
-        lock(&self.pins.shards[self.shard]).next(self.place, fit, choose)
-    }
-
-    /// See [`Shard::answered`].
-    #[must_use]
-    pub fn answered(&self, member: Member) -> Option<Member> {
-        lock(&self.pins.shards[self.shard]).answered(self.place, member)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let mut shard = lock(&self.pins.shards[self.shard]);
-        let before = shard.len();
-        shard.end(self.place, self.pins.now());
-        self.pins.recount(before, shard.len());
-    }
-}
-
-/// Numbers that stand for texts, from 1 up; 0 is nobody's.
-#[derive(Debug, Default)]
-struct Numbers {
-    known: Mutex<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    numbers: HashMap<Arc<str>, u32>,
-    texts: Vec<Arc<str>>,
-}
-
-impl Numbers {
-    fn of(&self, text: &str) -> u32 {
-        let mut known = lock(&self.known);
-        if let Some(&number) = known.numbers.get(text) {
-            return number;
-        }
-        let text: Arc<str> = text.into();
-        known.texts.push(text.clone());
-        let number =
-            u32::try_from(known.texts.len()).expect("a configuration names fewer than 2^32 things");
-        known.numbers.insert(text, number);
-        number
-    }
-
-    fn text(&self, number: u32) -> Option<Arc<str>> {
-        lock(&self.known)
-            .texts
-            .get(usize::try_from(number).ok()?.checked_sub(1)?)
-            .cloned()
-    }
-}
-
-/// No critical section here panics half way.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

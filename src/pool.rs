@@ -3,18 +3,22 @@
 //! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
 //! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
 
+mod learner;
 mod pick;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::affinity::{Fit, Key, Member, View, source_bits};
+use crate::affinity::{Fit, Key, Member, Session, View, source_bits};
 use crate::backend::{Backend, Slot};
 use crate::balance::{Candidate, Turns, choose, mix};
+use crate::client_hello::ClientHello;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
-use crate::pins::{Lookup, Pins};
+use crate::pins::{Claim, Lookup, Pins, Recognised};
 use crate::state::Health;
+pub use learner::Learner;
+use pick::Hold;
 pub use pick::Pick;
 
 /// Who asks for a backend.
@@ -31,6 +35,8 @@ pub struct Client {
 pub enum PickedBy {
     /// The client was pinned to it.
     Pin,
+    /// It had granted the TLS session that the client resumes.
+    Session,
     /// The policy chose it.
     Policy(Balance),
     /// Nothing in the pool is available, so its backup serves.
@@ -45,6 +51,7 @@ impl PickedBy {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pin => "pinned",
+            Self::Session => "tls_session",
             Self::Policy(balance) => balance.as_str(),
             Self::Backup => "backup",
             Self::Redispatch => "redispatched",
@@ -151,14 +158,28 @@ impl Pool {
             || self.backup.as_ref().is_some_and(|backup| backup.is_ready())
     }
 
-    /// The backend for a new connection of `client`, with a place there.
-    pub fn pick(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
-        self.pick_here(client).or_else(|none| {
+    /// The backend for a new connection of `client`, with a place there; `hello` tells which TLS session it would resume.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub fn pick(
+        self: &Arc<Self>,
+        client: Client,
+        hello: Option<&ClientHello>,
+    ) -> Result<Pick, NoPick> {
+        self.pick_here(client, hello).or_else(|none| {
             let Some(backup) = &self.backup else {
                 return Err(none);
             };
             let (pool, slot) = backup.take_unpinned(client)?;
-            Ok(Pick::new(pool, client, slot, PickedBy::Backup, None))
+            Ok(Pick::new(
+                pool,
+                client,
+                slot,
+                PickedBy::Backup,
+                Hold::Nothing,
+            ))
         })
     }
 
@@ -171,11 +192,47 @@ impl Pool {
         })
     }
 
-    fn pick_here(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
-        let pick = |slot, by, claim| Pick::new(self.clone(), client, slot, by, claim);
-        let policy = PickedBy::Policy(self.balance);
+    fn pick_here(
+        self: &Arc<Self>,
+        client: Client,
+        hello: Option<&ClientHello>,
+    ) -> Result<Pick, NoPick> {
         let Some(affinity) = &self.affinity else {
-            return Ok(pick(self.take(client, &[])?.1, policy, None));
+            let slot = self.take(client, &[])?.1;
+            return Ok(self.picked(client, slot, PickedBy::Policy(self.balance), Hold::Nothing));
+        };
+        // Before any pin is taken, so that no recall is missed.
+        let recalls = affinity.pins.recalls();
+        let key = affinity.key(client);
+        let recognised =
+            hello.and_then(|hello| affinity.recognise(key, hello, |member| self.fit(member)));
+        let Some(known) = recognised else {
+            return self.pick_by_client(affinity, client, (None, recalls));
+        };
+        if !known.takes {
+            return self.pick_by_client(affinity, client, (Some(known.claim), recalls));
+        }
+        let Some(slot) = self.member(known.member).and_then(Backend::enter) else {
+            // Full, which is no reason to forget where the session is: this connection goes elsewhere without it.
+            let slot = self.take(client, &[])?.1;
+            return Ok(self.picked(client, slot, PickedBy::Policy(self.balance), Hold::Nothing));
+        };
+        let beside = key.and_then(|key| affinity.pins.accompany(key, known.member));
+        let hold = Hold::pins(beside, Some(known.claim), recalls);
+        Ok(self.picked(client, slot, PickedBy::Session, hold))
+    }
+
+    /// For a client that is not recognised by its session, or whose session's backend cannot take it now.
+    fn pick_by_client(
+        self: &Arc<Self>,
+        affinity: &Affinity,
+        client: Client,
+        (session, recalls): (Option<Claim<Session>>, u32),
+    ) -> Result<Pick, NoPick> {
+        let policy = PickedBy::Policy(self.balance);
+        let Some(key) = affinity.key(client) else {
+            let slot = self.take(client, &[])?.1;
+            return Ok(self.picked(client, slot, policy, Hold::pins(None, session, recalls)));
         };
         let mut taken = Err(NoPick::Down);
         let choose = || {
@@ -185,41 +242,44 @@ impl Pool {
                 .ok()
                 .map(|(place, _)| affinity.members[*place])
         };
-        let (claim, member, by) =
-            match affinity
-                .pins
-                .begin(affinity.key(client), |member| self.fit(member), choose)
-            {
-                Lookup::Pinned(claim, member) => (claim, member, PickedBy::Pin),
-                Lookup::New(claim, member) | Lookup::Stale(claim, member) => {
-                    (claim, member, policy)
-                }
-                Lookup::Unpinned(_) | Lookup::Nowhere => return Ok(pick(taken?.1, policy, None)),
-                // Rendezvous keeps such a client on one backend without a pin.
-                Lookup::Foreign => {
-                    return Ok(pick(
-                        self.take_by(Balance::SourceHash, client, &[])?.1,
-                        policy,
-                        None,
-                    ));
-                }
-            };
+        let (claim, member, by) = match affinity.pins.begin(key, |member| self.fit(member), choose)
+        {
+            Lookup::Pinned(claim, member) => (claim, member, PickedBy::Pin),
+            Lookup::New(claim, member) | Lookup::Stale(claim, member) => (claim, member, policy),
+            Lookup::Unpinned(_) | Lookup::Nowhere => {
+                return Ok(self.picked(client, taken?.1, policy, Hold::Nothing));
+            }
+            // Rendezvous keeps such a client on one backend without a pin.
+            Lookup::Foreign => {
+                let slot = self.take_by(Balance::SourceHash, client, &[])?.1;
+                return Ok(self.picked(client, slot, policy, Hold::Nothing));
+            }
+        };
         let slot = match taken {
             Ok((_, slot)) => Some(slot),
             Err(_) => self.member(member).and_then(Backend::enter),
         };
         match slot {
-            Some(slot) => Ok(pick(slot, by, Some(claim))),
+            Some(slot) => {
+                Ok(self.picked(client, slot, by, Hold::pins(Some(claim), session, recalls)))
+            }
             // Full, which is no reason to move the pin: this connection goes elsewhere without it.
-            None => Ok(pick(self.take(client, &[])?.1, policy, None)),
+            None => {
+                let slot = self.take(client, &[])?.1;
+                Ok(self.picked(client, slot, policy, Hold::Nothing))
+            }
         }
+    }
+
+    fn picked(self: &Arc<Self>, client: Client, slot: Slot, by: PickedBy, hold: Hold) -> Pick {
+        Pick::new(self.clone(), client, slot, by, hold)
     }
 
     /// What [`Pool::pick`] would find, without leaving a trace.
     #[must_use]
-    pub fn pin(&self, client: Client) -> Option<(View, Option<&Arc<Backend>>)> {
+    pub fn pin(&self, client: Client) -> Option<(View<Key>, Option<&Arc<Backend>>)> {
         let affinity = self.affinity.as_ref()?;
-        let view = affinity.pins.view(&affinity.key(client))?;
+        let view = affinity.pins.view(&affinity.key(client)?)?;
         Some((view, self.member(view.member)))
     }
 
@@ -351,16 +411,24 @@ impl Pool {
 }
 
 impl Affinity {
-    fn key(&self, client: Client) -> Key {
+    /// The client's key; `None` where clients are known by their sessions alone.
+    fn key(&self, client: Client) -> Option<Key> {
         let settings = self.pins.settings();
-        Key {
-            source: if settings.by_source {
-                source_bits(client.source, settings.source_prefix)
-            } else {
-                [0; 16]
-            },
-            name: if settings.by_name { client.name } else { 0 },
+        (settings.by_source || settings.by_name).then(|| self.pins.key(client.source, client.name))
+    }
+
+    /// The session that the client resumes, if it is known.
+    fn recognise(
+        &self,
+        key: Option<Key>,
+        hello: &ClientHello,
+        fit: impl Fn(Member) -> Fit,
+    ) -> Option<Recognised> {
+        if !self.pins.settings().by_session {
+            return None;
         }
+        let (id, ticket) = (&hello.session_id, hello.ticket.as_deref());
+        self.pins.recognise(ticket, id, key.as_ref(), fit)
     }
 }
 

@@ -103,6 +103,7 @@ fn case(outcome: Outcome) -> Case {
         | Outcome::Maintenance
         | Outcome::DrainDeadline
         | Outcome::Shutdown
+        | Outcome::PinMoved
         | Outcome::InternalError => Case::Reset,
     }
 }

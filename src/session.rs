@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::account::Account;
 use crate::backend::Recall;
+use crate::client_hello::ClientHello;
 use crate::connect::{ConnectError, connect};
 use crate::hello::{self, Asked, Hello, answer_and_close};
 use crate::limits::Admission;
@@ -15,7 +16,8 @@ use crate::metrics::{ConnectFault, Direction, Path};
 use crate::pool::{Client, NoPick, Pick};
 use crate::reactor::Stream;
 use crate::refusal::{Answer, answer, outcome_of};
-use crate::relay::{End, Side, relay};
+use crate::relay::{End, Oversight, Side, relay};
+use crate::server_hello::Hearing;
 use crate::snapshot::{Destination, Listener};
 use crate::socket::{self, ResetUntilEnded};
 use crate::termination::Outcome;
@@ -69,19 +71,23 @@ async fn converse(
     let hello = read(client, listener, account, peeked).await?;
     let destination = route(listener, hello)?;
     account.routed(destination);
-    let mut pick = pick(destination, account)?;
+    let tls = hello.tls();
+    let mut pick = pick(destination, tls, account)?;
     let backend = reach(client, listener, &mut pick, account).await?;
     let cut = ResetUntilEnded::new(&backend);
+    let mut learner = tls.and_then(|hello| pick.learner(hello));
+    let mut hear = move |said: &[u8]| match &mut learner {
+        Some(learner) => learner.hear(said),
+        None => Hearing::Over,
+    };
     let rest = send(&backend, std::mem::take(peeked).received, &pick, account);
-    let end = relay(
-        client,
-        &backend,
-        rest,
-        pick.slot(),
-        &listener.timeouts,
-        &mut account.moved,
-    )
-    .await;
+    let oversight = Oversight {
+        timeouts: &listener.timeouts,
+        metrics: &pick.backend().metrics,
+        recalled: &|| pick.recalled(),
+        listen: Some(&mut hear),
+    };
+    let end = relay(client, &backend, rest, oversight, &mut account.moved).await;
     cut.ended();
     Ok(close(client, &backend, &end))
 }
@@ -93,12 +99,14 @@ async fn read<'a>(
     peeked: &'a mut Peeked,
 ) -> Result<&'a Hello, Outcome> {
     let deadline = account.accepted() + listener.timeouts.client_hello;
-    match hello::read(
+    let protocol = listener.config.protocol;
+    // Boxed: it lasts for a moment, and would make every session larger for as long as it lives.
+    match Box::pin(hello::read(
         client,
-        listener.config.protocol,
+        protocol,
         deadline,
         &mut peeked.received,
-    )
+    ))
     .await
     {
         Ok(hello) => {
@@ -124,15 +132,22 @@ fn route<'a>(listener: &'a Listener, hello: &Hello) -> Result<&'a Destination, O
     }
 }
 
-fn pick(destination: &Destination, account: &mut Account) -> Result<Pick, Outcome> {
+fn pick(
+    destination: &Destination,
+    hello: Option<&ClientHello>,
+    account: &mut Account,
+) -> Result<Pick, Outcome> {
     let client = Client {
         source: account.client().ip(),
         name: destination.name,
     };
-    let pick = destination.pool.pick(client).map_err(|none| match none {
-        NoPick::Down => Outcome::PoolDown,
-        NoPick::Full => Outcome::PoolFull,
-    })?;
+    let pick = destination
+        .pool
+        .pick(client, hello)
+        .map_err(|none| match none {
+            NoPick::Down => Outcome::PoolDown,
+            NoPick::Full => Outcome::PoolFull,
+        })?;
     account.picked(pick.backend(), pick.by());
     Ok(pick)
 }
@@ -195,6 +210,7 @@ fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
         End::Recalled(Recall::Down) => Outcome::BackendDown,
         End::Recalled(Recall::Maintain) => Outcome::Maintenance,
         End::Recalled(Recall::DrainDeadline) => Outcome::DrainDeadline,
+        End::Recalled(Recall::PinMoved) => Outcome::PinMoved,
         End::Recalled(Recall::Shutdown) => Outcome::Shutdown,
         End::Local(error) => {
             tracing::error!(target: "lyncpin::session", %error, "a connection was lost to a fault of this machine");

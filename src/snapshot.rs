@@ -14,7 +14,7 @@ use crate::backend::{Availability, Backend};
 use crate::config::model::{self, Config, PoolId, Target, Timeouts};
 use crate::host_name::HostName;
 use crate::metrics::{BackendMetrics, ConnectionMetrics, Registry, definitions};
-use crate::pins::Pins;
+use crate::pins::{Pins, Secret};
 use crate::pool::Pool;
 use crate::route::Routes;
 
@@ -31,9 +31,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds what `config` stands for; a change of any backend's availability is told to `availability`.
+    /// Builds what `config` stands for; a change of any backend's availability is told to `availability`, and `secret`
+    /// hashes TLS sessions.
     #[must_use]
-    pub fn build(config: Config, registry: &Registry, availability: &Arc<Availability>) -> Self {
+    pub fn build(
+        config: Config,
+        registry: &Registry,
+        availability: &Arc<Availability>,
+        secret: &Secret,
+    ) -> Self {
         let mut groups: Vec<Arc<Pins>> = Vec::new();
         for affinity in config
             .pools
@@ -41,7 +47,7 @@ impl Snapshot {
             .filter_map(|pool| pool.affinity.as_ref())
         {
             if !groups.iter().any(|known| *known.group() == affinity.group) {
-                groups.push(Arc::new(Pins::new(affinity, registry)));
+                groups.push(Arc::new(Pins::new(affinity, registry, secret)));
             }
         }
         groups.sort_by(|a, b| a.group().cmp(b.group()));

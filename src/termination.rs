@@ -132,6 +132,7 @@ outcomes! {
     BackendDown = "backend_down", Balancer, Relay, "The backend's checks failed and `on_down` is `close`.";
     Maintenance = "maintenance", Balancer, Relay, "The backend was put into maintenance.";
     DrainDeadline = "drain_deadline", Balancer, Relay, "The deadline of the backend's drain came.";
+    PinMoved = "pin_moved", Balancer, Relay, "An administrator moved the client's pin to another backend.";
     Shutdown = "shutdown", Balancer, Relay, "The balancer stopped, and `timeouts.shutdown` was over.";
     InternalError = "internal_error", Balancer, Relay, "A fault of the balancer itself; the log says which.";
 }

@@ -1,18 +1,60 @@
 //! Whom a pin is for.
 //!
-//! Owns which bits of an address count. Knows no table.
+//! Owns the two kinds of keys, and which bits of an address count. Knows no table, and not how a session's hash is made.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::model::SourcePrefix;
 
-/// Whom a pin is for.
+/// What a pin is found by.
+pub trait Keyed: Copy + Eq {
+    /// Whose share of the table a pin counts against; `None` where clients have no shares.
+    fn share(&self) -> Option<u64>;
+}
+
+/// A client as far as the configuration tells it from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The source prefix, an IPv4 address in its mapped form; zero where the source is not part of the key.
     pub source: [u8; 16],
     /// The configured name that matched, as the table numbers it; zero where the name is not part of the key.
     pub name: u32,
+}
+
+impl Keyed for Key {
+    fn share(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A TLS session that a server has granted, wherever its client comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Session {
+    /// A keyed hash of the session id or ticket: nobody can tell one from it.
+    pub hash: [u8; 16],
+    /// A keyed hash of the [`Key`] of the client that last used it. Two sessions are the same whoever uses them.
+    pub client: u64,
+}
+
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash
+    }
+}
+
+impl Eq for Session {}
+
+impl Hash for Session {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
+impl Keyed for Session {
+    fn share(&self) -> Option<u64> {
+        Some(self.client)
+    }
 }
 
 /// Bits of a key's hash, by which its pin is found. Equal keys must come with equal tags, and different ones should

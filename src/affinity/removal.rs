@@ -1,16 +1,16 @@
-//! How pins go: swept when their time has come, evicted where there is no room, released by an administrator.
+//! How pins go: swept when their time has come, evicted where there is no room, forgotten when an administrator says so.
 //!
-//! Owns what is looked at, in which order and how much of it at once. Invariant: only a pin that has been taken out of
-//! the wheel, or never was in it, is removed.
+//! Owns what is looked at, in which order and how much of it at once. Invariant: a pin is removed only while it is not in
+//! use and stands in no list of the wheel.
 
-use super::store::Pin;
+use super::places::Pin;
 use super::wheel::Span;
-use super::{Member, Moment, NONE, Shard};
+use super::{Keyed, Moment, NONE, Shard};
 
 /// Pins that an eviction looks at before it takes the best of them, if each was used since it was listed.
 const CANDIDATES: usize = 8;
 
-impl Shard {
+impl<K: Keyed> Shard<K> {
     /// Looks at no more than `most` pins whose time may have come, and removes those whose time has; says how many.
     /// A pin is looked at within a sixtieth of the time to live after it expires.
     pub fn sweep(&mut self, now: Moment, most: usize) -> usize {
@@ -70,37 +70,42 @@ impl Shard {
             }
         }
         if best != NONE {
+            self.changes.note_gone(self.pins[best].key);
             self.remove(best);
         }
         best != NONE
     }
 
-    /// Forgets every pin to `member`; says how many there were. Connections that hold one keep it, leading nowhere.
-    pub fn release(&mut self, member: Member) -> usize {
-        let before = self.leading_to(member);
-        for at in self.wheel.take_all(&mut self.pins) {
-            if self.pins[at].in_use > 0 {
-                continue;
-            }
-            if self.pins[at].member == member.0 {
-                self.remove(at);
-            } else {
-                self.wheel.list(&mut self.pins, at);
-            }
+    /// Forgets a pin. Connections that hold it keep it, leading nowhere; it goes with the last of them.
+    pub(super) fn forget(&mut self, at: u32) {
+        if self.pins[at].in_use > 0 {
+            self.lead(at, NONE);
+            return;
         }
-        // What is left is in use.
-        for at in self.pins.places() {
-            if self.pins[at].member == member.0 {
-                self.lead(at, NONE);
-            }
+        self.unlist(at);
+        self.changes.note_gone(self.pins[at].key);
+        self.remove(at);
+    }
+
+    pub(super) fn unlist(&mut self, at: u32) {
+        if self.pins[at].listed {
+            self.wheel.unlist(&mut self.pins, at);
         }
-        before
     }
 
     /// Removes a pin that is not in use and not listed.
     pub(super) fn remove(&mut self, at: u32) {
         self.lead(at, NONE);
-        self.index.remove(self.pins[at].tag, at);
+        let pin = &self.pins[at];
+        if pin.key.share().is_some() {
+            self.removed.push(pin.key);
+        }
+        self.index.remove(pin.tag, at);
         self.pins.free(at);
+    }
+
+    /// The keys of pins that were removed since the last call, where clients have shares of the table.
+    pub fn take_removed(&mut self) -> Vec<K> {
+        std::mem::take(&mut self.removed)
     }
 }

@@ -5,12 +5,14 @@
 //! looks at when it really expires, and lists it anew if that is later. So a list is exact about pins that were not used
 //! meanwhile, and early about all others.
 //!
+//! Lists are linked both ways, so that a pin that is forgotten before its time leaves its list at once.
+//!
 //! Invariants: a pin stands in one list at most, and never in one of a span after that in which it expires; the spans
 //! of the lists that are not empty lie within 64 from `hand`.
 
 use std::time::Duration;
 
-use super::store::Store;
+use super::places::Places;
 use super::{Moment, NONE};
 
 const LISTS: usize = 64;
@@ -78,45 +80,67 @@ impl Wheel {
     }
 
     /// Lists a pin by when it expires; earlier, if lists before the hand's have not been emptied in time.
-    pub(super) fn list(&mut self, pins: &mut Store, at: u32) {
-        let pin = &mut pins[at];
-        (pin.next, pin.listed) = (NONE, true);
-        let expires = self.span(pin.expires).0;
-        let list = expires.clamp(self.hand.0, self.hand.0 + SPANS - 1) % SPANS;
-        self.occupied |= 1 << list;
-        let list = &mut self.lists[usize::try_from(list).unwrap_or(0)];
-        match std::mem::replace(&mut list.last, at) {
+    pub(super) fn list<K>(&mut self, pins: &mut Places<K>, at: u32) {
+        let number = self.number(pins[at].expires);
+        self.occupied |= 1 << number;
+        let list = &mut self.lists[number];
+        let before = std::mem::replace(&mut list.last, at);
+        match before {
             NONE => list.first = at,
             last => pins[last].next = at,
         }
+        let pin = &mut pins[at];
+        (pin.before, pin.next, pin.listed) = (before, NONE, true);
     }
 
     /// Takes out the pin that was listed first in this span's list.
-    pub(super) fn take(&mut self, pins: &mut Store, span: Span) -> Option<u32> {
-        let number = span.0 % SPANS;
-        let list = &mut self.lists[usize::try_from(number).unwrap_or(0)];
-        let at = list.first;
+    pub(super) fn take<K>(&mut self, pins: &mut Places<K>, span: Span) -> Option<u32> {
+        let number = place(span.0);
+        let at = self.lists[number].first;
         if at == NONE {
             return None;
         }
-        let pin = &mut pins[at];
-        pin.listed = false;
-        list.first = pin.next;
-        if list.first == NONE {
-            list.last = NONE;
-            self.occupied &= !(1 << number);
-        }
+        self.take_out(pins, number, at);
         Some(at)
     }
 
-    /// Takes out all pins, in the order of their lists.
-    pub(super) fn take_all(&mut self, pins: &mut Store) -> Vec<u32> {
-        let mut taken = Vec::new();
-        while let Some(oldest) = self.oldest() {
-            while let Some(at) = self.take(pins, oldest) {
-                taken.push(at);
-            }
-        }
-        taken
+    /// Takes out a pin that is listed, wherever it stands.
+    pub(super) fn unlist<K>(&mut self, pins: &mut Places<K>, at: u32) {
+        // A list knows its two ends alone, and a pin does not know its list.
+        let number = match (pins[at].before, pins[at].next) {
+            (NONE, _) => self.lists.iter().position(|list| list.first == at),
+            (_, NONE) => self.lists.iter().position(|list| list.last == at),
+            _ => Some(0),
+        };
+        self.take_out(pins, number.unwrap_or(0), at);
     }
+
+    /// `number` is the list's where the pin is its first or its last.
+    fn take_out<K>(&mut self, pins: &mut Places<K>, number: usize, at: u32) {
+        let pin = &mut pins[at];
+        pin.listed = false;
+        let (before, next) = (pin.before, pin.next);
+        let list = &mut self.lists[number];
+        match before {
+            NONE => list.first = next,
+            before => pins[before].next = next,
+        }
+        match next {
+            NONE => list.last = before,
+            next => pins[next].before = before,
+        }
+        if before == NONE && next == NONE {
+            self.occupied &= !(1 << number);
+        }
+    }
+
+    fn number(&self, expires: Moment) -> usize {
+        let expires = self.span(expires).0;
+        place(expires.clamp(self.hand.0, self.hand.0 + SPANS - 1))
+    }
+}
+
+/// The list of a span.
+fn place(span: u64) -> usize {
+    usize::try_from(span % SPANS).unwrap_or(0)
 }

@@ -45,6 +45,7 @@ pub(crate) fn default_affinity(pool: &Arc<str>) -> Affinity {
     Affinity {
         by_source: true,
         by_name: true,
+        by_session: false,
         source_prefix: SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(20 * 60),
         group: Arc::clone(pool),

@@ -271,8 +271,10 @@ impl Balance {
 pub struct Affinity {
     /// The source prefix is part of the key.
     pub by_source: bool,
-    /// The configured name that matched is part of the key. One of the two is true.
+    /// The configured name that matched is part of the key.
     pub by_name: bool,
+    /// TLS sessions are keys of their own. One of the three is true.
+    pub by_session: bool,
     /// How much of a source address counts.
     pub source_prefix: SourcePrefix,
     /// How long a pin outlives its last connection.

@@ -161,7 +161,11 @@ fn backend_text(backend: &Backend) -> String {
 }
 
 fn print_affinity(page: &mut Page, affinity: &Affinity) {
-    let by = [(affinity.by_source, "source"), (affinity.by_name, "name")];
+    let by = [
+        (affinity.by_source, "source"),
+        (affinity.by_name, "name"),
+        (affinity.by_session, "tls_session"),
+    ];
     let by: Vec<&str> = by
         .iter()
         .filter(|(is, _)| *is)

@@ -9,6 +9,7 @@ use super::*;
 use crate::backend::Availability;
 use crate::config;
 use crate::log::{Sink, Writer};
+use crate::pins::Secret;
 
 /// How long anything may take that is bound to happen.
 const SOON: Duration = Duration::from_secs(20);
@@ -25,7 +26,12 @@ fn shared() -> (Arc<Shared>, Writer) {
     let log = Arc::new(Log::new(config.log, sink));
     let availability = Arc::new(Availability::default());
     let shared = Shared {
-        snapshot: ArcSwap::from_pointee(Snapshot::build(config, &registry, &availability)),
+        snapshot: ArcSwap::from_pointee(Snapshot::build(
+            config,
+            &registry,
+            &availability,
+            &Secret::random(),
+        )),
         log,
         limits: Arc::new(Limits::new(100, None, None)),
         registry,

@@ -220,6 +220,8 @@ fn pool(lync: &Lync, name: &str, web: Web, front_ends: &[FrontEnd]) -> Pool {
     let affinity = Affinity {
         // The links of Autodiscover lead a client from one name to another, and it must stay where it signed in.
         by_name: false,
+        // A phone that changes networks comes from another address, and mostly resumes its session.
+        by_session: true,
         group: GROUP.into(),
         ..default_affinity(&name)
     };

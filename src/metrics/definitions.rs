@@ -60,6 +60,14 @@ definitions! {
         "Looks into the affinity table: hit, miss, or stale where the pinned backend could not take the client.";
     AFFINITY_PINS_BROKEN = "lyncpin_affinity_pins_broken_total", Kind::Counter, ["group", "reason"],
         "Pins that moved to another backend.";
+    AFFINITY_SESSIONS = "lyncpin_affinity_sessions", Kind::Gauge, ["group"],
+        "TLS sessions that are known, each with the backend that granted it.";
+    AFFINITY_SESSIONS_LEARNED = "lyncpin_affinity_sessions_learned_total", Kind::Counter, ["group"],
+        "TLS session ids and tickets that backends granted and that are remembered.";
+    AFFINITY_SESSIONS_RECOGNISED = "lyncpin_affinity_sessions_recognised_total", Kind::Counter, ["group"],
+        "Connections that were sent to the backend that had granted the TLS session which they resumed.";
+    AFFINITY_SESSIONS_UNLEARNED = "lyncpin_affinity_sessions_unlearned_total", Kind::Counter, ["group"],
+        "TLS session ids and tickets that are not remembered, because their client has its share or the table is full.";
     AFFINITY_UNPINNED = "lyncpin_affinity_unpinned_total", Kind::Counter, ["group"],
         "Connections that got no pin because every pin of a full table was in use.";
     BACKEND_STATE = "lyncpin_backend_state", Kind::Gauge, ["pool", "backend", "state"],

@@ -1,15 +1,22 @@
+use std::sync::atomic::AtomicUsize;
+
 use super::*;
 
 fn pins(max_entries: usize) -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
+        by_session: true,
         source_prefix: model::SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(60),
         group: "web".into(),
         max_entries,
     };
-    Arc::new(Pins::new(&settings, &Registry::default()))
+    Arc::new(Pins::new(
+        &settings,
+        &Registry::default(),
+        &Secret::random(),
+    ))
 }
 
 fn key(client: u32) -> Key {
@@ -124,13 +131,14 @@ fn the_bound_holds_at_every_moment() {
         }
     });
     assert!(over.into_inner() <= 2048);
-    let standing: usize = pins.shards.iter().map(|shard| lock(shard).len()).sum();
+    let mut standing = 0;
+    pins.clients.each_shard(|shard| standing += shard.len());
     assert_eq!(standing, pins.len());
 }
 
 #[test]
 fn no_shard_is_so_full_that_its_index_grows_for_long() {
     for (max_entries, shards) in [(1, 1), (4096, 4), (1_000_000, 64), (100_000_000, 8192)] {
-        assert_eq!(pins(max_entries).shards.len(), shards);
+        assert_eq!(pins(max_entries).clients.shards(), shards);
     }
 }

@@ -2,24 +2,67 @@
 //!
 //! Invariant: whoever holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use super::{Client, PickedBy, Pool};
-use crate::affinity::{Fit, Member};
-use crate::backend::{Backend, Slot};
+use super::{Affinity, Client, Learner, PickedBy, Pool};
+use crate::affinity::{Fit, Key, Member, Session};
+use crate::backend::{Backend, Recall, Slot};
+use crate::client_hello::ClientHello;
 use crate::metrics::ConnectFault;
 use crate::pins::Claim;
 use crate::state::State;
 
-/// A backend for one connection, a place there and the hold on the client's pin.
+/// A backend for one connection, a place there and the hold on the client's pins.
 #[derive(Debug)]
 pub struct Pick {
     pool: Arc<Pool>,
     client: Client,
     slot: Slot,
     by: PickedBy,
-    claim: Option<Claim>,
+    hold: Hold,
     tried: Vec<usize>,
+}
+
+/// What a connection holds of its group's tables.
+#[derive(Debug)]
+pub(super) enum Hold {
+    /// Nothing: where it goes says nothing of where its client belongs.
+    Nothing,
+    /// What there is.
+    Pins(Pinned),
+}
+
+/// The pins that a connection holds.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    client: Option<Claim<Key>>,
+    /// The session that was resumed, and those that were granted.
+    sessions: RefCell<Vec<Claim<Session>>>,
+    /// The table's recalls when this connection last asked whether it is meant.
+    recalls: Cell<u32>,
+}
+
+impl Hold {
+    /// What was taken when the table's recalls were `recalls`.
+    pub(super) fn pins(
+        client: Option<Claim<Key>>,
+        session: Option<Claim<Session>>,
+        recalls: u32,
+    ) -> Self {
+        Self::Pins(Pinned {
+            client,
+            sessions: RefCell::new(session.into_iter().collect()),
+            recalls: Cell::new(recalls),
+        })
+    }
+}
+
+impl Pinned {
+    fn is_recalled(&self) -> bool {
+        let of_session = || self.sessions.borrow().iter().any(Claim::is_recalled);
+        self.client.as_ref().is_some_and(Claim::is_recalled) || of_session()
+    }
 }
 
 impl Pick {
@@ -28,14 +71,14 @@ impl Pick {
         client: Client,
         slot: Slot,
         by: PickedBy,
-        claim: Option<Claim>,
+        hold: Hold,
     ) -> Self {
         Self {
             pool,
             client,
             slot,
             by,
-            claim,
+            hold,
             tried: Vec::new(),
         }
     }
@@ -75,12 +118,15 @@ impl Pick {
 
     fn next_slot(&self) -> Option<Slot> {
         let take = || self.pool.take(self.client, &self.tried).ok();
-        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
+        let Some((affinity, pinned)) = self.pinned() else {
             return take().map(|(_, slot)| slot);
         };
         let fit = |member: Member| match affinity.places.get(&member) {
             Some(place) if self.tried.contains(place) => Fit::Refuses,
             _ => self.pool.fit(member),
+        };
+        let Some(claim) = &pinned.client else {
+            return self.next_beside(affinity, fit).or_else(|| Some(take()?.1));
         };
         let mut taken = None;
         let choose = || {
@@ -93,15 +139,27 @@ impl Pick {
             .or_else(|| self.pool.member(member)?.enter())
     }
 
-    /// The backend has answered: the pin follows. `fault` is what the last one failed with, if one did.
+    /// Where the pin leads that others behind the client's address have; this connection holds none of it.
+    fn next_beside(&self, affinity: &Affinity, fit: impl Fn(Member) -> Fit) -> Option<Slot> {
+        let member = affinity.pins.view(&affinity.key(self.client)?)?.member;
+        let fits = fit(member) == Fit::Takes;
+        self.pool.member(member).filter(|_| fits)?.enter()
+    }
+
+    /// The backend has answered: the pins follow. `fault` is what the last one failed with, if one did.
     pub fn answered(&self, fault: Option<ConnectFault>) {
-        let (Some(claim), Some(affinity)) = (&self.claim, &self.pool.affinity) else {
+        let Some((affinity, pinned)) = self.pinned() else {
             return;
         };
-        let Some(place) = self.place(self.slot.backend()) else {
+        let Some(member) = self.member(affinity) else {
             return;
         };
-        let Some(before) = claim.answered(affinity.members[place]) else {
+        let client = pinned.client.as_ref();
+        let mut moved = client.and_then(|claim| claim.answered(member));
+        for session in pinned.sessions.borrow().iter() {
+            moved = moved.or(session.answered_by(member));
+        }
+        let Some(before) = moved else {
             return;
         };
         let reason = match (self.pool.member(before), fault) {
@@ -112,6 +170,48 @@ impl Pick {
             (Some(_), None) => "down",
         };
         affinity.pins.count_broken(reason);
+    }
+
+    /// Why this connection must end, if it must: its backend's connections are recalled, or an administrator has moved
+    /// one of its pins. Costs two reads where nothing has happened.
+    #[must_use]
+    pub fn recalled(&self) -> Option<Recall> {
+        self.slot.recalled().or_else(|| {
+            let (affinity, pinned) = self.pinned()?;
+            let recalls = affinity.pins.recalls();
+            if pinned.recalls.replace(recalls) == recalls {
+                return None;
+            }
+            pinned.is_recalled().then_some(Recall::PinMoved)
+        })
+    }
+
+    /// Who listens to what the backend says, for the sessions that it grants; `None` where nothing is to be learned.
+    #[must_use]
+    pub fn learner(&self, hello: &ClientHello) -> Option<Box<Learner<'_>>> {
+        let (affinity, pinned) = self.pinned()?;
+        let by_session = affinity.pins.settings().by_session;
+        let member = self.member(affinity).filter(|_| by_session)?;
+        let key = affinity.key(self.client);
+        let learner = Learner::new(
+            &affinity.pins,
+            key,
+            member,
+            hello.session_id,
+            &pinned.sessions,
+        );
+        Some(Box::new(learner))
+    }
+
+    fn pinned(&self) -> Option<(&Affinity, &Pinned)> {
+        match &self.hold {
+            Hold::Nothing => None,
+            Hold::Pins(pinned) => Some((self.pool.affinity.as_ref()?, pinned)),
+        }
+    }
+
+    fn member(&self, affinity: &Affinity) -> Option<Member> {
+        Some(affinity.members[self.place(self.slot.backend())?])
     }
 
     fn place(&self, backend: &Arc<Backend>) -> Option<usize> {

@@ -5,6 +5,7 @@ use super::*;
 use crate::backend::Availability;
 use crate::config::model;
 use crate::metrics::{BackendMetrics, ConnectFault, Registry};
+use crate::pins::Secret;
 use crate::state::State;
 
 fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
@@ -34,12 +35,17 @@ fn pins() -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
+        by_session: true,
         source_prefix: SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(60),
         group: "web".into(),
         max_entries: 1000,
     };
-    Arc::new(Pins::new(&settings, &Registry::default()))
+    Arc::new(Pins::new(
+        &settings,
+        &Registry::default(),
+        &Secret::random(),
+    ))
 }
 
 fn pool(name: &str, backends: &[&str], pins: &Arc<Pins>, backup: Option<Arc<Pool>>) -> Arc<Pool> {
@@ -67,7 +73,7 @@ fn client(last: u8) -> Client {
 
 /// Picks, is answered, and gives everything back.
 fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
-    let pick = pool.pick(client(last)).unwrap();
+    let pick = pool.pick(client(last), None).unwrap();
     pick.answered(None);
     (pick.backend().name.to_string(), pick.by())
 }
@@ -137,22 +143,23 @@ fn the_backup_serves_while_nothing_is_available_and_makes_no_pins() {
 #[test]
 fn a_full_pinned_backend_sends_one_connection_elsewhere_and_keeps_the_pin() {
     let pool = pool("https", &["fe01", "fe02"], &pins(), None);
-    let first = pool.pick(client(1)).unwrap();
+    let first = pool.pick(client(1), None).unwrap();
     first.answered(None);
-    let second = pool.pick(client(1)).unwrap();
+    let second = pool.pick(client(1), None).unwrap();
     assert_eq!(second.by(), PickedBy::Pin);
-    let third = pool.pick(client(1)).unwrap();
+    let third = pool.pick(client(1), None).unwrap();
     third.answered(None);
     assert_ne!(third.backend().name, first.backend().name);
     drop(second);
     assert_eq!(
-        pool.pick(client(1)).unwrap().backend().name,
+        pool.pick(client(1), None).unwrap().backend().name,
         first.backend().name
     );
-    let _other = pool.pick(client(2)).unwrap();
-    let last = pool.pick(client(1)).unwrap();
+    let _other = pool.pick(client(2), None).unwrap();
+    let last = pool.pick(client(1), None).unwrap();
     assert_eq!(
-        pool.pick(client(3)).map(|pick| pick.backend().name.clone()),
+        pool.pick(client(3), None)
+            .map(|pick| pick.backend().name.clone()),
         Err(NoPick::Full)
     );
     drop((third, last));
@@ -162,7 +169,7 @@ fn a_full_pinned_backend_sends_one_connection_elsewhere_and_keeps_the_pin() {
 fn redispatch_tries_each_backend_once_and_moves_the_pin_only_on_an_answer() {
     let pool = pool("https", &["fe01", "fe02", "fe03"], &pins(), None);
     let (first, _) = visit(&pool, 1);
-    let mut pick = pool.pick(client(1)).unwrap();
+    let mut pick = pool.pick(client(1), None).unwrap();
     let mut seen = vec![pick.backend().name.to_string()];
     while pick.redispatch(ConnectFault::Refused) {
         seen.push(pick.backend().name.to_string());
@@ -178,8 +185,8 @@ fn redispatch_tries_each_backend_once_and_moves_the_pin_only_on_an_answer() {
 #[test]
 fn simultaneous_failures_of_one_client_agree_on_the_next_backend() {
     let pool = pool("https", &["fe01", "fe02", "fe03"], &pins(), None);
-    let mut one = pool.pick(client(1)).unwrap();
-    let mut two = pool.pick(client(1)).unwrap();
+    let mut one = pool.pick(client(1), None).unwrap();
+    let mut two = pool.pick(client(1), None).unwrap();
     assert_eq!(one.backend().name, two.backend().name);
     assert!(one.redispatch(ConnectFault::Refused) && two.redispatch(ConnectFault::Timeout));
     assert_eq!(one.backend().name, two.backend().name);
@@ -199,7 +206,7 @@ fn a_pin_to_a_backend_that_another_pool_lacks_is_left_alone() {
 fn nobody_is_picked_where_nothing_is_available() {
     let pool = pool("https", &["fe01"], &pins(), None);
     pool.backends[0].set_state(State::Maintain, None);
-    assert_eq!(pool.pick(client(1)).map(drop), Err(NoPick::Down));
+    assert_eq!(pool.pick(client(1), None).map(drop), Err(NoPick::Down));
     assert!(!pool.can_serve());
 }
 

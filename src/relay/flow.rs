@@ -11,9 +11,10 @@ use std::task::{Poll, ready};
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::{Fault, Side};
+use super::{Fault, Listen, Side};
 use crate::metrics::{BackendMetrics, Direction, Path};
 use crate::reactor::{self, Stream};
+use crate::server_hello::Hearing;
 use crate::splice::Pipe;
 
 /// What one read of a message takes, in bytes.
@@ -57,6 +58,8 @@ pub(super) struct Flow<'a> {
     rest: Vec<u8>,
     written: usize,
     pipe: Option<Pipe>,
+    /// Who still listens to what is read; nothing is spliced meanwhile.
+    listen: Option<Listen<'a>>,
     /// Bytes that the target's socket took.
     pub(super) moved: u64,
 }
@@ -79,8 +82,14 @@ impl<'a> Flow<'a> {
             rest,
             written: 0,
             pipe: None,
+            listen: None,
             moved,
         }
+    }
+
+    /// The same, with someone who listens to what it reads.
+    pub(super) fn heard_by(self, listen: Option<Listen<'a>>) -> Self {
+        Self { listen, ..self }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -135,7 +144,7 @@ impl<'a> Flow<'a> {
 
     /// One read and, where bytes were copied, one write.
     fn read(&mut self, metrics: &BackendMetrics) -> Result<(), Fault> {
-        if let Mode::Stream(small) = self.mode {
+        if let (Mode::Stream(small), None) = (self.mode, &self.listen) {
             self.pipe = self.pipe.take().or_else(Pipe::borrow);
             if let Some(pipe) = &mut self.pipe {
                 let filled = self.from.read_with(|| pipe.fill(self.from));
@@ -156,6 +165,7 @@ impl<'a> Flow<'a> {
             }
             if chunk.len > 0 {
                 self.has_read(chunk.len, room);
+                self.let_hear(&buffer[..chunk.len]);
                 let written = self.write(&buffer[..chunk.len])?;
                 self.count(Path::Copied, written, metrics);
                 self.rest.extend_from_slice(&buffer[written..chunk.len]);
@@ -171,6 +181,15 @@ impl<'a> Flow<'a> {
             Mode::Stream(small) => Self::after_fill(read, small),
             Mode::Messages(_) => Mode::Messages(0),
         };
+    }
+
+    /// Before the bytes go on: whoever is told by them finds what was learned.
+    fn let_hear(&mut self, bytes: &[u8]) {
+        if let Some(listen) = &mut self.listen
+            && listen(bytes) == Hearing::Over
+        {
+            self.listen = None;
+        }
     }
 
     fn has_filled(&mut self, filled: io::Result<Option<usize>>, small: u8) -> Result<(), Fault> {

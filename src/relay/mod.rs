@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::backend::{Recall, Slot};
+use crate::backend::Recall;
 use crate::config::model::Timeouts;
-use crate::metrics::Direction;
+use crate::metrics::{BackendMetrics, Direction};
 use crate::reactor::Stream;
+use crate::server_hello::Hearing;
 use crate::socket::{self, Patience};
 use flow::Flow;
 
@@ -64,40 +65,54 @@ pub struct Moved {
     pub to_client: u64,
 }
 
+/// Takes what the backend says, in order and in any pieces, until it has heard enough.
+pub type Listen<'a> = &'a mut (dyn FnMut(&[u8]) -> Hearing + 'a);
+
+/// What bounds a relay and ends it from outside, and who is told of it.
+pub struct Oversight<'a> {
+    /// Bounds in time.
+    pub timeouts: &'a Timeouts,
+    /// Count its bytes while they move.
+    pub metrics: &'a BackendMetrics,
+    /// Why it must end, if it must; asked whenever it is woken.
+    pub recalled: &'a dyn Fn() -> Option<Recall>,
+    /// What the backend says is copied and not spliced until it has heard enough.
+    pub listen: Option<Listen<'a>>,
+}
+
 /// Moves bytes until it ends or is dropped, and adds them to `moved`. `rest` is what the client has sent already and the backend has
 /// not got yet.
-pub async fn relay(
-    client: &Stream,
-    backend: &Stream,
+///
+/// A function and no `async fn`, which would hold its arguments twice for as long as it lasts.
+pub fn relay<'a>(
+    client: &'a Stream,
+    backend: &'a Stream,
     rest: Vec<u8>,
-    slot: &Slot,
-    timeouts: &Timeouts,
-    moved: &mut Moved,
-) -> End {
+    oversight: Oversight<'a>,
+    moved: &'a mut Moved,
+) -> impl Future<Output = End> {
+    let Oversight {
+        timeouts,
+        metrics,
+        recalled,
+        listen,
+    } = oversight;
     let now = client.reactor().now();
+    let (to_backend, to_client) = (moved.to_backend, moved.to_client);
+    let up = Flow::new(client, backend, Direction::ToBackend, rest, to_backend);
+    let down = Flow::new(backend, client, Direction::ToClient, Vec::new(), to_client);
     let mut relay = Relay {
-        up: Flow::new(
-            client,
-            backend,
-            Direction::ToBackend,
-            rest,
-            moved.to_backend,
-        ),
-        down: Flow::new(
-            backend,
-            client,
-            Direction::ToClient,
-            Vec::new(),
-            moved.to_client,
-        ),
-        slot,
+        up,
+        down: down.heard_by(listen),
+        metrics,
+        recalled,
         timeouts,
         told: moved,
         last: now,
         first: None,
         settles: Some(now + settled_after(timeouts)),
     };
-    poll_fn(|_| relay.poll()).await
+    poll_fn(move |_| relay.poll())
 }
 
 /// Before any of the kernel's bounds could be passed.
@@ -108,7 +123,8 @@ fn settled_after(timeouts: &Timeouts) -> Duration {
 struct Relay<'a> {
     up: Flow<'a>,
     down: Flow<'a>,
-    slot: &'a Slot,
+    metrics: &'a BackendMetrics,
+    recalled: &'a dyn Fn() -> Option<Recall>,
     timeouts: &'a Timeouts,
     /// What has been moved, when it is over.
     told: &'a mut Moved,
@@ -122,7 +138,7 @@ struct Relay<'a> {
 
 impl Relay<'_> {
     fn poll(&mut self) -> Poll<End> {
-        let metrics = &self.slot.backend().metrics;
+        let metrics = self.metrics;
         let before = self.moved();
         let up = self.up.poll(metrics, self.down.is_closed());
         self.note_closed(Side::Client);
@@ -138,7 +154,7 @@ impl Relay<'_> {
         {
             return Poll::Ready(End::Closed(first));
         }
-        if let Some(reason) = self.slot.recalled() {
+        if let Some(reason) = (self.recalled)() {
             return Poll::Ready(End::Recalled(reason));
         }
         if before != self.moved() {

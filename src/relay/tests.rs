@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::backend::{Availability, Backend};
+use crate::backend::{Availability, Backend, Slot};
 use crate::config::model;
 use crate::metrics::{BackendMetrics, Registry, definitions};
 use crate::reactor::Reactor;
@@ -107,7 +107,13 @@ fn relayed(
             let client = Stream::accepted(&own, client.into()).unwrap();
             let backend = Stream::accepted(&own, backend.into()).unwrap();
             let mut moved = Moved::default();
-            let end = relay(&client, &backend, rest, &slot, &bounds, &mut moved).await;
+            let oversight = Oversight {
+                timeouts: &bounds,
+                metrics: &slot.backend().metrics,
+                recalled: &|| slot.recalled(),
+                listen: None,
+            };
+            let end = relay(&client, &backend, rest, oversight, &mut moved).await;
             if !matches!(end, End::Closed(_)) {
                 reset_on_close(&client);
                 reset_on_close(&backend);

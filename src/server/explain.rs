@@ -149,7 +149,7 @@ fn choose(
             "nothing in the pool is available: its backup {:?} serves",
             backend.pool
         )),
-        PickedBy::Pin | PickedBy::Policy(_) | PickedBy::Redispatch => {
+        PickedBy::Pin | PickedBy::Session | PickedBy::Policy(_) | PickedBy::Redispatch => {
             steps.push(format!("{} says {} now", by.as_str(), backend.name));
         }
     }

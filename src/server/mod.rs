@@ -36,6 +36,7 @@ use crate::limits::Limits;
 use crate::listener::{Gate, Shared};
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
+use crate::pins::Secret;
 use crate::snapshot::Snapshot;
 use crate::socket::Listening;
 use control::Administration;
@@ -157,7 +158,7 @@ impl Server {
         );
         let availability = Arc::new(Availability::default());
         let shutdown = config.timeouts.shutdown;
-        let snapshot = Snapshot::build(config, &registry, &availability);
+        let snapshot = Snapshot::build(config, &registry, &availability, &Secret::random());
         registry
             .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -258,6 +259,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
         config,
         &Registry::default(),
         &Arc::new(Availability::default()),
+        &Secret::random(),
     );
     for backend in snapshot.backends() {
         // Any address will do: an unresolved name would count as down.

@@ -95,7 +95,8 @@ fn backend() -> impl Strategy<Value = Backend> {
 
 fn affinity() -> impl Strategy<Value = Affinity> {
     let ttl = milliseconds(10, 720 * 3_600_000);
-    let by = prop_oneof![Just((true, true)), Just((true, false)), Just((false, true))];
+    let some = |by: &[bool; 3]| by.contains(&true);
+    let by = any::<[bool; 3]>().prop_filter("a key of something", some);
     (
         by,
         0..=32_u8,
@@ -105,11 +106,12 @@ fn affinity() -> impl Strategy<Value = Affinity> {
         1..=100_000_000_usize,
     )
         .prop_map(
-            |((by_source, by_name), ipv4, ipv6, ttl, group, max_entries)| {
+            |([by_source, by_name, by_session], ipv4, ipv6, ttl, group, max_entries)| {
                 let source_prefix = SourcePrefix { ipv4, ipv6 };
                 Affinity {
                     by_source,
                     by_name,
+                    by_session,
                     source_prefix,
                     ttl,
                     group,

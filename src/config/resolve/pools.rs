@@ -128,7 +128,8 @@ fn groups_agree(written: &Written, notes: &mut Notes) {
 
 fn differences(a: &Affinity, b: &Affinity) -> Vec<String> {
     let mut differing = Vec::new();
-    if (a.by_source, a.by_name) != (b.by_source, b.by_name) {
+    let by = |affinity: &Affinity| (affinity.by_source, affinity.by_name, affinity.by_session);
+    if by(a) != by(b) {
         differing.push("`by`".to_owned());
     }
     if a.source_prefix != b.source_prefix {

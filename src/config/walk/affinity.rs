@@ -1,12 +1,12 @@
 //! A pool's affinity as written.
 //!
 //! Owns the keys of `pools.NAME.affinity`. Must not know which pools share a group. Invariant: what comes out without a
-//! fault has at least one of source and name in its key.
+//! fault has something in its key.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{duration, is_section_or_none, not_empty, not_in_force, number};
+use super::{duration, is_section_or_none, not_empty, number};
 use crate::config::defaults::default_affinity;
 use crate::config::fault::{Note, Notes};
 use crate::config::keys::{AFFINITY, SOURCE_PREFIX};
@@ -52,10 +52,11 @@ pub(super) fn read(
         return At::new(None, entry.at);
     }
     let section = Section::open(entry.node, AFFINITY, "`affinity`", entry.at, notes);
-    let (by_source, by_name) = by(&section, notes).unwrap_or((true, true));
+    let by = by(&section, notes).unwrap_or_else(|| vec![By::Source, By::Name]);
     let affinity = Affinity {
-        by_source,
-        by_name,
+        by_source: by.contains(&By::Source),
+        by_name: by.contains(&By::Name),
+        by_session: by.contains(&By::TlsSession),
         source_prefix: source_prefix(&section, default.source_prefix, notes),
         ttl: duration(&section, "ttl", TTL, notes).map_or(default.ttl, |found| found.value),
         group: section.value("group", default.group, LABEL, notes, |s| {
@@ -67,32 +68,24 @@ pub(super) fn read(
     At::new(Some(affinity), entry.at)
 }
 
-fn by(section: &Section<'_>, notes: &mut Notes) -> Option<(bool, bool)> {
+fn by(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<By>> {
     let entry = section.get("by")?;
     not_empty(
         entry,
-        "name `source`, `name` or both, or write `affinity: none`",
+        "name `source`, `name` and `tls_session`, or some of them, or write `affinity: none`",
         notes,
     );
-    let takes = "`source` and `name`";
+    let takes = "`source`, `name` and `tls_session`";
     let words = section.list("by", takes, notes, |scalar| one_of(scalar, &BY))?;
     for (index, word) in words.iter().enumerate() {
-        if word.value == By::TlsSession {
-            not_in_force(
-                notes,
-                word.at,
-                "`tls_session`",
-                "use `source`, `name` or both",
-            );
-        } else if words[..index]
+        if words[..index]
             .iter()
             .any(|earlier| earlier.value == word.value)
         {
             notes.fault(Note::new(word.at, "`by` has this twice"));
         }
     }
-    let has = |by| words.iter().any(|word| word.value == by);
-    Some((has(By::Source), has(By::Name)))
+    Some(words.iter().map(|word| word.value).collect())
 }
 
 fn source_prefix(section: &Section<'_>, default: SourcePrefix, notes: &mut Notes) -> SourcePrefix {

@@ -1,11 +1,12 @@
 //! Where the pins of a shard lie.
 //!
 //! Owns their places. A pin fills one cache line. They lie in blocks that are never moved, so that growing costs one
-//! allocation and no copy. Invariant: a place that is not free holds a pin until [`Store::free`].
+//! allocation and no copy. Invariant: a place that is not free holds a pin until [`Places::free`]; the pin that a free
+//! place held last leads nowhere.
 
 use std::ops::{Index, IndexMut};
 
-use super::{Key, Moment, NONE, Tag};
+use super::{Moment, NONE, Origin, Tag};
 
 /// Pins in a block: 16 KiB.
 const BLOCK: usize = 256;
@@ -13,8 +14,8 @@ const BLOCK: usize = 256;
 /// A pin. Aligned, for otherwise it would lie across two cache lines most of the time.
 #[derive(Debug)]
 #[repr(align(64))]
-pub(super) struct Pin {
-    pub(super) key: Key,
+pub(super) struct Pin<K> {
+    pub(super) key: K,
     pub(super) tag: Tag,
     /// Where the client is pinned; `NONE` until the first backend has answered.
     pub(super) member: u32,
@@ -23,14 +24,22 @@ pub(super) struct Pin {
     pub(super) in_use: u32,
     /// The next in the same list of the wheel, or among the free places; `NONE` ends it.
     pub(super) next: u32,
+    /// The one before in the same list of the wheel; `NONE` for the first.
+    pub(super) before: u32,
+    /// Seconds on the table's clock.
+    pub(super) created: u32,
     /// Whether it stands in a list of the wheel.
     pub(super) listed: bool,
-    pub(super) created: Moment,
+    /// Whether its place stands among the changes that are still to be taken; stays with the place.
+    pub(super) changed: bool,
+    /// How often its connections have been recalled, modulo 256.
+    pub(super) recalls: u8,
+    pub(super) origin: Origin,
     /// Of a pin that is not in use.
     pub(super) expires: Moment,
 }
 
-impl Pin {
+impl<K> Pin<K> {
     /// Whether it is idle and its time has come.
     pub(super) fn is_expired(&self, now: Moment) -> bool {
         self.in_use == 0 && self.expires <= now
@@ -39,13 +48,13 @@ impl Pin {
 
 /// The pins of one shard.
 #[derive(Debug)]
-pub(super) struct Store {
-    blocks: Vec<Vec<Pin>>,
+pub(super) struct Places<K> {
+    blocks: Vec<Vec<Pin<K>>>,
     /// The first free place.
     free: u32,
 }
 
-impl Store {
+impl<K> Places<K> {
     pub(super) fn new() -> Self {
         Self {
             blocks: Vec::new(),
@@ -54,11 +63,12 @@ impl Store {
     }
 
     /// Finds a place for a pin.
-    pub(super) fn add(&mut self, pin: Pin) -> u32 {
+    pub(super) fn add(&mut self, pin: Pin<K>) -> u32 {
         if self.free != NONE {
             let at = self.free;
             self.free = self[at].next;
-            self[at] = pin;
+            let changed = self[at].changed;
+            self[at] = Pin { changed, ..pin };
             return at;
         }
         if self.blocks.last().is_none_or(|last| last.len() == BLOCK) {
@@ -77,31 +87,31 @@ impl Store {
         self[at].next = free;
     }
 
-    /// Every place, the free ones included.
-    pub(super) fn places(&self) -> impl Iterator<Item = u32> + use<> {
+    /// How many places there are, the free ones included.
+    pub(super) fn count(&self) -> u32 {
         let last = self.blocks.last().map_or(0, Vec::len);
         let places = self.blocks.len().saturating_sub(1) * BLOCK + last;
-        0..u32::try_from(places).expect("each of them was numbered")
+        u32::try_from(places).expect("each of them was numbered")
     }
 
     /// Bytes that are allocated.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {
         let blocks: usize = self.blocks.iter().map(Vec::capacity).sum();
-        blocks * size_of::<Pin>() + self.blocks.capacity() * size_of::<Vec<Pin>>()
+        blocks * size_of::<Pin<K>>() + self.blocks.capacity() * size_of::<Vec<Pin<K>>>()
     }
 }
 
-impl Index<u32> for Store {
-    type Output = Pin;
+impl<K> Index<u32> for Places<K> {
+    type Output = Pin<K>;
 
-    fn index(&self, at: u32) -> &Pin {
+    fn index(&self, at: u32) -> &Pin<K> {
         &self.blocks[at as usize / BLOCK][at as usize % BLOCK]
     }
 }
 
-impl IndexMut<u32> for Store {
-    fn index_mut(&mut self, at: u32) -> &mut Pin {
+impl<K> IndexMut<u32> for Places<K> {
+    fn index_mut(&mut self, at: u32) -> &mut Pin<K> {
         &mut self.blocks[at as usize / BLOCK][at as usize % BLOCK]
     }
 }

@@ -1,0 +1,101 @@
+//! What has changed since someone last asked, for whoever keeps pins elsewhere.
+//!
+//! Owns the lists of what changed. Invariants: a pin stands in them once, however often it changes; they are bounded,
+//! and say so when they had to forget.
+
+use super::places::Places;
+use super::{Keyed, NONE, Shard, View};
+
+/// Pins that went and nobody has asked about, at most: a megabyte a shard.
+const MOST_GONE: usize = 64 * 1024;
+
+/// Changes of one shard; nothing is recorded before someone asks for it.
+#[derive(Debug)]
+pub(super) struct Changes<K> {
+    recorded: bool,
+    /// Places of pins that were made or changed.
+    made: Vec<u32>,
+    /// Keys whose pins went before their time.
+    gone: Vec<K>,
+    forgot: bool,
+}
+
+/// One change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<K> {
+    /// The pin of this key went.
+    Gone(K),
+    /// The pin was made, came into use or out of it, or leads elsewhere.
+    Now(View<K>),
+}
+
+/// Whether all changes were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Told {
+    /// All.
+    All,
+    /// Some were forgotten, because nobody asked for long: only the whole table says what stands.
+    Part,
+}
+
+impl<K> Changes<K> {
+    pub(super) fn none() -> Self {
+        Self {
+            recorded: false,
+            made: Vec::new(),
+            gone: Vec::new(),
+            forgot: false,
+        }
+    }
+
+    /// The pin at this place has changed.
+    pub(super) fn note(&mut self, pins: &mut Places<K>, at: u32) {
+        if self.recorded && !pins[at].changed {
+            pins[at].changed = true;
+            self.made.push(at);
+        }
+    }
+
+    /// A pin went that whoever keeps it cannot know to have expired.
+    pub(super) fn note_gone(&mut self, key: K) {
+        if !self.recorded {
+            return;
+        }
+        if self.gone.len() < MOST_GONE {
+            self.gone.push(key);
+        } else {
+            self.forgot = true;
+        }
+    }
+}
+
+impl<K: Keyed> Shard<K> {
+    /// Begins to record changes.
+    pub fn record_changes(&mut self) {
+        self.changes.recorded = true;
+    }
+
+    /// Tells what has changed since the last call: first what went, then what stands.
+    pub fn take_changes(&mut self, mut each: impl FnMut(Change<K>)) -> Told {
+        for key in std::mem::take(&mut self.changes.gone) {
+            each(Change::Gone(key));
+        }
+        for at in std::mem::take(&mut self.changes.made) {
+            let pin = &mut self.pins[at];
+            pin.changed = false;
+            let (key, tag, leads) = (pin.key, pin.tag, pin.member != NONE);
+            if leads {
+                each(Change::Now(self.view_at(at)));
+            } else if self.find(&key, tag) == Some(at) {
+                // It stands, for a connection holds it, and leads nowhere now. What a free place held last is told above.
+                each(Change::Gone(key));
+            }
+        }
+        if std::mem::take(&mut self.changes.forgot) {
+            Told::Part
+        } else {
+            Told::All
+        }
+    }
+}
