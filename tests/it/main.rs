@@ -19,5 +19,6 @@ mod idle;
 mod lifecycle;
 mod limits;
 mod refusals;
+mod roaming;
 mod scrape;
 mod support;

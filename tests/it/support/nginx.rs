@@ -25,6 +25,8 @@ pub(crate) struct NginxServer<'a> {
     pub(crate) rsa: bool,
     /// The status of every answer.
     pub(crate) status: u16,
+    /// Further directives of a TLS server.
+    pub(crate) directives: &'a str,
     /// The body of every answer; no quotes and no `$`.
     pub(crate) body: &'a str,
 }
@@ -39,6 +41,7 @@ impl Default for NginxServer<'_> {
             valid_until: 2090,
             rsa: false,
             status: 200,
+            directives: "",
             body: "nginx",
         }
     }
@@ -140,9 +143,10 @@ fn config(directory: &std::path::Path, server: &NginxServer, address: SocketAddr
         write!(
             config,
             "ssl_protocols {};\nssl_ciphers {};\n\
-             ssl_certificate {directory}/certificate.pem;\nssl_certificate_key {directory}/key.pem;\n",
+             ssl_certificate {directory}/certificate.pem;\nssl_certificate_key {directory}/key.pem;\n{}\n",
             server.protocols.join(" "),
-            server.ciphers
+            server.ciphers,
+            server.directives
         )
         .unwrap();
     }

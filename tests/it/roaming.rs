@@ -1,0 +1,302 @@
+//! A phone that changes networks keeps its Front End: clients that are not ours resume, from another address, the TLS
+//! sessions that servers which are not ours have granted.
+
+mod renewal;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::support::balancer::Balancer;
+use crate::support::nginx::{Nginx, NginxServer};
+use crate::support::programs::{feed, run};
+use crate::support::{eventually, own_address};
+
+const NAME: &str = "lyncweb.contoso.test";
+/// How nginx keeps sessions, and how it lets clients keep them.
+const IDS: &str = "ssl_session_cache shared:sessions:1m; ssl_session_tickets off;";
+const TICKETS: &str = "ssl_session_cache off; ssl_session_tickets on;";
+const BODIES: [&str; 3] = ["fe01", "fe02", "fe03"];
+
+/// Front Ends and a balancer that knows clients by `by`.
+struct Deployment {
+    balancer: Balancer,
+    servers: Vec<Nginx>,
+}
+
+/// Where a client comes from, which session it saves and which it resumes.
+type Visit<'a> = (IpAddr, &'a str, &'a str);
+
+/// Who answered, and whether the session was resumed.
+type Met = (String, bool);
+
+impl Deployment {
+    fn start(directives: &str, protocol: &str, by: &str) -> Self {
+        let server = |body| {
+            Nginx::start(&NginxServer {
+                protocols: &[protocol],
+                names: &[NAME],
+                directives,
+                body,
+                ..NginxServer::default()
+            })
+        };
+        let servers: Vec<Nginx> = BODIES.map(server).into();
+        let backends = BODIES.iter().zip(&servers);
+        let backends: Vec<String> = backends
+            .map(|(name, server)| format!("{{ name: {name}, address: \"{}\" }}", server.address))
+            .collect();
+        let balancer = Balancer::start(&pools(&backends.join(", "), by)).ready();
+        Self { balancer, servers }
+    }
+
+    /// Python's clients, one after the other.
+    fn visit(&self, version: &str, visits: &[Visit<'_>]) -> Vec<Met> {
+        let lines = visits
+            .iter()
+            .map(|(source, save, load)| format!("{source} {save} {load}\n"));
+        let (address, script) = (
+            self.balancer.address.to_string(),
+            include_str!("roaming/clients.py"),
+        );
+        let arguments = ["-c", script, &address, "443", NAME, version];
+        let said = feed("python3", "python3", &arguments, &lines.collect::<String>());
+        let met: Vec<Met> = said.out.lines().map(met).collect();
+        assert_eq!(met.len(), visits.len(), "{said:?}");
+        met
+    }
+
+    fn learned(&self) -> f64 {
+        self.balancer
+            .metric("lyncpin_affinity_sessions_learned_total", &[])
+    }
+
+    fn recognised(&self) -> f64 {
+        self.balancer
+            .metric("lyncpin_affinity_sessions_recognised_total", &[])
+    }
+}
+
+fn pools(backends: &str, by: &str) -> String {
+    format!(
+        "listeners:\n\
+         \x20 https: {{ bind: [\"HOST:443\"], protocol: tls, routes: [{{ names: [{NAME}], pool: web }}] }}\n\
+         workers: 2\n\
+         pools:\n\
+         \x20 web: {{ backends: [{backends}], balance: round_robin, health: {{ interval: 200ms, timeout: 150ms }},\n\
+         \x20        affinity: {{ by: {by} }} }}"
+    )
+}
+
+fn met(line: &str) -> Met {
+    let (body, how) = line.split_once(' ').expect("two words");
+    (body.to_owned(), how == "resumed")
+}
+
+fn names(number: usize) -> Vec<String> {
+    (0..number).map(|number| format!("s{number}")).collect()
+}
+
+/// 200 clients come from one address each, and then from another, where they find their own Front End again.
+fn all_roam(directives: &str, by: &str) {
+    let deployment = Deployment::start(directives, "TLSv1.2", by);
+    let names = names(200);
+    let at_home: Vec<Visit<'_>> = names
+        .iter()
+        .map(|name| (own_address(), name.as_str(), "-"))
+        .collect();
+    let away = names
+        .iter()
+        .map(|name| (own_address(), "again", name.as_str()));
+    let met = deployment.visit("TLSv1_2", &[at_home, away.collect()].concat());
+    let (home, away) = met.split_at(200);
+    assert!(home.iter().all(|(_, resumed)| !resumed));
+    let stayed = home
+        .iter()
+        .zip(away)
+        .filter(|((home, _), (away, resumed))| home == away && *resumed)
+        .count();
+    assert_eq!(stayed, 200);
+    assert_eq!(deployment.recognised(), 200.0);
+    let mut spread: BTreeMap<&str, usize> = BTreeMap::new();
+    for (body, _) in home {
+        *spread.entry(body).or_default() += 1;
+    }
+    assert!(
+        spread.len() == 3 && spread.values().all(|&count| count > 60),
+        "{spread:?}"
+    );
+    let picked = |word: &str| {
+        let lines = deployment.balancer.access();
+        lines.iter().filter(|line| line["pick"] == word).count()
+    };
+    eventually("every connection is logged", || {
+        (picked("tls_session") == 200).then_some(())
+    });
+}
+
+#[test]
+fn clients_that_resume_by_session_id_keep_their_front_end_200_of_200() {
+    all_roam(IDS, "[source, tls_session]");
+}
+
+#[test]
+fn clients_that_resume_by_ticket_keep_their_front_end_200_of_200() {
+    all_roam(TICKETS, "[source, name, tls_session]");
+}
+
+#[test]
+fn clients_that_are_known_by_nothing_but_sessions_keep_their_front_end() {
+    all_roam(TICKETS, "[tls_session]");
+}
+
+#[test]
+fn tls13_teaches_nothing_and_its_clients_follow_source_and_name() {
+    let deployment = Deployment::start(TICKETS, "TLSv1.3", "[source, tls_session]");
+    let (home, away) = (own_address(), own_address());
+    let visits = [
+        (home, "a", "-"),
+        (home, "b", "a"),
+        (away, "c", "a"),
+        (away, "d", "-"),
+    ];
+    let met = deployment.visit("TLSv1_3", &visits);
+    assert_eq!((&met[0].0, &met[2].0), (&met[1].0, &met[3].0));
+    assert_ne!(met[0].0, met[2].0, "round robin");
+    assert_eq!((deployment.learned(), deployment.recognised()), (0.0, 0.0));
+    assert_eq!(
+        deployment.balancer.metric("lyncpin_affinity_sessions", &[]),
+        0.0
+    );
+}
+
+#[test]
+fn a_hit_moves_nobody_else_behind_the_same_address() {
+    let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
+    let (home, network) = (own_address(), own_address());
+    let visits = [
+        (home, "phone", "-"),
+        (network, "other", "-"),
+        // The phone comes into the other's network.
+        (network, "phone", "phone"),
+        (network, "third", "-"),
+        (network, "other", "other"),
+        (network, "phone", "phone"),
+        // And, once its session is forgotten by itself, follows the address.
+        (network, "phone", "-"),
+    ];
+    let met = deployment.visit("TLSv1_2", &visits);
+    let bodies: Vec<&str> = met.iter().map(|(body, _)| body.as_str()).collect();
+    assert_eq!(
+        bodies,
+        ["fe01", "fe02", "fe01", "fe02", "fe02", "fe01", "fe02"]
+    );
+    assert_eq!(
+        deployment.balancer.metric("lyncpin_affinity_entries", &[]),
+        2.0
+    );
+}
+
+#[test]
+fn a_recognised_client_is_pinned_where_it_is_from_an_address_that_has_no_pin() {
+    let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
+    let (home, away) = (own_address(), own_address());
+    let visits = [
+        (home, "phone", "-"),
+        (away, "phone", "phone"),
+        // Now with a full handshake, as for another name.
+        (away, "other", "-"),
+    ];
+    let met = deployment.visit("TLSv1_2", &visits);
+    assert!(met.iter().all(|(body, _)| body == "fe01"), "{met:?}");
+}
+
+#[test]
+fn a_session_whose_front_end_is_down_follows_its_client_elsewhere() {
+    let mut deployment = Deployment::start(TICKETS, "TLSv1.2", "[source, tls_session]");
+    let (home, away) = (own_address(), own_address());
+    // Python's sessions end with its process, openssl's stand in a file.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("session").display().to_string();
+    let first = deployment.s_client(home, &["-sess_out", &file]);
+    let home_server = BODIES.iter().position(|body| first.contains(body)).unwrap();
+    drop(deployment.servers.remove(home_server));
+    let backend = format!("backend=\"{}\"", BODIES[home_server]);
+    eventually("the server is down", || {
+        (deployment
+            .balancer
+            .metric("lyncpin_backend_up", &[&backend])
+            == 0.0)
+            .then_some(())
+    });
+    let met = deployment.s_client(away, &["-sess_in", &file]);
+    assert!(!met.contains(BODIES[home_server]), "{met}");
+    let moved = deployment
+        .balancer
+        .metric("lyncpin_affinity_pins_broken_total", &["reason=\"down\""]);
+    assert_eq!(moved, 1.0);
+}
+
+impl Deployment {
+    /// What `openssl s_client` is told by the server that it meets.
+    fn s_client(&self, source: IpAddr, arguments: &[&str]) -> String {
+        let (source, at) = (source.to_string(), self.balancer.at(443).to_string());
+        let ours = [
+            "s_client",
+            "-tls1_2",
+            "-servername",
+            NAME,
+            "-connect",
+            &at,
+            "-bind",
+            &source,
+        ];
+        let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+        let said = run("openssl", "openssl", &[&ours, arguments].concat(), &request);
+        assert!(said.status.success(), "{said:?}");
+        said.out
+    }
+}
+
+#[test]
+fn openssl_comes_back_from_another_address_with_the_session_of_its_file() {
+    for directives in [IDS, TICKETS] {
+        let deployment = Deployment::start(directives, "TLSv1.2", "[source, tls_session]");
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..6 {
+            let file = directory.path().join(number.to_string());
+            let file = file.display().to_string();
+            let first = deployment.s_client(own_address(), &["-sess_out", &file]);
+            let again = deployment.s_client(own_address(), &["-sess_in", &file]);
+            let body = BODIES[number % 3];
+            assert!(
+                first.contains(body) && first.contains("New, TLSv1.2"),
+                "{first}"
+            );
+            assert!(
+                again.contains(body) && again.contains("Reused, TLSv1.2"),
+                "{again}"
+            );
+        }
+    }
+}
+
+/// curl asks for no ticket up to TLS 1.2 (SSL_OP_NO_TICKET), so ids are all that it resumes by.
+#[test]
+fn curl_comes_back_from_another_address() {
+    let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
+    for number in 0..6 {
+        let (home, away) = (own_address().to_string(), own_address().to_string());
+        let resolve = format!("{NAME}:443:{}", deployment.balancer.address);
+        let url = format!("https://{NAME}/");
+        let visit = |source| ["-sk", "--resolve", &resolve, "--interface", source, &url];
+        let (home, away) = (visit(&home), visit(&away));
+        let said = run(
+            "curl",
+            "curl",
+            &[&home[..], &["--next"], &away].concat(),
+            "",
+        );
+        assert_eq!(said.out, BODIES[number % 3].repeat(2), "{said:?}");
+    }
+    assert_eq!(deployment.recognised(), 6.0);
+}
