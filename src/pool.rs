@@ -3,6 +3,7 @@
 //! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
 //! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
 
+mod choice;
 mod pick;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::affinity::{Fit, Key, Member, View, source_bits};
 use crate::backend::{Backend, Slot};
-use crate::balance::{Candidate, Turns, choose, mix};
+use crate::balance::{Ramp, Turns, mix};
 use crate::config::model::{Balance, OnDown, SourcePrefix};
 use crate::pins::{Lookup, Pins};
 use crate::state::Health;
@@ -85,6 +86,9 @@ pub struct Pool {
     pub backup: Option<Arc<Pool>>,
     /// What becomes of connections when checks fail.
     pub on_down: OnDown,
+    ramp: Option<Ramp>,
+    /// By the backend's place: the backends of its name in the other pools of the group.
+    siblings: Vec<Vec<Arc<Backend>>>,
     seeds: Vec<u64>,
     turns: Mutex<Turns>,
 }
@@ -127,6 +131,8 @@ impl Pool {
             affinity,
             backup,
             on_down,
+            ramp: None,
+            siblings: Vec::new(),
             seeds,
             turns: Mutex::default(),
         }
@@ -294,39 +300,6 @@ impl Pool {
             .iter()
             .any(|backend| backend.takes_new() && backend.is_full());
         Err(if full { NoPick::Full } else { NoPick::Down })
-    }
-
-    /// Backends that have passed their checks come before those of which nothing is known yet.
-    fn choose(&self, balance: Balance, client: Client, tried: &[usize]) -> Option<usize> {
-        let by_health = |health| {
-            let fits = move |&(place, backend): &(usize, &Arc<Backend>)| {
-                backend.health() == health
-                    && backend.takes_new()
-                    && !backend.is_full()
-                    && !tried.contains(&place)
-            };
-            let candidates =
-                self.backends
-                    .iter()
-                    .enumerate()
-                    .filter(fits)
-                    .map(|(place, backend)| Candidate {
-                        place,
-                        weight: backend.configured.weight,
-                        in_flight: backend.in_flight(),
-                        seed: self.seeds[place],
-                    });
-            if balance == Balance::RoundRobin {
-                return self.turns().next(candidates);
-            }
-            choose(
-                balance,
-                candidates,
-                chance(),
-                hash(&source_bits(client.source, self.prefix())),
-            )
-        };
-        by_health(Health::Up).or_else(|| by_health(Health::Unknown))
     }
 
     fn fit(&self, member: Member) -> Fit {

@@ -7,7 +7,7 @@ use crate::config::model;
 use crate::metrics::{BackendMetrics, ConnectFault, Registry};
 use crate::state::State;
 
-fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
+pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
     let configured = model::Backend {
         name: name.into(),
         address: model::ServerAddress {
@@ -30,7 +30,7 @@ fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
     Arc::new(backend)
 }
 
-fn pins() -> Arc<Pins> {
+pub(super) fn pins() -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
@@ -42,7 +42,12 @@ fn pins() -> Arc<Pins> {
     Arc::new(Pins::new(&settings, &Registry::default()))
 }
 
-fn pool(name: &str, backends: &[&str], pins: &Arc<Pins>, backup: Option<Arc<Pool>>) -> Arc<Pool> {
+pub(super) fn pool(
+    name: &str,
+    backends: &[&str],
+    pins: &Arc<Pins>,
+    backup: Option<Arc<Pool>>,
+) -> Arc<Pool> {
     let backends = backends
         .iter()
         .map(|backend_name| backend(name, backend_name, Some(2)))
@@ -66,7 +71,7 @@ fn client(last: u8) -> Client {
 }
 
 /// Picks, is answered, and gives everything back.
-fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
+pub(super) fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
     let pick = pool.pick(client(last)).unwrap();
     pick.answered(None);
     (pick.backend().name.to_string(), pick.by())

@@ -1,0 +1,242 @@
+//! How a server comes back: by and by, or not at once where it flaps; and how a drain is looked on at.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use lyncpin::timestamp::Timestamp;
+use serde_json::Value;
+
+use crate::support::balancer::Balancer;
+use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
+use crate::support::{eventually, own_address};
+
+/// A pool of these backends behind two `tcp` listeners, and in a second pool of its group behind another.
+fn start(backends: &[Backend], keys: &str) -> Balancer {
+    let entries = entries(backends);
+    let balancer = Balancer::start(&format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }}\n\
+         \x20 other: {{ bind: [\"HOST:5001\"], protocol: tcp, pool: other }}\n\
+         pools:\n  web: {{ {entries}, affinity: {{ by: [source], group: web }}, {keys} }}\n\
+         \x20 other: {{ {entries}, affinity: {{ by: [source], group: web }} }}"
+    ));
+    eventually("all are up", || {
+        let ups = balancer.metric("lyncpin_backend_up", &[]);
+        (ups == 2.0 * backends.len() as f64).then_some(())
+    });
+    balancer
+}
+
+/// The server of a client that never came before.
+fn come(balancer: &Balancer) -> String {
+    let client = connect_from(own_address(), balancer.at(5000)).unwrap();
+    ask(&client, b"?").unwrap()
+}
+
+/// What the status says of a backend of the pool `web`.
+fn status(balancer: &Balancer, place: usize) -> Value {
+    balancer.status()["pools"][0]["backends"][place].clone()
+}
+
+fn set(balancer: &Balancer, backend: &str, state: &str) {
+    for pool in ["web", "other"] {
+        let body = format!("{{\"state\":\"{state}\"}}");
+        assert_eq!(balancer.set_state(pool, backend, &body).status, 200);
+    }
+}
+
+#[test]
+fn a_server_that_comes_back_gets_its_exact_small_share_and_its_own_clients() {
+    let backends = Backend::several(2);
+    let keys = "health: none, balance: round_robin, slow_start: 24h";
+    let balancer = start(&backends, keys);
+    let weight = |place| {
+        status(&balancer, place)["effective_weight"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!(
+        (weight(0), weight(1)),
+        (1.0, 1.0),
+        "at the start all begin alike"
+    );
+    let source = own_address();
+    let pinned = || ask(&connect_from(source, balancer.at(5000)).unwrap(), b"?").unwrap();
+    let server = pinned();
+    let place = usize::from(server == "b");
+    set(&balancer, &server, "drain");
+    assert_eq!(weight(place), 0.0);
+    set(&balancer, &server, "ready");
+    assert_eq!((weight(place), weight(1 - place)), (0.0625, 1.0));
+    assert_eq!(status(&balancer, place)["weight"], 1);
+    let shown = balancer.command(&["status"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("0.06 of 1"), "{shown}");
+    let count = (0..34).filter(|_| come(&balancer) == server).count();
+    assert_eq!(count, 2, "1 of 17 turns");
+    assert_eq!(pinned(), server);
+}
+
+#[test]
+fn a_flapping_server_is_kept_out_until_it_is_forgiven_or_needed() {
+    let backends = Backend::several(2);
+    let keys = "health: { interval: 100ms, timeout: 100ms, rise: 2, fall: 1 }";
+    let balancer = start(&backends, keys);
+    let flaps = |from: f64| {
+        let mut falls = from;
+        loop {
+            backends[0].stop();
+            eventually("it is down", || {
+                (status(&balancer, 0)["health"] == "down").then_some(())
+            });
+            falls += 1.0;
+            backends[0].start_again();
+            let seen = eventually("it is up or kept out", || {
+                let seen = status(&balancer, 0);
+                (seen["health"] == "up" || seen["damped_until"].is_string()).then_some(seen)
+            });
+            // From the fifth fall on that is more than three seconds.
+            if seen["damped_until"].is_string() && falls - from >= 5.0 {
+                return (seen, falls);
+            }
+            eventually("it is up", || {
+                (status(&balancer, 0)["health"] == "up").then_some(())
+            });
+        }
+    };
+    let (seen, falls) = flaps(0.0);
+    let why = seen["why"].as_str().unwrap();
+    assert!(
+        why.starts_with("damped: passes its checks, kept out for ")
+            && why.ends_with(&format!(" s more after {falls} falls")),
+        "{why}"
+    );
+    let time = |field: &str| {
+        seen[field]
+            .as_str()
+            .unwrap()
+            .parse::<Timestamp>()
+            .unwrap()
+            .0
+    };
+    assert!(time("damped_until") > time("since"));
+    let own = ["pool=\"web\"", "backend=\"a\""];
+    assert_eq!(balancer.metric("lyncpin_backend_falls_total", &own), falls);
+    assert_eq!(balancer.metric("lyncpin_backend_damped", &own), 1.0);
+    let told = balancer.log().into_iter().find(|line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        message.starts_with("backend passes its checks and is kept out")
+    });
+    assert_eq!(told.unwrap()["backend"], "a");
+
+    // Forgiven, it is taken at once.
+    set(&balancer, "a", "ready");
+    eventually("it is up", || {
+        (status(&balancer, 0)["health"] == "up").then_some(())
+    });
+    assert_eq!(balancer.metric("lyncpin_backend_damped", &own), 0.0);
+    assert!(status(&balancer, 0)["damped_until"].is_null());
+
+    // A flapping server is better than none.
+    flaps(falls);
+    backends[1].stop();
+    let taken = eventually("it is taken", || {
+        let seen = status(&balancer, 0);
+        (seen["health"] == "up").then_some(seen)
+    });
+    assert_eq!(come(&balancer), "a");
+    let why = taken["why"].as_str().unwrap();
+    assert!(
+        why.ends_with("no other backend of the pool is available"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_drain_is_looked_on_at_until_nothing_is_left() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, "health: none");
+    let held = connect_from(own_address(), balancer.at(5000)).unwrap();
+    let server = ask(&held, b"?").unwrap();
+    let drain = |deadline: &str| {
+        balancer
+            .command(&["drain", &server, "--wait", "--deadline", deadline])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = drain("1h");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for pool in ["web", "other"] {
+        let line = lines.next().unwrap().unwrap();
+        assert!(
+            line.starts_with(&format!("{pool}/{server}: drain until ")),
+            "{line}"
+        );
+    }
+    let line = lines.next().unwrap().unwrap();
+    let left = line
+        .strip_prefix(&format!("{server}: 1 connections, 1 pins, "))
+        .unwrap();
+    assert!(left.starts_with("59m5") || left == "1h0m left", "{line}");
+    let shown = balancer.metric(
+        "lyncpin_backend_drain_deadline_timestamp_seconds",
+        &[&format!("backend=\"{server}\""), "pool=\"web\""],
+    );
+    assert!(shown > 1.7e9);
+    let left = status(&balancer, usize::from(server == "b"))["drain_seconds_left"]
+        .as_f64()
+        .unwrap();
+    assert!((3000.0..=3600.0).contains(&left), "{left}");
+
+    // Another deadline replaces the first, for who looks on as well.
+    let second = drain("0s").wait_with_output().unwrap();
+    assert!(second.status.success());
+    let line = lines.next().unwrap().unwrap();
+    assert_eq!(
+        line,
+        format!("{server}: 0 connections, 0 pins, the deadline is over")
+    );
+    assert!(lines.next().is_none());
+    assert!(child.wait().unwrap().success());
+    assert_reset(&held);
+
+    // Taken back while somebody looks on.
+    let source = own_address();
+    let other = if server == "a" { "b" } else { "a" };
+    let held = connect_from(source, balancer.at(5001)).unwrap();
+    assert_eq!(ask(&held, b"?").unwrap(), other);
+    let mut child = balancer
+        .command(&["drain", &format!("other/{other}"), "--wait"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        lines.next().unwrap().unwrap();
+    }
+    set(&balancer, other, "ready");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(
+        said,
+        format!("other/{other} does not drain any more: it is ready\n")
+    );
+    assert!(is_alive(&held));
+}
+
+#[test]
+fn looking_on_ends_at_once_where_nothing_is_left() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, "health: none");
+    let ended = balancer
+        .command(&["drain", "web/a", "--wait"])
+        .output()
+        .unwrap();
+    assert!(ended.status.success());
+    let said = String::from_utf8(ended.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("a: 0 connections, 0 pins, "), "{said}");
+}
