@@ -14,6 +14,8 @@ use crate::state::State;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+/// From the deadline to the last look.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// Looks in a row that may fail.
 const PATIENCE: u32 = 3;
 
@@ -51,6 +53,7 @@ impl Left {
 pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Result<(), Failure> {
     let mut shown = None;
     let mut failed = 0;
+    let mut is_over = false;
     loop {
         let status = match client.status().await {
             Ok(status) => status,
@@ -64,6 +67,11 @@ pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Re
         };
         failed = 0;
         let left = left(&status, pools, backend)?;
+        // At the deadline what is left is ended in a moment; the last word is of what that came to.
+        if left.time.is_zero() && !std::mem::replace(&mut is_over, true) {
+            tokio::time::sleep(A_MOMENT).await;
+            continue;
+        }
         if show(left, &mut shown, backend)? == Reader::Gone || left.is_nothing() {
             return Ok(());
         }

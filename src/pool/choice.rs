@@ -91,9 +91,30 @@ impl Pool {
     /// Whether new clients may go to the backend of this name in every other pool of the group.
     fn is_whole(&self, place: usize) -> bool {
         let siblings = self.siblings.get(place).into_iter().flatten();
-        siblings
-            .into_iter()
-            .all(|sibling| sibling.health() == Health::Up && sibling.takes_new())
+        siblings.into_iter().all(can_be_used)
+    }
+
+    /// Backends that are up here and that new clients pass over all the same, each with the pool of the group that cannot
+    /// use it; for people. None, where no backend is whole.
+    #[must_use]
+    pub fn passed_over(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let places = 0..self.backends.len();
+        let candidates = places.filter(|&place| {
+            let backend = &self.backends[place];
+            backend.health() == Health::Up && backend.takes_new() && backend.configured.weight > 0
+        });
+        let (whole, torn): (Vec<usize>, Vec<usize>) =
+            candidates.partition(|&place| self.is_whole(place));
+        if whole.is_empty() {
+            return Vec::new();
+        }
+        let lacking = |place: usize| {
+            let lacking = self.siblings[place]
+                .iter()
+                .find(|sibling| !can_be_used(sibling))?;
+            Some((self.backends[place].name.clone(), lacking.pool.clone()))
+        };
+        torn.into_iter().filter_map(lacking).collect()
     }
 
     /// The time that ramps are reckoned at; `None` where no weight grows, for which no clock is read.
@@ -139,6 +160,11 @@ impl Pool {
         let siblings = place.and_then(|place| self.siblings.get(place));
         siblings.is_some_and(|siblings| siblings.iter().any(|sibling| sibling.wants_pinned()))
     }
+}
+
+/// Whether new clients may go there, and it is known to work.
+fn can_be_used(sibling: &Arc<Backend>) -> bool {
+    sibling.health() == Health::Up && sibling.takes_new()
 }
 
 #[cfg(test)]

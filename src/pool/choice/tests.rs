@@ -153,9 +153,12 @@ fn new_clients_go_to_whom_every_pool_of_the_group_can_use() {
     let [https, http] = group();
     named(&http, "fe01").set_health(Health::Down, "test");
     assert!((1..=9).all(|last| visit(&https, last).0 != "fe01"));
+    assert_eq!(https.passed_over(), [("fe01".into(), "http".into())]);
+    assert_eq!(http.passed_over(), []);
     named(&http, "fe02").set_state(State::Drain, None);
     assert!((10..=19).all(|last| visit(&https, last).0 == "fe03"));
     named(&http, "fe03").set_health(Health::Unknown, "test");
+    assert_eq!(https.passed_over(), []);
     let mut used: Vec<String> = (20..=29).map(|last| visit(&https, last).0).collect();
     used.sort();
     used.dedup();
