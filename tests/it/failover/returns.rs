@@ -77,38 +77,45 @@ fn a_server_that_comes_back_gets_its_exact_small_share_and_its_own_clients() {
     assert_eq!(pinned(), server);
 }
 
-#[test]
-fn a_flapping_server_is_kept_out_until_it_is_forgiven_or_needed() {
-    let backends = Backend::several(2);
-    let keys = "health: { interval: 100ms, timeout: 100ms, rise: 2, fall: 1 }";
-    let balancer = start(&backends, keys);
-    let flaps = |from: f64| {
-        let mut falls = from;
-        loop {
-            backends[0].stop();
-            eventually("it is down", || {
-                (status(&balancer, 0)["health"] == "down").then_some(())
-            });
-            falls += 1.0;
-            backends[0].start_again();
-            let seen = eventually("it is up or kept out", || {
-                let seen = status(&balancer, 0);
-                (seen["health"] == "up" || seen["damped_until"].is_string()).then_some(seen)
-            });
-            // From the fifth fall on that is more than three seconds.
-            if seen["damped_until"].is_string() && falls - from >= 5.0 {
-                return (seen, falls);
-            }
-            eventually("it is up", || {
-                (status(&balancer, 0)["health"] == "up").then_some(())
-            });
+/// Has the first server of the pool fall until it is kept out, and `told` is something that was seen while it was.
+fn flap<T>(balancer: &Balancer, server: &Backend, mut told: impl FnMut(&Value) -> T) -> T {
+    let is = |seen: &Value, health: &str| seen["health"] == health;
+    eventually("it is kept out for long enough to look at it", || {
+        server.stop();
+        eventually("it is down", || {
+            is(&status(balancer, 0), "down").then_some(())
+        });
+        server.start_again();
+        let seen = eventually("it is up or kept out", || {
+            let seen = status(balancer, 0);
+            (is(&seen, "up") || seen["damped_until"].is_string()).then_some(seen)
+        });
+        let before = told(&seen);
+        if status(balancer, 0)["damped_until"].is_string() {
+            return Some(before);
         }
-    };
-    let (seen, falls) = flaps(0.0);
+        // The next fall doubles the time.
+        eventually("it is up", || is(&status(balancer, 0), "up").then_some(()));
+        None
+    })
+}
+
+#[test]
+fn a_flapping_server_is_kept_out_and_says_why_until_it_is_forgiven() {
+    let backends = Backend::several(2);
+    let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
+    let balancer = start(&backends, keys);
+    let own = ["pool=\"web\"", "backend=\"a\""];
+    let metric = |name: &str| balancer.metric(name, &own);
+    let (seen, falls, damped) = flap(&balancer, &backends[0], |seen| {
+        let falls = metric("lyncpin_backend_falls_total");
+        (seen.clone(), falls, metric("lyncpin_backend_damped"))
+    });
+    assert!(falls >= 2.0, "the first changes nothing");
     let why = seen["why"].as_str().unwrap();
+    let begins = why.starts_with("damped: passes its checks, kept out for ");
     assert!(
-        why.starts_with("damped: passes its checks, kept out for ")
-            && why.ends_with(&format!(" s more after {falls} falls")),
+        begins && why.ends_with(&format!(" s more after {falls} falls")),
         "{why}"
     );
     let time = |field: &str| {
@@ -120,36 +127,46 @@ fn a_flapping_server_is_kept_out_until_it_is_forgiven_or_needed() {
             .0
     };
     assert!(time("damped_until") > time("since"));
-    let own = ["pool=\"web\"", "backend=\"a\""];
-    assert_eq!(balancer.metric("lyncpin_backend_falls_total", &own), falls);
-    assert_eq!(balancer.metric("lyncpin_backend_damped", &own), 1.0);
-    let told = balancer.log().into_iter().find(|line| {
-        let message = line["message"].as_str().unwrap_or_default();
-        message.starts_with("backend passes its checks and is kept out")
+    assert_eq!(damped, 1.0);
+    let told = eventually("the log says so", || {
+        balancer.log().into_iter().find(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("backend passes its checks and is kept out")
+        })
     });
-    assert_eq!(told.unwrap()["backend"], "a");
+    assert_eq!(told["backend"], "a");
 
-    // Forgiven, it is taken at once.
     set(&balancer, "a", "ready");
-    eventually("it is up", || {
-        (status(&balancer, 0)["health"] == "up").then_some(())
-    });
-    assert_eq!(balancer.metric("lyncpin_backend_damped", &own), 0.0);
-    assert!(status(&balancer, 0)["damped_until"].is_null());
-
-    // A flapping server is better than none.
-    flaps(falls);
-    backends[1].stop();
-    let taken = eventually("it is taken", || {
+    let since = eventually("it is up", || {
         let seen = status(&balancer, 0);
-        (seen["health"] == "up").then_some(seen)
+        (seen["health"] == "up").then_some(seen["damped_until"].clone())
     });
-    assert_eq!(come(&balancer), "a");
-    let why = taken["why"].as_str().unwrap();
-    assert!(
-        why.ends_with("no other backend of the pool is available"),
-        "{why}"
-    );
+    assert!(since.is_null());
+    assert_eq!(metric("lyncpin_backend_damped"), 0.0);
+}
+
+#[test]
+fn a_flapping_server_is_taken_where_there_is_no_other() {
+    let backends = Backend::several(2);
+    let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
+    let balancer = start(&backends, keys);
+    let is_up = |place| {
+        eventually("it is up", || {
+            let seen = status(&balancer, place);
+            (seen["health"] == "up").then_some(seen["why"].as_str().unwrap().to_owned())
+        })
+    };
+    eventually("it is taken before its time", || {
+        flap(&balancer, &backends[0], |_| ());
+        backends[1].stop();
+        let why = is_up(0);
+        assert_eq!(come(&balancer), "a");
+        let early = why.ends_with("taken early, as no other backend of the pool is available");
+        backends[1].start_again();
+        set(&balancer, "b", "ready");
+        is_up(1);
+        early.then_some(())
+    });
 }
 
 #[test]
