@@ -141,7 +141,9 @@ impl Pool {
     /// Whether any client could be served: by a backend here, be it only one who is pinned there, or by the backup.
     #[must_use]
     pub fn can_serve(&self) -> bool {
-        self.backends.iter().any(|backend| backend.takes_pinned())
+        self.backends
+            .iter()
+            .any(|backend| backend.takes_pinned() || backend.is_in_reserve())
             || self
                 .backup
                 .as_ref()

@@ -22,6 +22,13 @@ impl Backend {
         *lock(&self.damped)
     }
 
+    /// Whether it is kept out for its falls alone, so that it is taken in a moment if nothing else in the pool can serve.
+    /// A port that waited for that would close and open again.
+    #[must_use]
+    pub fn is_in_reserve(&self) -> bool {
+        self.wants_pinned() && self.damped().is_some()
+    }
+
     /// For `health` alone.
     pub fn set_damped(&self, damped: Option<Damped>) {
         *lock(&self.damped) = damped;

@@ -114,6 +114,22 @@ fn a_ramp_that_is_over_is_forgotten() {
     assert_eq!(pool.backends[0].returned(), None);
 }
 
+#[test]
+fn a_pool_whose_last_backend_is_only_kept_out_for_its_falls_can_serve() {
+    let pool = pool("https", &["fe01"], &pins(), None);
+    let backend = &pool.backends[0];
+    falls(backend);
+    assert!(!pool.can_serve());
+    let until = Deadline {
+        at: std::time::Instant::now() + SLOW,
+        shown: std::time::SystemTime::now() + SLOW,
+    };
+    backend.set_damped(Some(crate::backend::Damped { until, falls: 3 }));
+    assert!(pool.can_serve());
+    backend.set_state(State::Maintain, None);
+    assert!(!pool.can_serve());
+}
+
 /// Two pools of one group whose backends have the same names, the second's in another order.
 fn group() -> [Arc<Pool>; 2] {
     let pins = pins();
