@@ -1,21 +1,23 @@
 //! One server of one pool while the balancer runs: its address, health, administrative state and connections.
 //!
 //! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
-//! state; eligibility reads both. Knows no policy, no pins and no descriptor. Invariant: `in_flight` is the number of
-//! living [`Slot`]s.
+//! state; eligibility reads both. Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of
+//! living [`Slot`]s; a return is noted exactly when health and state together let new clients in again.
+
+mod availability;
+mod returns;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::watch;
 
 use crate::config::model;
 use crate::metrics::BackendMetrics;
 use crate::state::{Health, State};
+pub use availability::Availability;
 
 /// Why the connections that a backend holds are ended by the balancer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct CheckReport {
     pub certificate_expiry: Option<SystemTime>,
 }
 
-/// A drain's end.
+/// When something ends: a drain, or the time for which a backend is kept out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     /// On the clock that never jumps.
@@ -66,37 +68,13 @@ pub struct Deadline {
     pub shown: SystemTime,
 }
 
-/// Announces what happens to backends: to the tasks that follow what can serve, and to the workers whose connections are
-/// recalled.
-#[derive(Debug, Default)]
-pub struct Availability {
-    changes: watch::Sender<u64>,
-    workers: Mutex<Vec<Waker>>,
-}
-
-impl Availability {
-    /// Sees every change of what can serve; the number means nothing.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// Has `worker` woken when connections are recalled; its relays then ask [`Slot::recalled`].
-    pub fn tell_of_recalls(&self, worker: Waker) {
-        lock(&self.workers).push(worker);
-    }
-
-    fn changed(&self) {
-        self.changes
-            .send_modify(|version| *version = version.wrapping_add(1));
-    }
-
-    /// Has every worker's relays ask whether they are recalled.
-    pub fn wake_workers(&self) {
-        for worker in lock(&self.workers).iter() {
-            worker.wake_by_ref();
-        }
-    }
+/// A backend whose checks pass and which is kept out because it has fallen again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damped {
+    /// When it is taken back, if its checks go on to pass.
+    pub until: Deadline,
+    /// How often it has fallen since it was last forgiven.
+    pub falls: u32,
 }
 
 /// One server of one pool.
@@ -115,6 +93,15 @@ pub struct Backend {
     health: AtomicU8,
     state: AtomicU8,
     deadline: Mutex<Option<Deadline>>,
+    /// Nanoseconds since `Availability::began` at which it came back; 0 is not, or long ago.
+    returned: AtomicU64,
+    /// How often it has come back.
+    returns: AtomicU32,
+    /// How often the administrator said `ready`.
+    pardons: AtomicU32,
+    /// Held while health or state changes, so that a return is noted once.
+    changing: Mutex<()>,
+    damped: Mutex<Option<Damped>>,
     in_flight: AtomicU32,
     recalls: AtomicU32,
     changed: Mutex<Changed>,
@@ -157,6 +144,11 @@ impl Backend {
             health: AtomicU8::new(Health::Unknown as u8),
             state: AtomicU8::new(State::Ready as u8),
             deadline: Mutex::new(None),
+            returned: AtomicU64::new(0),
+            returns: AtomicU32::new(0),
+            pardons: AtomicU32::new(0),
+            changing: Mutex::new(()),
+            damped: Mutex::new(None),
             in_flight: AtomicU32::new(0),
             recalls: AtomicU32::new(0),
             changed: Mutex::new(Changed {
@@ -190,7 +182,7 @@ impl Backend {
 
     /// For `health` alone. Does not touch connections: see [`Backend::recall`].
     pub fn set_health(&self, health: Health, why: &str) {
-        self.health.store(health as u8, Ordering::Release);
+        self.change(|| self.health.store(health as u8, Ordering::Release));
         *lock(&self.changed) = Changed {
             at: SystemTime::now(),
             why: why.to_owned(),
@@ -220,8 +212,13 @@ impl Backend {
     /// For the administrator alone; `deadline` goes with [`State::Drain`].
     pub fn set_state(&self, state: State, deadline: Option<Deadline>) {
         *lock(&self.deadline) = deadline;
-        self.state.store(state as u8, Ordering::Release);
+        self.change(|| self.state.store(state as u8, Ordering::Release));
+        if state == State::Ready {
+            self.pardons.fetch_add(1, Ordering::AcqRel);
+        }
         self.metrics.show_state(state);
+        self.metrics
+            .show_drain_deadline(deadline.map(|deadline| deadline.shown));
         self.announce();
     }
 
@@ -234,14 +231,19 @@ impl Backend {
     /// Whether a client that is pinned here may come back.
     #[must_use]
     pub fn takes_pinned(&self) -> bool {
-        let wanted = match self.state() {
+        self.wants_pinned() && self.serves()
+    }
+
+    /// Whether the administrator lets clients that are pinned here come back.
+    #[must_use]
+    pub fn wants_pinned(&self) -> bool {
+        match self.state() {
             State::Ready => true,
             State::Drain => self
                 .deadline()
                 .is_none_or(|deadline| Instant::now() < deadline.at),
             State::Maintain => false,
-        };
-        wanted && self.serves()
+        }
     }
 
     fn serves(&self) -> bool {

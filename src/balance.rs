@@ -1,7 +1,10 @@
 //! Who gets a client that has no pin.
 //!
-//! Owns the policies. Knows no backend: candidates are a weight, a count and a seed; chance is passed in. Invariant:
-//! what is chosen is one of the candidates, and none of weight 0.
+//! Owns the policies, and how a weight grows after a return. Knows no backend and no clock: candidates are a weight, a
+//! count and a seed; chance and time are passed in. Invariant: what is chosen is one of the candidates, and none of
+//! weight 0.
+
+use std::time::Duration;
 
 use crate::config::model::Balance;
 
@@ -10,38 +13,120 @@ use crate::config::model::Balance;
 pub struct Candidate {
     /// Its place in the pool.
     pub place: usize,
-    /// Its share.
+    /// Its share, in parts of which [`FULL`] are a configured weight of 1.
     pub weight: u32,
     /// Connections that it holds.
     pub in_flight: u32,
     /// A hash of its name, which does not change with its neighbours.
     pub seed: u64,
+    /// How often it has come back after it was kept out.
+    pub returns: u32,
+}
+
+/// The parts of a weight of 1. A power of two, so that rendezvous hashing, which reckons in doubles, chooses by whole
+/// weights exactly as it would by ones.
+pub const FULL: u32 = 1024;
+
+/// How the weight of a backend that has come back grows: in a line, from a sixteenth to all of it, in steps.
+///
+/// All ramps of one length step at the same moments, wherever they began. So of two that ramp, the ratio of what they
+/// have only comes closer to that of their full weights, and source hashing moves a client only to a backend that it
+/// prefers, never back.
+#[derive(Debug, Clone, Copy)]
+pub struct Ramp {
+    /// Nanoseconds, at least 1.
+    step: u64,
+}
+
+impl Ramp {
+    /// The least part of [`FULL`]. What is smaller would leave least connections at a loss: the backend would have to
+    /// be empty to get a client.
+    const FIRST: u32 = FULL / 16;
+
+    /// One that takes so long; `None` where that is no time.
+    #[must_use]
+    pub fn new(lasts: Duration) -> Option<Self> {
+        let steps = u128::from(FULL - Self::FIRST);
+        let step = u64::try_from(lasts.as_nanos() / steps).unwrap_or(u64::MAX);
+        (step > 0).then_some(Self { step })
+    }
+
+    /// What a backend has of each part of its weight, of [`FULL`], `now`, when it came back at `begun`, both since one
+    /// moment in the past; `None` where that is all.
+    #[must_use]
+    pub fn share(self, begun: Duration, now: Duration) -> Option<u32> {
+        let steps = |at: Duration| u64::try_from(at.as_nanos()).unwrap_or(u64::MAX) / self.step;
+        let grown = steps(now).saturating_sub(steps(begun));
+        let share = u32::try_from(grown).ok()?.checked_add(Self::FIRST)?;
+        (share < FULL).then_some(share)
+    }
 }
 
 /// Turns of a pool: smooth weighted round robin, in which each cycle of the weights' sum gives each backend its
 /// share and no backend waits longer than it must.
+///
+/// One that has come back begins anew, in the midst of the others: what it was owed, or owed them, when it went was
+/// reckoned in other weights.
 #[derive(Debug, Default, Clone)]
 pub struct Turns {
-    credit: Vec<i64>,
+    /// By place.
+    accounts: Vec<Account>,
+}
+
+/// What one backend is owed, in parts of turns.
+#[derive(Debug, Default, Clone, Copy)]
+struct Account {
+    credit: i64,
+    /// The candidate's, when it last had a turn or waited for one.
+    returns: u32,
 }
 
 impl Turns {
     /// Whose turn it is.
-    pub fn next(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
+    pub fn next(&mut self, candidates: impl Iterator<Item = Candidate> + Clone) -> Option<usize> {
+        let candidates = candidates.filter(|candidate| candidate.weight > 0);
+        self.let_in(candidates.clone());
         let mut total = 0;
-        let mut best: Option<usize> = None;
-        for candidate in candidates.filter(|candidate| candidate.weight > 0) {
-            if self.credit.len() <= candidate.place {
-                self.credit.resize(candidate.place + 1, 0);
-            }
+        let mut best: Option<(usize, i64)> = None;
+        for candidate in candidates {
+            let credit = &mut self.accounts[candidate.place].credit;
             total += i64::from(candidate.weight);
-            self.credit[candidate.place] += i64::from(candidate.weight);
-            if best.is_none_or(|best| self.credit[candidate.place] > self.credit[best]) {
-                best = Some(candidate.place);
+            *credit += i64::from(candidate.weight);
+            if best.is_none_or(|(_, most)| *credit > most) {
+                best = Some((candidate.place, *credit));
             }
         }
-        self.credit[best?] -= total;
-        best
+        let (best, _) = best?;
+        self.accounts[best].credit -= total;
+        Some(best)
+    }
+
+    /// Gives those who have come back since the last turn what the others have on average.
+    fn let_in(&mut self, candidates: impl Iterator<Item = Candidate> + Clone) {
+        let places = candidates.clone().map(|candidate| candidate.place + 1);
+        let needed = places.max().unwrap_or(0).max(self.accounts.len());
+        self.accounts.resize(needed, Account::default());
+        let is_back = |turns: &Self, of: &Candidate| turns.accounts[of.place].returns != of.returns;
+        if !candidates
+            .clone()
+            .any(|candidate| is_back(self, &candidate))
+        {
+            return;
+        }
+        let stayed = candidates
+            .clone()
+            .filter(|candidate| !is_back(self, candidate));
+        let (sum, count) = stayed.fold((0, 0), |(sum, count), candidate| {
+            (sum + self.accounts[candidate.place].credit, count + 1)
+        });
+        for candidate in candidates {
+            if is_back(self, &candidate) {
+                self.accounts[candidate.place] = Account {
+                    credit: sum / count.max(1),
+                    returns: candidate.returns,
+                };
+            }
+        }
     }
 }
 
@@ -113,7 +198,7 @@ fn draw(
     chance: u64,
     total: u64,
 ) -> Option<Candidate> {
-    // The bias of the remainder is below 2^-40 for any sum of weights that a pool can have.
+    // The bias of the remainder is below 2^-30 for any sum of weights that a pool can have.
     let mut left = chance.checked_rem(total)?;
     for candidate in candidates.filter(|candidate| Some(candidate.place) != but) {
         match left.checked_sub(u64::from(candidate.weight)) {
@@ -152,112 +237,4 @@ pub fn mix(value: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pool(of: &[(u32, u32)]) -> Vec<Candidate> {
-        let candidate = |(place, &(weight, in_flight))| Candidate {
-            place,
-            weight,
-            in_flight,
-            seed: mix(place as u64),
-        };
-        of.iter().enumerate().map(candidate).collect()
-    }
-
-    fn shares(balance: Balance, of: &[(u32, u32)], rounds: u64) -> Vec<u64> {
-        let mut shares = vec![0; of.len()];
-        for round in 0..rounds {
-            let chosen = choose(
-                balance,
-                pool(of).into_iter(),
-                mix(round),
-                mix(round ^ 0xabc),
-            )
-            .unwrap();
-            shares[chosen] += 1;
-        }
-        shares
-    }
-
-    #[test]
-    fn turns_are_exact_in_every_cycle() {
-        let mut turns = Turns::default();
-        let drawn: Vec<_> = (0..12)
-            .map(|_| {
-                turns
-                    .next(pool(&[(3, 0), (1, 0), (2, 0)]).into_iter())
-                    .unwrap()
-            })
-            .collect();
-        for cycle in drawn.chunks(6) {
-            let of = |place| cycle.iter().filter(|&&chosen| chosen == place).count();
-            assert_eq!((of(0), of(1), of(2)), (3, 1, 2), "{drawn:?}");
-        }
-    }
-
-    #[test]
-    fn turns_stay_exact_for_those_who_are_left() {
-        let mut turns = Turns::default();
-        let both = pool(&[(1, 0), (1, 0), (1, 0)]);
-        turns.next(both.clone().into_iter());
-        let drawn: Vec<_> = (0..4)
-            .map(|_| turns.next(both[1..].iter().copied()).unwrap())
-            .collect();
-        assert_eq!(drawn.iter().filter(|&&chosen| chosen == 1).count(), 2);
-    }
-
-    #[test]
-    fn least_connections_counts_a_connection_against_the_weight() {
-        assert_eq!(
-            shares(Balance::LeastConnections, &[(1, 4), (2, 8), (4, 9)], 10),
-            [0, 0, 10]
-        );
-        assert_eq!(
-            shares(Balance::LeastConnections, &[(1, 4), (1, 3), (1, 5)], 10),
-            [0, 10, 0]
-        );
-    }
-
-    #[test]
-    fn equals_get_equal_shares() {
-        for share in shares(Balance::LeastConnections, &[(1, 0); 4], 4_000) {
-            assert!((900..1_100).contains(&share), "{share}");
-        }
-    }
-
-    #[test]
-    fn random_two_prefers_the_less_loaded_and_never_draws_one_twice() {
-        assert_eq!(shares(Balance::RandomTwo, &[(1, 9), (1, 0)], 100), [0, 100]);
-        let drawn = shares(Balance::RandomTwo, &[(1, 0), (3, 0)], 4_000);
-        assert!(drawn[1] > drawn[0]);
-    }
-
-    #[test]
-    fn source_hash_shares_by_weight_and_moves_only_the_clients_of_who_goes() {
-        let drawn = shares(Balance::SourceHash, &[(1, 0), (1, 0), (2, 0)], 8_000);
-        assert!(
-            (1_850..2_150).contains(&drawn[0]) && (3_800..4_200).contains(&drawn[2]),
-            "{drawn:?}"
-        );
-        let all = pool(&[(1, 0), (1, 0), (2, 0)]);
-        for source in (0..500).map(mix) {
-            let before = choose(Balance::SourceHash, all.iter().copied(), 0, source).unwrap();
-            let after = choose(Balance::SourceHash, all[..2].iter().copied(), 0, source).unwrap();
-            assert!(before == 2 || before == after);
-        }
-    }
-
-    #[test]
-    fn weight_0_takes_nobody() {
-        for balance in [
-            Balance::LeastConnections,
-            Balance::RandomTwo,
-            Balance::SourceHash,
-        ] {
-            assert_eq!(shares(balance, &[(0, 0), (1, 50)], 50), [0, 50]);
-            assert_eq!(choose(balance, pool(&[(0, 0)]).into_iter(), 1, 1), None);
-        }
-        assert_eq!(Turns::default().next(pool(&[(0, 0)]).into_iter()), None);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
 //! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
 
+mod choice;
 mod learner;
 mod pick;
 
@@ -10,9 +11,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::affinity::{Fit, Key, Member, Session, View, source_bits};
+use crate::affinity::{Fit, Key, Member, Session, View};
 use crate::backend::{Backend, Slot};
-use crate::balance::{Candidate, Turns, choose, mix};
+use crate::balance::{Ramp, Turns, mix};
 use crate::client_hello::ClientHello;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
 use crate::pins::{Claim, Lookup, Pins, Recognised};
@@ -92,6 +93,9 @@ pub struct Pool {
     pub backup: Option<Arc<Pool>>,
     /// What becomes of connections when checks fail.
     pub on_down: OnDown,
+    ramp: Option<Ramp>,
+    /// By the backend's place: the backends of its name in the other pools of the group.
+    siblings: Vec<Vec<Arc<Backend>>>,
     seeds: Vec<u64>,
     turns: Mutex<Turns>,
 }
@@ -134,6 +138,8 @@ impl Pool {
             affinity,
             backup,
             on_down,
+            ramp: None,
+            siblings: Vec::new(),
             seeds,
             turns: Mutex::default(),
         }
@@ -142,7 +148,9 @@ impl Pool {
     /// Whether any client could be served: by a backend here, be it only one who is pinned there, or by the backup.
     #[must_use]
     pub fn can_serve(&self) -> bool {
-        self.backends.iter().any(|backend| backend.takes_pinned())
+        self.backends
+            .iter()
+            .any(|backend| backend.takes_pinned() || backend.is_in_reserve())
             || self
                 .backup
                 .as_ref()
@@ -354,39 +362,6 @@ impl Pool {
             .iter()
             .any(|backend| backend.takes_new() && backend.is_full());
         Err(if full { NoPick::Full } else { NoPick::Down })
-    }
-
-    /// Backends that have passed their checks come before those of which nothing is known yet.
-    fn choose(&self, balance: Balance, client: Client, tried: &[usize]) -> Option<usize> {
-        let by_health = |health| {
-            let fits = move |&(place, backend): &(usize, &Arc<Backend>)| {
-                backend.health() == health
-                    && backend.takes_new()
-                    && !backend.is_full()
-                    && !tried.contains(&place)
-            };
-            let candidates =
-                self.backends
-                    .iter()
-                    .enumerate()
-                    .filter(fits)
-                    .map(|(place, backend)| Candidate {
-                        place,
-                        weight: backend.configured.weight,
-                        in_flight: backend.in_flight(),
-                        seed: self.seeds[place],
-                    });
-            if balance == Balance::RoundRobin {
-                return self.turns().next(candidates);
-            }
-            choose(
-                balance,
-                candidates,
-                chance(),
-                hash(&source_bits(client.source, self.prefix())),
-            )
-        };
-        by_health(Health::Up).or_else(|| by_health(Health::Unknown))
     }
 
     fn fit(&self, member: Member) -> Fit {

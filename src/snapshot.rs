@@ -51,10 +51,14 @@ impl Snapshot {
             }
         }
         groups.sort_by(|a, b| a.group().cmp(b.group()));
+        let backends = config
+            .pools
+            .iter()
+            .map(|pool| backends(pool, registry, availability))
+            .collect();
         let mut pools = Pools {
             config: &config,
-            registry,
-            availability,
+            backends,
             groups: &groups,
             built: HashMap::new(),
         };
@@ -95,8 +99,8 @@ impl Snapshot {
 /// Pools under construction: a pool's backup is built before the pool; the configuration has no cycle.
 struct Pools<'a> {
     config: &'a Config,
-    registry: &'a Registry,
-    availability: &'a Arc<Availability>,
+    /// Of each pool, in the order of the file: a pool knows those of its group.
+    backends: Vec<Vec<Arc<Backend>>>,
     groups: &'a [Arc<Pins>],
     built: HashMap<PoolId, Arc<Pool>>,
 }
@@ -114,30 +118,66 @@ impl Pools<'_> {
                 .find(|known| *known.group() == affinity.group)
                 .cloned()
         });
-        let backend = |backend: &model::Backend| {
-            let metrics = BackendMetrics::new(self.registry, &config.name, &backend.name);
-            let availability = self.availability.clone();
-            Arc::new(Backend::new(
-                config.name.clone(),
-                backend.clone(),
-                config.max_connections,
-                metrics,
-                availability,
-            ))
-        };
-        let backends = config.backends.iter().map(backend).collect();
         let pool = Pool::new(
             config.name.clone(),
-            backends,
+            self.backends[id.0].clone(),
             config.balance,
             pins,
             backup,
             config.on_down,
         );
+        let pool = pool
+            .with_slow_start(config.slow_start)
+            .with_siblings(self.siblings(id));
         let pool = Arc::new(pool);
         self.built.insert(id, pool.clone());
         pool
     }
+
+    /// For each backend of the pool, those of its name in the other pools of its affinity group; none at all where the
+    /// pool is alone in its group.
+    fn siblings(&self, id: PoolId) -> Vec<Vec<Arc<Backend>>> {
+        let group = |pool: &model::Pool| Some(pool.affinity.as_ref()?.group.clone());
+        let Some(own) = group(self.config.pool(id)) else {
+            return Vec::new();
+        };
+        let others: Vec<&Arc<Backend>> = self
+            .config
+            .pools
+            .iter()
+            .zip(&self.backends)
+            .enumerate()
+            .filter(|(place, (pool, _))| *place != id.0 && group(pool).as_ref() == Some(&own))
+            .flat_map(|(_, (_, backends))| backends)
+            .collect();
+        if others.is_empty() {
+            return Vec::new();
+        }
+        let mut by_name: HashMap<&str, Vec<Arc<Backend>>> = HashMap::new();
+        for other in others {
+            by_name.entry(&other.name).or_default().push(other.clone());
+        }
+        let of = |backend: &Arc<Backend>| by_name.get(&*backend.name).cloned().unwrap_or_default();
+        self.backends[id.0].iter().map(of).collect()
+    }
+}
+
+/// The backends of one pool.
+fn backends(
+    pool: &model::Pool,
+    registry: &Registry,
+    availability: &Arc<Availability>,
+) -> Vec<Arc<Backend>> {
+    let backend = |backend: &model::Backend| {
+        Arc::new(Backend::new(
+            pool.name.clone(),
+            backend.clone(),
+            pool.max_connections,
+            BackendMetrics::new(registry, &pool.name, &backend.name),
+            availability.clone(),
+        ))
+    };
+    pool.backends.iter().map(backend).collect()
 }
 
 /// Where a name leads.

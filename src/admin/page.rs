@@ -9,7 +9,7 @@ use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue, X_FRAME_OPTIONS};
 use hyper::{Response, StatusCode};
 
 use super::api::typed;
-use super::view::Status;
+use super::view::{Backend, Status};
 
 pub(super) fn page(status: &Status) -> Response<Full<Bytes>> {
     let mut answer = typed(StatusCode::OK, "text/html; charset=utf-8", html(status));
@@ -29,10 +29,11 @@ fn html(status: &Status) -> String {
                 &pool.name,
                 &backend.name,
                 address.as_ref().unwrap_or(&backend.configured),
-                backend.state.as_str(),
+                &state(backend),
                 backend.health.as_str(),
                 &backend.why,
                 &backend.connections.to_string(),
+                &backend.pins.map_or("-".to_owned(), |pins| pins.to_string()),
             ];
             let cells: String = cells
                 .map(|cell| format!("<td>{}</td>", escape(cell)))
@@ -46,10 +47,20 @@ fn html(status: &Status) -> String {
          <style>body{{font-family:sans-serif;margin:2em}}td,th{{padding:.2em 1em .2em 0;text-align:left}}</style>\n\
          <h1>lyncpin {version}</h1>\n<p>{ready}, {connections} connections. All there is to know: \
          <a href=\"/api/v1/status\">/api/v1/status</a>, <a href=\"/metrics\">/metrics</a>.</p>\n\
-         <table>\n<tr><th>pool<th>backend<th>address<th>state<th>health<th>why<th>connections</tr>\n{rows}</table>\n",
+         <table>\n<tr><th>pool<th>backend<th>address<th>state<th>health<th>why<th>connections<th>pins</tr>\n{rows}</table>\n",
         version = escape(&status.version),
         connections = status.connections,
     )
+}
+
+/// With what is left of a drain.
+fn state(backend: &Backend) -> String {
+    let word = backend.state.as_str();
+    match backend.drain_seconds_left {
+        Some(left) if left > 0.0 => format!("{word}, {left:.0} s left"),
+        Some(_) => format!("{word}, over"),
+        None => word.to_owned(),
+    }
 }
 
 fn escape(text: &str) -> String {

@@ -107,18 +107,24 @@ pub struct Backend {
     pub configured: String,
     /// Where connections go now; `null` while the name has never been resolved.
     pub address: Option<SocketAddr>,
-    /// Its share under the policy.
+    /// Its share under the policy, as configured.
     pub weight: u32,
+    /// Its share now: less while `slow_start` lets it grow, 0 while it takes no new client.
+    pub effective_weight: f64,
     /// What the administrator wants: `ready`, `drain` or `maintain`.
     pub state: State,
     /// When its drain ends; `null` in the other states.
     pub deadline: Option<Timestamp>,
+    /// Seconds until its drain ends, 0 once it has; `null` in the other states.
+    pub drain_seconds_left: Option<f64>,
     /// What the checks say: `unknown`, `up` or `down`.
     pub health: Health,
     /// When health last changed.
     pub since: Timestamp,
-    /// Why it last changed, in words.
+    /// Why it last changed, or why it is kept out though its checks pass, in words.
     pub why: String,
+    /// When a backend is taken back that passes its checks and is kept out for its falls; `null` for others.
+    pub damped_until: Option<Timestamp>,
     /// Connections that it holds or that are on their way to it.
     pub connections: u64,
     /// Bound of those; `null` is none.

@@ -14,6 +14,7 @@ mod run;
 mod state;
 mod status;
 mod table;
+mod wait;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

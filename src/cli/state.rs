@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
-use super::{answer, table};
+use super::{answer, table, wait};
 use crate::admin::client::Client;
 use crate::admin::view::{Changed, StateChange};
 use crate::config;
@@ -28,26 +28,40 @@ pub(super) struct Drain {
     /// How long its clients are kept, such as 15m [default: timeouts.drain]
     #[arg(long, value_name = "DURATION")]
     deadline: Option<String>,
+    /// Show what is left, until that is nothing or the deadline is over
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Whether a command ends with the change or looks on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    End,
+    Wait,
 }
 
 impl Change {
     pub(super) fn run(self, state: State) -> Result<(), Failure> {
         let deadline = None;
-        self.set(&StateChange { state, deadline })
+        self.set(&StateChange { state, deadline }, Then::End)
     }
 
-    fn set(self, change: &StateChange) -> Result<(), Failure> {
+    fn set(self, change: &StateChange, then: Then) -> Result<(), Failure> {
         let client = self.ask.client()?;
         let (pool, backend) = match self.backend.split_once('/') {
             Some((pool, backend)) => (Some(pool), backend),
             None => (None, self.backend.as_str()),
         };
         block_on(async {
-            for pool in pools(&client, pool, backend).await? {
-                let changed = client.set_state(&pool, backend, change).await?;
+            let pools = pools(&client, pool, backend).await?;
+            for pool in &pools {
+                let changed = client.set_state(pool, backend, change).await?;
                 answer(&told(&changed))?;
             }
-            Ok(())
+            match then {
+                Then::End => Ok(()),
+                Then::Wait => wait::wait(&client, &pools, backend).await,
+            }
         })
     }
 }
@@ -58,7 +72,8 @@ impl Drain {
             config::deadline(text).map_err(Failure::usage)?;
         }
         let (state, deadline) = (State::Drain, self.deadline);
-        self.change.set(&StateChange { state, deadline })
+        let then = if self.wait { Then::Wait } else { Then::End };
+        self.change.set(&StateChange { state, deadline }, then)
     }
 }
 

@@ -116,18 +116,11 @@ fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
         Some(bound) => format!("{}/{bound}", backend.connections),
         None => backend.connections.to_string(),
     };
-    let state = match (backend.state, backend.deadline) {
-        (State::Drain, Some(deadline)) => {
-            let left = deadline.0.duration_since(now).unwrap_or_default();
-            format!("drain, {} left", span(left))
-        }
-        (state, _) => state.as_str().to_owned(),
-    };
     vec![
         backend.name.clone(),
         address.unwrap_or_else(|| format!("{} (unresolved)", backend.configured)),
-        backend.weight.to_string(),
-        state,
+        weight(backend),
+        state(backend, now),
         backend.health.as_str().to_owned(),
         ago(backend.since, now),
         connections,
@@ -136,6 +129,26 @@ fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
         backend.pins.map_or("-".to_owned(), |pins| pins.to_string()),
         backend.why.clone(),
     ]
+}
+
+fn state(backend: &Backend, now: SystemTime) -> String {
+    match (backend.state, backend.deadline) {
+        (State::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
+            Ok(left) if !left.is_zero() => format!("drain, {} left", span(left)),
+            Ok(_) | Err(_) => "drain, over".to_owned(),
+        },
+        (state, _) => state.as_str().to_owned(),
+    }
+}
+
+/// Both weights while the one in force grows.
+fn weight(backend: &Backend) -> String {
+    let (now, full) = (backend.effective_weight, backend.weight);
+    if now > 0.0 && now < f64::from(full) {
+        format!("{now:.2} of {full}")
+    } else {
+        full.to_string()
+    }
 }
 
 /// The checks that do not pass.

@@ -60,6 +60,7 @@ pub(crate) fn default_health() -> Health {
         timeout: Duration::from_secs(2),
         rise: 2,
         fall: 3,
+        damping: Some(Duration::from_secs(5 * 60)),
         checks: labelled(vec![(CheckKind::Tcp, None, true)]),
     }
 }

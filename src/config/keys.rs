@@ -48,7 +48,7 @@ tables! {
     /// How much of an address counts.
     SOURCE_PREFIX = "pools.NAME.affinity.source_prefix": "ipv4" "ipv6";
     /// Health.
-    HEALTH = "pools.NAME.health": "interval" "timeout" "rise" "fall" "checks";
+    HEALTH = "pools.NAME.health": "interval" "timeout" "rise" "fall" "damping" "checks";
     /// A check.
     CHECK = "pools.NAME.health.checks[]": "tcp" "tls" "http" "https" "decides";
     /// A check that connects.

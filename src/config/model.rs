@@ -196,6 +196,8 @@ pub struct Pool {
     pub health: Option<Health>,
     /// What becomes of a backend's connections when its checks fail.
     pub on_down: OnDown,
+    /// How long the weight of a backend that has come back grows to its full one; zero is not at all.
+    pub slow_start: Duration,
     /// Connections at once to each backend; `None` (0 in the file) is no bound.
     pub max_connections: Option<u32>,
 }

@@ -133,6 +133,7 @@ fn print_pool(page: &mut Page, pool: &Pool, config: &Config) {
         OnDown::Keep => "keep",
     };
     page.entry(2, "on_down", on_down);
+    page.entry(2, "slow_start", print_duration(pool.slow_start));
     page.entry(2, "max_connections", pool.max_connections.unwrap_or(0));
 }
 
@@ -187,6 +188,8 @@ fn print_health(page: &mut Page, health: &Health) {
     page.entry(3, "timeout", print_duration(health.timeout));
     page.entry(3, "rise", health.rise);
     page.entry(3, "fall", health.fall);
+    let damping = health.damping.map(print_duration);
+    page.entry(3, "damping", damping.as_deref().unwrap_or("none"));
     page.line(3, "checks:");
     for check in &health.checks {
         page.line(

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -129,6 +130,8 @@ pub(crate) struct Pool {
     pub health: At<Option<model::Health>>,
     /// What becomes of connections.
     pub on_down: model::OnDown,
+    /// How long a weight grows.
+    pub slow_start: Duration,
     /// Connections at once to each backend.
     pub max_connections: Option<u32>,
     /// No fault was found in it.

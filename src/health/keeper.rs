@@ -7,8 +7,10 @@
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep_until;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -112,15 +114,26 @@ impl Keeper {
                     let next = pools.borrow_and_update().clone();
                     self.replace(next);
                 }
-                () = changed(&mut availability) => {
-                    for watched in &mut self.watched {
-                        watched.reconsider(&self.events);
-                    }
-                }
+                () = changed(&mut availability) => self.reconsider(),
+                () = until(self.next_taken_back()) => self.reconsider(),
                 // The keeper holds a sender, so that there is always a next one to wait for.
                 Some(news) = self.news.recv() => self.hear(news),
             }
         }
+    }
+
+    fn reconsider(&mut self) {
+        for watched in &mut self.watched {
+            watched.reconsider(&self.events);
+        }
+    }
+
+    /// When the first of those is taken back that are kept out for their falls.
+    fn next_taken_back(&self) -> Option<Instant> {
+        self.watched
+            .iter()
+            .filter_map(Watched::kept_out_until)
+            .min()
     }
 
     fn hear(&mut self, news: News) {
@@ -135,6 +148,8 @@ impl Keeper {
                     self.watched[backend].take(check, &finding, &self.events);
                 }
                 under_way.last = Some(finding);
+                // If that took the last of a pool down, one that is kept out is taken before anybody notices.
+                self.reconsider();
             }
         }
     }
@@ -273,6 +288,14 @@ impl Keeper {
             until.run_until_cancelled(task).await;
         });
         token.drop_guard()
+    }
+}
+
+/// Completes at that moment; never, where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => pending().await,
     }
 }
 

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `keeper` | which checks are made and names resolved, each once, and who hears of the news |
 //! | `watched` | one backend: what news do to its health, and what is logged, shown and recalled |
+//! | `damping` | for how long a backend that falls again and again is kept out |
 //! | `judge` | rise, fall, and the sum of several checks |
 //! | `rounds` | when a check is made |
 //! | `probe` | what is asked of a server and what it answered |
@@ -27,6 +28,7 @@ use crate::backend::Backend;
 use crate::config::model::{self, OnDown};
 use crate::snapshot::Snapshot;
 
+mod damping;
 mod events;
 mod judge;
 mod keeper;

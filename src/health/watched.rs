@@ -4,24 +4,25 @@
 //! Must not know how results come about or how many backends share them. Invariant: while a backend is in maintenance
 //! its health stays as it was, and what the checks see meanwhile decides at once when it is back.
 
+mod show;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use super::damping::{Damping, Terms};
 use super::events::{Event, Events};
 use super::judge::{self, Judge, Rule};
-use super::probe::{CheckResult, Finding, Probe, certificate};
+use super::probe::{CheckResult, Finding, Probe};
 use super::rounds::Round;
 use super::{LOG, WatchedPool};
-use crate::backend::{Backend, CheckReport, Recall};
+use crate::backend::{Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{self, CheckKind, OnDown, ServerHost};
 use crate::host_name::HostName;
 use crate::state::{Health, State};
 
-/// How often a certificate near its end is warned of.
-const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// When an `https` check warns, which has no setting of its own: the default of `tls` checks.
 const WARN_DAYS_LEFT: u32 = 14;
 
@@ -39,6 +40,9 @@ pub(super) struct Watched {
     fault: Option<String>,
     /// Results have come during maintenance that have not decided yet.
     parked: bool,
+    damping: Damping,
+    /// Those of the backend, as far as they are heard.
+    pardons: u32,
 }
 
 /// One check of the backend.
@@ -96,10 +100,8 @@ impl Watch {
 impl Watched {
     /// `backend` of `pool`, with what is known of it from before.
     pub(super) fn new(backend: &Arc<Backend>, pool: &WatchedPool, known: Option<Self>) -> Self {
-        let (mut before, address, fault, parked) = match known {
-            Some(known) => (known.checks, known.address, known.fault, known.parked),
-            None => (Vec::new(), None, None, false),
-        };
+        let mut watched = known.unwrap_or_else(|| Self::unknown(backend));
+        let mut before = std::mem::take(&mut watched.checks);
         let mut watch = |check: &model::Check| {
             let known = before.iter().position(|known| known.asks_the_same(check));
             match known {
@@ -113,20 +115,30 @@ impl Watched {
         for watch in &checks {
             backend.report_check(watch.report.clone());
         }
-        let mut watched = Self {
-            backend: backend.clone(),
-            pool: pool.backends.clone(),
-            on_down: pool.on_down,
-            health: pool.health.clone(),
-            checks,
-            address,
-            fault,
-            parked,
-        };
+        watched.checks = checks;
+        watched.pool.clone_from(&pool.backends);
+        watched.on_down = pool.on_down;
+        watched.health.clone_from(&pool.health);
         if let ServerHost::Address(address) = backend.configured.address.host {
             watched.place(address);
         }
         watched
+    }
+
+    /// A backend that was not watched before.
+    fn unknown(backend: &Arc<Backend>) -> Self {
+        Self {
+            backend: backend.clone(),
+            pool: Vec::new(),
+            on_down: OnDown::Close,
+            health: None,
+            checks: Vec::new(),
+            address: None,
+            fault: None,
+            parked: false,
+            damping: Damping::default(),
+            pardons: backend.pardons(),
+        }
     }
 
     /// Whether this is the watch over `backend`.
@@ -167,6 +179,7 @@ impl Watched {
         }
         self.address = Some(address);
         self.parked = false;
+        self.damping = Damping::default();
         for watch in &mut self.checks {
             watch.judge = Judge::default();
         }
@@ -211,28 +224,49 @@ impl Watched {
         let before = watch.judge.verdict();
         watch.judge.take(passed, rule);
         if watch.check.decides {
+            self.count_passes();
             self.settle(events);
         } else if before != watch.judge.verdict() && !maintained {
             self.log_observed(place, finding);
         }
     }
 
-    /// Its administrative state may have changed.
+    /// For how long all deciding checks have passed.
+    fn count_passes(&mut self) {
+        let mut deciding = self.checks.iter().filter(|watch| watch.check.decides);
+        if deciding.all(|watch| watch.report.passing == Some(true)) {
+            self.damping.passed(Instant::now());
+        } else {
+            self.damping.failed();
+        }
+    }
+
+    /// Its administrative state may have changed, or what other backends of the pool can do, or its time is over.
     pub(super) fn reconsider(&mut self, events: &Events) {
-        if self.parked {
+        let pardons = self.backend.pardons();
+        let pardoned = std::mem::replace(&mut self.pardons, pardons) != pardons;
+        if pardoned {
+            self.damping.forgive();
+        }
+        if pardoned || self.parked || self.kept_out_until().is_some() {
             self.settle(events);
         }
+    }
+
+    /// When the time is over for which it is kept out, though its checks pass.
+    pub(super) fn kept_out_until(&self) -> Option<Instant> {
+        self.backend.damped().map(|damped| damped.until.at)
     }
 
     /// Brings health to what is known now.
     pub(super) fn settle(&mut self, events: &Events) {
         if self.backend.state() == State::Maintain {
-            return;
+            return self.show_damped(None);
         }
         self.parked = false;
         let deciding = || self.checks.iter().filter(|watch| watch.check.decides);
-        let (health, why) = match (&self.address, &self.fault) {
-            (None, None) => return,
+        let (health, mut why) = match (&self.address, &self.fault) {
+            (None, None) => return self.show_damped(None),
             (None, Some(fault)) => (Health::Down, format!("its name does not resolve: {fault}")),
             (Some(_), _) => {
                 let health = judge::combine(deciding().map(|watch| watch.judge.verdict()));
@@ -246,13 +280,74 @@ impl Watched {
                 (health, why)
             }
         };
+        let comes_back = health == Health::Up && self.backend.health() == Health::Down;
+        let until = self.damped_until(Instant::now()).filter(|_| comes_back);
+        if until.is_some() && self.has_another() {
+            return self.show_damped(until);
+        }
+        if until.is_some() {
+            why += "; taken early, as no other backend of the pool is available";
+        }
+        self.show_damped(None);
         // Not all deciding checks have answered: what was known stays.
         if health != Health::Unknown && health != self.backend.health() {
             self.turn(health, &why, events);
         }
     }
 
-    fn turn(&self, health: Health, why: &str, events: &Events) {
+    /// Until when it is kept out for its falls, should its checks pass.
+    fn damped_until(&self, now: Instant) -> Option<Instant> {
+        self.damping.until(now, self.terms()?)
+    }
+
+    /// `None` where the pool damps nobody.
+    fn terms(&self) -> Option<Terms> {
+        let health = self.health.as_ref()?;
+        Some(Terms {
+            usual: health.interval.saturating_mul(health.rise),
+            most: health.damping?,
+        })
+    }
+
+    fn show_damped(&self, until: Option<Instant>) {
+        let known = self.backend.damped();
+        let falls = self.damping.falls();
+        if until == known.map(|known| known.until.at) {
+            return;
+        }
+        let Some(at) = until else {
+            return self.backend.set_damped(None);
+        };
+        let left = at.saturating_duration_since(Instant::now());
+        let until = Deadline {
+            at,
+            shown: SystemTime::now() + left,
+        };
+        self.backend.set_damped(Some(Damped { until, falls }));
+        if known.is_none() {
+            let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
+            let seconds = left.as_secs_f64().ceil();
+            warn!(target: LOG, pool, backend, falls, seconds, "backend passes its checks and is kept out: it has fallen again and again");
+        }
+    }
+
+    /// Counts a fall or a return.
+    fn count(&mut self, health: Health) {
+        let now = Instant::now();
+        match (self.backend.health(), health) {
+            (Health::Up, Health::Down) => {
+                self.backend.metrics.fell();
+                if let Some(terms) = self.terms() {
+                    self.damping.fell(now, terms);
+                }
+            }
+            (_, Health::Up) => self.damping.returned(now),
+            (_, Health::Down | Health::Unknown) => {}
+        }
+    }
+
+    fn turn(&mut self, health: Health, why: &str, events: &Events) {
+        self.count(health);
         let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
         self.backend.set_health(health, why);
         events.push(Event {
@@ -285,84 +380,6 @@ impl Watched {
         self.pool
             .iter()
             .any(|other| !self.is(other) && other.takes_new() && other.configured.weight > 0)
-    }
-
-    /// Brings the result to status, metrics and log.
-    fn show(&mut self, place: usize, finding: &Finding) {
-        let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-        let watch = &mut self.checks[place];
-        let (check, detail) = (&*watch.check.label, &*finding.detail);
-        let now = SystemTime::now();
-        let report = &mut watch.report;
-        report.at = now;
-        report.took = finding.took;
-        report.detail = finding.detail.clone();
-        let passing = match finding.result {
-            CheckResult::Pass => Some(true),
-            CheckResult::Fail => Some(false),
-            CheckResult::Unmade => None,
-        };
-        if let Some(passed) = passing {
-            debug!(target: LOG, pool, backend, check, detail, passed, "checked");
-            let took = finding.took.as_secs_f64();
-            self.backend.metrics.checked(check, passed, took);
-            if report.passing != passing {
-                report.since = now;
-            }
-            report.passing = passing;
-        } else if !watch.unmade {
-            warn!(target: LOG, pool, backend, check, detail, "check could not be made, health stays as it is");
-        }
-        watch.unmade = passing.is_none();
-        if let Some(expiry) = finding.certificate_expiry {
-            report.certificate_expiry = Some(expiry);
-        }
-        self.backend.report_check(report.clone());
-        if finding.certificate_expiry.is_some() {
-            self.show_certificate(place, now);
-        }
-    }
-
-    fn show_certificate(&mut self, place: usize, now: SystemTime) {
-        let seen = self
-            .checks
-            .iter()
-            .map(|watch| watch.report.certificate_expiry);
-        if let Some(earliest) = seen.flatten().min() {
-            self.backend.metrics.show_certificate_expiry(earliest);
-        }
-        let watch = &mut self.checks[place];
-        let Some(expiry) = watch.report.certificate_expiry else {
-            return;
-        };
-        let near = certificate::is_near(expiry, now, watch.warn_days_left());
-        let due = watch.warned.is_none_or(|warned| {
-            now.duration_since(warned)
-                .is_ok_and(|since| since >= WARN_EVERY)
-        });
-        if !near {
-            watch.warned = None;
-        } else if due {
-            watch.warned = Some(now);
-            let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-            let check = &*watch.check.label;
-            let left = certificate::remaining(expiry, now);
-            warn!(target: LOG, pool, backend, check, left, "certificate is near its end");
-        }
-    }
-
-    fn log_observed(&self, place: usize, finding: &Finding) {
-        let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-        let check = &*self.checks[place].check.label;
-        let detail = &*finding.detail;
-        match finding.result {
-            CheckResult::Fail => {
-                warn!(target: LOG, pool, backend, check, detail, "observed check fails");
-            }
-            CheckResult::Pass | CheckResult::Unmade => {
-                info!(target: LOG, pool, backend, check, detail, "observed check passes");
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::defaults::{default_affinity, default_health, labelled};
 use crate::config::fault::Place;
@@ -235,6 +236,7 @@ fn pool(lync: &Lync, name: &str, web: Web, front_ends: &[FrontEnd]) -> Pool {
         affinity: At::new(Some(affinity), lync.at),
         health: At::new(Some(health), lync.at),
         on_down: OnDown::Close,
+        slow_start: Duration::ZERO,
         max_connections: None,
         whole: true,
     }

@@ -70,6 +70,12 @@ definitions! {
         "TLS session ids and tickets that are not remembered, because their client has its share or the table is full.";
     AFFINITY_UNPINNED = "lyncpin_affinity_unpinned_total", Kind::Counter, ["group"],
         "Connections that got no pin because every pin of a full table was in use.";
+    BACKEND_DAMPED = "lyncpin_backend_damped", Kind::Gauge, ["pool", "backend"],
+        "1 while the backend passes its checks and is kept out because it has fallen again and again, else 0.";
+    BACKEND_DRAIN_DEADLINE = "lyncpin_backend_drain_deadline_timestamp_seconds", Kind::Gauge, ["pool", "backend"],
+        "When the backend's drain ends or has ended; 0 while it does not drain.";
+    BACKEND_FALLS = "lyncpin_backend_falls_total", Kind::Counter, ["pool", "backend"],
+        "Times that the backend went down after it had been up.";
     BACKEND_STATE = "lyncpin_backend_state", Kind::Gauge, ["pool", "backend", "state"],
         "1 for the administrative state that the backend is in, 0 for the others.";
     BACKEND_UP = "lyncpin_backend_up", Kind::Gauge, ["pool", "backend"], "1 while the deciding checks pass, else 0.";

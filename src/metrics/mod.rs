@@ -82,6 +82,9 @@ pub struct BackendMetrics {
     connect_failures: [Counter; 5],
     redispatches: [Counter; 5],
     up: Gauge,
+    damped: Gauge,
+    drain_deadline: Gauge,
+    falls: Counter,
     states: [Gauge; 3],
     registry: Registry,
     names: (Arc<str>, Arc<str>),
@@ -108,6 +111,9 @@ impl BackendMetrics {
             connect_failures: by_fault(&definitions::CONNECT_FAILURES),
             redispatches: by_fault(&definitions::REDISPATCHES),
             up: registry.gauge(&definitions::BACKEND_UP, &[pool, name]),
+            damped: registry.gauge(&definitions::BACKEND_DAMPED, &[pool, name]),
+            drain_deadline: registry.gauge(&definitions::BACKEND_DRAIN_DEADLINE, &[pool, name]),
+            falls: registry.counter(&definitions::BACKEND_FALLS, &[pool, name]),
             states: State::ALL.map(|state| {
                 registry.gauge(&definitions::BACKEND_STATE, &[pool, name, state.as_str()])
             }),
@@ -150,6 +156,21 @@ impl BackendMetrics {
         self.up.set(f64::from(u8::from(health == Health::Up)));
     }
 
+    /// Went down after it had been up.
+    pub fn fell(&self) {
+        self.falls.increment(1);
+    }
+
+    /// Shows whether it is kept out though its checks pass.
+    pub fn show_damped(&self, damped: bool) {
+        self.damped.set(f64::from(u8::from(damped)));
+    }
+
+    /// Shows when its drain ends; `None` where it does not drain.
+    pub fn show_drain_deadline(&self, deadline: Option<SystemTime>) {
+        self.drain_deadline.set(deadline.map_or(0.0, unix_seconds));
+    }
+
     /// Shows the administrative state.
     pub fn show_state(&self, state: State) {
         for (known, gauge) in State::ALL.into_iter().zip(&self.states) {
@@ -172,13 +193,16 @@ impl BackendMetrics {
     /// A check saw a certificate that is valid until `expiry`.
     pub fn show_certificate_expiry(&self, expiry: SystemTime) {
         let (pool, name) = &self.names;
-        let seconds = expiry
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0.0, |since| since.as_secs_f64());
         self.registry
             .gauge(&definitions::CERTIFICATE_EXPIRY, &[pool, name])
-            .set(seconds);
+            .set(unix_seconds(expiry));
     }
+}
+
+/// Seconds since 1970; 0 for what was before.
+fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// What is counted of the connections of one listener that went to one backend, or to none.

@@ -8,7 +8,7 @@ use crate::metrics::{BackendMetrics, ConnectFault, Registry};
 use crate::pins::Secret;
 use crate::state::State;
 
-fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
+pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
     let configured = model::Backend {
         name: name.into(),
         address: model::ServerAddress {
@@ -31,7 +31,7 @@ fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
     Arc::new(backend)
 }
 
-fn pins() -> Arc<Pins> {
+pub(super) fn pins() -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
@@ -48,7 +48,12 @@ fn pins() -> Arc<Pins> {
     ))
 }
 
-fn pool(name: &str, backends: &[&str], pins: &Arc<Pins>, backup: Option<Arc<Pool>>) -> Arc<Pool> {
+pub(super) fn pool(
+    name: &str,
+    backends: &[&str],
+    pins: &Arc<Pins>,
+    backup: Option<Arc<Pool>>,
+) -> Arc<Pool> {
     let backends = backends
         .iter()
         .map(|backend_name| backend(name, backend_name, Some(2)))
@@ -72,7 +77,7 @@ fn client(last: u8) -> Client {
 }
 
 /// Picks, is answered, and gives everything back.
-fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
+pub(super) fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
     let pick = pool.pick(client(last), None).unwrap();
     pick.answered(None);
     (pick.backend().name.to_string(), pick.by())

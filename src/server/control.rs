@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{self, Changed, ExplainQuery, Explanation, Status};
 use crate::admin::{Control, ExplainError, SetStateError};
-use crate::backend::{Backend, CheckReport, Deadline, Recall};
+use crate::backend::{Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::listener::Shared;
 use crate::metrics::definitions;
@@ -194,6 +194,7 @@ impl Administration {
 
     fn backend(&self, pool: &Pool, backend: &Arc<Backend>) -> view::Backend {
         let changed = backend.changed();
+        let damped = backend.damped();
         let moved = |direction| {
             let path = |path| {
                 self.shared.registry.counted(
@@ -208,11 +209,16 @@ impl Administration {
             configured: backend.configured.address.to_string(),
             address: backend.address(),
             weight: backend.configured.weight,
+            effective_weight: pool.effective_weight(backend),
             state: backend.state(),
             deadline: backend.deadline().map(|deadline| Timestamp(deadline.shown)),
+            drain_seconds_left: backend
+                .deadline()
+                .map(|deadline| seconds_until(deadline.at)),
             health: backend.health(),
             since: Timestamp(changed.at),
-            why: changed.why,
+            why: damped.map_or(changed.why, kept_out),
+            damped_until: damped.map(|damped| Timestamp(damped.until.shown)),
             connections: backend.in_flight().into(),
             max_connections: backend.max_connections.map(u64::from),
             bytes_to_backend: moved("to_backend"),
@@ -221,6 +227,17 @@ impl Administration {
             checks: backend.checks().into_iter().map(check).collect(),
         }
     }
+}
+
+fn seconds_until(at: Instant) -> f64 {
+    at.saturating_duration_since(Instant::now()).as_secs_f64()
+}
+
+/// Why a backend is kept out, in words that are true now.
+fn kept_out(damped: Damped) -> String {
+    let left = seconds_until(damped.until.at).ceil();
+    let falls = damped.falls;
+    format!("damped: passes its checks, kept out for {left} s more after {falls} falls")
 }
 
 fn check(report: CheckReport) -> view::Check {

@@ -1,8 +1,9 @@
 //! The ends of drains.
 //!
-//! Owns what happens at a drain's deadline: what is left is reset, and its pins are released. Invariant: each deadline
-//! is met once.
+//! Owns what happens at a drain's deadline: what is left is reset, and its pins are released, unless the backend still
+//! has them in another pool of the group. Invariant: each deadline is met once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,12 +17,10 @@ use crate::state::State;
 
 /// Meets every deadline until the balancer stops.
 pub(super) async fn keep(shared: Arc<Shared>, mut availability: watch::Receiver<u64>) {
-    let mut met = Instant::now();
+    let mut met = HashMap::new();
     loop {
         availability.borrow_and_update();
-        let now = Instant::now();
-        let next = meet(&shared, met, now);
-        met = now;
+        let next = meet(&shared, &mut met, Instant::now());
         let due = async {
             match next {
                 Some(next) => sleep_until(next.into()).await,
@@ -36,10 +35,14 @@ pub(super) async fn keep(shared: Arc<Shared>, mut availability: watch::Receiver<
     }
 }
 
-/// Meets the deadlines after `met` up to `now`, and says when the next one is.
-fn meet(shared: &Shared, met: Instant, now: Instant) -> Option<Instant> {
+/// The deadlines that have been met, by the backend's place in memory; of backends that drain still.
+type Met = HashMap<usize, Instant>;
+
+/// Meets the deadlines up to `now` that are not in `met`, and says when the next one is.
+fn meet(shared: &Shared, met: &mut Met, now: Instant) -> Option<Instant> {
     let snapshot = shared.snapshot.load();
     let mut next: Option<Instant> = None;
+    let mut over = Met::new();
     for pool in &snapshot.pools {
         for backend in pool
             .backends
@@ -51,24 +54,37 @@ fn meet(shared: &Shared, met: Instant, now: Instant) -> Option<Instant> {
             };
             if deadline.at > now {
                 next = Some(next.map_or(deadline.at, |known| known.min(deadline.at)));
-            } else if deadline.at > met {
+                continue;
+            }
+            let place = Arc::as_ptr(backend).addr();
+            over.insert(place, deadline.at);
+            if met.get(&place) != Some(&deadline.at) {
                 end(pool, backend);
             }
         }
     }
+    *met = over;
     next
 }
 
 fn end(pool: &Pool, backend: &Arc<Backend>) {
     let left = backend.in_flight();
     backend.recall(Recall::DrainDeadline);
-    let released = pool.release_pins_of(backend);
+    // Pins are those of the whole group. While another pool of it still sends their clients to this backend, they stay:
+    // a client that comes to this pool gets another backend, and its pin goes there with it.
+    let kept = pool.pins_serve_elsewhere(backend);
+    let released = if kept {
+        0
+    } else {
+        pool.release_pins_of(backend)
+    };
     tracing::info!(
         target: "lyncpin::server",
         pool = &*pool.name,
         backend = &*backend.name,
         connections = left,
         pins = released,
-        "drained: connections that were left are reset, pins released"
+        "drained: connections that were left are reset, pins {}",
+        if kept { "kept for the other pools of the group" } else { "released" }
     );
 }

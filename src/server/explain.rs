@@ -139,6 +139,11 @@ fn choose(
         None if pool.affinity.is_some() => steps.push("no pin".into()),
         None => steps.push("the pool has no affinity".into()),
     }
+    for (backend, other) in pool.passed_over() {
+        steps.push(format!(
+            "{backend} is up and passed over: pool {other:?} of its affinity group cannot use it now"
+        ));
+    }
     let preview = pool.preview(client).map_err(|none| match none {
         NoPick::Down => Outcome::PoolDown,
         NoPick::Full => Outcome::PoolFull,

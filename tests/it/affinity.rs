@@ -1,5 +1,7 @@
 //! Who gets which client: pins, policies, weights and bounds, over real sockets and several workers.
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};

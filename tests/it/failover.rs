@@ -2,6 +2,7 @@
 
 mod administration;
 mod pools;
+mod returns;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

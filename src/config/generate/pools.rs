@@ -1,6 +1,7 @@
 //! Pools of every shape.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -37,6 +38,7 @@ fn pool() -> impl Strategy<Value = Pool> {
         Just(Balance::SourceHash),
     ];
     let on_down = prop_oneof![Just(OnDown::Close), Just(OnDown::Keep)];
+    let slow_start = prop_oneof![Just(Duration::ZERO), milliseconds(10, 24 * 3_600_000)];
     let most = option::of(1..=u32::MAX);
     let affinity = option::of(affinity());
     let health = option::of(health());
@@ -47,10 +49,18 @@ fn pool() -> impl Strategy<Value = Pool> {
         affinity,
         health,
         on_down,
-        most,
+        (slow_start, most),
     )
         .prop_map(
-            |(name, mut backends, balance, affinity, health, on_down, max_connections)| {
+            |(
+                name,
+                mut backends,
+                balance,
+                affinity,
+                health,
+                on_down,
+                (slow_start, max_connections),
+            )| {
                 let (mut names, mut addresses) = (BTreeSet::new(), HashSet::new());
                 backends.retain(|backend| {
                     names.insert(backend.name.clone()) && addresses.insert(backend.address.clone())
@@ -63,6 +73,7 @@ fn pool() -> impl Strategy<Value = Pool> {
                     affinity,
                     health,
                     on_down,
+                    slow_start,
                     max_connections,
                 }
             },
@@ -127,18 +138,26 @@ fn health() -> impl Strategy<Value = Health> {
         1..5,
     );
     let interval = || milliseconds(10, 24 * 3_600_000);
-    (interval(), interval(), 1..=1000_u32, 1..=1000_u32, checks).prop_map(
-        |(a, b, rise, fall, checks)| {
+    let damping = option::of(interval());
+    (
+        interval(),
+        interval(),
+        1..=1000_u32,
+        1..=1000_u32,
+        damping,
+        checks,
+    )
+        .prop_map(|(a, b, rise, fall, damping, checks)| {
             let (interval, timeout) = (a.max(b), a.min(b));
             Health {
                 interval,
                 timeout,
                 rise,
                 fall,
+                damping,
                 checks: labelled(checks),
             }
-        },
-    )
+        })
 }
 
 fn check_kind() -> impl Strategy<Value = CheckKind> {

@@ -17,6 +17,8 @@ pub struct Health {
     pub rise: u32,
     /// Failing results in a row that take it down, at least 1.
     pub fall: u32,
+    /// The longest that a backend is kept out that falls again and again; `None` is `damping: none`.
+    pub damping: Option<Duration>,
     /// At least one.
     pub checks: Vec<Check>,
 }

@@ -42,6 +42,7 @@ fn resolve_one(pool: &Pool, names: &PoolNames<'_>, notes: &mut Notes) -> model::
         affinity: pool.affinity.value.clone(),
         health: pool.health.value.clone(),
         on_down: pool.on_down,
+        slow_start: pool.slow_start,
         max_connections: pool.max_connections,
     }
 }

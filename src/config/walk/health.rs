@@ -46,6 +46,7 @@ pub(super) fn read(pool: &Section<'_>, pool_at: Place, notes: &mut Notes) -> At<
         timeout,
         rise: rise.map_or(default.rise, |found| found.value),
         fall: fall.map_or(default.fall, |found| found.value),
+        damping: damping(&section, default.damping, notes),
         checks: checks(&section, notes).unwrap_or(default.checks),
     };
     At::new(Some(health), entry.at)
@@ -73,6 +74,32 @@ fn interval_and_timeout(
         notes.fault(Note::new(place, message).hint("a check ends before the next begins"));
     }
     (interval, timeout)
+}
+
+/// `none`, or the longest that a backend may be kept out.
+fn damping(
+    section: &Section<'_>,
+    default: Option<Duration>,
+    notes: &mut Notes,
+) -> Option<Duration> {
+    let (least, most) = INTERVAL;
+    let takes = format!(
+        "`none`, or a duration from {} to {}",
+        print_duration(least),
+        print_duration(most)
+    );
+    let found = section.optional("damping", &takes, notes, |scalar| {
+        if scalar.text == "none" {
+            return Ok(None);
+        }
+        let value = scalar::duration(&scalar.text)?;
+        if (least..=most).contains(&value) {
+            Ok(Some(value))
+        } else {
+            Err(None)
+        }
+    });
+    found.map_or(default, |found| found.value)
 }
 
 fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<Check>> {

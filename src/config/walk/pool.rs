@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listener::{POOL_NAME, pool_name, reserved};
 use super::{PORT, affinity, health, name, not_empty, not_in_force, number, port, port_number};
 use crate::config::fault::{Note, Notes, quoted};
 use crate::config::keys::{BACKEND, POOL};
 use crate::config::model::{Backend, Balance, OnDown, ServerAddress, ServerHost};
-use crate::config::scalar::{self, HOST_AND_PORT, LABEL};
+use crate::config::scalar::{self, HOST_AND_PORT, LABEL, print_duration};
 use crate::config::section::{Entry, Parsed, Section, items, named, scalar as read_scalar};
 use crate::config::tree::{Kind, Node, Scalar};
 use crate::config::written::{At, Pool};
@@ -24,6 +25,9 @@ const BALANCES: [(&str, Balance); 4] = [
 ];
 const ON_DOWN: [(&str, OnDown); 2] = [("close", OnDown::Close), ("keep", OnDown::Keep)];
 
+/// How long a weight may grow.
+const SLOW_START: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_secs(24 * 3600));
 /// The most that a backend can weigh.
 const MAX_WEIGHT: u64 = 256;
 /// The most connections that a bound can name.
@@ -49,6 +53,7 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
         on_down: section
             .word("on_down", &ON_DOWN, notes)
             .map_or(OnDown::Close, |found| found.value),
+        slow_start: slow_start(&section, notes),
         max_connections: max_connections
             .map(|found| found.value)
             .filter(|most| *most != 0),
@@ -59,13 +64,6 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
 
 /// The keys whose machinery is not built yet: their defaults are accepted.
 fn not_yet(section: &Section<'_>, notes: &mut Notes) {
-    let takes = "a duration such as `30s`";
-    let slow_start = section.optional("slow_start", takes, notes, |scalar| {
-        scalar::duration(&scalar.text)
-    });
-    if let Some(At { at, .. }) = slow_start.filter(|found| !found.value.is_zero()) {
-        not_in_force(notes, at, "`slow_start`", "leave it out or write `0s`");
-    }
     let versions = [("none", false), ("v1", true), ("v2", true)];
     let sent = section.word("send_proxy_protocol", &versions, notes);
     if let Some(At { at, .. }) = sent.filter(|sent| sent.value) {
@@ -75,6 +73,23 @@ fn not_yet(section: &Section<'_>, notes: &mut Notes) {
     if let Some(entry) = section.get("source_address") {
         source_address(entry.node, notes);
     }
+}
+
+fn slow_start(section: &Section<'_>, notes: &mut Notes) -> Duration {
+    let takes = format!(
+        "`0s`, or a duration from {} to {}",
+        print_duration(SLOW_START.0),
+        print_duration(SLOW_START.1)
+    );
+    let found = section.optional("slow_start", &takes, notes, |scalar| {
+        let value = scalar::duration(&scalar.text)?;
+        if value.is_zero() || (SLOW_START.0..=SLOW_START.1).contains(&value) {
+            Ok(value)
+        } else {
+            Err(None)
+        }
+    });
+    found.map_or(Duration::ZERO, |found| found.value)
 }
 
 fn source_address(node: &Node, notes: &mut Notes) {

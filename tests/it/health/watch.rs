@@ -98,6 +98,7 @@ pub(super) fn health(checks: impl IntoIterator<Item = CheckKind>) -> model::Heal
         timeout: Duration::from_secs(5),
         rise: 1,
         fall: 1,
+        damping: None,
         checks: checks.into_iter().enumerate().map(check).collect(),
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Balancer {
     admin: SocketAddr,
     /// Its own loopback address, `HOST` in the configuration.
     pub(crate) address: IpAddr,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 /// An answer of the admin listener.
@@ -71,7 +71,7 @@ impl Balancer {
             log,
             admin,
             address,
-            _directory: directory,
+            directory,
         };
         eventually("the admin listener answers", || {
             if let Some(status) = balancer
@@ -129,6 +129,17 @@ impl Balancer {
                 .into_iter()
                 .find(|line| line["outcome"] == outcome)
         })
+    }
+
+    /// A command that asks this balancer.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
+        command
+            .args(arguments)
+            .args(["--admin", &self.admin.to_string(), "--token-file"])
+            .arg(self.directory.path().join("token"))
+            .stdin(Stdio::null());
+        command
     }
 
     /// Asks the admin listener.

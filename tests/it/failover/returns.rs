@@ -1,0 +1,259 @@
+//! How a server comes back: by and by, or not at once where it flaps; and how a drain is looked on at.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use lyncpin::timestamp::Timestamp;
+use serde_json::Value;
+
+use crate::support::balancer::Balancer;
+use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
+use crate::support::{eventually, own_address};
+
+/// A pool of these backends behind two `tcp` listeners, and in a second pool of its group behind another.
+fn start(backends: &[Backend], keys: &str) -> Balancer {
+    let entries = entries(backends);
+    let balancer = Balancer::start(&format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }}\n\
+         \x20 other: {{ bind: [\"HOST:5001\"], protocol: tcp, pool: other }}\n\
+         pools:\n  web: {{ {entries}, affinity: {{ by: [source], group: web }}, {keys} }}\n\
+         \x20 other: {{ {entries}, affinity: {{ by: [source], group: web }} }}"
+    ));
+    eventually("all are up", || {
+        let ups = balancer.metric("lyncpin_backend_up", &[]);
+        (ups == 2.0 * backends.len() as f64).then_some(())
+    });
+    balancer
+}
+
+/// The server of a client that never came before.
+fn come(balancer: &Balancer) -> String {
+    let client = connect_from(own_address(), balancer.at(5000)).unwrap();
+    ask(&client, b"?").unwrap()
+}
+
+/// What the status says of a backend of the pool `web`.
+fn status(balancer: &Balancer, place: usize) -> Value {
+    balancer.status()["pools"][0]["backends"][place].clone()
+}
+
+fn set(balancer: &Balancer, backend: &str, state: &str) {
+    for pool in ["web", "other"] {
+        let body = format!("{{\"state\":\"{state}\"}}");
+        assert_eq!(balancer.set_state(pool, backend, &body).status, 200);
+    }
+}
+
+#[test]
+fn a_server_that_comes_back_gets_its_exact_small_share_and_its_own_clients() {
+    let backends = Backend::several(2);
+    let keys = "health: none, balance: round_robin, slow_start: 24h";
+    let balancer = start(&backends, keys);
+    let weight = |place| {
+        status(&balancer, place)["effective_weight"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!(
+        (weight(0), weight(1)),
+        (1.0, 1.0),
+        "at the start all begin alike"
+    );
+    let source = own_address();
+    let pinned = || ask(&connect_from(source, balancer.at(5000)).unwrap(), b"?").unwrap();
+    let server = pinned();
+    let place = usize::from(server == "b");
+    set(&balancer, &server, "drain");
+    assert_eq!(weight(place), 0.0);
+    set(&balancer, &server, "ready");
+    assert_eq!((weight(place), weight(1 - place)), (0.0625, 1.0));
+    assert_eq!(status(&balancer, place)["weight"], 1);
+    let shown = balancer.command(&["status"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("0.06 of 1"), "{shown}");
+    let count = (0..34).filter(|_| come(&balancer) == server).count();
+    assert_eq!(count, 2, "1 of 17 turns");
+    assert_eq!(pinned(), server);
+}
+
+/// Has the first server of the pool fall until it is kept out, and `told` is something that was seen while it was.
+fn flap<T>(balancer: &Balancer, server: &Backend, mut told: impl FnMut(&Value) -> T) -> T {
+    let is = |seen: &Value, health: &str| seen["health"] == health;
+    eventually("it is kept out for long enough to look at it", || {
+        server.stop();
+        eventually("it is down", || {
+            is(&status(balancer, 0), "down").then_some(())
+        });
+        server.start_again();
+        let seen = eventually("it is up or kept out", || {
+            let seen = status(balancer, 0);
+            (is(&seen, "up") || seen["damped_until"].is_string()).then_some(seen)
+        });
+        let before = told(&seen);
+        if status(balancer, 0)["damped_until"].is_string() {
+            return Some(before);
+        }
+        // The next fall doubles the time.
+        eventually("it is up", || is(&status(balancer, 0), "up").then_some(()));
+        None
+    })
+}
+
+#[test]
+fn a_flapping_server_is_kept_out_and_says_why_until_it_is_forgiven() {
+    let backends = Backend::several(2);
+    let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
+    let balancer = start(&backends, keys);
+    let own = ["pool=\"web\"", "backend=\"a\""];
+    let metric = |name: &str| balancer.metric(name, &own);
+    let (seen, falls, damped) = flap(&balancer, &backends[0], |seen| {
+        let falls = metric("lyncpin_backend_falls_total");
+        (seen.clone(), falls, metric("lyncpin_backend_damped"))
+    });
+    assert!(falls >= 2.0, "the first changes nothing");
+    let why = seen["why"].as_str().unwrap();
+    let begins = why.starts_with("damped: passes its checks, kept out for ");
+    assert!(
+        begins && why.ends_with(&format!(" s more after {falls} falls")),
+        "{why}"
+    );
+    let time = |field: &str| {
+        seen[field]
+            .as_str()
+            .unwrap()
+            .parse::<Timestamp>()
+            .unwrap()
+            .0
+    };
+    assert!(time("damped_until") > time("since"));
+    assert_eq!(damped, 1.0);
+    let told = eventually("the log says so", || {
+        balancer.log().into_iter().find(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("backend passes its checks and is kept out")
+        })
+    });
+    assert_eq!(told["backend"], "a");
+
+    set(&balancer, "a", "ready");
+    let since = eventually("it is up", || {
+        let seen = status(&balancer, 0);
+        (seen["health"] == "up").then_some(seen["damped_until"].clone())
+    });
+    assert!(since.is_null());
+    assert_eq!(metric("lyncpin_backend_damped"), 0.0);
+}
+
+#[test]
+fn a_flapping_server_is_taken_where_there_is_no_other() {
+    let backends = Backend::several(2);
+    let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
+    let balancer = start(&backends, keys);
+    let is_up = |place| {
+        eventually("it is up", || {
+            let seen = status(&balancer, place);
+            (seen["health"] == "up").then_some(seen["why"].as_str().unwrap().to_owned())
+        })
+    };
+    eventually("it is taken before its time", || {
+        flap(&balancer, &backends[0], |_| ());
+        backends[1].stop();
+        let why = is_up(0);
+        assert_eq!(come(&balancer), "a");
+        let early = why.ends_with("taken early, as no other backend of the pool is available");
+        backends[1].start_again();
+        set(&balancer, "b", "ready");
+        is_up(1);
+        early.then_some(())
+    });
+}
+
+#[test]
+fn a_drain_is_looked_on_at_until_nothing_is_left() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, "health: none");
+    let held = connect_from(own_address(), balancer.at(5000)).unwrap();
+    let server = ask(&held, b"?").unwrap();
+    let drain = |deadline: &str| {
+        balancer
+            .command(&["drain", &server, "--wait", "--deadline", deadline])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let mut child = drain("1h");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for pool in ["web", "other"] {
+        let line = lines.next().unwrap().unwrap();
+        assert!(
+            line.starts_with(&format!("{pool}/{server}: drain until ")),
+            "{line}"
+        );
+    }
+    let line = lines.next().unwrap().unwrap();
+    let left = line
+        .strip_prefix(&format!("{server}: 1 connections, 1 pins, "))
+        .unwrap();
+    assert!(left.starts_with("59m5") || left == "1h0m left", "{line}");
+    let shown = balancer.metric(
+        "lyncpin_backend_drain_deadline_timestamp_seconds",
+        &[&format!("backend=\"{server}\""), "pool=\"web\""],
+    );
+    assert!(shown > 1.7e9);
+    let left = status(&balancer, usize::from(server == "b"))["drain_seconds_left"]
+        .as_f64()
+        .unwrap();
+    assert!((3000.0..=3600.0).contains(&left), "{left}");
+
+    // Another deadline replaces the first, for who looks on as well.
+    let second = drain("0s").wait_with_output().unwrap();
+    assert!(second.status.success());
+    let line = lines.next().unwrap().unwrap();
+    assert_eq!(
+        line,
+        format!("{server}: 0 connections, 0 pins, the deadline is over")
+    );
+    assert!(lines.next().is_none());
+    assert!(child.wait().unwrap().success());
+    assert_reset(&held);
+
+    // Taken back while somebody looks on.
+    let source = own_address();
+    let other = if server == "a" { "b" } else { "a" };
+    let held = connect_from(source, balancer.at(5001)).unwrap();
+    assert_eq!(ask(&held, b"?").unwrap(), other);
+    let mut child = balancer
+        .command(&["drain", &format!("other/{other}"), "--wait"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        lines.next().unwrap().unwrap();
+    }
+    set(&balancer, other, "ready");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(
+        said,
+        format!("other/{other} does not drain any more: it is ready\n")
+    );
+    assert!(is_alive(&held));
+}
+
+#[test]
+fn looking_on_ends_at_once_where_nothing_is_left() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, "health: none");
+    let ended = balancer
+        .command(&["drain", "web/a", "--wait"])
+        .output()
+        .unwrap();
+    assert!(ended.status.success());
+    let said = String::from_utf8(ended.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(last.starts_with("a: 0 connections, 0 pins, "), "{said}");
+}
