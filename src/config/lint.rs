@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::fault::{self, Note, Notes};
-use super::model::{Config, NamePattern, PoolId, Protocol, WhenPoolDown};
+use super::model::{Affinity, Config, NamePattern, PoolId, Protocol, WhenPoolDown};
 use super::scalar::print_duration;
 use super::written::{At, Listener, Pool, Written};
 use super::{Lint, Loaded};
@@ -53,6 +53,7 @@ pub(super) fn find(written: &Written, config: &Config, notes: &mut Notes) {
         unreachable_names(listener, notes);
         sources(listener, notes);
         one_pin_for_all(listener, &resolved.pools(), config, notes);
+        nobody_is_kept(listener, &resolved.pools(), config, notes);
         never_closes(listener, &resolved.pools(), config, notes);
     }
     for pool in &written.pools {
@@ -153,13 +154,32 @@ fn one_pin_for_all(listener: &Listener, pools: &[PoolId], config: &Config, notes
         if pool
             .affinity
             .as_ref()
-            .is_some_and(|affinity| !affinity.by_source)
+            .is_some_and(|affinity| affinity.by_name && !affinity.by_source)
         {
             let message = format!(
                 "every client of listener `{}` gets the same backend of pool `{}`",
                 listener.name.value, pool.name
             );
             let hint = "a tcp listener has no names; let `affinity.by` have `source`";
+            notes.lint(Note::new(listener.name.at, message).hint(hint));
+        }
+    }
+}
+
+/// Only a tls listener sees sessions.
+fn nobody_is_kept(listener: &Listener, pools: &[PoolId], config: &Config, notes: &mut Notes) {
+    if listener.protocol == Some(Protocol::Tls) {
+        return;
+    }
+    for pool in pools.iter().map(|id| config.pool(*id)) {
+        let sessions_alone =
+            |affinity: &Affinity| affinity.by_session && !affinity.by_source && !affinity.by_name;
+        if pool.affinity.as_ref().is_some_and(sessions_alone) {
+            let message = format!(
+                "no client of listener `{}` is kept on its backend of pool `{}`",
+                listener.name.value, pool.name
+            );
+            let hint = "only a tls listener sees TLS sessions; let `affinity.by` have `source`";
             notes.lint(Note::new(listener.name.at, message).hint(hint));
         }
     }

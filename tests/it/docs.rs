@@ -154,7 +154,12 @@ fn reasons_of_a_pick_are_documented() {
         Balance::SourceHash,
     ];
     let mut known: Vec<PickedBy> = policies.map(PickedBy::Policy).into();
-    known.extend([PickedBy::Pin, PickedBy::Backup, PickedBy::Redispatch]);
+    known.extend([
+        PickedBy::Pin,
+        PickedBy::Session,
+        PickedBy::Backup,
+        PickedBy::Redispatch,
+    ]);
     let documented = column(&table(&page("log.md"), "## Why a backend was picked"), 0);
     same(
         documented,
