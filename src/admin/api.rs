@@ -3,6 +3,8 @@
 //! Owns what is asked for and how answers and errors look. Must not know where answers come from ([`Control`]).
 //! Invariant: every answer that is an error is `{"error": "..."}`, with the fitting 4xx or 5xx.
 
+mod affinity;
+
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
@@ -66,9 +69,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/pools/{pool}/backends/{backend}/state",
         Access::Guarded,
     ),
-    not_built("GET", "/api/v1/affinity"),
-    not_built("PUT", "/api/v1/affinity"),
-    not_built("DELETE", "/api/v1/affinity"),
+    endpoint("GET", "/api/v1/affinity", Access::Guarded),
+    endpoint("GET", "/api/v1/affinity/client", Access::Guarded),
+    endpoint("PUT", "/api/v1/affinity", Access::Guarded),
+    endpoint("DELETE", "/api/v1/affinity", Access::Guarded),
     not_built("POST", "/api/v1/reload"),
     not_built("POST", "/api/v1/upgrade"),
 ];
@@ -93,6 +97,10 @@ impl Refusal {
             error,
             header: None,
         }
+    }
+
+    fn wrong(error: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error)
     }
 
     fn not_allowed(allow: &'static str) -> Self {
@@ -163,20 +171,27 @@ async fn respond(
         (_, ["api", "v1", "status"]) if get => Ok(json(StatusCode::OK, &control.status())),
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
-            let change = read_body(site, body).await?;
+            let change: StateChange = read_body(site, body).await?;
             set_state(control, pool, backend, &change)
         }
-        (&Method::PUT | &Method::DELETE, ["api", "v1", "affinity"]) => {
-            Err(Refusal::not_built("affinity"))
+        (_, ["api", "v1", "affinity"]) if get => affinity::list(control, parts),
+        (_, ["api", "v1", "affinity", "client"]) if get => affinity::show(site, parts).await,
+        (&Method::PUT, ["api", "v1", "affinity"]) => {
+            let change = read_body(site, body).await?;
+            affinity::change(site, change).await
         }
-        (_, ["api", "v1", "affinity"]) if get => Err(Refusal::not_built("affinity")),
+        (&Method::DELETE, ["api", "v1", "affinity"]) => affinity::clear(site, parts).await,
         (&Method::POST, ["api", "v1", what @ ("reload" | "upgrade")]) => {
             Err(Refusal::not_built(what))
         }
 
-        (_, ["metrics" | "healthz" | "readyz"] | [] | ["api", "v1", "status" | "explain"]) => {
-            Err(Refusal::not_allowed("GET, HEAD"))
-        }
+        (
+            _,
+            ["metrics" | "healthz" | "readyz"]
+            | []
+            | ["api", "v1", "status" | "explain"]
+            | ["api", "v1", "affinity", "client"],
+        ) => Err(Refusal::not_allowed("GET, HEAD")),
         (_, ["api", "v1", "pools", _, "backends", _, "state"]) => Err(Refusal::not_allowed("PUT")),
         (_, ["api", "v1", "affinity"]) => Err(Refusal::not_allowed("GET, HEAD, PUT, DELETE")),
         (_, ["api", "v1", "reload" | "upgrade"]) => Err(Refusal::not_allowed("POST")),
@@ -237,30 +252,11 @@ fn readyz(control: &dyn Control) -> Result<Answer, Refusal> {
 }
 
 fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
-    let bad = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
-    let pairs = target::pairs(parts.uri.query().unwrap_or_default())
-        .ok_or_else(|| bad("the query does not decode".into()))?;
-    let [mut listener, mut name, mut source] = [const { None }; 3];
-    for (key, value) in pairs {
-        let place = match key.as_str() {
-            "listener" => &mut listener,
-            "name" => &mut name,
-            "source" => &mut source,
-            _ => return Err(bad(format!("there is no parameter {key:?}"))),
-        };
-        if place.replace(value).is_some() {
-            return Err(bad(format!("the parameter {key:?} comes twice")));
-        }
-    }
-    let missing = |key: &str| bad(format!("the parameter {key:?} is missing"));
-    let source = source.ok_or_else(|| missing("source"))?;
-    let address: IpAddr = source
-        .parse()
-        .map_err(|_| bad(format!("the source {source:?} is no address")))?;
+    let [listener, name, source] = parameters(parts, ["listener", "name", "source"])?;
     let query = ExplainQuery {
+        source: address("source", source)?,
         listener: listener.ok_or_else(|| missing("listener"))?,
         name: name.filter(|name| !name.is_empty()),
-        source: address.to_canonical(),
     };
     match control.explain(&query) {
         Ok(explanation) => Ok(json(StatusCode::OK, &explanation)),
@@ -268,7 +264,40 @@ fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
     }
 }
 
-async fn read_body(site: &Site, body: Incoming) -> Result<StateChange, Refusal> {
+/// The values of the parameters that a path knows, each at most once.
+fn parameters<const COUNT: usize>(
+    parts: &Parts,
+    known: [&str; COUNT],
+) -> Result<[Option<String>; COUNT], Refusal> {
+    let pairs = target::pairs(parts.uri.query().unwrap_or_default())
+        .ok_or_else(|| Refusal::wrong("the query does not decode"))?;
+    let mut values = [const { None }; COUNT];
+    for (key, value) in pairs {
+        let place = known
+            .iter()
+            .position(|known| *known == key)
+            .ok_or_else(|| Refusal::wrong(format!("there is no parameter {key:?}")))?;
+        if values[place].replace(value).is_some() {
+            return Err(Refusal::wrong(format!("the parameter {key:?} comes twice")));
+        }
+    }
+    Ok(values)
+}
+
+fn missing(key: &str) -> Refusal {
+    Refusal::wrong(format!("the parameter {key:?} is missing"))
+}
+
+/// The address that a parameter has to hold.
+fn address(key: &str, value: Option<String>) -> Result<IpAddr, Refusal> {
+    let value = value.ok_or_else(|| missing(key))?;
+    let address: IpAddr = value
+        .parse()
+        .map_err(|_| Refusal::wrong(format!("the {key} {value:?} is no address")))?;
+    Ok(address.to_canonical())
+}
+
+async fn read_body<T: DeserializeOwned>(site: &Site, body: Incoming) -> Result<T, Refusal> {
     let read = Limited::new(body, MAX_BODY).collect();
     let body = match tokio::time::timeout(site.bounds.body, read).await {
         Ok(Ok(body)) => body.to_bytes(),

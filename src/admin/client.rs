@@ -3,6 +3,8 @@
 //! Owns one request and its answer over TCP or a Unix socket. Knows no command. Invariant: it ends: connecting, asking
 //! and the answer's size are bounded; and what went wrong is said with where.
 
+mod affinity;
+
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

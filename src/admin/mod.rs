@@ -4,6 +4,7 @@
 //! what is asked is found or done: that is behind [`Control`]. Invariant: without the token, where one is set, nobody
 //! learns or changes anything but through `/metrics`, `/healthz` and `/readyz`.
 
+mod affinity;
 mod api;
 pub mod client;
 mod guard;
@@ -18,15 +19,20 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::state::State;
-use view::{Changed, ExplainQuery, Explanation, Status};
+use view::{
+    Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
+    Pinned, Status, Touched,
+};
 
+pub use affinity::{AffinityError, AffinityFault, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
 pub use guard::Access;
 pub use server::{Bounds, Served, Site, serve};
 pub use socket::{BindError, Listener};
 pub use token::{Token, TokenError};
 
-/// What the admin listener asks of the balancer. Every call answers at once, from what is known.
+/// What the admin listener asks of the balancer. Every call answers from what is known, and at once unless it says
+/// otherwise.
 pub trait Control: Send + Sync + 'static {
     /// The balancer as it is now.
     fn status(&self) -> Status;
@@ -51,6 +57,47 @@ pub trait Control: Send + Sync + 'static {
         state: State,
         deadline: Option<Duration>,
     ) -> Result<Changed, SetStateError>;
+
+    /// At most `most` of the pins that fit, from `cursor` on, which the page before gave; `None` is the beginning.
+    ///
+    /// # Errors
+    ///
+    /// When the filter names what does not exist or cannot fit, or the cursor is of no page.
+    fn pins(
+        &self,
+        filter: &PinFilter,
+        cursor: Option<&str>,
+        most: usize,
+    ) -> Result<PinPage, AffinityError>;
+
+    /// Every pin that counts for a client. This, [`Control::move_pins`] and [`Control::clear_pins`] look at whole tables,
+    /// which takes a moment, and may be called on any thread.
+    ///
+    /// # Errors
+    ///
+    /// When the question names what does not exist.
+    fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError>;
+
+    /// Makes a pin, or lets one lead elsewhere; connections stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the order names what does not exist or leaves open which pin is meant, or the table has no room.
+    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError>;
+
+    /// Lets the pins that fit lead to the backend `to`, and resets the connections that hold them.
+    ///
+    /// # Errors
+    ///
+    /// When something named does not exist or cannot fit, or more than one group has such a backend.
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError>;
+
+    /// Forgets the pins that fit; connections stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When the filter names what does not exist or cannot fit.
+    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError>;
 
     /// Whether some listener can serve.
     fn can_serve(&self) -> bool;

@@ -4,12 +4,19 @@
 //! never renamed. Knows nothing of where the values come from. Invariant: what is written is read back the same;
 //! a field without a value is `null`, never left out.
 
+mod affinity;
+
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Health, State};
 use crate::timestamp::Timestamp;
+
+pub use affinity::{
+    AffinityChange, ClientPin, ClientPins, ClientQuery, Pin, PinFilter, PinOrder, PinPage, Pinned,
+    PinnedKey, Touched,
+};
 
 /// The balancer at one moment: `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,6 +210,8 @@ pub struct Explanation {
     pub pick: Option<String>,
     /// The outcome that the access log would show if it is refused; `null` where it is served.
     pub refused: Option<String>,
+    /// The client's pin, whether it decides or not; `null` where there is none.
+    pub pin: Option<Pin>,
     /// How it came to that, a sentence a step.
     pub steps: Vec<String>,
 }

@@ -107,6 +107,7 @@ mod tests {
             address: Some("10.0.0.11:4443".parse().unwrap()),
             pick: Some("pinned".into()),
             refused: None,
+            pin: None,
             steps: vec![
                 "the name is in a route".into(),
                 "the client is pinned\u{7}".into(),

@@ -4,6 +4,7 @@
 //! or an invalid configuration. Knows how to call the assembly and how to ask a running balancer, and nothing of how
 //! either works. Invariant: what a command answers goes to stdout, all else to stderr; what is not built yet is refused.
 
+mod affinity;
 mod ask;
 mod check;
 mod demo;
@@ -54,10 +55,10 @@ enum Command {
     Maintain(state::Change),
     /// Send clients to a backend again
     Ready(state::Change),
+    /// List, show, pin, move and clear pins: which client goes to which backend
+    Affinity(affinity::Affinity),
     /// Start simulated Front Ends, a balancer before them and the admin listener, all on loopback
     Demo(demo::Demo),
-    /// List, show, pin, move and clear pins (not built yet)
-    Affinity(Unbuilt),
     /// Take a new configuration in the running process (not built yet)
     Reload(Unbuilt),
     /// Hand over to a new binary (not built yet)
@@ -115,8 +116,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Drain(drain) => drain.run(),
         Command::Maintain(change) => change.run(crate::state::State::Maintain),
         Command::Ready(change) => change.run(crate::state::State::Ready),
+        Command::Affinity(affinity) => affinity.run(),
         Command::Demo(demo) => demo.run(),
-        Command::Affinity(unbuilt) => unbuilt.refuse("affinity"),
         Command::Reload(unbuilt) => unbuilt.refuse("reload"),
         Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
@@ -129,13 +130,22 @@ fn dispatch(command: Command) -> Result<(), Failure> {
 /// Every command's name and its long options, for the test that holds `docs/commands.md` against them.
 #[must_use]
 pub fn commands() -> Vec<(String, Vec<String>)> {
-    let described = Arguments::command();
-    let command = |command: &clap::Command| {
+    let mut found = Vec::new();
+    describe(&Arguments::command(), "", &mut found);
+    found
+}
+
+/// Adds what is below `above`; a command that only holds others is none itself.
+fn describe(above: &clap::Command, prefix: &str, found: &mut Vec<(String, Vec<String>)>) {
+    for command in above.get_subcommands() {
+        let name = format!("{prefix}{}", command.get_name());
+        if command.has_subcommands() {
+            describe(command, &format!("{name} "), found);
+            continue;
+        }
         let options = command.get_arguments().filter_map(clap::Arg::get_long);
-        let options = options.map(|option| format!("--{option}"));
-        (command.get_name().to_owned(), options.collect())
-    };
-    described.get_subcommands().map(command).collect()
+        found.push((name, options.map(|option| format!("--{option}")).collect()));
+    }
 }
 
 /// The answer of a command. Whoever closes stdout early has seen enough.

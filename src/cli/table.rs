@@ -183,7 +183,7 @@ fn check_line(backend: &Backend, check: &Check, now: SystemTime) -> String {
 }
 
 /// Lines up columns; those in `right` hold numbers.
-fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let mut lines = vec![heads];
     lines.extend(

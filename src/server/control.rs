@@ -6,9 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::admin::view::{self, Changed, ExplainQuery, Explanation, Status};
-use crate::admin::{Control, ExplainError, SetStateError};
-use crate::backend::{Backend, CheckReport, Damped, Deadline, Recall};
+use crate::admin::view::{
+    self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
+    PinPage, Pinned, Status, Touched,
+};
+use crate::admin::{AffinityError, Control, ExplainError, SetStateError};
+use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::listener::Shared;
 use crate::metrics::definitions;
@@ -17,12 +20,13 @@ use crate::snapshot::{Listener, Snapshot};
 use crate::state::State;
 use crate::timestamp::Timestamp;
 
-use super::Addresses;
 use super::explain::explain;
+use super::{Addresses, affinity};
 
 /// The running balancer as its administrator sees it.
 pub(super) struct Administration {
     pub(super) shared: Arc<Shared>,
+    pub(super) availability: Arc<Availability>,
     pub(super) addresses: Addresses,
     pub(super) workers: usize,
     pub(super) started: SystemTime,
@@ -117,6 +121,32 @@ impl Control for Administration {
             deadline: deadline.map(|deadline| Timestamp(deadline.shown)),
             connections: backend.in_flight().into(),
         })
+    }
+
+    fn pins(
+        &self,
+        filter: &PinFilter,
+        cursor: Option<&str>,
+        most: usize,
+    ) -> Result<PinPage, AffinityError> {
+        affinity::page(&self.shared.snapshot.load(), filter, cursor, most)
+    }
+
+    fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
+        affinity::client_pins(&self.shared.snapshot.load(), query)
+    }
+
+    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+        affinity::pin(&self.shared.snapshot.load(), order)
+    }
+
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+        let snapshot = self.shared.snapshot.load_full();
+        affinity::move_pins(&snapshot, &self.availability, filter, to)
+    }
+
+    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+        affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
     }
 
     fn can_serve(&self) -> bool {

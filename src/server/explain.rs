@@ -2,9 +2,11 @@
 //!
 //! Owns the sentences. Invariant: it asks what the data path asks, in the same order.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use crate::admin::view::{ExplainQuery, Explanation};
+use super::affinity::viewed;
+use crate::admin::view::{ExplainQuery, Explanation, Pin};
+use crate::affinity::Origin;
 use crate::config::model::Protocol;
 use crate::host_name::HostName;
 use crate::pool::{Client, NoPick, PickedBy, Pool};
@@ -24,6 +26,7 @@ pub(super) fn explain(listener: &Listener, query: &ExplainQuery) -> Explanation 
         address: None,
         pick: None,
         refused: None,
+        pin: None,
         steps: Vec::new(),
     };
     match follow(listener, query, &mut told) {
@@ -52,7 +55,8 @@ fn follow(
         source: told.source,
         name: destination.name,
     };
-    let (pick, backend) = choose(pool, client, &mut told.steps)?;
+    told.pin = pin(pool, client, &destination.matched);
+    let (pick, backend) = choose(pool, client, told)?;
     told.pick = Some(pick.as_str().into());
     told.backend = Some(backend.0);
     told.address = backend.1;
@@ -103,27 +107,40 @@ fn is_address(name: Option<&str>) -> bool {
 
 type Chosen = (String, Option<std::net::SocketAddr>);
 
+/// The client's pin, whether it decides or not.
+fn pin(pool: &Pool, client: Client, matched: &str) -> Option<Pin> {
+    let (view, _) = pool.pin(client)?;
+    viewed(&pool.affinity.as_ref()?.pins, &view, matched)
+}
+
+fn pin_step(pin: &Pin, origin: Origin) -> String {
+    let origin = match origin {
+        Origin::Policy => "the policy chose it",
+        Origin::Failover => "another could not take it",
+        Origin::Session => "it came with a TLS session of there",
+        Origin::Administrator => "the administrator said so",
+    };
+    let life = match (pin.expires_in_seconds, pin.connections) {
+        (Some(left), _) => format!("expires in {left} s unless it comes"),
+        (None, 1) => "in use by 1 connection".to_owned(),
+        (None, more) => format!("in use by {more} connections"),
+    };
+    format!(
+        "pinned to {} for {} s, because {origin}; {life}",
+        pin.backend, pin.age_seconds
+    )
+}
+
 fn choose(
-    pool: &std::sync::Arc<Pool>,
+    pool: &Arc<Pool>,
     client: Client,
-    steps: &mut Vec<String>,
+    told: &mut Explanation,
 ) -> Result<(PickedBy, Chosen), Outcome> {
+    let steps = &mut told.steps;
     match pool.pin(client) {
-        Some((pin, Some(backend))) => {
-            let pins = pool.affinity.as_ref().map(|affinity| &affinity.pins);
-            let age = pins.map_or(Duration::ZERO, |pins| pins.since(pin.created));
-            let left = pins
-                .zip(pin.expires)
-                .map(|(pins, expires)| pins.until(expires));
-            let life = match left {
-                Some(left) => format!("expires in {} s unless it comes", left.as_secs()),
-                None => format!("in use by {} connections", pin.in_use),
-            };
-            steps.push(format!(
-                "pinned to {} for {} s, {life}",
-                backend.name,
-                age.as_secs()
-            ));
+        Some((view, Some(backend))) => {
+            let step = told.pin.as_ref().map(|pin| pin_step(pin, view.origin));
+            steps.extend(step);
             if backend.takes_pinned() && !backend.is_full() {
                 return Ok((PickedBy::Pin, (backend.name.to_string(), backend.address())));
             }

@@ -1,9 +1,10 @@
 //! The assembly: starts, owns and ends every task.
 //!
 //! Owns the listening sockets, the workers, the watch over backends and the order of start and stop: what can fail
-//! comes first. Knows nothing of names, pins and bytes. Invariant: when [`Server::stop`] returns, no task, thread or
+//! comes first. Knows nothing of bytes, and of names and pins what an administrator asks. Invariant: when [`Server::stop`] returns, no task, thread or
 //! socket of the balancer is left.
 
+mod affinity;
 mod control;
 mod descriptors;
 mod doors;
@@ -183,6 +184,7 @@ impl Server {
             .collect();
         let control: Arc<dyn Control> = Arc::new(Administration {
             shared: shared.clone(),
+            availability: availability.clone(),
             addresses: addresses.clone(),
             workers,
             started: SystemTime::now(),

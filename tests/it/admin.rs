@@ -4,6 +4,7 @@ mod bounds;
 mod client;
 pub(crate) mod fake;
 mod over_the_wire;
+mod pins;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ use lyncpin::state::State;
 pub(crate) use fake::status;
 use fake::{Fake, Running, token};
 use over_the_wire::{Answer, ask, ask_with};
+
+/// A body of `PUT /api/v1/affinity`.
+const MOVE: &str = r#"{"action":"move","backend":"fe01","to":"fe02"}"#;
 
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -88,6 +92,7 @@ fn guarded_endpoints_want_the_token_and_say_so() {
         200
     );
     assert_eq!(running.control.changes(), []);
+    assert_eq!(running.control.asked(), []);
 }
 
 #[test]
@@ -99,13 +104,13 @@ fn every_endpoint_exists_and_the_unbuilt_ones_say_so() {
             .replace("{pool}", "web")
             .replace("{backend}", "fe01");
         let path = path.replace("explain", "explain?listener=https&source=192.0.2.1");
-        let answer = ask_with(
-            running.tcp(),
-            endpoint.method,
-            &path,
-            &[],
-            "{\"state\":\"ready\"}",
-        );
+        let path = path.replace("affinity/client", "affinity/client?client=192.0.2.1");
+        let (path, body) = match (endpoint.method, &*path) {
+            ("DELETE", path) => (format!("{path}?all=true"), ""),
+            ("PUT", "/api/v1/affinity") => (path, MOVE),
+            _ => (path, "{\"state\":\"ready\"}"),
+        };
+        let answer = ask_with(running.tcp(), endpoint.method, &path, &[], body);
         if endpoint.built {
             assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         } else {
@@ -134,6 +139,7 @@ fn other_methods_are_told_what_is_allowed() {
     check("GET", "/api/v1/pools/web/backends/fe01/state", "PUT");
     check("GET", "/api/v1/reload", "POST");
     check("POST", "/api/v1/affinity", "GET, HEAD, PUT, DELETE");
+    check("DELETE", "/api/v1/affinity/client", "GET, HEAD");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Who gets which client: pins, policies, weights and bounds, over real sockets and several workers.
 
 mod groups;
+mod operators;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

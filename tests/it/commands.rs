@@ -1,5 +1,7 @@
 //! The command line, as a process, before an admin listener with a fixed status.
 
+mod affinity;
+
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -37,9 +39,7 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 #[test]
 fn what_is_not_built_is_refused_as_wrong_usage() {
     for arguments in [
-        &["affinity", "list"][..],
-        &["affinity", "pin", "--source", "192.0.2.1"],
-        &["reload"],
+        &["reload"][..],
         &["upgrade", "--help-me"],
         &["init"],
         &["doctor", "--json"],

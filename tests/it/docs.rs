@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use lyncpin::admin::view::{Changed, ErrorBody, Explanation, StateChange};
+use lyncpin::admin::view::{
+    AffinityChange, Changed, ClientPin, ClientPins, ErrorBody, Explanation, PinPage, Pinned,
+    PinnedKey, StateChange, Touched,
+};
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
 use lyncpin::log::{access, event};
@@ -12,6 +15,8 @@ use lyncpin::pool::PickedBy;
 use lyncpin::state::State;
 use lyncpin::termination::Outcome;
 use serde_json::Value;
+
+use crate::admin::fake::pins::pin;
 
 fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -237,6 +242,7 @@ fn json_fields_are_documented() {
         address: None,
         pick: None,
         refused: None,
+        pin: Some(pin(2)),
         steps: vec![String::new()],
     };
     check(
@@ -261,6 +267,65 @@ fn json_fields_are_documented() {
         error: String::new(),
     };
     check("### Error", serde_json::to_value(error).unwrap());
+}
+
+#[test]
+fn json_fields_of_pins_are_documented() {
+    let page = page("api.md");
+    let check = |heading: &str, samples: &[Value]| {
+        let known = samples.iter().flat_map(|sample| places(sample, ""));
+        same(column(&table(&page, heading), 0), known);
+    };
+    let pins = PinPage {
+        entries: vec![pin(2)],
+        cursor: None,
+    };
+    check("### PinPage", &[serde_json::to_value(&pins).unwrap()]);
+    let client = ClientPins {
+        client: std::net::Ipv4Addr::LOCALHOST.into(),
+        name: None,
+        pins: vec![ClientPin {
+            pin: pin(2),
+            sessions: 0,
+        }],
+    };
+    check("### ClientPins", &[serde_json::to_value(&client).unwrap()]);
+    let some = || Some("x".to_owned());
+    let pin = AffinityChange::Pin {
+        group: some(),
+        client: some(),
+        name: some(),
+        backend: String::new(),
+    };
+    let moving = AffinityChange::Move {
+        group: some(),
+        client: some(),
+        name: some(),
+        pool: some(),
+        backend: some(),
+        to: String::new(),
+    };
+    check(
+        "### AffinityChange",
+        &[
+            serde_json::to_value(&pin).unwrap(),
+            serde_json::to_value(&moving).unwrap(),
+        ],
+    );
+    let pinned = Pinned {
+        group: String::new(),
+        backend: String::new(),
+        pins: vec![PinnedKey {
+            client: None,
+            name: None,
+            before: None,
+        }],
+    };
+    check("### Pinned", &[serde_json::to_value(&pinned).unwrap()]);
+    check(
+        "### Touched",
+        &[serde_json::to_value(Touched::default()).unwrap()],
+    );
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! A control that knows one pool, and an admin listener before it.
 
+pub(crate) mod pins;
+
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
-    AffinityTable, Backend, Changed, Check, ExplainQuery, Explanation, Limits, Listener, Pool,
-    Route, Status,
+    AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, ExplainQuery, Explanation,
+    Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool, Route, Status, Touched,
 };
-use lyncpin::admin::{self, Bounds, Control, ExplainError, Served, SetStateError, Site, Token};
+use lyncpin::admin::{
+    self, AffinityError, Bounds, Control, ExplainError, Served, SetStateError, Site, Token,
+};
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
 use lyncpin::metrics::definitions::{ALL, Kind};
@@ -17,12 +21,15 @@ use lyncpin::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use pins::Asked;
+
 type Change = (String, String, State, Option<Duration>);
 
 pub(crate) struct Fake {
     pub(crate) can_serve: bool,
     pub(crate) stopping: bool,
     changes: Mutex<Vec<Change>>,
+    asked: Mutex<Vec<Asked>>,
 }
 
 impl Fake {
@@ -31,11 +38,21 @@ impl Fake {
             can_serve: true,
             stopping: false,
             changes: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 
     pub(crate) fn changes(&self) -> Vec<Change> {
         self.changes.lock().unwrap().clone()
+    }
+
+    /// What was asked about pins since the last call.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    fn note(&self, asked: Asked) {
+        self.asked.lock().unwrap().push(asked);
     }
 }
 
@@ -58,6 +75,7 @@ impl Control for Fake {
             address: None,
             pick: Some("pinned".into()),
             refused: None,
+            pin: Some(pins::pin(7)),
             steps: vec!["the name matches `*.contoso.com`".into()],
         })
     }
@@ -90,6 +108,36 @@ impl Control for Fake {
             deadline: deadline.map(|_| Timestamp(SystemTime::UNIX_EPOCH)),
             connections: 3,
         })
+    }
+
+    fn pins(
+        &self,
+        filter: &PinFilter,
+        cursor: Option<&str>,
+        most: usize,
+    ) -> Result<PinPage, AffinityError> {
+        self.note(Asked::Page(filter.clone(), cursor.map(Into::into), most));
+        pins::page(filter, cursor, most)
+    }
+
+    fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
+        self.note(Asked::Client(query.clone()));
+        pins::client(query)
+    }
+
+    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+        self.note(Asked::Pin(order.clone()));
+        pins::pinned(order)
+    }
+
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+        self.note(Asked::Move(filter.clone(), to.into()));
+        pins::touched(filter)
+    }
+
+    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+        self.note(Asked::Clear(filter.clone()));
+        pins::touched(filter)
     }
 
     fn can_serve(&self) -> bool {

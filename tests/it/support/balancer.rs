@@ -28,6 +28,14 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
+/// What a command said.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
 impl Balancer {
     /// Runs this configuration, with `HOST` replaced by an address of its own; the admin listener and the JSON log
     /// are added.
@@ -140,6 +148,20 @@ impl Balancer {
             .arg(self.directory.path().join("token"))
             .stdin(Stdio::null());
         command
+    }
+
+    /// What such a command says.
+    pub(crate) fn said(&self, arguments: &[&str]) -> Said {
+        let output = self
+            .command(arguments)
+            .output()
+            .expect("the command starts");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        Said {
+            status: output.status.code().expect("it ended by itself"),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 
     /// Asks the admin listener.

@@ -1,0 +1,268 @@
+//! `affinity`: who is pinned where, and what an administrator may do about it.
+//!
+//! Invariant: nothing is moved or cleared that no option names, unless `--all` does.
+
+mod show;
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::answer;
+use super::ask::{Ask, block_on};
+use super::failure::Failure;
+use super::table::printable;
+use crate::admin::parse_client;
+use crate::admin::view::{AffinityChange, PinFilter, Pinned, Touched};
+
+/// `lyncpin affinity`
+#[derive(Debug, clap::Args)]
+pub(super) struct Affinity {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the pins that fit every option
+    List(List),
+    /// Show every pin that counts for one client
+    Show(Show),
+    /// Pin a client to a backend; connections stay where they are
+    Pin(Pin),
+    /// Let pins lead to another backend, and reset the connections that hold them
+    Move(Move),
+    /// Forget pins; connections stay where they are
+    Clear(Clear),
+}
+
+/// The options of [`Filter`].
+const FILTERS: [&str; 5] = ["group", "client", "name", "pool", "backend"];
+
+/// Which pins are meant: those that fit every option.
+#[derive(Debug, clap::Args)]
+struct Filter {
+    /// Pins of this affinity group
+    #[arg(long, value_name = "GROUP", value_parser = said)]
+    group: Option<String>,
+    /// Pins of this client, or of the clients in this network
+    #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
+    client: Option<IpNet>,
+    /// Pins of those who ask for this name; a configured pattern will do, too
+    #[arg(long, value_name = "NAME", value_parser = said)]
+    name: Option<String>,
+    /// Pins that lead to a backend of this pool
+    #[arg(long, value_name = "POOL", value_parser = said)]
+    pool: Option<String>,
+    /// Pins that lead to this backend
+    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
+    backend: Option<String>,
+}
+
+/// `lyncpin affinity list`
+#[derive(Debug, clap::Args)]
+struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// How many pins to list
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// List every pin that fits, however many there are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Print the pages of the API as JSON, one on a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `lyncpin affinity show`
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    client: IpAddr,
+    /// What it asks for; without it, every name
+    #[arg(long, value_name = "NAME", value_parser = said)]
+    name: Option<String>,
+    /// The affinity group; without it, every group
+    #[arg(long, value_name = "GROUP", value_parser = said)]
+    group: Option<String>,
+    /// Print the JSON of the API
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `lyncpin affinity pin`
+#[derive(Debug, clap::Args)]
+struct Pin {
+    /// Where the client is to go
+    #[arg(value_name = "[POOL/]BACKEND", value_parser = said)]
+    backend: String,
+    /// The client; left out only in a group that pins by name alone
+    #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
+    client: Option<IpNet>,
+    /// What it asks for, in a group that pins by name
+    #[arg(long, value_name = "NAME", value_parser = said)]
+    name: Option<String>,
+    /// The affinity group, where the backend does not say which
+    #[arg(long, value_name = "GROUP", value_parser = said)]
+    group: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `lyncpin affinity move`
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").args(FILTERS).multiple(true).required(true))]
+struct Move {
+    #[command(flatten)]
+    filter: Filter,
+    /// Where they are to lead
+    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
+    to: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `lyncpin affinity clear`
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("which").args(FILTERS).arg("all").multiple(true).required(true))]
+struct Clear {
+    #[command(flatten)]
+    filter: Filter,
+    /// Forget every pin of every group
+    #[arg(long, conflicts_with_all = FILTERS)]
+    all: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Affinity {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::List(list) => list.run(),
+            Command::Show(show) => show.run(),
+            Command::Pin(pin) => pin.run(),
+            Command::Move(moving) => moving.run(),
+            Command::Clear(clear) => clear.run(),
+        }
+    }
+}
+
+impl Pin {
+    fn run(self) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let change = AffinityChange::Pin {
+            group: self.group,
+            client: self.client.map(|client| client.to_string()),
+            name: self.name,
+            backend: self.backend,
+        };
+        let pinned = block_on(async { Ok(client.pin(&change).await?) })?;
+        answer(&pinned_text(&pinned))
+    }
+}
+
+impl Move {
+    fn run(self) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let to = self.to;
+        let change = AffinityChange::Move {
+            group: self.filter.group,
+            client: self.filter.client.map(|client| client.to_string()),
+            name: self.filter.name,
+            pool: self.filter.pool,
+            backend: self.filter.backend,
+            to: to.clone(),
+        };
+        let touched = block_on(async { Ok(client.move_pins(&change).await?) })?;
+        let to = printable(&to);
+        let none = || format!("no pin fits that does not lead to {to} already");
+        let (what, connections) = counts(&touched).ok_or_else(|| Failure::answer(none()))?;
+        answer(&format!("{what} moved to {to}, {connections} reset\n"))
+    }
+}
+
+impl Clear {
+    fn run(self) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let filter = self.filter.view();
+        if filter.is_empty() && !self.all {
+            return Err(Failure::usage("which pins to clear is not said"));
+        }
+        let touched = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
+        let none = || Failure::answer("no pin fits");
+        let (what, connections) = counts(&touched).ok_or_else(none)?;
+        answer(&format!("{what} cleared, {connections} live on\n"))
+    }
+}
+
+impl Filter {
+    fn view(self) -> PinFilter {
+        PinFilter {
+            group: self.group,
+            client: self.client,
+            name: self.name,
+            pool: self.pool,
+            backend: self.backend,
+        }
+    }
+}
+
+/// A value that says something: an empty one is a variable of a script that was never set.
+fn said(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    Ok(text.into())
+}
+
+fn pinned_text(pinned: &Pinned) -> String {
+    let line = |key: &crate::admin::view::PinnedKey| {
+        let before = match &key.before {
+            Some(before) if *before == pinned.backend => "as before".to_owned(),
+            Some(before) => format!("was {}", printable(before)),
+            None => "had no pin".to_owned(),
+        };
+        format!(
+            "{} is pinned to {}, {before}\n",
+            whom(key.client.as_deref(), key.name.as_deref()),
+            printable(&pinned.backend)
+        )
+    };
+    pinned.pins.iter().map(line).collect()
+}
+
+/// Whom a pin is for, in words.
+fn whom(client: Option<&str>, name: Option<&str>) -> String {
+    match (client, name) {
+        (Some(client), Some(name)) => format!("{} for {}", printable(client), printable(name)),
+        (Some(client), None) => printable(client),
+        (None, Some(name)) => format!("everyone for {}", printable(name)),
+        (None, None) => "everyone".to_owned(),
+    }
+}
+
+/// What was touched, and the connections; `None` where that is nothing at all.
+fn counts(touched: &Touched) -> Option<(String, String)> {
+    if touched.pins == 0 && touched.sessions == 0 {
+        return None;
+    }
+    let mut what = counted(touched.pins, "pin");
+    if touched.sessions > 0 {
+        what += &format!(" and {}", counted(touched.sessions, "TLS session"));
+    }
+    Some((what, counted(touched.connections, "connection")))
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{count} {what}s")
+    }
+}

@@ -1,0 +1,136 @@
+//! `affinity list` and `affinity show`: pins for people.
+
+use std::time::Duration;
+
+use super::{List, Show};
+use crate::admin::client::Client;
+use crate::admin::view::{ClientPin, ClientPins, ClientQuery, Pin, PinFilter};
+use crate::cli::ask::block_on;
+use crate::cli::failure::Failure;
+use crate::cli::table::{span, table};
+use crate::cli::{Reader, answer, print, warn};
+
+/// Pins that are asked for at once, and lines of one table.
+const PAGE: u64 = 10_000;
+
+const HEADS: [&str; 8] = [
+    "GROUP",
+    "CLIENT",
+    "NAME",
+    "BACKEND",
+    "ORIGIN",
+    "AGE",
+    "CONNECTIONS",
+    "EXPIRES IN",
+];
+
+impl List {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let filter = self.filter.view();
+        let most = if self.all { u64::MAX } else { self.limit };
+        block_on(async {
+            if self.json {
+                list_json(&client, &filter, most).await
+            } else {
+                list(&client, &filter, most).await
+            }
+        })
+    }
+}
+
+/// A table for each ten thousand pins, so that any number of them is listed in bounded memory.
+async fn list(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Failure> {
+    let (mut listed, mut cursor, mut rows) = (0, None, Vec::new());
+    loop {
+        let wanted = PAGE.min(most - listed).saturating_sub(rows.len() as u64);
+        let page = client.pins(filter, cursor.as_deref(), size(wanted)).await?;
+        cursor = page.cursor;
+        rows.extend(page.entries.iter().map(row));
+        let done = cursor.is_none() || listed + rows.len() as u64 >= most;
+        if rows.len() as u64 >= PAGE || (done && !rows.is_empty()) {
+            listed += rows.len() as u64;
+            if print(&table(&HEADS, &[6], std::mem::take(&mut rows)))? == Reader::Gone {
+                return Ok(());
+            }
+        }
+        if done {
+            break;
+        }
+    }
+    if listed == 0 {
+        return answer("no pin fits\n");
+    }
+    if cursor.is_some() {
+        warn("there are more: --limit COUNT or --all lists them");
+    }
+    Ok(())
+}
+
+async fn list_json(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Failure> {
+    let (mut listed, mut cursor) = (0, None);
+    loop {
+        let wanted = size(PAGE.min(most - listed));
+        let page = client.pins(filter, cursor.as_deref(), wanted).await?;
+        listed += page.entries.len() as u64;
+        let json = serde_json::to_string(&page)
+            .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+        cursor = page.cursor;
+        let reader = print(&(json + "\n"))?;
+        if cursor.is_none() || listed >= most || reader == Reader::Gone {
+            return Ok(());
+        }
+    }
+}
+
+fn size(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+impl Show {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let client = self.ask.client()?;
+        let query = ClientQuery {
+            group: self.group,
+            client: self.client.to_canonical(),
+            name: self.name,
+        };
+        let shown = block_on(async { Ok(client.client_pins(&query).await?) })?;
+        if self.json {
+            let json = serde_json::to_string_pretty(&shown)
+                .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+            answer(&(json + "\n"))?;
+        } else if !shown.pins.is_empty() {
+            answer(&client_table(&shown))?;
+        }
+        if shown.pins.is_empty() {
+            return Err(Failure::answer(format!("{} has no pin", shown.client)));
+        }
+        Ok(())
+    }
+}
+
+fn client_table(shown: &ClientPins) -> String {
+    let heads: Vec<&str> = HEADS.iter().copied().chain(["TLS SESSIONS"]).collect();
+    let row = |shown: &ClientPin| {
+        let mut cells = row(&shown.pin);
+        cells.push(shown.sessions.to_string());
+        cells
+    };
+    table(&heads, &[6, 8], shown.pins.iter().map(row).collect())
+}
+
+fn row(pin: &Pin) -> Vec<String> {
+    let seconds = |seconds| span(Duration::from_secs(seconds));
+    vec![
+        pin.group.clone(),
+        pin.client.clone().unwrap_or_else(|| "-".into()),
+        pin.name.clone().unwrap_or_else(|| "-".into()),
+        pin.backend.clone(),
+        pin.origin.clone(),
+        seconds(pin.age_seconds),
+        pin.connections.to_string(),
+        pin.expires_in_seconds
+            .map_or_else(|| "in use".into(), seconds),
+    ]
+}

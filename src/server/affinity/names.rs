@@ -1,0 +1,123 @@
+//! Under which configured names a client is pinned that asks for something.
+//!
+//! Owns the way from a name as typed to configured names. Invariant: it is what the listeners say, each for itself.
+
+use std::sync::Arc;
+
+use crate::admin::AffinityError;
+use crate::config::model::Target;
+use crate::host_name::{HostName, is_ip_literal};
+use crate::pool::Pool;
+use crate::snapshot::{Destination, Listener, Snapshot};
+
+/// What clients whose name is in no route are pinned under.
+const UNKNOWN: &str = "unknown_name";
+
+/// A configured name and where it leads.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    /// A name, a pattern, `no_name`, `unknown_name` or `pool`, as the table knows it.
+    pub(super) matched: Arc<str>,
+    /// The pool that it leads to, which has affinity.
+    pub(super) pool: Arc<Pool>,
+}
+
+impl Known {
+    fn of(destination: &Destination) -> Self {
+        Self {
+            matched: destination.matched.clone(),
+            pool: destination.pool.clone(),
+        }
+    }
+
+    /// The group of its pool.
+    pub(super) fn group(&self) -> Option<&Arc<str>> {
+        let affinity = self.pool.affinity.as_ref()?;
+        Some(affinity.pins.group())
+    }
+}
+
+/// Every configured name that leads to a pool with affinity, sorted.
+pub(super) fn all(snapshot: &Snapshot) -> Vec<Known> {
+    sorted(
+        snapshot
+            .listeners
+            .iter()
+            .flat_map(|listener| of_listener(snapshot, listener)),
+    )
+}
+
+/// The configured names under which clients are pinned that ask for `name`: what each listener's routes say, and `name`
+/// itself where it is a configured one, a pattern too. Only where no route knows it, it is an unknown name.
+///
+/// # Errors
+///
+/// When none of them leads to a pool with affinity.
+pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<Known>, AffinityError> {
+    let folded = name.to_ascii_lowercase();
+    let folded = folded.strip_suffix('.').unwrap_or(&folded);
+    let host = HostName::parse(folded.as_bytes()).ok();
+    let mut found: Vec<Known> = all(snapshot)
+        .into_iter()
+        .filter(|known| *known.matched == *folded)
+        .collect();
+    if let Some(host) = &host {
+        let routed = peeking(snapshot).filter_map(|listener| listener.route(host));
+        found.extend(routed.filter(|to| *to.matched != *UNKNOWN).map(Known::of));
+    }
+    if found.is_empty() && (host.is_some() || is_ip_literal(folded.as_bytes())) {
+        let unknown = peeking(snapshot).filter_map(|listener| listener.route_unknown());
+        found.extend(unknown.map(Known::of));
+    }
+    let found = sorted(found);
+    if found.is_empty() {
+        return Err(AffinityError::UnknownName(name.into()));
+    }
+    Ok(found)
+}
+
+/// Listeners that ask for a name.
+fn peeking(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Listener>> {
+    snapshot
+        .listeners
+        .iter()
+        .filter(|listener| listener.only_pool().is_none())
+}
+
+fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<Known> {
+    if let Some(only) = listener.only_pool() {
+        return vec![Known::of(only)];
+    }
+    let config = &listener.config;
+    let mut found = Vec::new();
+    for route in &config.routes {
+        let pool = &snapshot.pools[route.pool.0];
+        found.extend(route.names.iter().map(|name| Known {
+            matched: name.to_string().into(),
+            pool: pool.clone(),
+        }));
+    }
+    let fallback = |target: Target, matched: &str| {
+        let pool = snapshot.pools[target.pool()?.0].clone();
+        Some(Known {
+            matched: matched.into(),
+            pool,
+        })
+    };
+    found.extend(fallback(config.no_name, "no_name"));
+    found.extend(fallback(config.unknown_name, UNKNOWN));
+    found
+}
+
+/// Those that have affinity, in order, each once for a pool.
+fn sorted(known: impl IntoIterator<Item = Known>) -> Vec<Known> {
+    let mut known: Vec<Known> = known
+        .into_iter()
+        .filter(|known| known.group().is_some())
+        .collect();
+    known.sort_by(|a, b| {
+        (a.group(), &a.matched, &a.pool.name).cmp(&(b.group(), &b.matched, &b.pool.name))
+    });
+    known.dedup_by(|a, b| a.matched == b.matched && Arc::ptr_eq(&a.pool, &b.pool));
+    known
+}

@@ -1,0 +1,357 @@
+//! What an administrator sees of pins and does with them, with the balancer as a process.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{NAME, OTHER, come, come_for, start};
+use crate::support::balancer::{Answer, Balancer};
+use crate::support::peers::{Backend, assert_reset, entries, is_alive};
+use crate::support::{eventually, own_address};
+
+/// One pin a client, by turns.
+const KEYS: &str = "balance: round_robin, affinity: { by: [source] }";
+
+fn json(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+}
+
+fn change(balancer: &Balancer, body: &Value) -> Value {
+    let answer = balancer.ask("PUT", "/api/v1/affinity", &body.to_string());
+    json(&answer.unwrap())
+}
+
+fn list(balancer: &Balancer, query: &str) -> Value {
+    json(&balancer.get(&format!("/api/v1/affinity?{query}")))
+}
+
+fn client_of(pin: &Value) -> String {
+    pin["client"].as_str().unwrap().to_owned()
+}
+
+/// The clients of every pin that fits, over pages of so many; none comes twice.
+fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut cursor = String::new();
+    loop {
+        let page = list(balancer, &format!("{query}&limit={limit}{cursor}"));
+        let entries = page["entries"].as_array().unwrap();
+        assert!(entries.len() <= limit);
+        for pin in entries {
+            let key = format!("{} {}", client_of(pin), pin["name"]);
+            assert!(found.insert(key), "{pin} came twice");
+        }
+        let Some(next) = page["cursor"].as_str() else {
+            return found;
+        };
+        cursor = format!("&cursor={}", next.replace('~', "%7E").replace('@', "%40"));
+    }
+}
+
+fn event(balancer: &Balancer, message: &str) -> Value {
+    eventually(message, || {
+        let told = |line: &Value| {
+            line["message"]
+                .as_str()
+                .is_some_and(|text| text.starts_with(message))
+        };
+        balancer.log().into_iter().find(told)
+    })
+}
+
+#[test]
+fn a_client_goes_where_it_is_pinned() {
+    let backends = Backend::several(3);
+    let balancer = start(&backends, 2, KEYS);
+    let source = own_address();
+    let pinned = change(
+        &balancer,
+        &json!({"action": "pin", "client": source.to_string(), "backend": "c"}),
+    );
+    assert_eq!(
+        pinned,
+        json!({"group": "web", "backend": "c", "pins": [{"client": format!("{source}/32"), "name": null, "before": null}]})
+    );
+    for _ in 0..3 {
+        assert_eq!(come(source, &balancer).0, "c");
+    }
+    assert_eq!(balancer.ended("client_closed")["pick"], "pinned");
+    let page = list(&balancer, "");
+    let pin = &page["entries"][0];
+    assert_eq!(
+        (&pin["backend"], &pin["origin"]),
+        (&json!("c"), &json!("administrator"))
+    );
+    assert_eq!((&pin["group"], &pin["name"]), (&json!("web"), &Value::Null));
+    let told = event(&balancer, "the administrator pinned");
+    assert_eq!(told["client"], format!("{source}/32"));
+    assert_eq!(
+        (&told["backend"], &told["before"]),
+        (&json!("c"), &Value::Null)
+    );
+}
+
+#[test]
+fn a_pin_that_is_set_again_leads_elsewhere_and_resets_nobody() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 2, KEYS);
+    let source = own_address();
+    let (first, held) = come(source, &balancer);
+    let other = if first == "a" { "b" } else { "a" };
+    let pinned = change(
+        &balancer,
+        &json!({"action": "pin", "client": source.to_string(), "backend": other}),
+    );
+    assert_eq!(pinned["pins"][0]["before"], *first);
+    assert_eq!(come(source, &balancer).0, other);
+    assert!(is_alive(&held));
+}
+
+#[test]
+fn a_moved_client_is_reset_and_comes_back_on_the_new_backend_at_once() {
+    let backends = Backend::several(3);
+    let balancer = start(&backends, 2, KEYS);
+    let source = own_address();
+    let (first, held) = come(source, &balancer);
+    let (_, also_held) = come(source, &balancer);
+    let others: Vec<_> = (0..6).map(|_| come(own_address(), &balancer)).collect();
+    let to = if first == "c" { "a" } else { "c" };
+    let said = balancer.said(&[
+        "affinity",
+        "move",
+        "--client",
+        &source.to_string(),
+        "--to",
+        to,
+    ]);
+    assert_eq!(
+        (said.status, said.out),
+        (0, format!("1 pin moved to {to}, 2 connections reset\n")),
+        "{}",
+        said.err
+    );
+    // It comes back before its old connections have ended.
+    assert_eq!(come(source, &balancer).0, to);
+    assert_reset(&held);
+    assert_reset(&also_held);
+    let ended = balancer.ended("pin_moved");
+    assert_eq!(
+        (&ended["backend"], &ended["by"]),
+        (&json!(first), &json!("balancer"))
+    );
+    assert!(
+        others.iter().all(|(_, client)| is_alive(client)),
+        "the others notice nothing"
+    );
+    let told = event(&balancer, "the administrator moved");
+    assert_eq!(
+        (&told["to"], &told["pins"], &told["connections"]),
+        (&json!(to), &json!(1), &json!(2))
+    );
+}
+
+#[test]
+fn a_backend_is_emptied_into_another() {
+    let backends = Backend::several(3);
+    let balancer = start(&backends, 2, KEYS);
+    let held: Vec<_> = (0..12)
+        .map(|_| {
+            let source = own_address();
+            (source, come(source, &balancer))
+        })
+        .collect();
+    let moved = change(
+        &balancer,
+        &json!({"action": "move", "backend": "a", "to": "b"}),
+    );
+    assert_eq!(moved, json!({"pins": 4, "sessions": 0, "connections": 4}));
+    for (source, (server, client)) in &held {
+        if server == "a" {
+            assert_reset(client);
+            assert_eq!(come(*source, &balancer).0, "b");
+        } else {
+            assert!(is_alive(client));
+        }
+    }
+    assert_eq!(list(&balancer, "backend=a")["entries"], json!([]));
+    assert_eq!(clients(&balancer, "backend=b", 100).len(), 8);
+}
+
+#[test]
+fn cleared_pins_are_forgotten_and_connections_live_on() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 2, KEYS);
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let source = own_address();
+            (source, come(source, &balancer))
+        })
+        .collect();
+    let (source, (first, client)) = &held[0];
+    let said = balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
+    assert_eq!(
+        (said.status, said.out.as_str()),
+        (0, "1 pin cleared, 1 connection live on\n"),
+        "{}",
+        said.err
+    );
+    assert!(is_alive(client));
+    assert_eq!(clients(&balancer, "", 100).len(), 3);
+    let said = balancer.said(&["affinity", "show", "--client", &source.to_string()]);
+    assert_eq!(
+        (said.status, said.err),
+        (1, format!("{source} has no pin\n"))
+    );
+    // Its next connection is placed anew, by turns: one of two is another server.
+    let next: Vec<String> = (0..2)
+        .map(|_| {
+            balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
+            come(*source, &balancer).0
+        })
+        .collect();
+    assert_ne!(next[0], next[1], "it was on {first}");
+    let said = balancer.said(&["affinity", "clear", "--all"]);
+    assert!(said.out.starts_with("4 pins cleared, "), "{said:?}");
+    assert_eq!(list(&balancer, "")["entries"], json!([]));
+    let said = balancer.said(&["affinity", "clear", "--all"]);
+    assert_eq!((said.status, said.err.as_str()), (1, "no pin fits\n"));
+    assert!(held.iter().all(|(_, (_, client))| is_alive(client)));
+}
+
+#[test]
+fn every_filter_and_every_page_finds_what_it_names() {
+    let backends = Backend::several(3);
+    let balancer = Balancer::start(&format!(
+        "listeners:\n\
+         \x20 http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [{NAME}], pool: web }}, {{ names: [\"*.contoso.test\"], pool: web }}] }}\n\
+         \x20 tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: raw }}\n\
+         workers: 2\npools:\n\
+         \x20 web: {{ {entries}, health: none, balance: round_robin }}\n\
+         \x20 raw: {{ {entries}, health: none, balance: round_robin, affinity: {{ by: [source] }} }}",
+        entries = entries(&backends)
+    ));
+    let sources: Vec<IpAddr> = (0..30).map(|_| own_address()).collect();
+    for source in &sources {
+        come_for(NAME, *source, &balancer);
+        come_for(OTHER, *source, &balancer);
+        come(*source, &balancer);
+    }
+    for limit in [1, 7, 90, 10_000] {
+        assert_eq!(clients(&balancer, "", limit).len(), 90, "{limit}");
+    }
+    let count = |query: &str| clients(&balancer, query, 8).len();
+    assert_eq!(count("group=raw"), 30);
+    assert_eq!(count("pool=web"), 60);
+    assert_eq!(count(&format!("name={NAME}")), 30);
+    assert_eq!(count("name=%2A.contoso.test"), 30);
+    assert_eq!(count("name=whatever.contoso.test"), 30);
+    assert_eq!(count("group=raw&backend=a"), 10);
+    assert_eq!(count("backend=raw/a"), 10);
+    assert_eq!(count(&format!("group=web&client={}", sources[0])), 2);
+    assert_eq!(count("group=raw&client=127.0.0.0/8"), 30);
+    assert_eq!(count("client=2001:db8::/32"), 0);
+    let network = format!("client={}/31", sources[3]);
+    let expected = sources
+        .iter()
+        .filter(|source| same_network(**source, sources[3]))
+        .count();
+    assert_eq!(count(&format!("group=raw&{network}")), expected);
+    let shown = json(&balancer.get(&format!("/api/v1/affinity/client?client={}", sources[5])));
+    let pins = shown["pins"].as_array().unwrap().iter();
+    let keys: Vec<(&str, Option<&str>)> = pins
+        .map(|shown| {
+            (
+                shown["pin"]["group"].as_str().unwrap(),
+                shown["pin"]["name"].as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            ("raw", None),
+            ("web", Some("*.contoso.test")),
+            ("web", Some(NAME))
+        ]
+    );
+}
+
+fn same_network(one: IpAddr, other: IpAddr) -> bool {
+    let last = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.to_bits() >> 1,
+        IpAddr::V6(_) => 0,
+    };
+    last(one) == last(other)
+}
+
+#[test]
+fn a_pin_by_name_is_made_under_the_name_that_a_route_knows() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 2, "balance: round_robin");
+    let source = own_address();
+    let pin = |name: &str| {
+        change(
+            &balancer,
+            &json!({"action": "pin", "client": source.to_string(), "name": name, "backend": "b"}),
+        )
+    };
+    assert_eq!(pin("PIN.contoso.test.")["pins"][0]["name"], NAME);
+    assert_eq!(come_for(NAME, source, &balancer), "b");
+    assert_eq!(
+        pin("elsewhere.contoso.test")["error"],
+        "no route leads \"elsewhere.contoso.test\" to a pool with affinity"
+    );
+    let without = json!({"action": "pin", "client": source.to_string(), "backend": "b"});
+    assert_eq!(
+        change(&balancer, &without)["error"],
+        "group \"web\" pins by name: the name is wanted, too"
+    );
+}
+
+#[test]
+fn explain_tells_all_of_a_pin() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 1, KEYS);
+    let source = own_address();
+    let explain = || json(&balancer.get(&format!("/api/v1/explain?listener=tcp&source={source}")));
+    assert_eq!(explain()["pin"], Value::Null);
+    let (server, held) = come(source, &balancer);
+    let told = explain();
+    let pin = &told["pin"];
+    assert_eq!(
+        (
+            &pin["backend"],
+            &pin["origin"],
+            &pin["connections"],
+            &pin["expires_in_seconds"]
+        ),
+        (&json!(server), &json!("policy"), &json!(1), &Value::Null)
+    );
+    assert!(
+        told["steps"].to_string().contains("in use by 1 connection"),
+        "{told}"
+    );
+    drop(held);
+    let idle = eventually("the pin is idle", || {
+        Some(explain()).filter(|told| told["pin"]["connections"] == 0)
+    });
+    assert!(
+        idle["pin"]["expires_in_seconds"].as_u64().unwrap() <= 1200,
+        "{idle}"
+    );
+    assert!(
+        idle["steps"].to_string().contains("unless it comes"),
+        "{idle}"
+    );
+}
+
+#[test]
+fn a_client_that_comes_while_a_full_table_is_in_use_cannot_be_pinned() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 1, "affinity: { by: [source], max_entries: 2 }");
+    let _held: Vec<_> = (0..2).map(|_| come(own_address(), &balancer)).collect();
+    let body = json!({"action": "pin", "client": "192.0.2.7", "backend": "a"}).to_string();
+    let answer = balancer.ask("PUT", "/api/v1/affinity", &body).unwrap();
+    assert_eq!(answer.status, 409, "{answer:?}");
+}

@@ -1,0 +1,239 @@
+//! `lyncpin affinity`, as a process.
+
+use lyncpin::admin::view::{ClientPins, ClientQuery, PinFilter, PinOrder, PinPage};
+
+use super::{ask, lyncpin};
+use crate::admin::fake::Running;
+use crate::admin::fake::pins::Asked;
+
+fn filter() -> PinFilter {
+    PinFilter {
+        group: Some("web".into()),
+        client: Some("192.0.2.0/24".parse().unwrap()),
+        name: Some("*.contoso.com".into()),
+        pool: Some("web".into()),
+        backend: Some("fe01".into()),
+    }
+}
+
+const FILTER: [&str; 10] = [
+    "--group",
+    "web",
+    "--client",
+    "192.0.2.0/24",
+    "--name",
+    "*.contoso.com",
+    "--pool",
+    "web",
+    "--backend",
+    "fe01",
+];
+
+#[test]
+fn pins_are_listed_over_every_page() {
+    let running = Running::plain();
+    let said = ask(&running, &["affinity", "list"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "GROUP  CLIENT        NAME           BACKEND  ORIGIN  AGE   CONNECTIONS  EXPIRES IN",
+            "web    192.0.2.1/32  *.contoso.com  fe01     policy  2h1m            1  in use",
+            "web    192.0.2.2/32  -              fe01     policy  2h1m            2  1m30s",
+        ]
+    );
+    assert_eq!(lines.len(), 8, "{}", said.out);
+    assert_eq!(ask(&running, &["affinity", "list", "--all"]).out, said.out);
+}
+
+#[test]
+fn a_list_that_ends_early_says_so() {
+    let running = Running::plain();
+    let said = ask(&running, &["affinity", "list", "--limit", "2"]);
+    assert_eq!(said.out.lines().count(), 3);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (0, "there are more: --limit COUNT or --all lists them\n")
+    );
+    running.control.asked();
+    let said = ask(&running, &["affinity", "list", "--limit", "5"]);
+    assert_eq!(said.out.lines().count(), 6);
+    let page = |cursor: Option<&str>, most| {
+        Asked::Page(PinFilter::default(), cursor.map(Into::into), most)
+    };
+    let pages = [page(None, 5), page(Some("@4"), 2), page(Some("@5"), 2)];
+    assert_eq!(running.control.asked(), pages);
+}
+
+#[test]
+fn filters_go_to_the_api() {
+    let running = Running::plain();
+    let with = |first: &[&'static str], last: &[&'static str]| {
+        let said = ask(&running, &[first, &FILTER, last].concat());
+        assert_eq!(said.status, 0, "{}", said.err);
+        running.control.asked().remove(0)
+    };
+    assert_eq!(
+        with(&["affinity", "list"], &[]),
+        Asked::Page(filter(), None, 100)
+    );
+    assert_eq!(
+        with(&["affinity", "move"], &["--to", "fe02"]),
+        Asked::Move(filter(), "fe02".into())
+    );
+    assert_eq!(with(&["affinity", "clear"], &[]), Asked::Clear(filter()));
+}
+
+#[test]
+fn a_list_as_json_is_pages_of_the_api() {
+    let running = Running::plain();
+    let said = ask(&running, &["affinity", "list", "--all", "--json"]);
+    let pages = said.out.lines().map(serde_json::from_str::<PinPage>);
+    let pages: Vec<PinPage> = pages.collect::<Result<_, _>>().unwrap();
+    let counts: Vec<usize> = pages.iter().map(|page| page.entries.len()).collect();
+    assert_eq!(counts, [3, 0, 4]);
+}
+
+#[test]
+fn a_list_of_nothing_says_so() {
+    let running = Running::plain();
+    let said = ask(
+        &running,
+        &["affinity", "list", "--client", "198.51.100.0/24"],
+    );
+    assert_eq!((said.status, said.out.as_str()), (0, "no pin fits\n"));
+}
+
+#[test]
+fn a_client_is_shown_with_its_sessions() {
+    let running = Running::plain();
+    let arguments = [
+        "affinity",
+        "show",
+        "--client",
+        "192.0.2.7",
+        "--name",
+        "meet.contoso.com",
+    ];
+    let said = ask(&running, &arguments);
+    assert_eq!(
+        said.out,
+        "GROUP  CLIENT        NAME           BACKEND  ORIGIN  AGE   CONNECTIONS  EXPIRES IN  TLS SESSIONS\n\
+         web    192.0.2.7/32  *.contoso.com  fe01     policy  2h1m            7  in use                 2\n"
+    );
+    let query = ClientQuery {
+        group: None,
+        client: "192.0.2.7".parse().unwrap(),
+        name: Some("meet.contoso.com".into()),
+    };
+    assert_eq!(running.control.asked(), [Asked::Client(query)]);
+    let json = ask(&running, &[&arguments[..], &["--json"]].concat());
+    assert!(serde_json::from_str::<ClientPins>(&json.out).is_ok());
+    let said = ask(&running, &["affinity", "show", "--client", "198.51.100.1"]);
+    assert_eq!(
+        (said.status, said.out.as_str(), said.err.as_str()),
+        (1, "", "198.51.100.1 has no pin\n")
+    );
+}
+
+#[test]
+fn a_client_is_pinned_and_it_is_told_where_it_was() {
+    let running = Running::plain();
+    let said = ask(
+        &running,
+        &["affinity", "pin", "--client", "192.0.2.7", "web/fe01"],
+    );
+    assert_eq!(
+        said.out, "192.0.2.7/32 is pinned to fe01, had no pin\n",
+        "{}",
+        said.err
+    );
+    let order = PinOrder {
+        group: None,
+        client: Some("192.0.2.7/32".parse().unwrap()),
+        name: None,
+        backend: "web/fe01".into(),
+    };
+    assert_eq!(running.control.asked(), [Asked::Pin(order)]);
+    let arguments = [
+        "affinity",
+        "pin",
+        "fe01",
+        "--client",
+        "192.0.2.7",
+        "--name",
+        "meet.contoso.com",
+    ];
+    assert_eq!(
+        ask(&running, &arguments).out,
+        "192.0.2.7/32 for meet.contoso.com is pinned to fe01, was fe02\n"
+    );
+    let said = ask(
+        &running,
+        &["affinity", "pin", "--client", "192.0.2.7", "fe9"],
+    );
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (1, "no pool with affinity has a backend \"fe9\"\n")
+    );
+}
+
+#[test]
+fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
+    let running = Running::plain();
+    assert_eq!(
+        ask(
+            &running,
+            &["affinity", "move", "--backend", "fe01", "--to", "fe02"]
+        )
+        .out,
+        "7 pins and 2 TLS sessions moved to fe02, 5 connections reset\n"
+    );
+    assert_eq!(
+        ask(&running, &["affinity", "clear", "--client", "192.0.2.7"]).out,
+        "1 pin cleared, 5 connections live on\n"
+    );
+    assert_eq!(
+        ask(&running, &["affinity", "clear", "--all"]).out,
+        "7 pins and 2 TLS sessions cleared, 5 connections live on\n"
+    );
+    let nobody = ["--client", "198.51.100.1"];
+    for (arguments, error) in [
+        (&["affinity", "clear"][..], "no pin fits\n"),
+        (
+            &["affinity", "move", "--to", "fe02"],
+            "no pin fits that does not lead to fe02 already\n",
+        ),
+    ] {
+        let said = ask(&running, &[arguments, &nobody].concat());
+        assert_eq!(
+            (said.status, said.out.as_str(), said.err.as_str()),
+            (1, "", error)
+        );
+    }
+}
+
+#[test]
+fn what_names_no_pins_is_wrong_usage() {
+    for arguments in [
+        &["affinity"][..],
+        &["affinity", "frobnicate"],
+        &["affinity", "clear"],
+        &["affinity", "clear", "--all", "--group", "web"],
+        &["affinity", "clear", "--client", ""],
+        &["affinity", "clear", "--backend", ""],
+        &["affinity", "move", "--to", "fe02"],
+        &["affinity", "move", "--backend", "fe01"],
+        &["affinity", "pin", "--client", "192.0.2.7"],
+        &["affinity", "pin", "--client", "phone7", "fe01"],
+        &["affinity", "show"],
+        &["affinity", "show", "--client", "192.0.2.0/24"],
+        &["affinity", "list", "--limit", "0"],
+        &["affinity", "list", "--limit", "5", "--all"],
+    ] {
+        let said = lyncpin(arguments);
+        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
+        assert!(!said.err.is_empty());
+    }
+}
