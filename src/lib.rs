@@ -40,6 +40,7 @@ pub mod health;
 pub mod listener;
 pub mod refusal;
 pub mod session;
+pub mod store;
 
 // Layer 4: starts, owns and ends every task.
 pub mod server;

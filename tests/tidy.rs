@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "3 tasks",
         &[
-            "account", "refusal", "session", "listener", "health", "admin",
+            "account", "refusal", "session", "listener", "health", "admin", "store",
         ],
     ),
     ("4 assembly", &["server"]),

@@ -75,6 +75,8 @@ pub(super) fn start_log(
 /// The signals that a balancer knows, caught from before it listens.
 pub(super) struct Signals {
     stop: [Signal; 2],
+    /// Whoever catches it gets an error of the write, and not the end of the process (setrlimit(2), RLIMIT_FSIZE).
+    _file_too_large: Signal,
     unbuilt: [(Signal, &'static str); 2],
 }
 
@@ -90,6 +92,7 @@ impl Signals {
                 catch(SignalKind::terminate())?,
                 catch(SignalKind::interrupt())?,
             ],
+            _file_too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             unbuilt: [
                 (
                     catch(SignalKind::hangup())?,

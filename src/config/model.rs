@@ -30,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     /// Worker threads; `None` is `auto`: one per core.
     pub workers: Option<NonZeroUsize>,
+    /// Where pins and administrative states are kept.
+    pub affinity_store: AffinityStore,
     /// The admin listener.
     pub admin: Admin,
     /// The log.
@@ -335,6 +337,15 @@ pub struct Limits {
     pub per_source: Option<u32>,
     /// New connections a second from one source prefix; `None` (0 in the file) is no bound.
     pub new_per_source_per_second: Option<u32>,
+}
+
+/// Where pins and administrative states are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AffinityStore {
+    /// In the process alone: they end with it.
+    Memory,
+    /// In a file, too, which the next process reads.
+    File(PathBuf),
 }
 
 /// The admin listener.

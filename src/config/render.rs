@@ -7,8 +7,9 @@
 use std::fmt::{Display, Write};
 
 use super::model::{
-    Affinity, Backend, Check, CheckKind, ClientAddress, Config, Health, HttpCheck, Listener,
-    LogFormat, OnDown, Pool, Protocol, Refusal, ServerHost, Target, Timeouts, WhenPoolDown,
+    Affinity, AffinityStore, Backend, Check, CheckKind, ClientAddress, Config, Health, HttpCheck,
+    Listener, LogFormat, OnDown, Pool, Protocol, Refusal, ServerHost, Target, Timeouts,
+    WhenPoolDown,
 };
 use super::scalar::print_duration;
 
@@ -253,6 +254,13 @@ fn print_settings(page: &mut Page, config: &Config) {
         "workers",
         auto(config.workers.map(|workers| workers.to_string())),
     );
+    match &config.affinity_store {
+        AffinityStore::Memory => page.entry(0, "affinity_store", "memory"),
+        AffinityStore::File(file) => {
+            page.line(0, "affinity_store:");
+            page.entry(1, "file", text(file.display()));
+        }
+    }
     page.line(0, "admin:");
     page.entry(1, "bind", text(&config.admin.bind));
     if let Some(bind) = &config.admin.metrics_bind {

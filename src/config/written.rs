@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::fault::Place;
-use super::model::{self, AdminBind, NamePattern, Protocol, Refusal, WhenPoolDown};
+use super::model::{self, AdminBind, AffinityStore, NamePattern, Protocol, Refusal, WhenPoolDown};
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +45,8 @@ pub(crate) struct Written {
     pub limits: At<model::Limits>,
     /// Worker threads.
     pub workers: Option<NonZeroUsize>,
+    /// Where pins are kept.
+    pub affinity_store: AffinityStore,
     /// The admin listener.
     pub admin: Admin,
     /// The log.

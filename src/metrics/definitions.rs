@@ -68,6 +68,11 @@ definitions! {
         "Connections that were sent to the backend that had granted the TLS session which they resumed.";
     AFFINITY_SESSIONS_UNLEARNED = "lyncpin_affinity_sessions_unlearned_total", Kind::Counter, ["group"],
         "TLS session ids and tickets that are not remembered, because their client has its share or the table is full.";
+    AFFINITY_STORE_BYTES = "lyncpin_affinity_store_bytes", Kind::Gauge, [], "Length of the affinity store's file.";
+    AFFINITY_STORE_FAILURES = "lyncpin_affinity_store_failures_total", Kind::Counter, [],
+        "Times that the affinity store's file could not be written.";
+    AFFINITY_STORE_LAST_WRITE = "lyncpin_affinity_store_last_write_timestamp_seconds", Kind::Gauge, [],
+        "When the affinity store's file was last written.";
     AFFINITY_UNPINNED = "lyncpin_affinity_unpinned_total", Kind::Counter, ["group"],
         "Connections that got no pin because every pin of a full table was in use.";
     BACKEND_DAMPED = "lyncpin_backend_damped", Kind::Gauge, ["pool", "backend"],

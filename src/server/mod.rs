@@ -40,6 +40,7 @@ use crate::metrics::{Registry, definitions};
 use crate::pins::Secret;
 use crate::snapshot::Snapshot;
 use crate::socket::Listening;
+use crate::store::{self, Store};
 use control::Administration;
 use doors::{Doors, Serving};
 use gates::ListenerGate;
@@ -68,6 +69,8 @@ pub enum StartError {
     Admin(BindError),
     /// The admin listener's token.
     Token(TokenError),
+    /// The file of `affinity_store`.
+    Store(store::OpenError),
     /// The worker threads.
     Workers(io::Error),
 }
@@ -88,6 +91,7 @@ impl fmt::Display for StartError {
             }
             Self::Admin(error) => error.fmt(f),
             Self::Token(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
             Self::Workers(_) => f.write_str("cannot start the workers"),
         }
     }
@@ -99,6 +103,7 @@ impl std::error::Error for StartError {
             Self::Bind { source, .. } | Self::Workers(source) => Some(source),
             Self::Admin(error) => error.source(),
             Self::Token(error) => error.source(),
+            Self::Store(error) => error.source(),
         }
     }
 }
@@ -123,6 +128,7 @@ pub struct Server {
     tasks: TaskTracker,
     health: Monitor,
     admin: Serving,
+    store: Option<Store>,
     addresses: Addresses,
     shutdown: Duration,
 }
@@ -159,7 +165,19 @@ impl Server {
         );
         let availability = Arc::new(Availability::default());
         let shutdown = config.timeouts.shutdown;
-        let snapshot = Snapshot::build(config, &registry, &availability, &Secret::random());
+        let kept = match &config.affinity_store {
+            model::AffinityStore::Memory => None,
+            model::AffinityStore::File(path) => {
+                Some(store::Opened::open(path).map_err(StartError::Store)?)
+            }
+        };
+        let secret = kept
+            .as_ref()
+            .map_or_else(Secret::random, |kept| kept.secret().clone());
+        let snapshot = Snapshot::build(config, &registry, &availability, &secret);
+        if let Some(kept) = &kept {
+            kept.restore(&snapshot);
+        }
         registry
             .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
@@ -189,6 +207,12 @@ impl Server {
             workers,
             started: SystemTime::now(),
         });
+        let in_force = shared.clone();
+        let start = |kept: store::Opened| {
+            let source = move || in_force.snapshot.load_full();
+            kept.start(source, &shared.registry)
+        };
+        let store = kept.map(start).transpose().map_err(StartError::Store)?;
         let (gates, assignments) = assign(bound, workers);
         let workers = Workers::start(assignments, &shared, &availability, pipes)
             .map_err(StartError::Workers)?;
@@ -211,6 +235,7 @@ impl Server {
             tasks,
             health,
             admin,
+            store,
             addresses,
             shutdown,
         })
@@ -248,6 +273,10 @@ impl Server {
         self.workers.end();
         self.health.stop().await;
         self.admin.end().await;
+        if let Some(store) = self.store {
+            // Last: until here connections have ended and states have changed.
+            let _ = tokio::task::spawn_blocking(|| store.stop()).await;
+        }
     }
 }
 

@@ -21,4 +21,5 @@ mod limits;
 mod refusals;
 mod roaming;
 mod scrape;
+mod store;
 mod support;

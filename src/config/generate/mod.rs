@@ -17,7 +17,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use self::pools::pools;
-use self::settings::{admin, limits, log, timeouts};
+use self::settings::{admin, affinity_store, limits, log, timeouts};
 use super::model::*;
 use crate::host_name::HostName;
 
@@ -32,11 +32,12 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
             timeouts(),
             limits(),
             option::of(1..64_usize),
+            affinity_store(),
             admin(),
             log(),
         )
             .prop_map(
-                |(mut listeners, pools, timeouts, limits, workers, admin, log)| {
+                |(mut listeners, pools, timeouts, limits, workers, affinity_store, admin, log)| {
                     for (index, listener) in listeners.iter_mut().enumerate() {
                         listener.name = format!("{}{index}", listener.name).into();
                         for bind in &mut listener.bind {
@@ -50,6 +51,7 @@ pub(super) fn config() -> impl Strategy<Value = Config> {
                         timeouts,
                         limits,
                         workers,
+                        affinity_store,
                         admin,
                         log,
                     }

@@ -61,10 +61,16 @@ pub(super) fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
+/// Printable text of any script, as a path may have it.
+fn path() -> impl Strategy<Value = PathBuf> {
+    "/[ -~\u{a1}-\u{24f}\u{4e00}-\u{4eff}\u{1f600}-\u{1f64f}]{1,20}".prop_map(PathBuf::from)
+}
+
+pub(super) fn affinity_store() -> impl Strategy<Value = AffinityStore> {
+    option::of(path()).prop_map(|path| path.map_or(AffinityStore::Memory, AffinityStore::File))
+}
+
 pub(super) fn admin() -> impl Strategy<Value = Admin> {
-    // Printable text of any script, as a path may have it.
-    let path =
-        || "/[ -~\u{a1}-\u{24f}\u{4e00}-\u{4eff}\u{1f600}-\u{1f64f}]{1,20}".prop_map(PathBuf::from);
     let bind = prop_oneof![
         (address(), 1..1000_u16).prop_map(|(ip, port)| AdminBind::Tcp(SocketAddr::new(ip, port))),
         path().prop_map(AdminBind::Unix),

@@ -25,6 +25,7 @@ pub(crate) fn resolve(written: &Written, notes: &mut Notes) -> Config {
         timeouts: written.timeouts.values,
         limits: written.limits.value.clone(),
         workers: written.workers,
+        affinity_store: written.affinity_store.clone(),
         admin: admin::resolve(written, notes),
         log: written.log,
     }

@@ -9,6 +9,7 @@ mod listener;
 mod lync;
 mod pool;
 mod settings;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,6 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
             .into_iter()
             .map(|entry| pool::read(entry, notes)),
     );
-    settings::affinity_store(&root, notes);
     Written {
         listeners,
         pools,
@@ -58,6 +58,7 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
         timeouts: settings::timeouts(&root, notes),
         limits: settings::limits(&root, notes),
         workers: settings::workers(&root, notes),
+        affinity_store: store::affinity_store(&root, notes),
         admin: settings::admin(&root, notes),
         log: settings::log(&root, notes),
     }

@@ -1,4 +1,4 @@
-//! What stands beside listeners and pools: bounds, workers, store, admin listener, log.
+//! What stands beside listeners and pools: bounds, workers, admin listener, log.
 //!
 //! Owns their keys and bounds. Must not know of listeners and pools. Invariant: every value is within what the kernel
 //! calls behind it take.
@@ -7,13 +7,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::health::boolean;
-use super::{duration, not_in_force, number};
+use super::{duration, number};
 use crate::config::defaults::{LOG as DEFAULT_LOG, TIMEOUTS as DEFAULT_TIMEOUTS, admin_bind};
-use crate::config::fault::{Note, Notes, Place, quoted};
-use crate::config::keys::{ADMIN, AFFINITY_STORE, LIMITS, LOG, TIMEOUTS};
+use crate::config::fault::{Note, Notes, Place};
+use crate::config::keys::{ADMIN, LIMITS, LOG, TIMEOUTS};
 use crate::config::model::{ClientAddress, Limits, Log, LogFormat};
 use crate::config::scalar::{self, ADMIN_BIND, print_duration};
-use crate::config::section::{Entry, Parsed, Section, integer};
+use crate::config::section::{Parsed, Section, integer};
 use crate::config::tree::{Inferred, Kind, Scalar};
 use crate::config::written::{Admin, At, Timeouts};
 
@@ -117,49 +117,6 @@ pub(super) fn workers(root: &Section<'_>, notes: &mut Notes) -> Option<NonZeroUs
     });
     let workers = workers.and_then(|found| found.value)?;
     usize::try_from(workers).ok().and_then(NonZeroUsize::new)
-}
-
-/// Reads `affinity_store`, of which only the default is in force.
-pub(super) fn affinity_store(root: &Section<'_>, notes: &mut Notes) {
-    let Some(Entry { node, at, .. }) = root.get("affinity_store") else {
-        return;
-    };
-    let takes = "`memory`, `{ file: PATH }` or `{ redis: URL }`";
-    match &node.kind {
-        Kind::Scalar(scalar) if scalar.text == "memory" => {}
-        Kind::Scalar(scalar) => {
-            let message = format!(
-                "`affinity_store` takes {takes}, not {}",
-                quoted(&scalar.text)
-            );
-            notes.fault(Note::new(node.at, message));
-        }
-        Kind::Map(_) => {
-            let section = Section::open(node, AFFINITY_STORE, "`affinity_store`", at, notes);
-            let known = ["file", "redis", "password_file"];
-            for entry in known.into_iter().filter_map(|key| section.get(key)) {
-                let what = format!("`affinity_store` with `{}`", entry.name);
-                not_in_force(
-                    notes,
-                    entry.at,
-                    &what,
-                    "leave it out or write `affinity_store: memory`",
-                );
-            }
-            if matches!(&node.kind, Kind::Map(entries) if entries.is_empty()) {
-                notes.fault(Note::new(
-                    node.at,
-                    format!("`affinity_store` takes {takes}"),
-                ));
-            }
-        }
-        Kind::Null | Kind::List(_) => {
-            notes.fault(Note::new(
-                node.at,
-                format!("`affinity_store` takes {takes}"),
-            ));
-        }
-    }
 }
 
 /// Reads `admin`.

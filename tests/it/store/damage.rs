@@ -1,0 +1,143 @@
+//! Files that are not what they should be, and places where no file can be.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rustix::process::Signal;
+
+use super::{Homes, Site, all_come_home, come, kill, lines, told, written};
+use crate::support::balancer::Balancer;
+use crate::support::own_address;
+
+const ASIDE: &str = "affinity store: the file was set aside";
+
+/// A site whose balancer was killed, and where its clients went.
+fn killed() -> (Site, Homes) {
+    let site = Site::new();
+    let mut balancer = site.start();
+    let homes = come(&balancer, 10);
+    written(&balancer);
+    kill(&mut balancer);
+    (site, homes)
+}
+
+#[test]
+fn a_torn_write_loses_itself_alone() {
+    let (site, homes) = killed();
+    // The last batch says that nothing has changed.
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(site.file())
+        .unwrap();
+    file.set_len(file.metadata().unwrap().len() - 5).unwrap();
+    let balancer = site.start();
+    told(
+        &balancer,
+        "affinity store: the last write to the file was cut off",
+    );
+    all_come_home(&balancer, &homes);
+    assert!(site.aside().is_empty());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_what_is_sound_of_it_is_used() {
+    let (site, homes) = killed();
+    let mut bytes = std::fs::read(site.file()).unwrap();
+    // In the version's name in the head, where nothing can be used any more.
+    bytes[62] ^= 1;
+    std::fs::write(site.file(), &bytes).unwrap();
+    let mut balancer = site.start();
+    let said = told(&balancer, ASIDE);
+    assert_eq!(said["pins_used"], 0);
+    assert!(said["why"].as_str().unwrap().contains("damaged"), "{said}");
+    let aside = site.aside();
+    assert_eq!(aside.len(), 1);
+    assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes);
+    assert_eq!(said["set_aside"], aside[0].display().to_string());
+    // The new file keeps as the old one did.
+    let homes: Homes = homes
+        .into_keys()
+        .map(|(source, name)| ((source, name), super::home(&balancer, source, name)))
+        .collect();
+    written(&balancer);
+    kill(&mut balancer);
+    let balancer = site.start();
+    all_come_home(&balancer, &homes);
+    assert!(lines(&balancer, ASIDE).is_empty());
+}
+
+#[test]
+fn a_file_of_another_version_or_of_something_else_is_set_aside_whole() {
+    // The magic, version 2 and the checksum of both.
+    let newer = *b"lyncpin\0\x02\0\0\0\x35\x3c\xab\x53and what nobody knows yet";
+    for (bytes, why) in [
+        (&newer[..], "version 2"),
+        (b"root:x:0:0:", "no affinity store"),
+    ] {
+        let site = Site::new();
+        std::fs::write(site.file(), bytes).unwrap();
+        let balancer = site.start();
+        let said = told(&balancer, ASIDE);
+        assert!(said["why"].as_str().unwrap().contains(why), "{said}");
+        assert_eq!(std::fs::read(&site.aside()[0]).unwrap(), bytes);
+        come(&balancer, 1);
+        written(&balancer);
+        let mode = std::fs::metadata(site.file()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+/// Runs a balancer that is to end by itself.
+fn run(yaml: &str) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("balancer.yaml");
+    let yaml = yaml.replace("HOST", &own_address().to_string());
+    std::fs::write(
+        &path,
+        format!("{yaml}\nadmin: {{ bind: \"{}:9900\" }}\n", own_address()),
+    )
+    .unwrap();
+    Command::new("timeout")
+        .arg("20")
+        .arg(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["run", "-c"])
+        .arg(path)
+        .output()
+        .unwrap()
+}
+
+#[track_caller]
+fn is_turned_away(output: &Output, why: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let last = told.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("affinity_store cannot be opened: ") && last.contains(why),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_place_where_no_file_can_be_ends_the_start() {
+    let site = Site::new();
+    let at = |path: &Path| site.yaml_with(&path.display().to_string(), &site.backends, "");
+    let missing = site.directory.path().join("missing/affinity");
+    is_turned_away(
+        &run(&at(&missing)),
+        "must exist and be writable: no such file",
+    );
+    is_turned_away(&run(&at(site.directory.path())), "is there and is no file");
+    is_turned_away(&run(&at(Path::new("/dev/null"))), "is there and is no file");
+}
+
+#[test]
+fn a_file_that_another_process_has_is_left_to_it() {
+    let site = Site::new();
+    let mut balancer = site.start();
+    is_turned_away(&run(&site.yaml("")), "another process has");
+    let homes = come(&balancer, 3);
+    balancer.signal(Signal::TERM);
+    balancer.wait();
+    all_come_home(&Balancer::start(&site.yaml("")).ready(), &homes);
+}
