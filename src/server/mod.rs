@@ -11,6 +11,7 @@ mod drains;
 mod explain;
 mod gates;
 mod pipes;
+mod service;
 mod workers;
 
 use std::fmt;
@@ -203,6 +204,11 @@ impl Server {
         tasks.spawn(sweep(shared.clone()));
         tasks.close();
         let admin = doors.serve(&control);
+        tasks.spawn(service::keep(
+            shared.clone(),
+            workers.alarms(),
+            availability.subscribe(),
+        ));
         Ok(Self {
             shared,
             workers,

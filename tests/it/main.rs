@@ -20,5 +20,7 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod roaming;
+mod rules;
 mod scrape;
+mod service;
 mod support;
