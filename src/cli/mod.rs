@@ -11,6 +11,7 @@ mod demo;
 mod explain;
 mod failure;
 mod file;
+mod packaging;
 mod run;
 mod state;
 mod status;
@@ -67,10 +68,10 @@ enum Command {
     Init(Unbuilt),
     /// Check a Lync deployment over the network (not built yet)
     Doctor(Unbuilt),
-    /// Print completions for a shell (not built yet)
-    Completions(Unbuilt),
-    /// Print the manual page (not built yet)
-    Man(Unbuilt),
+    /// Print completions for a shell
+    Completions(packaging::Completions),
+    /// Print a manual page
+    Man(packaging::Man),
 }
 
 /// Takes any arguments, so that the answer is that the command is not built, not that an argument is wrong.
@@ -122,8 +123,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
-        Command::Completions(unbuilt) => unbuilt.refuse("completions"),
-        Command::Man(unbuilt) => unbuilt.refuse("man"),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     }
 }
 

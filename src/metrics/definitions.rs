@@ -102,6 +102,8 @@ definitions! {
         "Life of a connection that reached the backend.";
     CONNECTIONS_ACTIVE = "lyncpin_connections_active", Kind::Gauge, ["listener", "pool", "backend"],
         "Living connections; pool and backend are empty before one is picked.";
+    CONNECTIONS_LIMIT = "lyncpin_connections_limit", Kind::Gauge, [],
+        "Connections that may live at once: `limits.connections`, or what the descriptors allow.";
     CONNECTIONS = "lyncpin_connections_total", Kind::Counter, ["listener", "pool", "backend", "outcome"],
         "Ended connections, refused ones too; pool and backend are empty where none was picked.";
     HEALTH_CHECK_SECONDS = "lyncpin_health_check_seconds", Kind::Histogram(CONNECT_BUCKETS), ["pool", "backend", "check", "result"],

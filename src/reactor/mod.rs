@@ -299,8 +299,10 @@ impl Core {
     /// Takes down what an event says, and queues who waits for it.
     fn note(&self, mark: u64, flags: EventFlags) {
         if mark == ALARM {
-            self.alarm.hear();
-            return self.queue_all();
+            if self.alarm.hear() {
+                self.queue_all();
+            }
+            return;
         }
         let sources = self.sources.borrow();
         let known = sources.get(source::place_of(mark));

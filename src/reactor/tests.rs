@@ -239,6 +239,39 @@ fn the_end_from_outside_drops_what_still_waits() {
 }
 
 #[test]
+fn who_asks_for_a_sign_of_life_gets_it_and_wakes_no_task() {
+    let reactor = Reactor::new().unwrap();
+    let alarm = reactor.alarm().clone();
+    let (tell, told) = mpsc::channel();
+    let (_far, near) = pair();
+    let own = reactor.clone();
+    reactor.spawn(async move {
+        let stream = Stream::accepted(&own, near).unwrap();
+        poll_fn(|_| {
+            tell.send(()).unwrap();
+            stream.poll_failed()
+        })
+        .await;
+    });
+    let asking = std::thread::spawn(move || {
+        told.recv_timeout(SOON).unwrap();
+        for _ in 0..3 {
+            let (before, asked) = (alarm.heard(), Instant::now());
+            alarm.ask();
+            while alarm.heard() == before {
+                assert!(asked.elapsed() < SOON, "the loop does not hear");
+                std::thread::yield_now();
+            }
+        }
+        let polled = told.try_iter().count();
+        alarm.end();
+        polled
+    });
+    reactor.run().unwrap();
+    assert_eq!(asking.join().unwrap(), 0);
+}
+
+#[test]
 fn who_has_more_to_do_comes_again_after_the_others() {
     let order = Rc::new(RefCell::new(Vec::new()));
     let reactor = Reactor::new().unwrap();

@@ -166,7 +166,11 @@ impl Control for Administration {
         for pins in &self.shared.snapshot.load().groups {
             pins.show();
         }
-        self.shared.registry.render()
+        let registry = &self.shared.registry;
+        registry
+            .gauge(&definitions::CONNECTIONS_LIMIT, &[])
+            .set(f64::from(self.shared.limits.most()));
+        registry.render()
     }
 }
 

@@ -12,6 +12,7 @@ mod drains;
 mod explain;
 mod gates;
 mod pipes;
+mod service;
 mod workers;
 
 use std::fmt;
@@ -229,6 +230,11 @@ impl Server {
         tasks.spawn(sweep(shared.clone()));
         tasks.close();
         let admin = doors.serve(&control);
+        tasks.spawn(service::keep(
+            shared.clone(),
+            workers.alarms(),
+            availability.subscribe(),
+        ));
         Ok(Self {
             shared,
             workers,

@@ -96,6 +96,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Where each worker is asked whether it still turns.
+    pub(super) fn alarms(&self) -> Vec<Arc<Alarm>> {
+        self.alarms.clone()
+    }
+
     /// Completes when every worker has ended by itself: its loops and its sessions.
     pub(super) async fn ended(&mut self) {
         while self.ended.recv().await.is_some() {}

@@ -43,8 +43,6 @@ fn what_is_not_built_is_refused_as_wrong_usage() {
         &["upgrade", "--help-me"],
         &["init"],
         &["doctor", "--json"],
-        &["completions", "bash"],
-        &["man"],
         &["run", "--watch"],
     ] {
         let said = lyncpin(arguments);
@@ -59,6 +57,35 @@ fn what_is_not_built_is_refused_as_wrong_usage() {
 }
 
 #[test]
+fn every_command_has_its_manual_page_and_is_completed() {
+    let main = lyncpin(&["man"]);
+    assert_eq!((main.status, main.err.as_str()), (0, ""));
+    assert!(main.out.contains(".TH lyncpin 1"), "{}", main.out);
+    let bash = lyncpin(&["completions", "bash"]).out;
+    for (name, options) in lyncpin::cli::commands() {
+        assert!(main.out.contains(&format!("lyncpin\\-{name}(1)")), "{name}");
+        let page = lyncpin(&["man", &name]);
+        assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
+        let title = format!(".TH lyncpin-{name} 1");
+        assert!(page.out.contains(&title), "{}", page.out);
+        assert!(
+            page.out.contains(&format!("\\fBlyncpin {name}\\fR")),
+            "{name}"
+        );
+        for option in options {
+            let written = option.replace('-', "\\-");
+            assert!(page.out.contains(&written), "{name} {option}");
+            assert!(bash.contains(&option), "{name} {option}");
+        }
+    }
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = lyncpin(&["completions", shell]);
+        assert_eq!((script.status, script.err.as_str()), (0, ""), "{shell}");
+        assert!(script.out.contains("drain"), "{shell}");
+    }
+}
+
+#[test]
 fn wrong_usage_is_2() {
     for arguments in [
         &[][..],
@@ -66,6 +93,9 @@ fn wrong_usage_is_2() {
         &["status", "--admin", "somewhere"],
         &["drain"],
         &["drain", "fe01", "--deadline", "soon"],
+        &["completions"],
+        &["completions", "sh"],
+        &["man", "frobnicate"],
         &["ready", "fe01", "--deadline", "15m"],
         &["explain", "--listener", "https", "--source", "somewhere"],
         &["check", "-c", "/nonexistent/balancer.yaml"],

@@ -20,6 +20,8 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod roaming;
+mod rules;
 mod scrape;
+mod service;
 mod store;
 mod support;

@@ -1,13 +1,15 @@
-//! Prometheus' own tool reads what `/metrics` says.
+//! Prometheus and its own tool read what `/metrics` says.
 
 use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 
 use crate::support::balancer::Balancer;
 use crate::support::front_ends::{FrontEnds, http};
 use crate::support::hello_builder::HelloBuilder;
 use crate::support::peers::{connect, read_to_end, request, reset};
-use crate::support::programs::feed;
-use crate::support::{eventually, own_address};
+use crate::support::programs::{feed, run};
+use crate::support::{at, eventually, own_address};
 
 fn assert_accepted(balancer: &Balancer) {
     let text = balancer.get("/metrics").body;
@@ -71,4 +73,113 @@ fn promtool_accepts_the_metrics_fresh_and_after_traffic_and_refusals() {
     }
     assert!(balancer.metric("lyncpin_redispatches_total", &[]) > 0.0);
     assert_accepted(&balancer);
+}
+
+/// Prometheus from Debian with what is under `deploy/prometheus`, every second; killed when dropped.
+struct Prometheus {
+    child: Child,
+    at: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn of(balancer: &Balancer) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/prometheus");
+        for rules in ["recording.yaml", "alerts.yaml"] {
+            std::fs::copy(format!("{shipped}/{rules}"), directory.path().join(rules)).unwrap();
+        }
+        let target = balancer.at(9900).to_string();
+        let configuration = std::fs::read_to_string(format!("{shipped}/scrape.yml")).unwrap();
+        let configuration = configuration
+            .replace("192.0.2.11:9901", &target)
+            .replace("          - 192.0.2.12:9901\n", "")
+            .replace("scrape_interval: 15s", "scrape_interval: 1s")
+            .replace("evaluation_interval: 30s", "evaluation_interval: 1s");
+        let file = directory.path().join("prometheus.yml");
+        std::fs::write(&file, configuration).unwrap();
+        let at = at(own_address(), 9090);
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={at}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("prometheus starts; is the Debian package prometheus installed?");
+        Self {
+            child,
+            at,
+            _directory: directory,
+        }
+    }
+
+    fn ask(&self, question: &[&str]) -> serde_json::Value {
+        let [path, parameters @ ..] = question else {
+            panic!("no question")
+        };
+        let url = format!("http://{}{path}", self.at);
+        let mut arguments = vec!["-s", "-G", "--max-time", "10", &url];
+        for parameter in parameters {
+            arguments.extend(["--data-urlencode", parameter]);
+        }
+        let said = run("curl", "curl", &arguments, "");
+        serde_json::from_str(&said.out).unwrap_or_default()
+    }
+
+    /// Waits until the expression has this value.
+    fn eventually(&self, expression: &str, wanted: f64) {
+        let query = format!("query={expression}");
+        eventually(&format!("{expression} is {wanted}"), || {
+            let answer = self.ask(&["/api/v1/query", &query]);
+            let value = answer["data"]["result"][0]["value"][1].as_str()?;
+            (value.parse() == Ok(wanted)).then_some(())
+        });
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn prometheus_scrapes_evaluates_the_rules_and_alerts_of_a_backend_that_is_down() {
+    let front_ends = FrontEnds::start(2);
+    let balancer = Balancer::start(&front_ends.short_form()).ready();
+    let prometheus = Prometheus::of(&balancer);
+    prometheus.eventually(r#"up{job="lyncpin"}"#, 1.0);
+    prometheus.eventually("count(lyncpin_build_info)", 1.0);
+    let source = own_address();
+    front_ends
+        .https(source, balancer.at(443))
+        .unwrap()
+        .server()
+        .unwrap();
+    prometheus.eventually(
+        r#"sum(lyncpin_connections_total{backend!=""}) > bool 0"#,
+        1.0,
+    );
+    prometheus.eventually("min(pool:lyncpin_backends_available:sum)", 2.0);
+    let rules = prometheus.ask(&["/api/v1/rules"]);
+    let groups = rules["data"]["groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 2, "{rules}");
+    for rule in groups
+        .iter()
+        .flat_map(|group| group["rules"].as_array().unwrap())
+    {
+        assert_ne!(rule["health"], "err", "{rule}");
+    }
+    front_ends.all[0].stop();
+    prometheus.eventually("min(pool:lyncpin_backends_available:sum)", 1.0);
+    prometheus.eventually(
+        r#"count(ALERTS{alertname="LyncpinBackendDown"}) > bool 0"#,
+        1.0,
+    );
 }

@@ -1,0 +1,57 @@
+//! `completions` and `man`: what packagers need, out of the command line itself.
+//!
+//! Invariant: nothing here is written by hand, so a page cannot say what the command does not do.
+
+use clap::{Command, CommandFactory as _};
+use clap_complete::Shell;
+
+use super::failure::Failure;
+use super::{Arguments, answer};
+
+/// `lyncpin completions`
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let mut script = Vec::new();
+        let mut described = Arguments::command();
+        let name = described.get_name().to_owned();
+        clap_complete::generate(self.shell, &mut described, name, &mut script);
+        answer(&String::from_utf8_lossy(&script))
+    }
+}
+
+/// `lyncpin man`
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// The command to print the page of; without it, the page of lyncpin itself
+    command: Option<String>,
+}
+
+impl Man {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let mut whole = Arguments::command().disable_help_subcommand(true);
+        whole.build();
+        let command = match &self.command {
+            None => whole,
+            Some(name) => page_of(&whole, name)?,
+        };
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command)
+            .source(concat!("lyncpin ", env!("CARGO_PKG_VERSION")))
+            .manual("lyncpin")
+            .render(&mut page)
+            .map_err(|error| Failure::answer("the manual page cannot be made").because(&error))?;
+        answer(&String::from_utf8_lossy(&page))
+    }
+}
+
+/// The command as a page of its own: once built, it is called as man(1) looks for it, `lyncpin-drain`.
+fn page_of(whole: &Command, name: &str) -> Result<Command, Failure> {
+    let found = whole.find_subcommand(name).cloned();
+    found.ok_or_else(|| Failure::usage(format!("there is no command {name:?}")))
+}

@@ -1,0 +1,119 @@
+//! The rules for Prometheus ask for series that there are, and say what to do in a place that there is.
+
+use std::collections::BTreeSet;
+
+use lyncpin::metrics::definitions::{self, Kind};
+use lyncpin::metrics::process;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Lines that are no comments.
+fn rules(name: &str) -> String {
+    let text = read(&format!("deploy/prometheus/{name}.yaml"));
+    let lines = text.lines().filter(|line| !line.trim().starts_with('#'));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// What follows `key: `, wherever it stands.
+fn values(text: &str, key: &str) -> Vec<String> {
+    let key = format!("{key}: ");
+    let lines = text
+        .lines()
+        .map(|line| line.trim().trim_start_matches("- "));
+    let values = lines.filter_map(|line| line.strip_prefix(&key));
+    values
+        .map(|value| value.trim_matches('"').to_owned())
+        .collect()
+}
+
+/// Every series that can be asked for: those of the balancer, of the process, and what Prometheus makes of a histogram.
+fn series() -> BTreeSet<String> {
+    let own = definitions::ALL
+        .iter()
+        .map(|known| (known.name, known.kind));
+    let process = process::DEFINITIONS
+        .iter()
+        .map(|(name, kind, _)| (*name, *kind));
+    own.chain(process)
+        .flat_map(|(name, kind)| match kind {
+            Kind::Histogram(_) => ["_bucket", "_sum", "_count"]
+                .map(|end| format!("{name}{end}"))
+                .to_vec(),
+            Kind::Counter | Kind::Gauge => vec![name.to_owned()],
+        })
+        .collect()
+}
+
+/// Words of an expression that are names of series; what stands in quotes is a label's value.
+fn asked(text: &str) -> BTreeSet<String> {
+    let outside: String = text.split('"').step_by(2).collect();
+    let words = outside.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
+    let names = words.filter(|word| word.contains("lyncpin_") || word.contains("process_"));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn rules_ask_only_for_series_that_there_are() {
+    let recording = rules("recording");
+    let mut known = series();
+    known.extend(values(&recording, "record"));
+    let expressions = |text: &str| {
+        let lines = text
+            .lines()
+            .filter(|line| !line.contains("summary: ") && !line.contains("runbook: "));
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let asked: BTreeSet<_> = [recording, rules("alerts")]
+        .iter()
+        .flat_map(|text| asked(&expressions(text)))
+        .collect();
+    assert!(asked.len() > 20, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&known).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+#[test]
+fn outcomes_in_rules_are_in_the_vocabulary() {
+    let known: Vec<_> = lyncpin::termination::Outcome::ALL
+        .iter()
+        .map(|outcome| outcome.as_str())
+        .collect();
+    let text = rules("recording") + &rules("alerts");
+    let lists: Vec<_> = text.split("outcome=~\"").skip(1).collect();
+    assert!(lists.len() >= 3);
+    for list in lists {
+        for name in list.split('"').next().unwrap().split('|') {
+            assert!(known.contains(&name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_alert_has_its_tests_and_its_line_in_the_operations_page() {
+    let text = rules("alerts");
+    let alerts = values(&text, "alert");
+    assert!(alerts.len() > 15);
+    let page = read("docs/operations.md");
+    let headings: BTreeSet<_> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("#### "))
+        .collect();
+    assert_eq!(headings, alerts.iter().map(String::as_str).collect());
+    let runbooks = alerts
+        .iter()
+        .map(|alert| format!("docs/operations.md#{}", alert.to_lowercase()));
+    assert_eq!(values(&text, "runbook"), runbooks.collect::<Vec<_>>());
+    let tests = read("tests/data/prometheus/alerts.yaml");
+    let tested = tests.split("alertname: ").skip(1);
+    let fired: BTreeSet<_> = tested
+        .filter(|case| {
+            case.lines()
+                .nth(1)
+                .is_some_and(|line| line.trim() == "exp_alerts:")
+        })
+        .map(|case| case.lines().next().unwrap())
+        .collect();
+    assert_eq!(fired, alerts.iter().map(String::as_str).collect());
+}

@@ -1,0 +1,117 @@
+//! What systemd is told, by a socket in its place; tests/machine has systemd itself.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::balancer::Balancer;
+use crate::support::eventually;
+use crate::support::front_ends::FrontEnds;
+
+/// The service manager's end.
+struct Manager {
+    socket: UnixDatagram,
+    directory: tempfile::TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        Self { socket, directory }
+    }
+
+    fn watch(&self, command: &mut Command, watchdog: Option<Duration>) {
+        command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
+        if let Some(within) = watchdog {
+            command.env("WATCHDOG_USEC", within.as_micros().to_string());
+        }
+    }
+
+    /// The next message within `time`.
+    fn next(&self, time: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
+    }
+
+    /// Takes messages until one says so.
+    fn until(&self, text: &str) -> String {
+        eventually(&format!("systemd is told {text:?}"), || {
+            self.next(Duration::from_millis(100))
+                .filter(|message| message.contains(text))
+        })
+    }
+}
+
+/// A thread that does not go on, while this lives; other threads of its process do.
+struct Hang(Child);
+
+impl Hang {
+    fn of(process: u32, name: &str) -> Self {
+        let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/hang"))
+            .args([&process.to_string(), name])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests/machine/hang starts; is the Debian package python3 installed?");
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut said)
+            .unwrap();
+        assert_eq!(
+            said, "hangs\n",
+            "a process may be traced by another one of its user: as root, or with kernel.yama.ptrace_scope=0"
+        );
+        Self(child)
+    }
+}
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        // It lets go when its input ends.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn systemd_is_told_of_the_start_of_what_can_serve_and_of_the_stop() {
+    let front_ends = FrontEnds::start(2);
+    let manager = Manager::new();
+    let balancer = Balancer::start_with(&front_ends.short_form(), |command| {
+        manager.watch(command, None);
+    });
+    let first = eventually("a first message", || {
+        manager.next(Duration::from_millis(100))
+    });
+    assert!(first.starts_with("READY=1\nSTATUS="), "{first}");
+    manager.until("STATUS=4 of 4 listeners can serve, 4 of 4 backends are up");
+    front_ends.all[0].stop();
+    manager.until("STATUS=4 of 4 listeners can serve, 2 of 4 backends are up");
+    balancer.signal(Signal::TERM);
+    manager.until("STOPPING=1");
+}
+
+#[test]
+fn the_watchdog_is_fed_while_every_worker_turns_and_not_while_one_hangs() {
+    const WITHIN: Duration = Duration::from_millis(400);
+    let front_ends = FrontEnds::start(1);
+    let manager = Manager::new();
+    let yaml = format!("{}\nworkers: 2\n", front_ends.short_form());
+    let balancer = Balancer::start_with(&yaml, |command| manager.watch(command, Some(WITHIN)));
+    for _ in 0..3 {
+        manager.until("WATCHDOG=1");
+    }
+    let hang = Hang::of(balancer.pid(), "worker-1");
+    // What was sent before it hung comes still, and one feeding for which it had already given its sign.
+    eventually("the watchdog is fed no longer", || {
+        manager.next(6 * WITHIN).is_none().then_some(())
+    });
+    drop(hang);
+    manager.until("WATCHDOG=1");
+}
