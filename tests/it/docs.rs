@@ -5,7 +5,9 @@ mod commands;
 mod configuration;
 mod demo;
 mod life;
+mod links;
 mod log;
+mod operations;
 mod prometheus;
 mod stage;
 

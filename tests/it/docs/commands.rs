@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::blocks::{Block, Kind, of, pages, prose, root};
+use super::blocks::{Block, Kind, of, pages, root, spans};
 use super::stage::{Running, Stage};
 use crate::support::eventually;
 
@@ -171,21 +171,6 @@ fn every_command_that_a_sentence_names_exists_with_its_options() {
         }
     }
     assert!(seen > 40, "{seen} commands");
-}
-
-/// What stands between backticks outside of blocks; a paragraph at a time, so that one that is forgotten is told.
-fn spans(page: &str, text: &str) -> Vec<String> {
-    let mut spans = Vec::new();
-    for paragraph in prose(text).split("\n\n") {
-        let parts: Vec<&str> = paragraph.split('`').collect();
-        assert!(
-            parts.len() % 2 == 1,
-            "{page}: a backtick is missing\n{paragraph}"
-        );
-        let inside = parts.iter().skip(1).step_by(2);
-        spans.extend(inside.map(|span| span.replace('\n', " ")));
-    }
-    spans
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Stage {
         let program = env!("CARGO_BIN_EXE_lyncpin");
         symlink(program, self.path("bin/lyncpin")).unwrap();
         symlink(program, self.path("work/target/release/lyncpin")).unwrap();
+        fs::write(self.path("usr/bin/lyncpin"), "of before").unwrap();
         symlink(root().join("deploy"), self.path("work/deploy")).unwrap();
         for (name, does) in STAND_INS {
             let path = self.path("bin").join(name);
@@ -148,6 +149,8 @@ impl Stage {
             ("cargo run --release -- ", "lyncpin ".to_owned()),
             ("192.0.2.11:9900", at(self.guarded, 9900).to_string()),
             ("127.0.0.1:9900", at(self.address, 9900).to_string()),
+            // Whose lines stand in the log: those of the commands themselves.
+            ("client=192.0.2.7:", "client=127.0.0.1:".to_owned()),
             ("192.0.2.10", self.address.to_string()),
             ("/etc/", under("etc/")),
             ("/usr/bin/", under("usr/bin/")),
