@@ -136,6 +136,19 @@ pub fn commands() -> Vec<(String, Vec<String>)> {
     found
 }
 
+/// Whether these words, after the program's name, are a command line; for the test that holds commands in the
+/// documentation which it cannot run.
+///
+/// # Errors
+///
+/// What is wrong with them, as it would be printed.
+pub fn parse(words: &[String]) -> Result<(), String> {
+    let program = std::iter::once("lyncpin");
+    let all = program.chain(words.iter().map(String::as_str));
+    let parsed = Arguments::try_parse_from(all);
+    parsed.map(drop).map_err(|error| error.to_string())
+}
+
 /// Adds what is below `above`; a command that only holds others is none itself.
 fn describe(above: &clap::Command, prefix: &str, found: &mut Vec<(String, Vec<String>)>) {
     for command in above.get_subcommands() {

@@ -290,21 +290,6 @@ fn every_key_is_documented_and_every_documented_key_exists() {
     );
 }
 
-#[test]
-fn the_examples_of_the_documentation_load() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let docs = std::fs::read_to_string(docs).unwrap();
-    let examples: Vec<&str> = docs
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
-    assert!(examples.len() >= 2);
-    for example in examples {
-        loads_without_a_lint(example);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 

@@ -1,4 +1,15 @@
-//! The reference pages name what the code has, all of it and nothing else.
+//! The reference pages name what the code has, all of it and nothing else; the modules hold what stands in blocks.
+
+mod blocks;
+mod commands;
+mod configuration;
+mod demo;
+mod life;
+mod links;
+mod log;
+mod operations;
+mod prometheus;
+mod stage;
 
 use std::collections::BTreeSet;
 

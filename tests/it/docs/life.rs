@@ -1,0 +1,108 @@
+//! The page on the life of a connection names the stages that the code has, in their order.
+
+use lyncpin::metrics::definitions;
+use lyncpin::termination::{Outcome, Phase};
+
+use super::blocks::{Kind, of, root};
+use super::{column, page, plain, table};
+
+/// A stage on the page, the function of `session::converse` that is its line, and how a connection is said to have
+/// ended in it. What comes before and after the session is no line of it.
+const STAGES: [(&str, Option<&str>, Option<Phase>); 8] = [
+    ("accept", None, Some(Phase::Accept)),
+    ("read", Some("read"), Some(Phase::Hello)),
+    ("route", Some("route"), Some(Phase::Route)),
+    ("pick", Some("pick"), Some(Phase::Pick)),
+    ("connect", Some("reach"), Some(Phase::Connect)),
+    ("send", Some("send"), None),
+    ("relay", Some("relay"), Some(Phase::Relay)),
+    ("end", Some("close"), None),
+];
+
+fn rows() -> Vec<Vec<String>> {
+    table(&page("life-of-a-connection.md"), "## The stages")
+}
+
+fn names() -> Vec<&'static str> {
+    STAGES.iter().map(|(name, ..)| *name).collect()
+}
+
+/// The functions that `converse` calls by their bare name: not methods, not those of other modules.
+fn lines_of_converse() -> Vec<String> {
+    let code = std::fs::read_to_string(root().join("src/session.rs")).unwrap();
+    let (_, body) = code.split_once("async fn converse(").unwrap();
+    let (body, _) = body.split_once("\n}\n").unwrap();
+    let mut calls = Vec::new();
+    for (at, _) in body.match_indices('(') {
+        let before = &body[..at];
+        let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+        let start = before.trim_end_matches(is_name).len();
+        let is_bare = before[..start].ends_with([' ', '(']);
+        if start < at && is_bare {
+            calls.push(before[start..].to_owned());
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_stages_are_the_lines_of_the_session() {
+    let wanted: Vec<&str> = STAGES.iter().filter_map(|(_, line, _)| *line).collect();
+    assert_eq!(lines_of_converse(), wanted);
+    let page = page("life-of-a-connection.md");
+    let said = wanted.iter().map(|line| format!("`{line}`"));
+    let said = said.collect::<Vec<_>>().join(", ");
+    assert!(page.replace('\n', " ").contains(&said), "{said}");
+}
+
+#[test]
+fn the_table_and_the_picture_have_the_same_stages() {
+    assert_eq!(column(&rows(), 0), names());
+    let picture = of(&[Kind::Picture]);
+    let picture = picture
+        .iter()
+        .find(|block| block.page() == "docs/life-of-a-connection.md")
+        .unwrap();
+    // What is not drawn in the left margin is no stage; the kernel comes before the first.
+    let margin = picture
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix(' '));
+    let first = margin.filter_map(|line| line.split(' ').next());
+    let drawn: Vec<&str> = first.filter(|word| !word.is_empty()).collect();
+    assert_eq!(drawn[0], "kernel");
+    assert_eq!(drawn[1..], names());
+    for word in picture
+        .text
+        .split_whitespace()
+        .filter(|word| word.ends_with(".rs"))
+    {
+        assert!(root().join("src").join(word).exists(), "there is no {word}");
+    }
+}
+
+#[test]
+fn each_stage_has_its_files_outcomes_and_series() {
+    for (row, (name, _, phase)) in rows().iter().zip(STAGES) {
+        for file in plain(&row[1]).split(", ") {
+            assert!(root().join("src").join(file).exists(), "{name}: {file}");
+        }
+        let known = Outcome::ALL
+            .iter()
+            .filter(|known| Some(known.phase()) == phase);
+        let known: Vec<&str> = known.map(|known| known.as_str()).collect();
+        let plain_outcomes = plain(&row[4]);
+        let outcomes: Vec<&str> = plain_outcomes
+            .split(", ")
+            .filter(|word| !word.is_empty())
+            .collect();
+        assert_eq!(outcomes, known, "{name}");
+        // A series may be named by its end, after the first.
+        for series in row[5].split('`').skip(1).step_by(2) {
+            let exists = definitions::ALL
+                .iter()
+                .any(|known| known.name.ends_with(series));
+            assert!(exists, "{name}: {series}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What the operations page says of files under deploy/ is what they hold, and what it quotes is what the log says.
+
+use std::path::Path;
+
+use super::blocks::root;
+use super::{column, page, table};
+
+#[test]
+fn every_kernel_setting_says_how_it_shows_that_it_is_too_small() {
+    let file = root().join("deploy/sysctl.d/90-lyncpin.conf");
+    let file = std::fs::read_to_string(file).unwrap();
+    let settings = file.lines().filter(|line| !line.starts_with('#'));
+    let keys = settings.filter_map(|line| line.trim_start_matches('-').split_once(" = "));
+    let keys: Vec<&str> = keys.map(|(key, _)| key).collect();
+    let rows = table(&page("operations.md"), "## Kernel settings");
+    assert_eq!(column(&rows, 0), keys);
+    assert!(rows.iter().all(|row| !row[1].is_empty()));
+}
+
+fn code_under(folder: &Path) -> String {
+    let mut code = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        code += &if path.is_dir() {
+            code_under(&path)
+        } else {
+            std::fs::read_to_string(&path).unwrap()
+        };
+    }
+    code
+}
+
+#[test]
+fn what_the_log_is_said_to_say_it_says() {
+    let code = code_under(&root().join("src"));
+    let page = page("operations.md").replace('\n', " ");
+    let quoted = page.split("log says `").skip(1);
+    let quoted: Vec<&str> = quoted.filter_map(|rest| rest.split('`').next()).collect();
+    assert!(quoted.len() >= 3, "{quoted:?}");
+    for words in quoted {
+        assert!(code.contains(words), "nothing says {words:?}");
+    }
+}

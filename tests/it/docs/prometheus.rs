@@ -1,0 +1,55 @@
+//! Series that the pages name exist, and what they ask of them is PromQL.
+
+use std::fmt::Write as _;
+
+use lyncpin::metrics::{definitions, process};
+
+use super::blocks::pages;
+use super::{column, page, table};
+use crate::support::programs::feed;
+
+fn is_known(name: &str) -> bool {
+    let known = definitions::ALL.iter().map(|known| known.name);
+    let mut known = known.chain(process::DEFINITIONS.iter().map(|(name, ..)| *name));
+    let of_histogram = ["_bucket", "_sum", "_count"];
+    let bare = of_histogram.iter().find_map(|end| name.strip_suffix(end));
+    known.any(|known| known == name || Some(known) == bare)
+}
+
+#[test]
+fn every_series_that_a_page_names_exists() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for word in
+            words.filter(|word| word.starts_with("lyncpin_") || word.starts_with("process_"))
+        {
+            seen += 1;
+            assert!(is_known(word), "{page}: there is no series {word}");
+        }
+    }
+    assert!(seen > 50, "{seen} names");
+}
+
+#[test]
+fn promtool_accepts_every_expression() {
+    let questions = table(&page("metrics.md"), "## Questions and their expressions");
+    let mut rules = String::from("groups:\n  - name: questions\n    rules:\n");
+    for (expression, number) in column(&questions, 1).iter().zip(1..) {
+        let quoted = expression.replace('\'', "''");
+        let _ = writeln!(
+            rules,
+            "      - {{ record: 'question:{number}', expr: '{quoted}' }}"
+        );
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("rules.yml");
+    std::fs::write(&file, &rules).unwrap();
+    let path = file.to_str().unwrap();
+    let said = feed("promtool", "prometheus", &["check", "rules", path], "");
+    let counted = format!("{} rules found", questions.len());
+    assert!(
+        said.status.success() && said.has(&counted),
+        "{said:?}\n{rules}"
+    );
+}

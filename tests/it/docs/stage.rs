@@ -1,0 +1,218 @@
+//! What the commands of the pages are run beside: the Front Ends of the pages' pool and balancers before them, with a
+//! folder in the place of the machine's root.
+//!
+//! Owns which words of a command are read otherwise here, and nothing of what commands say. Invariant: a command is
+//! changed in its addresses, in the folders under which it looks, and in how long a drain may last; in nothing else.
+
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use lyncpin::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
+
+use super::blocks::root;
+use crate::support::peers::background;
+use crate::support::programs::{self, Said};
+use crate::support::{at, eventually, own_address};
+
+/// Programs that a test must not run, or that a machine lacks, and what stands in their place.
+const STAND_INS: [(&str, &str); 2] = [
+    ("sudo", "exec \"$@\""),
+    // The journal has what the balancer wrote to its standard error.
+    ("journalctl", "exec cat \"$HOME/log\""),
+];
+
+/// A process that is killed when dropped.
+pub(super) struct Running(pub(super) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder like a machine's root, the Front Ends, and what is running.
+pub(super) struct Stage {
+    root: tempfile::TempDir,
+    /// The VIP of the balancer.
+    address: IpAddr,
+    /// The VIP of the one whose admin listener wants a token.
+    guarded: IpAddr,
+    front_ends: Vec<FrontEnd>,
+    running: Vec<Running>,
+}
+
+impl Stage {
+    /// The folder and the Front Ends, and no balancer yet.
+    pub(super) fn set() -> Self {
+        let (front_ends, ca) = start_front_ends();
+        let mut stage = Self {
+            root: tempfile::tempdir().unwrap(),
+            address: own_address(),
+            guarded: own_address(),
+            front_ends,
+            running: Vec::new(),
+        };
+        for folder in ["bin", "work/target/release", "etc/lyncpin", "run/lyncpin"] {
+            fs::create_dir_all(stage.path(folder)).unwrap();
+        }
+        for folder in ["usr/bin", "etc/systemd/system", "etc/sysctl.d"] {
+            fs::create_dir_all(stage.path(folder)).unwrap();
+        }
+        stage.install(&ca);
+        stage
+    }
+
+    /// The same with three balancers: one as the pages have it, one with a Unix socket and one with a token.
+    pub(super) fn start() -> Self {
+        let mut stage = Self::set();
+        let socket = format!("unix:{}", stage.path("run/lyncpin/admin.sock").display());
+        let token = stage.path("etc/lyncpin/token").display().to_string();
+        let guarded = format!("{}\", token_file: \"{token}", at(stage.guarded, 9900));
+        let others = [(own_address(), socket), (stage.guarded, guarded)];
+        stage.run_balancer("etc/lyncpin/balancer.yaml");
+        for (number, (vip, admin)) in others.into_iter().enumerate() {
+            let file = format!("other{number}.yaml");
+            fs::write(stage.path(&file), stage.configuration(vip, &admin)).unwrap();
+            stage.run_balancer(&file);
+        }
+        stage
+    }
+
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    fn install(&mut self, ca: &DemoCa) {
+        let program = env!("CARGO_BIN_EXE_lyncpin");
+        symlink(program, self.path("bin/lyncpin")).unwrap();
+        symlink(program, self.path("work/target/release/lyncpin")).unwrap();
+        fs::write(self.path("usr/bin/lyncpin"), "of before").unwrap();
+        symlink(root().join("deploy"), self.path("work/deploy")).unwrap();
+        for (name, does) in STAND_INS {
+            let path = self.path("bin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let ours = self.configuration(self.address, &at(self.address, 9900).to_string());
+        for file in ["etc/lyncpin/balancer.yaml", "work/balancer.yaml"] {
+            fs::write(self.path(file), &ours).unwrap();
+        }
+        fs::write(self.path("etc/lyncpin/token"), "test-token\n").unwrap();
+        fs::write(self.path("ca.pem"), ca.pem()).unwrap();
+        // A status that says no is a failure, and nothing lasts for ever.
+        fs::write(self.path(".curlrc"), "fail\nmax-time = 30\n").unwrap();
+    }
+
+    /// The short form of the pages, with addresses instead of names that this machine cannot resolve.
+    fn configuration(&self, vip: IpAddr, admin: &str) -> String {
+        let entry = |front_end: &FrontEnd| {
+            let (name, address) = (front_end.fqdn(), front_end.https_addr().ip());
+            format!("    - {{ name: {name}, address: \"{address}\" }}\n")
+        };
+        let front_ends: String = self.front_ends.iter().map(entry).collect();
+        format!(
+            "lync:\n  sip_domains: [contoso.com, fabrikam.com]\n  external_web_fqdn: lyncweb.contoso.com\n  \
+             simple_urls: [meet.contoso.com, dialin.contoso.com]\n  listen: [\"{vip}\"]\n  front_ends:\n{front_ends}\
+             admin: {{ bind: \"{admin}\" }}\n"
+        )
+    }
+
+    fn run_balancer(&mut self, file: &str) {
+        let path = self.path(file);
+        let mut options = File::options();
+        options.create(true).append(true);
+        let log = options.open(self.path("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
+        command.args(["run", "-c"]).arg(&path).stderr(log);
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        self.running.push(Running(child));
+        self.wait_until_ready(&format!("-c {}", path.display()));
+    }
+
+    /// Waits until the balancer that `whom` (options of `lyncpin status`) names can serve.
+    pub(super) fn wait_until_ready(&self, whom: &str) {
+        eventually(&format!("a balancer is ready: {whom}"), || {
+            let said = self.bash(&format!("lyncpin status --json {whom}"));
+            let status: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+            (status["ready"] == true).then_some(())
+        });
+    }
+
+    /// A command as it is run here.
+    pub(super) fn localise(&self, command: &str) -> String {
+        let under = |folder: &str| self.path(folder).display().to_string();
+        let words = [
+            ("cargo run --release -- ", "lyncpin ".to_owned()),
+            ("192.0.2.11:9900", at(self.guarded, 9900).to_string()),
+            ("127.0.0.1:9900", at(self.address, 9900).to_string()),
+            // Whose lines stand in the log: those of the commands themselves.
+            ("client=192.0.2.7:", "client=127.0.0.1:".to_owned()),
+            ("192.0.2.10", self.address.to_string()),
+            ("/etc/", under("etc/")),
+            ("/usr/bin/", under("usr/bin/")),
+            ("/run/lyncpin/", under("run/lyncpin/")),
+            ("--deadline 15m", "--deadline 1s".to_owned()),
+        ];
+        let replaced = |text: String, (from, to): &(&str, String)| text.replace(from, to);
+        words.iter().fold(command.to_owned(), replaced)
+    }
+
+    /// What is put before a script: its folder, its programs and whom curl trusts.
+    pub(super) fn prelude(&self) -> String {
+        let root = self.root.path().display();
+        format!(
+            "cd {root}/work; export PATH={root}/bin:$PATH HOME={root} CURL_CA_BUNDLE={root}/ca.pem\n"
+        )
+    }
+
+    /// Runs a script to its end.
+    pub(super) fn bash(&self, script: &str) -> Said {
+        let script = self.prelude() + script;
+        programs::feed("bash", "bash", &["-euo", "pipefail", "-c", &script], "")
+    }
+
+    /// Whatever earlier commands did is undone, and two clients are pinned to the first Front End.
+    pub(super) fn prepare(&self) {
+        let ready: String = self
+            .front_ends
+            .iter()
+            .map(|front_end| format!("lyncpin ready {}\n", front_end.fqdn()))
+            .collect();
+        let pins = "lyncpin affinity clear --all || true\n\
+                    lyncpin affinity pin --client 192.0.2.7 fe01.contoso.local\n\
+                    lyncpin affinity pin --client 198.51.100.7 fe01.contoso.local\n";
+        let said = self.bash(&(ready + pins));
+        assert!(said.status.success(), "{said:?}");
+    }
+}
+
+/// fe01 to fe03.contoso.local with the usual ports, each at an address of its own, and who vouches for them.
+fn start_front_ends() -> (Vec<FrontEnd>, DemoCa) {
+    let ca = DemoCa::new().unwrap();
+    let names = DeploymentNames {
+        external_web_fqdn: "lyncweb.contoso.com".into(),
+        external_https_port: 443,
+        sip_domains: vec!["contoso.com".into(), "fabrikam.com".into()],
+        simple_urls: vec!["meet.contoso.com".into(), "dialin.contoso.com".into()],
+    };
+    let _entered = background().enter();
+    let start = |number: usize| {
+        let fqdn = format!("fe{number:02}.contoso.local");
+        let address = own_address();
+        FrontEnd::start(FrontEndConfig {
+            certificate: ca.issue(&names.for_certificate(&fqdn)).unwrap(),
+            fqdn,
+            https: at(address, 4443),
+            http: at(address, 8080),
+            sip: at(address, 5061),
+            names: names.clone(),
+            limits: FrontEndLimits::default(),
+        })
+        .unwrap()
+    };
+    ((1..=3).map(start).collect(), ca)
+}
