@@ -18,7 +18,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::state::State;
-use view::{Changed, ExplainQuery, Explanation, Status};
+use view::{Changed, Events, ExplainQuery, Explanation, Status};
 
 pub use api::{ENDPOINTS, Endpoint};
 pub use guard::Access;
@@ -30,6 +30,9 @@ pub use token::{Token, TokenError};
 pub trait Control: Send + Sync + 'static {
     /// The balancer as it is now.
     fn status(&self) -> Status;
+
+    /// The last ups and downs of backends and the last refusals.
+    fn events(&self) -> Events;
 
     /// What would become of such a client.
     ///

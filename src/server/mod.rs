@@ -181,13 +181,8 @@ impl Server {
             .iter()
             .map(|(name, sockets)| (name.clone(), addresses(sockets)))
             .collect();
-        let control: Arc<dyn Control> = Arc::new(Administration {
-            shared: shared.clone(),
-            addresses: addresses.clone(),
-            workers,
-            started: SystemTime::now(),
-        });
         let (gates, assignments) = assign(bound, workers);
+        let threads = workers;
         let workers = Workers::start(assignments, &shared, &availability, pipes)
             .map_err(StartError::Workers)?;
         let watched = WatchedPool::all(&shared.snapshot.load());
@@ -197,6 +192,13 @@ impl Server {
             Resolver::system(),
             availability.subscribe(),
         );
+        let control: Arc<dyn Control> = Arc::new(Administration {
+            shared: shared.clone(),
+            addresses: addresses.clone(),
+            workers: threads,
+            started: SystemTime::now(),
+            ups_and_downs: health.record(),
+        });
         let tasks = TaskTracker::new();
         tasks.spawn(gates::keep(gates, shared.clone(), availability.subscribe()));
         tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));
