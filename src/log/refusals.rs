@@ -57,7 +57,13 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use metrics::Counter;
+
     use super::*;
+    use crate::config::model;
+    use crate::log::{AccessRecord, Log, Sink};
 
     fn refused(number: usize) -> Refused {
         Refused {
@@ -79,6 +85,41 @@ mod tests {
         let all = refusals.all();
         assert_eq!(all.len(), KEPT);
         assert_eq!((&*all[0].client, &*all[KEPT - 1].client), ("5", "204"));
+    }
+
+    #[test]
+    fn a_refusal_hides_of_its_client_what_the_log_hides() {
+        let settings = model::Log {
+            format: model::LogFormat::Json,
+            access: false,
+            client_address: model::ClientAddress::Prefix,
+        };
+        let nowhere = std::fs::File::options().write(true).open("/dev/null");
+        let (sink, _writer) =
+            Sink::start(nowhere.unwrap().into(), settings.format, Counter::noop()).unwrap();
+        let log = Log::new(settings, sink);
+        log.refused(&AccessRecord {
+            time: SystemTime::UNIX_EPOCH,
+            listener: "https",
+            client: "192.0.2.77:50123".parse().unwrap(),
+            prefix: Some(model::SourcePrefix { ipv4: 24, ipv6: 56 }),
+            name: Some(b"elsewhere.contoso.com"),
+            pool: None,
+            backend: None,
+            pick: None,
+            bytes_to_backend: 0,
+            bytes_to_client: 0,
+            hello: None,
+            connect: None,
+            whole: Duration::ZERO,
+            tls_offered: None,
+            tries: 0,
+            outcome: Outcome::UnknownName,
+            detail: None,
+        });
+        let kept = log.refusals().all().remove(0);
+        assert_eq!(kept.client, "192.0.2.0/24");
+        assert_eq!(kept.name.as_deref(), Some("elsewhere.contoso.com"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The status page in headless Chromium: what it shows, what can be done with it, and what it must never do.
 
 mod changes;
+mod demo;
 mod foreign;
 mod live;
 mod looks;

@@ -29,8 +29,7 @@ const showHealthEvents = eventsOf("health", (event) => {
 const showRefusals = eventsOf("refusals", (refusal) =>
   row(
     cell("Time", moment(refusal.at)),
-    cell("Client", refusal.client),
-    cell("Listener", refusal.listener),
+    cell("Client", refusal.client, element("small", { class: "quiet" }, `at ${refusal.listener}`)),
     cell("Asked for", refusal.name ?? "–"),
     cell("Outcome", element("code", {}, refusal.outcome), element("small", { class: "quiet" }, refusal.detail ?? "")),
   ),

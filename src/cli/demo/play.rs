@@ -108,7 +108,7 @@ async fn come_and_go(doors: Doors, tls: TlsConnector, number: u8) -> Infallible 
     loop {
         sleep(chance.between(200, 9_000)).await;
         let visits = chance.below(20) + 3;
-        let name = doors.names[chance.below(doors.names.len() as u64) as usize];
+        let name = chance.one_of(&doors.names);
         // Whoever finds a server gone comes back later, as people do.
         let _ = match number % 5 {
             4 => visit_http(&doors, number, name, visits, &mut chance).await,
@@ -226,6 +226,16 @@ impl Chance {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
+    }
+
+    /// One of a few names.
+    fn one_of(&mut self, names: &[&'static str]) -> &'static str {
+        let place = self.below(names.len() as u64);
+        usize::try_from(place)
+            .ok()
+            .and_then(|place| names.get(place))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// A time between two numbers of milliseconds.

@@ -66,9 +66,15 @@ fn every_text_stands_out_in_light_and_in_dark() {
 }
 
 #[test]
-fn a_phone_shows_all_of_it_without_scrolling_sideways() {
+fn every_width_down_to_a_phone_shows_all_of_it_without_scrolling_sideways() {
     let (_running, mut browser) = look();
     browser.until("document.querySelector('#refusals tbody tr')");
+    for width in [1920, 1280, 1024, 768] {
+        browser.resize(width, 900);
+        browser.until(&format!("innerWidth === {width}"));
+        let cut = "[document.documentElement, ...document.querySelectorAll('.scroll, .card')].filter((node) => node.checkVisibility() && node.scrollWidth > node.clientWidth + 1).map((node) => node.outerHTML.slice(0, 90))";
+        assert_eq!(browser.value(cut), json!([]), "{width}");
+    }
     for width in [390, 320] {
         browser.resize(width, 740);
         browser.until(&format!("innerWidth === {width}"));
