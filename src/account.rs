@@ -84,9 +84,7 @@ impl Account {
 
     /// Why it is refused, where there is more to say than the outcome.
     pub fn explain(&mut self, why: &impl std::fmt::Display) {
-        if self.log.wants_access() {
-            self.detail = Some(why.to_string());
-        }
+        self.detail = Some(why.to_string());
     }
 
     /// The hello is whole since `now`.
@@ -137,7 +135,7 @@ impl Account {
         if let (Some(backend), Some(_)) = (&self.backend, self.connect) {
             backend.metrics.ended(whole.as_secs_f64());
         }
-        if !self.log.wants_access() {
+        if !outcome.is_refusal() && !self.log.wants_access() {
             return;
         }
         let pool = self
@@ -145,7 +143,7 @@ impl Account {
             .as_ref()
             .map(|destination| &destination.pool);
         let affinity = pool.and_then(|pool| pool.affinity.as_ref());
-        self.log.access(&AccessRecord {
+        let record = AccessRecord {
             time: SystemTime::now(),
             listener: &self.listener.config.name,
             client: self.client,
@@ -167,7 +165,11 @@ impl Account {
             tries: self.tries,
             outcome,
             detail: self.detail.as_deref(),
-        });
+        };
+        if outcome.is_refusal() {
+            self.log.refused(&record);
+        }
+        self.log.access(&record);
     }
 }
 

@@ -83,6 +83,13 @@ macro_rules! outcomes {
                 match self { $(Self::$variant => By::$by),+ }
             }
 
+            /// Whether the balancer turned a client away, on its own account or for want of a backend; one that left of
+            /// itself was not refused.
+            #[must_use]
+            pub fn is_refusal(self) -> bool {
+                self.phase() != Phase::Relay && self.by() != By::Client
+            }
+
             /// The stage in which it ended.
             #[must_use]
             pub fn phase(self) -> Phase {
@@ -140,6 +147,24 @@ outcomes! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_what_the_client_did_not_want() {
+        for refusal in [
+            Outcome::Denied,
+            Outcome::UnknownName,
+            Outcome::ConnectRefused,
+        ] {
+            assert!(refusal.is_refusal());
+        }
+        for other in [
+            Outcome::HelloClosed,
+            Outcome::ClientClosed,
+            Outcome::Shutdown,
+        ] {
+            assert!(!other.is_refusal());
+        }
+    }
 
     #[test]
     fn names_are_unique_and_snake_case() {

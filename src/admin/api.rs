@@ -1,7 +1,8 @@
 //! The endpoints: one match on method and path.
 //!
 //! Owns what is asked for and how answers and errors look. Must not know where answers come from ([`Control`]).
-//! Invariant: every answer that is an error is `{"error": "..."}`, with the fitting 4xx or 5xx.
+//! Invariant: every answer that is an error is `{"error": "..."}`, with the fitting 4xx or 5xx; only a browser that
+//! asks for the page without the token gets a page that asks for it.
 
 mod affinity;
 
@@ -63,6 +64,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/readyz", Access::Open),
     endpoint("GET", "/", Access::Guarded),
     endpoint("GET", "/api/v1/status", Access::Guarded),
+    endpoint("GET", "/api/v1/events", Access::Guarded),
     endpoint("GET", "/api/v1/explain", Access::Guarded),
     endpoint(
         "PUT",
@@ -124,12 +126,14 @@ pub(super) async fn answer(site: &Site, reach: Reach, request: Request<Incoming>
     let mut answer = match respond(site, reach, &parts, body).await {
         Ok(answer) => answer,
         Err(refusal) => {
-            let mut answer = json(
-                refusal.status,
-                &ErrorBody {
-                    error: refusal.error,
-                },
-            );
+            // Whoever looks at the page without the token gets what asks for it, and holds nothing else.
+            let mut answer =
+                if refusal.status == StatusCode::UNAUTHORIZED && page::is_wanted(&parts) {
+                    page::page(refusal.status)
+                } else {
+                    let error = refusal.error;
+                    json(refusal.status, &ErrorBody { error })
+                };
             if let Some((name, value)) = refusal.header {
                 answer
                     .headers_mut()
@@ -167,8 +171,9 @@ async fn respond(
         (_, ["metrics"]) if get => Ok(metrics(control)),
         (_, ["healthz"]) if get => Ok(text(StatusCode::OK, "ok\n")),
         (_, ["readyz"]) if get => readyz(control),
-        (_, []) if get => Ok(page::page(&control.status())),
+        (_, []) if get => Ok(page::page(StatusCode::OK)),
         (_, ["api", "v1", "status"]) if get => Ok(json(StatusCode::OK, &control.status())),
+        (_, ["api", "v1", "events"]) if get => Ok(json(StatusCode::OK, &control.events())),
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
             let change: StateChange = read_body(site, body).await?;
@@ -189,7 +194,7 @@ async fn respond(
             _,
             ["metrics" | "healthz" | "readyz"]
             | []
-            | ["api", "v1", "status" | "explain"]
+            | ["api", "v1", "status" | "events" | "explain"]
             | ["api", "v1", "affinity", "client"],
         ) => Err(Refusal::not_allowed("GET, HEAD")),
         (_, ["api", "v1", "pools", _, "backends", _, "state"]) => Err(Refusal::not_allowed("PUT")),

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use crate::state::State;
 use view::{
-    Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
-    Pinned, Status, Touched,
+    Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
+    PinPage, Pinned, Status, Touched,
 };
 
 pub use affinity::{AffinityError, AffinityFault, client as parse_client};
@@ -36,6 +36,9 @@ pub use token::{Token, TokenError};
 pub trait Control: Send + Sync + 'static {
     /// The balancer as it is now.
     fn status(&self) -> Status;
+
+    /// The last ups and downs of backends and the last refusals.
+    fn events(&self) -> Events;
 
     /// What would become of such a client.
     ///

@@ -178,6 +178,47 @@ pub struct AffinityTable {
     pub max_entries: u64,
 }
 
+/// What happened last: `GET /api/v1/events`. Both lists are bounded, and the newest stands first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// Ups and downs of backends.
+    pub health: Vec<HealthEvent>,
+    /// Connections that were refused.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A backend went up or down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthEvent {
+    /// When.
+    pub at: Timestamp,
+    /// Its pool.
+    pub pool: String,
+    /// Its name there.
+    pub backend: String,
+    /// What it became: `up` or `down`.
+    pub health: Health,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// A connection was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When.
+    pub at: Timestamp,
+    /// The listener that it came to.
+    pub listener: String,
+    /// Where it came from, as `log.client_address` has it.
+    pub client: String,
+    /// The name that it asked for; `null` where it sent none or none could be read.
+    pub name: Option<String>,
+    /// The outcome that the access log shows.
+    pub outcome: String,
+    /// Why, where there is more to say than the outcome.
+    pub detail: Option<String>,
+}
+
 /// A client that someone asks about: `GET /api/v1/explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExplainQuery {

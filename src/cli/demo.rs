@@ -1,5 +1,11 @@
-//! `demo`: a whole deployment on loopback.
+//! `demo`: a whole deployment on loopback, and people who use it.
+//!
+//! Owns what is started, what is printed, and what may be typed meanwhile. Invariant: everything ends with the command.
 
+mod play;
+
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,10 +17,18 @@ use super::{answer, run};
 use crate::config;
 use crate::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
 use crate::server::Server;
+use play::{Doors, Play};
 
 const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
 const EXTERNAL_WEB_FQDN: &str = "lyncweb.contoso.com";
 const SIMPLE_URLS: [&str; 2] = ["meet.contoso.com", "dialin.contoso.com"];
+/// What the people of the play ask for.
+const PLAYED_NAMES: [&str; 4] = [
+    EXTERNAL_WEB_FQDN,
+    "lyncdiscover.contoso.com",
+    "lyncdiscover.fabrikam.com",
+    "meet.contoso.com",
+];
 const FRONT_ENDS: [&str; 3] = ["fe01", "fe02", "fe03"];
 
 /// `lyncpin demo`
@@ -35,6 +49,9 @@ pub(super) struct Demo {
     /// Port of the admin listener
     #[arg(long, default_value_t = 9900)]
     admin: u16,
+    /// Leave it to you: no clients come by themselves, and no server fails
+    #[arg(long)]
+    quiet: bool,
 }
 
 impl Demo {
@@ -55,14 +72,32 @@ impl Demo {
                 Failure::from_error(&error).also("choose other ports: see `lyncpin demo --help`")
             })?;
             answer(&self.words(&front_ends, &yaml, &ca_file))?;
+            let typed = Cell::new(false);
+            let _play = self.play(&ca)?;
             tokio::select! {
                 () = signals.serve(server) => {}
-                never = obey(&front_ends) => match never {},
+                never = obey(&front_ends, &typed) => match never {},
+                never = play::fail_now_and_then(&front_ends, &typed), if !self.quiet => match never {},
             }
             drop(front_ends);
             drop(writer);
             Ok(())
         })
+    }
+
+    /// Lets clients come, unless they are not wanted.
+    fn play(&self, ca: &DemoCa) -> Result<Option<Play>, Failure> {
+        if self.quiet {
+            return Ok(None);
+        }
+        let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let doors = Doors {
+            https: here(self.https),
+            http: here(self.http),
+            names: PLAYED_NAMES.into(),
+        };
+        let play = Play::begin(&doors, ca.der());
+        play.map(Some).map_err(|error| Failure::from_error(&error))
     }
 
     fn start_front_ends(&self, ca: &DemoCa) -> Result<Vec<FrontEnd>, Failure> {
@@ -139,6 +174,11 @@ impl Demo {
             "\nThe balancer before them, on 127.0.0.1, with this configuration:\n\n{}\n",
             indented(yaml)
         );
+        words += &format!("The status page, for your browser:\n\n  http://127.0.0.1:{admin}/\n\n");
+        if !self.quiet {
+            words += "Clients come and go by themselves, some are refused, and now and then a server fails for half a minute,\n\
+                      until you type a command below; without all that: `lyncpin demo --quiet`.\n\n";
+        }
         words += &format!(
             "Try, in another terminal:\n\
              \x20 curl -i --cacert {ca} --connect-to ::127.0.0.1:{https} https://lyncdiscover.contoso.com/\n\
@@ -163,20 +203,23 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// Does what is typed, for ever; a closed standard input says nothing more.
-async fn obey(front_ends: &[FrontEnd]) -> std::convert::Infallible {
-    let (typed, mut lines) = mpsc::channel::<String>(1);
+/// Does what is typed, for ever, and notes that something was; a closed standard input says nothing more.
+async fn obey(front_ends: &[FrontEnd], typed: &Cell<bool>) -> Infallible {
+    let (told, mut lines) = mpsc::channel::<String>(1);
     // A thread of its own, since a read of a terminal cannot be cancelled; it ends with the process.
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if typed.blocking_send(line).is_err() {
+            if told.blocking_send(line).is_err() {
                 return;
             }
         }
     });
     while let Some(line) = lines.recv().await {
         let said = match do_typed(front_ends, &line) {
-            Ok(()) => continue,
+            Ok(()) => {
+                typed.set(true);
+                continue;
+            }
             Err(said) => said,
         };
         // Nobody is left to tell that standard output is closed.

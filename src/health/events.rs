@@ -28,7 +28,7 @@ pub struct Event {
 
 /// The last events; clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Events(Arc<Mutex<VecDeque<Event>>>);
+pub struct Events(Arc<Mutex<VecDeque<Event>>>);
 
 impl Events {
     /// Adds an event, and forgets the oldest when there are too many.
@@ -41,7 +41,8 @@ impl Events {
     }
 
     /// All of them, the oldest first.
-    pub(super) fn all(&self) -> Vec<Event> {
+    #[must_use]
+    pub fn all(&self) -> Vec<Event> {
         let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.iter().cloned().collect()
     }

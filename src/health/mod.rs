@@ -37,7 +37,7 @@ mod probe;
 mod rounds;
 mod watched;
 
-pub use events::{Event, KEPT};
+pub use events::{Event, Events, KEPT};
 pub use names::{Resolver, Told};
 
 /// Where the log events of this module go.
@@ -114,6 +114,12 @@ impl Monitor {
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.events.all()
+    }
+
+    /// A view of those ups and downs that outlives the watch.
+    #[must_use]
+    pub fn record(&self) -> Events {
+        self.events.clone()
     }
 
     /// Ends the watch and waits until the last of its tasks is gone.

@@ -3,6 +3,7 @@
 //! Owns the names and the order of its fields, which `docs/log.md` lists. Must not know how they came about.
 //! Invariant: every line has every field, in one order, whatever the connection came to.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
@@ -88,7 +89,8 @@ impl AccessRecord<'_> {
         line.plain("level", b"info");
         line.plain("target", TARGET.as_bytes());
         line.text("listener", self.listener);
-        self.write_client(client_address, line);
+        let client = self.shown_client(client_address);
+        line.displayed("client", format_args!("{client}"));
         match self.name {
             Some(name) => line.foreign("name", name),
             None => line.absent("name"),
@@ -109,14 +111,30 @@ impl AccessRecord<'_> {
         optional(line, "detail", self.detail);
     }
 
-    fn write_client(&self, client_address: ClientAddress, line: &mut Line<'_>) {
+    /// The client, as much of it as may be known.
+    pub(super) fn shown_client(&self, client_address: ClientAddress) -> ShownClient {
         match client_address {
-            ClientAddress::Full => line.displayed("client", format_args!("{}", self.client)),
+            ClientAddress::Full => ShownClient::Full(self.client),
             ClientAddress::Prefix => {
                 let prefix = self.prefix.unwrap_or(DEFAULT_PREFIX);
                 let (network, length) = network(self.client.ip(), prefix);
-                line.displayed("client", format_args!("{network}/{length}"));
+                ShownClient::Prefix(network, length)
             }
+        }
+    }
+}
+
+/// A client, as much of it as may be known.
+pub(super) enum ShownClient {
+    Full(SocketAddr),
+    Prefix(IpAddr, u8),
+}
+
+impl fmt::Display for ShownClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(client) => client.fmt(f),
+            Self::Prefix(network, length) => write!(f, "{network}/{length}"),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
 //!
-//! Owns the form of a line (`line`), its fields ([`access`], [`event`]) and the way out ([`sink`]). Knows neither how
+//! Owns the form of a line (`line`), its fields ([`access`], [`event`]), the way out ([`sink`]), and the last refusals
+//! ([`refusals`]). Knows neither how
 //! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
 //! line that finds no room is lost, counted, and its loss is told.
 
 pub mod access;
 pub mod event;
 mod line;
+pub mod refusals;
 pub mod sink;
 
 use std::cell::RefCell;
@@ -15,6 +17,7 @@ use crate::config::model;
 use line::Line;
 
 pub use access::AccessRecord;
+pub use refusals::{Refusals, Refused};
 pub use sink::{Sink, Writer};
 
 /// The log as configured. Clones write to the same place.
@@ -22,6 +25,7 @@ pub use sink::{Sink, Writer};
 pub struct Log {
     settings: model::Log,
     sink: Sink,
+    refusals: Refusals,
 }
 
 thread_local! {
@@ -33,7 +37,12 @@ impl Log {
     /// A log that writes to `sink` as `settings` say.
     #[must_use]
     pub fn new(settings: model::Log, sink: Sink) -> Self {
-        Self { settings, sink }
+        let refusals = Refusals::default();
+        Self {
+            settings,
+            sink,
+            refusals,
+        }
     }
 
     /// Whether connections get a line at all.
@@ -47,6 +56,28 @@ impl Log {
         if self.settings.access {
             self.write(|line| record.write(self.settings.client_address, line));
         }
+    }
+
+    /// Keeps a connection that was refused among the last ones, whether or not connections get a line.
+    pub fn refused(&self, record: &AccessRecord<'_>) {
+        self.refusals.push(|| Refused {
+            at: record.time,
+            listener: record.listener.into(),
+            client: record
+                .shown_client(self.settings.client_address)
+                .to_string(),
+            name: record
+                .name
+                .map(|name| String::from_utf8_lossy(name).into_owned()),
+            outcome: record.outcome,
+            detail: record.detail.map(str::to_owned),
+        });
+    }
+
+    /// The last refusals.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     fn write(&self, fill: impl FnOnce(&mut Line<'_>)) {

@@ -13,7 +13,9 @@ use crate::admin::view::{
 use crate::admin::{AffinityError, Control, ExplainError, SetStateError};
 use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
+use crate::health;
 use crate::listener::Shared;
+use crate::log::Refused;
 use crate::metrics::definitions;
 use crate::pool::Pool;
 use crate::snapshot::{Listener, Snapshot};
@@ -30,6 +32,7 @@ pub(super) struct Administration {
     pub(super) addresses: Addresses,
     pub(super) workers: usize,
     pub(super) started: SystemTime,
+    pub(super) ups_and_downs: health::Events,
 }
 
 impl Control for Administration {
@@ -64,6 +67,15 @@ impl Control for Administration {
                     max_entries: pins.settings().max_entries as u64,
                 })
                 .collect(),
+        }
+    }
+
+    fn events(&self) -> view::Events {
+        let health = self.ups_and_downs.all();
+        let refusals = self.shared.log.refusals().all();
+        view::Events {
+            health: health.into_iter().rev().map(up_or_down).collect(),
+            refusals: refusals.into_iter().rev().map(refusal).collect(),
         }
     }
 
@@ -260,6 +272,27 @@ impl Administration {
             pins: pool.pins_of(backend).map(|pins| pins as u64),
             checks: backend.checks().into_iter().map(check).collect(),
         }
+    }
+}
+
+fn up_or_down(event: health::Event) -> view::HealthEvent {
+    view::HealthEvent {
+        at: Timestamp(event.at),
+        pool: event.pool.to_string(),
+        backend: event.backend.to_string(),
+        health: event.health,
+        why: event.why,
+    }
+}
+
+fn refusal(refused: Refused) -> view::Refusal {
+    view::Refusal {
+        at: Timestamp(refused.at),
+        listener: refused.listener.into(),
+        client: refused.client,
+        name: refused.name,
+        outcome: refused.outcome.as_str().into(),
+        detail: refused.detail,
     }
 }
 

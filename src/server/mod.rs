@@ -201,13 +201,6 @@ impl Server {
             .iter()
             .map(|(name, sockets)| (name.clone(), addresses(sockets)))
             .collect();
-        let control: Arc<dyn Control> = Arc::new(Administration {
-            shared: shared.clone(),
-            availability: availability.clone(),
-            addresses: addresses.clone(),
-            workers,
-            started: SystemTime::now(),
-        });
         let in_force = shared.clone();
         let start = |kept: store::Opened| {
             let source = move || in_force.snapshot.load_full();
@@ -215,6 +208,7 @@ impl Server {
         };
         let store = kept.map(start).transpose().map_err(StartError::Store)?;
         let (gates, assignments) = assign(bound, workers);
+        let threads = workers;
         let workers = Workers::start(assignments, &shared, &availability, pipes)
             .map_err(StartError::Workers)?;
         let watched = WatchedPool::all(&shared.snapshot.load());
@@ -224,6 +218,14 @@ impl Server {
             Resolver::system(),
             availability.subscribe(),
         );
+        let control: Arc<dyn Control> = Arc::new(Administration {
+            shared: shared.clone(),
+            availability: availability.clone(),
+            addresses: addresses.clone(),
+            workers: threads,
+            started: SystemTime::now(),
+            ups_and_downs: health.record(),
+        });
         let tasks = TaskTracker::new();
         tasks.spawn(gates::keep(gates, shared.clone(), availability.subscribe()));
         tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));

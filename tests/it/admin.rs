@@ -14,8 +14,8 @@ use std::time::Duration;
 use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served};
 use lyncpin::state::State;
 
-pub(crate) use fake::status;
 use fake::{Fake, Running, token};
+pub(crate) use fake::{events, status};
 use over_the_wire::{Answer, ask, ask_with};
 
 /// A body of `PUT /api/v1/affinity`.
@@ -136,6 +136,7 @@ fn other_methods_are_told_what_is_allowed() {
     check("POST", "/metrics", "GET, HEAD");
     check("DELETE", "/", "GET, HEAD");
     check("PUT", "/api/v1/status", "GET, HEAD");
+    check("POST", "/api/v1/events", "GET, HEAD");
     check("GET", "/api/v1/pools/web/backends/fe01/state", "PUT");
     check("GET", "/api/v1/reload", "POST");
     check("POST", "/api/v1/affinity", "GET, HEAD, PUT, DELETE");
@@ -339,23 +340,54 @@ fn explain_wants_its_parameters_and_passes_them_on() {
 }
 
 #[test]
-fn the_page_runs_nothing_and_shows_names_as_text() {
+fn the_page_is_one_document_that_may_run_and_ask_nothing_else() {
     let running = Running::plain();
     let page = ask(running.tcp(), "GET", "/");
+    assert_eq!(page.status, 200);
     assert_eq!(
         page.header("content-type"),
         Some("text/html; charset=utf-8")
     );
+    let policy = page.header("content-security-policy").unwrap();
     assert!(
-        page.header("content-security-policy")
-            .unwrap()
-            .starts_with("default-src 'none'")
+        policy.starts_with("default-src 'none'; script-src 'sha256-"),
+        "{policy}"
     );
-    assert!(
-        page.body.contains("&lt;script&gt;") && !page.body.contains("<script"),
-        "{}",
-        page.body
+    assert!(policy.contains("connect-src 'self'") && !policy.contains("unsafe"));
+    assert!(policy.contains("require-trusted-types-for 'script'"));
+    assert_eq!(page.header("x-frame-options"), Some("DENY"));
+    assert!(!page.body.contains("fe01") && !page.body.contains("0.1.0"));
+}
+
+#[test]
+fn without_the_token_a_browser_gets_the_empty_page_and_a_program_an_error() {
+    let running = Running::start(
+        Fake::new(),
+        Some(token("s3cret")),
+        Served::Everything,
+        Bounds::default(),
     );
+    let at = running.tcp();
+    let browser = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = ask_with(at, "GET", "/", &[browser], "");
+    assert_eq!(page.status, 401);
+    assert_eq!(
+        page.header("www-authenticate"),
+        Some("Bearer realm=\"lyncpin\"")
+    );
+    let right = [("Authorization", "Bearer s3cret")];
+    assert_eq!(page.body, ask_with(at, "GET", "/", &right, "").body);
+    assert!(ask(at, "GET", "/").error().contains("Bearer"));
+    // Nothing else is given that way.
+    let other = ask_with(at, "GET", "/api/v1/status", &[browser], "");
+    assert!(other.status == 401 && other.error().contains("Bearer"));
+}
+
+#[test]
+fn events_say_what_the_control_says() {
+    let running = Running::plain();
+    let said = ask(running.tcp(), "GET", "/api/v1/events").json();
+    assert_eq!(said, serde_json::to_value(events()).unwrap());
 }
 
 #[test]

@@ -243,6 +243,10 @@ fn json_fields_are_documented() {
         "### Status",
         serde_json::to_value(crate::admin::status()).unwrap(),
     );
+    check(
+        "### Events",
+        serde_json::to_value(crate::admin::events()).unwrap(),
+    );
     let explanation = Explanation {
         listener: String::new(),
         name: None,

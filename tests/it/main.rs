@@ -18,6 +18,7 @@ mod health;
 mod idle;
 mod lifecycle;
 mod limits;
+mod page;
 mod refusals;
 mod roaming;
 mod rules;

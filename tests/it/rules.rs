@@ -98,7 +98,7 @@ fn every_alert_has_its_tests_and_its_line_in_the_operations_page() {
     let page = read("docs/operations.md");
     let headings: BTreeSet<_> = page
         .lines()
-        .filter_map(|line| line.strip_prefix("#### "))
+        .filter_map(|line| line.strip_prefix("### "))
         .collect();
     assert_eq!(headings, alerts.iter().map(String::as_str).collect());
     let runbooks = alerts

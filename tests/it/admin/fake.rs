@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
-    AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, ExplainQuery, Explanation,
-    Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool, Route, Status, Touched,
+    AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, Events, ExplainQuery,
+    Explanation, HealthEvent, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool,
+    Refusal, Route, Status, Touched,
 };
 use lyncpin::admin::{
     self, AffinityError, Bounds, Control, ExplainError, Served, SetStateError, Site, Token,
@@ -28,6 +29,7 @@ type Change = (String, String, State, Option<Duration>);
 pub(crate) struct Fake {
     pub(crate) can_serve: bool,
     pub(crate) stopping: bool,
+    status: Status,
     changes: Mutex<Vec<Change>>,
     asked: Mutex<Vec<Asked>>,
 }
@@ -37,8 +39,16 @@ impl Fake {
         Self {
             can_serve: true,
             stopping: false,
+            status: status(),
             changes: Mutex::default(),
             asked: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn with(status: Status) -> Self {
+        Self {
+            status,
+            ..Self::new()
         }
     }
 
@@ -58,7 +68,11 @@ impl Fake {
 
 impl Control for Fake {
     fn status(&self) -> Status {
-        status()
+        self.status.clone()
+    }
+
+    fn events(&self) -> Events {
+        events()
     }
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
@@ -159,6 +173,28 @@ impl Control for Fake {
             }
         }
         registry.render()
+    }
+}
+
+/// Two events in which every field has a value, most of them nasty.
+pub(crate) fn events() -> Events {
+    let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
+    Events {
+        health: vec![HealthEvent {
+            at,
+            pool: "web".into(),
+            backend: "fe01".into(),
+            health: Health::Down,
+            why: "<img src=x onerror=\"document.title='pwned'\">".into(),
+        }],
+        refusals: vec![Refusal {
+            at,
+            listener: "https".into(),
+            client: "192.0.2.7:50123".into(),
+            name: Some("</td><script>document.title='pwned'</script>\u{202e}".into()),
+            outcome: "unknown_name".into(),
+            detail: Some("&lt;b&gt;<b>bold</b>".into()),
+        }],
     }
 }
 

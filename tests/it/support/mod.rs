@@ -1,6 +1,7 @@
 //! What tests share: addresses of their own, the balancer as a process, and patience.
 
 pub(crate) mod balancer;
+pub(crate) mod chromium;
 pub(crate) mod front_ends;
 pub(crate) mod hello_builder;
 pub(crate) mod nginx;

@@ -1,0 +1,79 @@
+// How numbers, times and states are said. Pure: text in, text out.
+
+const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+const count = (value) => Math.round(value).toLocaleString("en");
+
+const bytes = (value) => {
+  let power = 0;
+  while (value >= 1024 && power < BYTES.length - 1) {
+    value /= 1024;
+    power += 1;
+  }
+  return `${power > 0 && value < 100 ? value.toFixed(1) : Math.round(value)} ${BYTES[power]}`;
+};
+
+const rate = (value) => (value === null ? "–" : `${bytes(value)}/s`);
+
+/** The two largest units of a time in seconds: "3 d 4 h", "12 s". */
+const lasting = (seconds) => {
+  let left = Math.max(0, Math.round(seconds));
+  const parts = [];
+  for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
+    const whole = Math.floor(left / length);
+    left -= whole * length;
+    if (whole > 0 || (unit === "s" && parts.length === 0)) parts.push(`${whole} ${unit}`);
+  }
+  return parts.slice(0, 2).join(" ");
+};
+
+const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
+
+/** By this machine's clock and zone; the day only where it is not today's. */
+const clock = (time) => {
+  const date = new Date(time);
+  const today = date.toDateString() === new Date().toDateString();
+  const hours = date.toLocaleTimeString("en-GB");
+  return today ? hours : `${date.toLocaleDateString("en-CA")} ${hours}`;
+};
+
+const day = (time) => new Date(time).toLocaleDateString("en-CA");
+
+const milliseconds = (took) => (took < 0.0095 ? `${(took * 1000).toFixed(1)} ms` : `${Math.round(took * 1000)} ms`);
+
+/** What health and damping come to, in one word with its sign. */
+const condition = (backend) => {
+  if (backend.damped_until !== null) return { word: "Kept out", icon: "damped", tone: "warn" };
+  return {
+    up: { word: "Up", icon: "up", tone: "good" },
+    down: { word: "Down", icon: "down", tone: "bad" },
+  }[backend.health] ?? { word: "Unknown", icon: "unknown", tone: "quiet" };
+};
+
+/** What the administrator wants, where that is not `ready`. */
+const wish = (backend) => {
+  if (backend.state === "maintain") return { word: "Maintenance", icon: "maintain", tone: "warn" };
+  if (backend.state !== "drain") return null;
+  const left = backend.drain_seconds_left;
+  const word = left > 0 ? `Draining, ${lasting(left)} left` : "Drained";
+  return { word, icon: "drain", tone: "warn" };
+};
+
+const inService = (backend) => backend.health === "up" && backend.state === "ready" && backend.damped_until === null;
+
+/** Days of validity that deserve a warning; the balancer's log warns from then on, too. */
+const NEAR_ITS_END = 14;
+
+/** The end of the first of the certificates that a backend's checks saw; `null` where they saw none. */
+const expiry = (backend) =>
+  backend.checks
+    .map((check) => check.certificate_expiry)
+    .filter((end) => end !== null)
+    .sort((a, b) => Date.parse(a) - Date.parse(b))[0] ?? null;
+
+const validity = (end, now) => {
+  const days = Math.floor(seconds(now, end) / 86400);
+  if (days < 0) return { text: "expired", tone: "bad" };
+  const text = days === 1 ? "1 day left" : `${count(days)} days left`;
+  return { text, tone: days < NEAR_ITS_END ? "warn" : "plain" };
+};

@@ -1,0 +1,53 @@
+//! The status page in headless Chromium: what it shows, what can be done with it, and what it must never do.
+
+mod changes;
+mod demo;
+mod foreign;
+mod live;
+mod looks;
+mod many;
+
+use std::net::SocketAddr;
+
+use crate::admin::fake::{Fake, Running};
+use crate::support::at;
+use crate::support::balancer::Balancer;
+use crate::support::chromium::Chromium;
+use crate::support::peers::{Backend, entries};
+use lyncpin::admin::{Bounds, Served};
+
+const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1, damping: none }";
+
+/// A balancer with these backends in its pool `web`.
+fn balancer(backends: &[Backend]) -> Balancer {
+    let yaml = format!(
+        "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}] }} }}\n\
+         pools: {{ web: {{ {}, affinity: {{ by: [source] }}, {HEALTH} }} }}",
+        entries(backends)
+    );
+    Balancer::start(&yaml).ready()
+}
+
+/// The balancer's page, once the token has been typed.
+fn look_at(balancer: &Balancer) -> Chromium {
+    let mut browser = open(at(balancer.address, 9900));
+    browser.until("document.querySelector('#token').open");
+    browser.write("test-token");
+    browser.press("Enter");
+    browser.until("document.querySelector('.pool tbody tr')");
+    browser
+}
+
+/// The page of a control with a fixed status, which asks for no token.
+fn look_at_fake(fake: Fake) -> (Running, Chromium) {
+    let running = Running::start(fake, None, Served::Everything, Bounds::default());
+    let mut browser = open(running.tcp());
+    browser.until("document.querySelector('.pool')");
+    (running, browser)
+}
+
+fn open(admin: SocketAddr) -> Chromium {
+    let mut browser = Chromium::start(1280, 900);
+    browser.open(&format!("http://{admin}/"));
+    browser
+}

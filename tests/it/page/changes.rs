@@ -1,0 +1,155 @@
+//! Drain, maintain and ready ask first, by mouse and by keyboard; and what would become of a client is asked there, too.
+
+use serde_json::json;
+
+use crate::support::chromium::Chromium;
+use crate::support::peers::{Backend, ask, connect, is_alive, request};
+use crate::support::{balancer::Balancer, eventually};
+
+use super::{balancer, look_at, look_at_fake};
+use crate::admin::fake::{Fake, status};
+
+fn state(balancer: &Balancer) -> String {
+    let status = balancer.status();
+    let state = &status["pools"][0]["backends"][0]["state"];
+    state.as_str().unwrap().to_owned()
+}
+
+fn is(balancer: &Balancer, wanted: &str) {
+    eventually(wanted, || (state(balancer) == wanted).then_some(()));
+}
+
+fn button(state: &str) -> String {
+    format!(".pool tbody tr button[data-state={state}]")
+}
+
+#[test]
+fn a_backend_is_drained_by_click_after_a_question() {
+    let backends = Backend::several(2);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    browser.click(&button("drain"));
+    browser.until("document.querySelector('#ask').open");
+    assert!(browser.text("#ask").contains("Drain a in web?"));
+    // A hasty Enter is a no.
+    browser.press("Enter");
+    browser.until("!document.querySelector('#ask').open");
+    assert_eq!(state(&balancer), "ready");
+    browser.click(&button("drain"));
+    browser.click("#ask input[name=deadline]");
+    browser.write("soon");
+    browser.click("#ask button[name=go]");
+    browser.until("document.querySelector('#ask .fault').textContent.includes('Not done')");
+    assert_eq!(state(&balancer), "ready");
+    browser.click("#ask input[name=deadline]");
+    browser.value("document.activeElement.select()");
+    browser.write("15m");
+    browser.click("#ask button[name=go]");
+    is(&balancer, "drain");
+    browser
+        .until("document.querySelector('.pool tbody tr').textContent.includes('Draining, 14 min')");
+    browser.until("document.querySelector('#toast').textContent === 'a drains in web.'");
+    let status = balancer.status();
+    assert_eq!(status["pools"][0]["backends"][1]["state"], "ready");
+}
+
+#[test]
+fn the_keyboard_alone_maintains_and_makes_ready() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let held = connect(balancer.at(80)).unwrap();
+    ask(&held, &request("contoso.com")).unwrap();
+    let mut browser = look_at(&balancer);
+    browser
+        .until("document.querySelector('td[data-label=Connections] .number').textContent === '1'");
+    browser.press("/");
+    assert_eq!(focus(&mut browser), "filter");
+    browser.tab_to(".pool summary");
+    browser.press("Enter");
+    browser.until("!document.querySelector('.pool').open");
+    browser.press("Enter");
+    browser.until("document.querySelector('.pool').open");
+    browser.tab_to(&button("maintain"));
+    let ring = "getComputedStyle(document.activeElement).outlineStyle";
+    assert_eq!(browser.value(ring), "solid");
+    browser.press("Enter");
+    browser.until("document.querySelector('#ask').open");
+    assert!(
+        browser
+            .text("#ask-text")
+            .contains("reset at once: 1 connection.")
+    );
+    browser.press("Escape");
+    browser.until("!document.querySelector('#ask').open");
+    // The focus is where it was.
+    browser.until("document.activeElement.dataset.state === 'maintain'");
+    assert!(state(&balancer) == "ready" && is_alive(&held));
+    browser.press("Enter");
+    browser.tab_to("#ask button[name=go]");
+    browser.press(" ");
+    is(&balancer, "maintain");
+    browser.until("document.querySelector('.pool tbody tr').textContent.includes('Maintenance')");
+    browser.tab_to(&button("ready"));
+    browser.press("Enter");
+    browser.tab_to("#ask button[name=go]");
+    browser.press("Enter");
+    is(&balancer, "ready");
+}
+
+fn focus(browser: &mut Chromium) -> String {
+    let id = browser.value("document.activeElement.id");
+    id.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_backend_of_several_pools_can_be_drained_in_all_of_them() {
+    let mut status = status();
+    let mut second = status.pools[0].clone();
+    second.name = "web".into();
+    status.pools[0].name = "other".into();
+    status.pools.insert(0, second);
+    let (running, mut browser) = look_at_fake(Fake::with(status));
+    browser.click(".pool[data-pool=web] button[data-state=ready]");
+    browser.until("document.querySelector('#ask').open");
+    assert_eq!(browser.text("#ask-everywhere"), " In other too");
+    browser.click("#ask-everywhere input");
+    browser.click("#ask button[name=go]");
+    // The control knows the pool `web` alone: what cannot be done is told.
+    browser.until(
+        "document.querySelector('#ask .fault').textContent.includes('there is no pool \"other\"')",
+    );
+    assert_eq!(running.control.changes().len(), 1);
+}
+
+#[test]
+fn the_explain_box_says_which_backend_and_why() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    let mut explain = |name: &str, source: &str| {
+        for (field, value) in [("name", name), ("source", source)] {
+            browser.click(&format!("#explain [name={field}]"));
+            browser.value("document.activeElement.select()");
+            browser.write(value);
+        }
+        browser.value("document.querySelector('#explanation').replaceChildren()");
+        browser.press("Enter");
+        browser.until("document.querySelector('#explanation').textContent");
+        browser.text("#explanation")
+    };
+    let told = explain("contoso.com", "192.0.2.7");
+    assert!(
+        told.contains("a at ") && told.contains("pool web") && told.contains("no pin"),
+        "{told}"
+    );
+    let told = explain("elsewhere.contoso.com", "192.0.2.7");
+    assert!(told.contains("Refused: unknown_name"), "{told}");
+    let told = explain("contoso.com", "nowhere");
+    assert!(
+        told.contains("the source \"nowhere\" is no address"),
+        "{told}"
+    );
+    let options = browser
+        .value("[...document.querySelectorAll('#explain option')].map((option) => option.value)");
+    assert_eq!(options, json!(["http"]));
+}

@@ -1,0 +1,190 @@
+//! It shows what is, about once a second, and asks nobody but the balancer.
+
+use crate::support::at;
+use crate::support::eventually;
+use crate::support::own_address;
+use crate::support::peers::{Backend, ask, connect, connect_from, request};
+
+use super::{balancer, look_at, open};
+
+const CONNECTIONS: &str =
+    "document.querySelector('td[data-label=Connections] .number').textContent";
+
+#[test]
+fn connections_bytes_pins_and_charts_follow_what_happens() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    browser.until(&format!("{CONNECTIONS} === '0'"));
+    let clients: Vec<_> = (0..3)
+        .map(|_| connect_from(own_address(), balancer.at(80)).unwrap())
+        .collect();
+    for client in &clients {
+        assert_eq!(ask(client, &request("contoso.com")).unwrap(), "a");
+    }
+    browser.until(&format!("{CONNECTIONS} === '3'"));
+    browser.until("document.querySelector('#tiles li strong').textContent === '3'");
+    browser.until(
+        "[...document.querySelectorAll('td small')].some((node) => node.textContent === '3 pins')",
+    );
+    browser.until("/^[1-9][0-9]* B/.test(document.querySelector('td[data-label=Traffic] > small').textContent)");
+    // Charts have lines, which are new after a while.
+    let curve = "document.querySelector('td[data-label=Connections] .curve').getAttribute('d')";
+    browser.until(&format!("{curve}?.includes('L')"));
+    let before = browser.value(curve);
+    browser.until(&format!("{curve} !== {before}"));
+    drop(clients);
+    browser.until(&format!("{CONNECTIONS} === '0'"));
+}
+
+#[test]
+fn it_asks_nobody_else_and_complains_of_nothing() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    let (_, faults) = browser.heard();
+    // The browser itself notes each answer of 401.
+    let faults: Vec<_> = faults
+        .iter()
+        .filter(|fault| fault["entry"]["source"] != "network")
+        .collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    let origin = format!("http://{}/", at(balancer.address, 9900));
+    let looks = |browser: &mut crate::support::chromium::Chromium| {
+        let (urls, _) = browser.heard();
+        let foreign = urls
+            .iter()
+            .find(|url| !url.starts_with(&origin) && !url.starts_with("data:"));
+        assert_eq!(foreign, None);
+        urls.iter()
+            .filter(|url| url.ends_with("/api/v1/status"))
+            .count()
+    };
+    let first = looks(&mut browser);
+    eventually("it looks again and again", || {
+        (looks(&mut browser) >= first + 3).then_some(())
+    });
+}
+
+#[test]
+fn a_death_is_shown_within_two_seconds_with_its_reason() {
+    let backends = Backend::several(2);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    let row = "document.querySelector('.pool tbody tr')";
+    // When the page showed it, by the clock that the balancer has, too. On a busy machine one of a few will do.
+    let watch = format!(
+        "globalThis.shown = 0; new MutationObserver((_, watch) => {{
+           if ({row}.dataset.health === 'down') {{ globalThis.shown = Date.now(); watch.disconnect(); }}
+         }}).observe({row}, {{ attributes: true }})"
+    );
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        browser.until(&format!("{row}.dataset.health === 'up'"));
+        browser.value(&format!("void ({{ set: (() => {{ {watch} }})() }})"));
+        backends[0].stop();
+        browser.until("globalThis.shown > 0");
+        let since = balancer.status()["pools"][0]["backends"][0]["since"].clone();
+        let late = browser.value(&format!("globalThis.shown - Date.parse({since})"));
+        took.push(late.as_i64().unwrap());
+        backends[0].start_again();
+        if took.last().is_some_and(|late| *late < 2000) {
+            break;
+        }
+    }
+    assert!(took.iter().any(|late| *late < 2000), "{took:?}");
+    // The event stands first, in words and in a region that is read out.
+    browser.until("document.querySelector('#health tbody tr')?.textContent.includes('refused')");
+    browser.until("document.querySelector('#announcements').textContent.includes('a in web is')");
+    browser.until("document.querySelector('#health tbody tr').textContent.includes('Up')");
+    // And it says since when and why, for the backend and for its check.
+    let state = browser.text(".pool tbody tr td[data-label=State]");
+    assert!(state.contains("Up") && state.contains("since "), "{state}");
+    let checks = browser.text(".pool tbody tr td[data-label=Checks]");
+    assert!(
+        checks.contains("tcp") && checks.contains("passes for"),
+        "{checks}"
+    );
+}
+
+#[test]
+fn refusals_stand_there_with_client_name_and_outcome() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    let client = connect(balancer.at(80)).unwrap();
+    let _ = ask(&client, &request("elsewhere.contoso.com"));
+    browser.until("document.querySelector('#refusals tbody tr')");
+    let row = browser.text("#refusals tbody tr");
+    for part in [
+        "elsewhere.contoso.com",
+        "unknown_name",
+        "http",
+        &client.local_addr().unwrap().to_string(),
+    ] {
+        assert!(row.contains(part), "{part}: {row}");
+    }
+}
+
+#[test]
+fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
+    let backends = Backend::several(1);
+    let balancer = balancer(&backends);
+    let mut browser = open(at(balancer.address, 9900));
+    browser.until("document.querySelector('#token').open");
+    assert_eq!(
+        browser.value("document.querySelector('.pool')"),
+        serde_json::Value::Null
+    );
+    browser.write("another");
+    browser.press("Enter");
+    browser.until("document.querySelector('#token .fault').textContent.includes('not the token')");
+    for _ in 0..3 {
+        browser.press("Escape");
+        browser.until("document.querySelector('#token').open");
+    }
+    browser.click("#token input");
+    browser.value("document.activeElement.select()");
+    browser.write("test-token");
+    browser.press("Enter");
+    browser.until("document.querySelector('.pool')");
+    let kept = "[sessionStorage.length, localStorage.length, document.cookie]";
+    assert_eq!(browser.value(kept), serde_json::json!([1, 0, ""]));
+    browser.click("#forget");
+    browser.until("document.querySelector('#token')?.open && sessionStorage.length === 0");
+}
+
+#[test]
+fn it_rests_while_nobody_looks_or_it_is_told_to_and_says_when_nobody_answers() {
+    let backends = Backend::several(1);
+    let mut balancer = balancer(&backends);
+    let mut browser = look_at(&balancer);
+    browser.value("globalThis.asked = 0; const real = fetch; globalThis.fetch = (...all) => { globalThis.asked += 1; return real(...all); }; 0");
+    browser.until("globalThis.asked > 2");
+    let rests = |browser: &mut crate::support::chromium::Chromium| {
+        // What is under way may end; after that, nothing for far longer than a look takes.
+        browser.value(
+            "(async () => { const wait = (time) => new Promise((done) => setTimeout(done, time)); await wait(1500);
+             const before = globalThis.asked; await wait(2500); return globalThis.asked - before; })()",
+        )
+    };
+    browser.click("#pause");
+    assert_eq!(rests(&mut browser), 0);
+    assert_eq!(browser.text("#freshness"), "paused");
+    browser.click("#pause");
+    browser.until("document.querySelector('#freshness').textContent === 'live'");
+    let hide = |hidden| {
+        format!(
+            "Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}); document.dispatchEvent(new Event('visibilitychange')); 0"
+        )
+    };
+    browser.value(&hide(true));
+    assert_eq!(rests(&mut browser), 0);
+    browser.value(&hide(false));
+    browser.value("globalThis.asked = 0");
+    browser.until("globalThis.asked > 2");
+    balancer.signal(rustix::process::Signal::TERM);
+    balancer.wait();
+    browser.until("document.querySelector('#trouble').textContent.includes('No answer')");
+    browser.until("document.body.classList.contains('stale')");
+}

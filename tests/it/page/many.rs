@@ -1,0 +1,86 @@
+//! Forty pools of twenty backends: it stays quick enough to be used.
+
+use crate::admin::fake::{Fake, status};
+use lyncpin::admin::view::Status;
+use lyncpin::state::{Health, State};
+
+use super::look_at_fake;
+
+fn many() -> Status {
+    let mut status = status();
+    let mut sound = status.pools[0].backends[0].clone();
+    (sound.health, sound.state, sound.damped_until) = (Health::Up, State::Ready, None);
+    (sound.deadline, sound.drain_seconds_left) = (None, None);
+    let pool = status.pools[0].clone();
+    status.pools = (1..=40)
+        .map(|number| {
+            let mut pool = pool.clone();
+            pool.name = format!("pool-{number:02}");
+            pool.backends = (1..=20)
+                .map(|number| {
+                    let mut backend = sound.clone();
+                    backend.name = format!("fe{number:02}");
+                    backend
+                })
+                .collect();
+            pool
+        })
+        .collect();
+    let failing = &mut status.pools[16].backends[6];
+    (failing.health, failing.why) = (Health::Down, "connection refused".into());
+    status.pools[0].name = "web".into();
+    status
+}
+
+#[test]
+fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
+    let (running, mut browser) = look_at_fake(Fake::with(many()));
+    let shown = "[...document.querySelectorAll('.pool')].filter((pool) => !pool.hidden).length";
+    browser.until(&format!("{shown} === 40"));
+    // Every backend has its sign at a glance, and none costs a row before it is wanted.
+    let signs = "document.querySelectorAll('.pool .sign').length";
+    assert_eq!(browser.value(signs), 800);
+    assert_eq!(
+        browser.value("document.querySelectorAll('.pool tbody tr').length"),
+        0
+    );
+    browser.until("document.title === '(1 down) lyncpin'");
+    browser.click("#only-trouble");
+    browser.until(&format!("{shown} === 1"));
+    browser.until("document.querySelector('.pool[data-pool=pool-17] tbody').textContent.includes('connection refused')");
+    browser.click("#only-trouble");
+    browser.until(&format!("{shown} === 40"));
+    browser.click("#filter");
+    browser.write("web");
+    browser.until(&format!("{shown} === 1"));
+    browser.click(".pool[data-pool=web] tr:nth-child(1) button[data-state=drain]");
+    browser.until("document.querySelector('#ask').open");
+    // This control knows `fe01` of `web` alone.
+    browser.click("#ask button[name=go]");
+    browser.until("document.querySelector('#toast').textContent.includes('fe01 drains in web')");
+    assert_eq!(running.control.changes().len(), 1);
+    everything_opened_stays_usable(&mut browser);
+}
+
+/// All 800 rows at once, which nobody needs: it goes on looking, and answers to a person meanwhile.
+fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromium) {
+    browser.click("#filter");
+    browser.value("document.activeElement.select()");
+    browser.write(" ");
+    browser.click("#open-all");
+    browser.until("document.querySelectorAll('.pool tbody tr').length === 800");
+    let elements = browser.value("document.querySelectorAll('*').length");
+    assert!(elements.as_u64().unwrap() < 80_000, "{elements}");
+    // The longest that a person waits for the next picture, over three seconds: far from the second between two looks,
+    // at least at the best of a few times.
+    let longest = "(async () => { let [most, last] = [0, performance.now()]; const end = last + 3000;
+        while (last < end) { const now = await new Promise(requestAnimationFrame); most = Math.max(most, now - last); last = now; }
+        return most; })()";
+    let waited: Vec<f64> = (0..4)
+        .map(|_| browser.value(longest).as_f64().unwrap())
+        .collect();
+    eprintln!("with 800 rows the longest waits for a frame were {waited:?} ms");
+    assert!(waited.iter().any(|longest| *longest < 500.0), "{waited:?}");
+    browser.click("#close-all");
+    browser.until("document.querySelectorAll('.pool[open]').length === 0");
+}

@@ -1,0 +1,234 @@
+//! Headless Chromium that is looked into and clicked: the DevTools protocol over a pipe.
+//!
+//! `--remote-debugging-pipe` speaks on descriptors 3 and 4: JSON, ended by a NUL
+//! (<https://chromedevtools.github.io/devtools-protocol/>).
+
+#![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::eventually;
+
+/// How long the browser may take over one thing; on a busy machine it is slow to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A browser with a profile of its own, and one page in it; gone when dropped.
+pub(crate) struct Chromium {
+    child: Child,
+    to: ChildStdin,
+    from: Receiver<Value>,
+    number: u64,
+    session: Option<String>,
+    /// What it told without being asked: requests, faults.
+    told: Vec<Value>,
+    _profile: tempfile::TempDir,
+}
+
+impl Chromium {
+    /// Starts it, with an empty page of this size.
+    pub(crate) fn start(width: u32, height: u32) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "exec \"$@\" 3<&0 4>&1 0</dev/null 1>&2", "sh"])
+            .args(["chromium", "--headless=new", "--remote-debugging-pipe"])
+            .args(["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
+            .args(["--disable-background-networking", "--no-proxy-server"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg("about:blank")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (to, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (told, from) = channel();
+        std::thread::spawn(move || {
+            for message in BufReader::new(out).split(0).map_while(Result::ok) {
+                let Ok(message) = serde_json::from_slice(&message) else {
+                    return;
+                };
+                if told.send(message).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut browser = Self {
+            child,
+            to,
+            from,
+            number: 0,
+            session: None,
+            told: Vec::new(),
+            _profile: profile,
+        };
+        browser.attach();
+        browser.resize(width, height);
+        browser
+    }
+
+    fn attach(&mut self) {
+        let page = eventually("chromium has a page (Debian package chromium)", || {
+            let targets = self.call("Target.getTargets", json!({}));
+            let all = targets["targetInfos"].as_array().unwrap().clone();
+            all.into_iter().find(|target| target["type"] == "page")
+        });
+        let parameters = json!({ "targetId": page["targetId"], "flatten": true });
+        let attached = self.call("Target.attachToTarget", parameters);
+        self.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
+        for domain in ["Page", "Runtime", "Network", "Log"] {
+            self.call(&format!("{domain}.enable"), json!({}));
+        }
+    }
+
+    /// Asks one thing and waits for the answer.
+    pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.number += 1;
+        let mut message = json!({ "id": self.number, "method": method, "params": parameters });
+        if let Some(session) = &self.session {
+            message["sessionId"] = session.as_str().into();
+        }
+        let mut line = serde_json::to_vec(&message).unwrap();
+        line.push(0);
+        self.to.write_all(&line).unwrap();
+        loop {
+            let answer = self.from.recv_timeout(PATIENCE);
+            let answer = answer.unwrap_or_else(|error| panic!("{method}: {error}"));
+            if answer["id"] != self.number {
+                self.told.push(answer);
+                continue;
+            }
+            assert!(answer["error"].is_null(), "{method}: {answer}");
+            return answer["result"].clone();
+        }
+    }
+
+    pub(crate) fn resize(&mut self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.call("Emulation.setDeviceMetricsOverride", size);
+    }
+
+    /// `light` or `dark`.
+    pub(crate) fn prefer(&mut self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.call(
+            "Emulation.setEmulatedMedia",
+            json!({ "features": features }),
+        );
+    }
+
+    /// Opens a page and waits until its script has begun.
+    pub(crate) fn open(&mut self, url: &str) {
+        let opened = self.call("Page.navigate", json!({ "url": url }));
+        assert!(opened["errorText"].is_null(), "{opened}");
+        self.until("location.href !== 'about:blank' && document.readyState === 'complete'");
+    }
+
+    /// What this expression comes to in the page.
+    pub(crate) fn value(&mut self, expression: &str) -> Value {
+        let parameters =
+            json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let evaluated = self.call("Runtime.evaluate", parameters);
+        let fault = &evaluated["exceptionDetails"];
+        assert!(fault.is_null(), "{expression}: {fault}");
+        evaluated["result"]["value"].clone()
+    }
+
+    /// The text of the first element that fits; empty where none does.
+    pub(crate) fn text(&mut self, selector: &str) -> String {
+        let selector = json!(selector);
+        let text = self.value(&format!(
+            "document.querySelector({selector})?.textContent ?? ''"
+        ));
+        text.as_str().unwrap().to_owned()
+    }
+
+    /// Waits until an expression is true.
+    pub(crate) fn until(&mut self, expression: &str) {
+        let whole = format!("Boolean({expression})");
+        eventually(expression, || (self.value(&whole) == true).then_some(()));
+    }
+
+    /// Presses the mouse in the middle of the first element that fits, as a person would.
+    pub(crate) fn click(&mut self, selector: &str) {
+        let quoted = json!(selector);
+        self.until(&format!("document.querySelector({quoted})"));
+        let place = self.value(&format!(
+            "(() => {{ const found = document.querySelector({quoted}); found.scrollIntoView({{ block: 'center' }});
+             const {{ x, y, width, height }} = found.getBoundingClientRect(); return [x + width / 2, y + height / 2]; }})()"
+        ));
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// Types into what has the focus.
+    pub(crate) fn write(&mut self, text: &str) {
+        self.call("Input.insertText", json!({ "text": text }));
+    }
+
+    /// Presses a key: `Tab`, `Enter`, `Escape`, ` `, `/`.
+    pub(crate) fn press(&mut self, key: &str) {
+        let code = match key {
+            "Tab" => 9,
+            "Enter" => 13,
+            "Escape" => 27,
+            " " => 32,
+            _ => 0,
+        };
+        let text = match key {
+            "Enter" => "\r",
+            "Tab" | "Escape" => "",
+            other => other,
+        };
+        let mut event = json!({ "type": "keyDown", "key": key, "windowsVirtualKeyCode": code });
+        if !text.is_empty() {
+            event["text"] = text.into();
+        }
+        self.call("Input.dispatchKeyEvent", event);
+        let up = json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code });
+        self.call("Input.dispatchKeyEvent", up);
+    }
+
+    /// Presses Tab until an element that fits has the focus.
+    pub(crate) fn tab_to(&mut self, selector: &str) {
+        let reached = format!("document.activeElement?.matches({})", json!(selector));
+        for _ in 0..80 {
+            if self.value(&reached) == true {
+                return;
+            }
+            self.press("Tab");
+        }
+        panic!("the keyboard does not come to {selector}");
+    }
+
+    /// The addresses that the page has asked, and what it complained of, all since the start.
+    pub(crate) fn heard(&mut self) -> (Vec<String>, Vec<Value>) {
+        // What has come by now stands before the answer to this.
+        self.value("0");
+        let of = |method: &str| {
+            let fitting = self.told.iter().filter(|told| told["method"] == method);
+            fitting
+                .map(|told| told["params"].clone())
+                .collect::<Vec<_>>()
+        };
+        let requests = of("Network.requestWillBeSent");
+        let urls = requests
+            .iter()
+            .map(|sent| sent["request"]["url"].as_str().unwrap().to_owned());
+        let faults = [of("Runtime.exceptionThrown"), of("Log.entryAdded")].concat();
+        (urls.collect(), faults)
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
