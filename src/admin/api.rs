@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
-use super::{Control, Served, Site, page, target};
+use super::{Control, ReloadError, Served, Site, page, target};
 use crate::config;
 use crate::metrics::process;
 use crate::state::State;
@@ -69,7 +69,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     not_built("GET", "/api/v1/affinity"),
     not_built("PUT", "/api/v1/affinity"),
     not_built("DELETE", "/api/v1/affinity"),
-    not_built("POST", "/api/v1/reload"),
+    endpoint("POST", "/api/v1/reload", Access::Guarded),
     not_built("POST", "/api/v1/upgrade"),
 ];
 
@@ -170,9 +170,8 @@ async fn respond(
             Err(Refusal::not_built("affinity"))
         }
         (_, ["api", "v1", "affinity"]) if get => Err(Refusal::not_built("affinity")),
-        (&Method::POST, ["api", "v1", what @ ("reload" | "upgrade")]) => {
-            Err(Refusal::not_built(what))
-        }
+        (&Method::POST, ["api", "v1", "reload"]) => reload(control).await,
+        (&Method::POST, ["api", "v1", "upgrade"]) => Err(Refusal::not_built("upgrade")),
 
         (_, ["metrics" | "healthz" | "readyz"] | [] | ["api", "v1", "status" | "explain"]) => {
             Err(Refusal::not_allowed("GET, HEAD"))
@@ -196,14 +195,15 @@ fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(),
     if access == Access::Open {
         return Ok(());
     }
-    if site.served == Served::Probes {
+    let terms = site.terms.now();
+    if terms.served == Served::Probes {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path"));
     }
     if guard::is_cross_site(parts) {
         let error = "a page of another site may change nothing here";
         return Err(Refusal::new(StatusCode::FORBIDDEN, error));
     }
-    if let Some(token) = &site.token
+    if let Some(token) = &terms.token
         && !token.is_shown_in(&parts.headers)
     {
         let error = "this path wants the token as `Authorization: Bearer`";
@@ -309,6 +309,20 @@ fn set_state(
     match control.set_state(pool, backend, change.state, deadline) {
         Ok(changed) => Ok(json(StatusCode::OK, &changed)),
         Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
+    }
+}
+
+async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {
+    match control.reload().await {
+        Ok(reloaded) => Ok(json(StatusCode::OK, &reloaded)),
+        Err(error) => {
+            let status = match error {
+                ReloadError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                ReloadError::NoFile => StatusCode::CONFLICT,
+                ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(Refusal::new(status, error.to_string()))
+        }
     }
 }
 

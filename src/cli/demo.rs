@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::{answer, run};
 use crate::config;
 use crate::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
-use crate::server::Server;
+use crate::server::{Server, Source};
 
 const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
 const EXTERNAL_WEB_FQDN: &str = "lyncweb.contoso.com";
@@ -50,7 +50,7 @@ impl Demo {
             let loaded =
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
             let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
-            let server = Server::start(loaded.config, log, registry).map_err(|error| {
+            let server = Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
                 // Its own words come last, so that the cause stands where it is looked for.
                 Failure::from_error(&error).also("choose other ports: see `lyncpin demo --help`")
             })?;

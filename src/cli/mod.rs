@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod failure;
 mod file;
+mod reload;
 mod run;
 mod state;
 mod status;
@@ -58,8 +59,8 @@ enum Command {
     Demo(demo::Demo),
     /// List, show, pin, move and clear pins (not built yet)
     Affinity(Unbuilt),
-    /// Take a new configuration in the running process (not built yet)
-    Reload(Unbuilt),
+    /// Take a new configuration in the running process
+    Reload(reload::Reload),
     /// Hand over to a new binary (not built yet)
     Upgrade(Unbuilt),
     /// Write a configuration from a few answers (not built yet)
@@ -117,7 +118,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Ready(change) => change.run(crate::state::State::Ready),
         Command::Demo(demo) => demo.run(),
         Command::Affinity(unbuilt) => unbuilt.refuse("affinity"),
-        Command::Reload(unbuilt) => unbuilt.refuse("reload"),
+        Command::Reload(reload) => reload.run(),
         Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),

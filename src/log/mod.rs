@@ -10,6 +10,9 @@ mod line;
 pub mod sink;
 
 use std::cell::RefCell;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::config::model;
 use line::Line;
@@ -20,7 +23,7 @@ pub use sink::{Sink, Writer};
 /// The log as configured. Clones write to the same place.
 #[derive(Clone)]
 pub struct Log {
-    settings: model::Log,
+    settings: Arc<ArcSwap<model::Log>>,
     sink: Sink,
 }
 
@@ -33,19 +36,29 @@ impl Log {
     /// A log that writes to `sink` as `settings` say.
     #[must_use]
     pub fn new(settings: model::Log, sink: Sink) -> Self {
-        Self { settings, sink }
+        Self {
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            sink,
+        }
+    }
+
+    /// Writes as `settings` say from now on, and so do all clones.
+    pub fn change(&self, settings: model::Log) {
+        self.settings.store(Arc::new(settings));
+        self.sink.set_format(settings.format);
     }
 
     /// Whether connections get a line at all.
     #[must_use]
     pub fn wants_access(&self) -> bool {
-        self.settings.access
+        self.settings.load().access
     }
 
     /// Writes the line of a connection that has ended, if such lines are wanted.
     pub fn access(&self, record: &AccessRecord<'_>) {
-        if self.settings.access {
-            self.write(|line| record.write(self.settings.client_address, line));
+        let settings = self.settings.load();
+        if settings.access {
+            self.write(|line| record.write(settings.client_address, line));
         }
     }
 
@@ -57,7 +70,7 @@ impl Log {
                 return;
             };
             scratch.clear();
-            let mut line = Line::begin(self.settings.format, &mut scratch);
+            let mut line = Line::begin(self.settings.load().format, &mut scratch);
             fill(&mut line);
             line.end();
             self.sink.push(&scratch);

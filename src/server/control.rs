@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{self, Changed, ExplainQuery, Explanation, Status};
-use crate::admin::{Control, ExplainError, SetStateError};
+use crate::admin::{Control, ExplainError, Reloading, SetStateError};
 use crate::backend::{Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::listener::Shared;
@@ -17,13 +17,15 @@ use crate::snapshot::{Listener, Snapshot};
 use crate::state::State;
 use crate::timestamp::Timestamp;
 
-use super::Addresses;
 use super::explain::explain;
+use super::reload::{Asker, Reloads};
+use super::sockets::Sockets;
 
 /// The running balancer as its administrator sees it.
 pub(super) struct Administration {
     pub(super) shared: Arc<Shared>,
-    pub(super) addresses: Addresses,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) reloads: Reloads,
     pub(super) workers: usize,
     pub(super) started: SystemTime,
 }
@@ -119,6 +121,11 @@ impl Control for Administration {
         })
     }
 
+    fn reload(&self) -> Reloading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move { reloads.ask(Asker::Api).await })
+    }
+
     fn can_serve(&self) -> bool {
         self.shared
             .snapshot
@@ -143,7 +150,6 @@ impl Control for Administration {
 impl Administration {
     fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {
         let config = &listener.config;
-        let bound = self.addresses.iter().find(|(name, _)| *name == config.name);
         let name_of = |target: Target| {
             target
                 .pool()
@@ -155,9 +161,7 @@ impl Administration {
         };
         view::Listener {
             name: config.name.to_string(),
-            bind: bound
-                .map(|(_, addresses)| addresses.clone())
-                .unwrap_or_default(),
+            bind: self.sockets.bound(&config.bind),
             protocol: config.protocol.as_str().into(),
             open: self
                 .shared
@@ -206,9 +210,9 @@ impl Administration {
         };
         view::Backend {
             name: backend.name.to_string(),
-            configured: backend.configured.address.to_string(),
+            configured: backend.configured().address.to_string(),
             address: backend.address(),
-            weight: backend.configured.weight,
+            weight: backend.weight(),
             effective_weight: pool.effective_weight(backend),
             state: backend.state(),
             deadline: backend.deadline().map(|deadline| Timestamp(deadline.shown)),
@@ -220,7 +224,7 @@ impl Administration {
             why: damped.map_or(changed.why, kept_out),
             damped_until: damped.map(|damped| Timestamp(damped.until.shown)),
             connections: backend.in_flight().into(),
-            max_connections: backend.max_connections.map(u64::from),
+            max_connections: backend.max_connections().map(u64::from),
             bytes_to_backend: moved("to_backend"),
             bytes_to_client: moved("to_client"),
             pins: pool.pins_of(backend).map(|pins| pins as u64),

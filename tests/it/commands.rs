@@ -39,13 +39,11 @@ fn what_is_not_built_is_refused_as_wrong_usage() {
     for arguments in [
         &["affinity", "list"][..],
         &["affinity", "pin", "--source", "192.0.2.1"],
-        &["reload"],
         &["upgrade", "--help-me"],
         &["init"],
         &["doctor", "--json"],
         &["completions", "bash"],
         &["man"],
-        &["run", "--watch"],
     ] {
         let said = lyncpin(arguments);
         assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");

@@ -6,9 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
     AffinityTable, Backend, Changed, Check, ExplainQuery, Explanation, Limits, Listener, Pool,
-    Route, Status,
+    Reloaded, Route, Status,
 };
-use lyncpin::admin::{self, Bounds, Control, ExplainError, Served, SetStateError, Site, Token};
+use lyncpin::admin::{
+    self, Bounds, Control, ExplainError, ReloadError, Reloading, Served, SetStateError, Site, Terms,
+    Token,
+};
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
 use lyncpin::metrics::definitions::{ALL, Kind};
@@ -22,6 +25,7 @@ type Change = (String, String, State, Option<Duration>);
 pub(crate) struct Fake {
     pub(crate) can_serve: bool,
     pub(crate) stopping: bool,
+    pub(crate) reload: Result<Reloaded, ReloadError>,
     changes: Mutex<Vec<Change>>,
 }
 
@@ -30,6 +34,7 @@ impl Fake {
         Self {
             can_serve: true,
             stopping: false,
+            reload: Ok(reloaded()),
             changes: Mutex::default(),
         }
     }
@@ -92,6 +97,10 @@ impl Control for Fake {
         })
     }
 
+    fn reload(&self) -> Reloading {
+        Box::pin(std::future::ready(self.reload.clone()))
+    }
+
     fn can_serve(&self) -> bool {
         self.can_serve
     }
@@ -111,6 +120,15 @@ impl Control for Fake {
             }
         }
         registry.render()
+    }
+}
+
+/// What a reload changed, with a warning.
+pub(crate) fn reloaded() -> Reloaded {
+    Reloaded {
+        at: Timestamp(SystemTime::UNIX_EPOCH),
+        changes: vec!["listener \"https\" is new".into()],
+        warnings: vec!["workers stays at 4".into()],
     }
 }
 
@@ -230,8 +248,7 @@ impl Running {
         let control = Arc::new(fake);
         let site = Site {
             control: control.clone(),
-            token,
-            served,
+            terms: Terms::new(token, served),
             bounds,
         };
         let stop = CancellationToken::new();
