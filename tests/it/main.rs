@@ -19,6 +19,7 @@ mod idle;
 mod lifecycle;
 mod limits;
 mod refusals;
+mod reload;
 mod roaming;
 mod scrape;
 mod support;
