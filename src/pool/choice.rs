@@ -86,6 +86,8 @@ impl Pool {
         whole
             .or_else(|| among(Health::Up, Reach::Here))
             .or_else(|| among(Health::Unknown, Reach::Here))
+            // Those of which nothing was known can have come up between the two looks.
+            .or_else(|| among(Health::Up, Reach::Here))
     }
 
     /// Whether new clients may go to the backend of this name in every other pool of the group.
