@@ -21,9 +21,7 @@ use tokio::task::JoinSet;
 
 use super::target;
 use super::token::Token;
-use super::view::{
-    Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status,
-};
+use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status};
 use crate::config::model::AdminBind;
 
 /// From connecting to the end of the answer.

@@ -130,7 +130,9 @@ impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(faults) => f.write_str(faults),
-            Self::NoFile => f.write_str("there is no file to reload: the balancer was started without one"),
+            Self::NoFile => {
+                f.write_str("there is no file to reload: the balancer was started without one")
+            }
             Self::Stopping => f.write_str("the balancer is stopping"),
         }
     }

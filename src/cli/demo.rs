@@ -50,10 +50,12 @@ impl Demo {
             let loaded =
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
             let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
-            let server = Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
-                // Its own words come last, so that the cause stands where it is looked for.
-                Failure::from_error(&error).also("choose other ports: see `lyncpin demo --help`")
-            })?;
+            let server =
+                Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
+                    // Its own words come last, so that the cause stands where it is looked for.
+                    Failure::from_error(&error)
+                        .also("choose other ports: see `lyncpin demo --help`")
+                })?;
             answer(&self.words(&front_ends, &yaml, &ca_file))?;
             tokio::select! {
                 () = signals.serve(server) => {}

@@ -48,12 +48,7 @@ impl Capacity {
 }
 
 /// Connections that `descriptors` allow beside the listening sockets, and the workers with their pipes.
-fn connections(
-    descriptors: u64,
-    listening: usize,
-    workers: usize,
-    pipes: Budget,
-) -> u32 {
+fn connections(descriptors: u64, listening: usize, workers: usize, pipes: Budget) -> u32 {
     let a_worker = RESERVE_A_WORKER + 2 * pipes.pipes as u64;
     let (listening, workers) = (listening as u64, workers as u64);
     let left = descriptors.saturating_sub(RESERVE + listening + workers * a_worker);

@@ -135,7 +135,9 @@ impl Server {
     ) -> Result<Self, StartError> {
         let count = workers::count(config.workers);
         let sockets = Arc::new(Sockets::default());
-        let ports = sockets.bind(&config, count).map_err(first(StartError::Bind))?;
+        let ports = sockets
+            .bind(&config, count)
+            .map_err(first(StartError::Bind))?;
         let doors = Doors::open(&config.admin, None).map_err(first(StartError::Admin))?;
         let pipes = pipes::budget(count);
         let capacity = Capacity {

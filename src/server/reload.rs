@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use metrics::Counter;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -34,6 +35,9 @@ use crate::timestamp::Timestamp;
 
 /// Requests that may wait; more of them would read the same file.
 const WAITING: usize = 16;
+/// What comes of a reload, in the metric.
+const ACCEPTED: &str = "accepted";
+const REJECTED: &str = "rejected";
 /// What accept loops of removed sockets get to take what is queued there.
 const LAST_CALL: Duration = Duration::from_secs(2);
 
@@ -134,6 +138,10 @@ impl Reloader {
     /// Meets requests until the balancer stops, and gives back what is to be stopped then.
     pub(super) async fn run(mut self, mut requests: Requests) -> (Monitor, Serving) {
         let stop = self.shared.stop.clone();
+        for result in [ACCEPTED, REJECTED] {
+            // Shown from the start, so that the first one is seen to be one more.
+            drop(self.count(result));
+        }
         while let Some(Some(request)) = stop.run_until_cancelled(requests.0.recv()).await {
             let answer = self.reload(request.by).await;
             if let Some(asked) = request.answer {
@@ -150,15 +158,17 @@ impl Reloader {
         let (answer, result) = match answer {
             Ok(reloaded) => {
                 tell(by, &reloaded);
-                (Ok(reloaded), "accepted")
+                (Ok(reloaded), ACCEPTED)
             }
-            Err(fault) => (Err(reject(by, fault)), "rejected"),
+            Err(fault) => (Err(reject(by, fault)), REJECTED),
         };
-        let registry = &self.shared.registry;
-        registry
-            .counter(&definitions::CONFIG_RELOADS, &[result])
-            .increment(1);
+        self.count(result).increment(1);
         answer
+    }
+
+    fn count(&self, result: &str) -> Counter {
+        let registry = &self.shared.registry;
+        registry.counter(&definitions::CONFIG_RELOADS, &[result])
     }
 
     async fn try_reload(&mut self) -> Result<Reloaded, Fault> {
@@ -275,7 +285,9 @@ pub(super) fn mark_reload(shared: &Shared) {
 fn read(file: &std::path::Path) -> Result<Loaded, Fault> {
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| {
-        Fault::Other(vec![format!("the configuration {name} cannot be read: {error}")])
+        Fault::Other(vec![format!(
+            "the configuration {name} cannot be read: {error}"
+        )])
     })?;
     config::read_bytes(&bytes, &name).map_err(Fault::File)
 }
@@ -310,7 +322,7 @@ fn reject(by: &str, fault: Fault) -> ReloadError {
     };
     let why = match &rejected {
         ReloadError::Rejected(_) => "the file has faults".to_owned(),
-        other => other.to_string(),
+        other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
     };
     tracing::error!(target: "lyncpin::server", by, why, "the reload is rejected, and the configuration before stays in force");
     rejected

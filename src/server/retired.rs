@@ -37,7 +37,9 @@ impl Retired {
         known.listeners.extend(
             listeners.map(|listener| (listener.config.name.clone(), Arc::downgrade(listener))),
         );
-        let gone = before.backends().filter(|backend| !kept.contains(&place(backend)));
+        let gone = before
+            .backends()
+            .filter(|backend| !kept.contains(&place(backend)));
         known.backends.extend(gone.cloned());
         known.looks = LOOKS;
     }
@@ -47,7 +49,9 @@ impl Retired {
     pub(super) fn sweep(&self, now: &Snapshot, registry: &Registry) {
         let mut known = self.lock();
         let before = known.listeners.len() + known.backends.len();
-        known.listeners.retain(|(_, listener)| listener.strong_count() > 0);
+        known
+            .listeners
+            .retain(|(_, listener)| listener.strong_count() > 0);
         known.backends.retain(|backend| backend.in_flight() > 0);
         if known.listeners.len() + known.backends.len() != before {
             known.looks = LOOKS;
@@ -85,7 +89,9 @@ impl Known {
             let backend = backend.map(|(pool, name)| (*pool, *name));
             listener.is_none_or(|name| name.is_empty() || listeners.contains(name))
                 && backend.is_none_or(|of| of == ("", "") || backends.contains(&of))
-                && labels.get("group").is_none_or(|group| now.group(group).is_some())
+                && labels
+                    .get("group")
+                    .is_none_or(|group| now.group(group).is_some())
                 && is_checked(metric, labels, &checks)
         });
     }
@@ -100,7 +106,8 @@ fn checks(now: &Snapshot) -> Checks<'_> {
         .iter()
         .map(|pool| {
             let checks = pool.health.iter().flat_map(|health| &health.checks);
-            let sees = |kind: &CheckKind| matches!(kind, CheckKind::Tls { .. } | CheckKind::Https(_));
+            let sees =
+                |kind: &CheckKind| matches!(kind, CheckKind::Tls { .. } | CheckKind::Https(_));
             let checks = checks.map(|check| (&*check.label, sees(&check.kind)));
             (&*pool.name, checks.collect())
         })

@@ -64,10 +64,18 @@ impl Sockets {
     ///
     /// Every address that cannot be bound, at least one.
     pub(super) fn bind(&self, config: &Config, count: usize) -> Result<Vec<Port>, Vec<BindFault>> {
-        let bound: Vec<SocketAddr> = self.lock().ports.iter().map(|port| port.configured).collect();
+        let bound: Vec<SocketAddr> = self
+            .lock()
+            .ports
+            .iter()
+            .map(|port| port.configured)
+            .collect();
         let (mut ports, mut faults) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
-            let new = listener.bind.iter().filter(|address| !bound.contains(address));
+            let new = listener
+                .bind
+                .iter()
+                .filter(|address| !bound.contains(address));
             for &address in new {
                 let own = bound.iter().any(|&known| overlap(known, address));
                 let sockets = if own {
@@ -88,7 +96,11 @@ impl Sockets {
                 }
             }
         }
-        if faults.is_empty() { Ok(ports) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(ports)
+        } else {
+            Err(faults)
+        }
     }
 
     /// Keeps what was bound.
@@ -147,7 +159,11 @@ impl Sockets {
 
     /// How many sockets there are.
     pub(super) fn count(&self) -> usize {
-        self.lock().ports.iter().map(|port| port.sockets.len()).sum()
+        self.lock()
+            .ports
+            .iter()
+            .map(|port| port.sockets.len())
+            .sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -233,14 +249,12 @@ impl fmt::Display for BindFault {
             address,
             source,
         } = self;
-        let advice = match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                " (ports below 1024 need the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start)"
-            }
-            io::ErrorKind::AddrInUse => {
-                " (another program, or another instance of this one, has it)"
-            }
-            _ => "",
+        let advice = if source.kind() == io::ErrorKind::PermissionDenied {
+            " (ports below 1024 need the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start)"
+        } else if source.kind() == io::ErrorKind::AddrInUse {
+            " (another program, or another instance of this one, has it)"
+        } else {
+            ""
         };
         write!(f, "listener {listener:?} cannot bind {address}{advice}")
     }

@@ -145,11 +145,7 @@ impl Workers {
     }
 }
 
-fn work(
-    reactor: &Reactor,
-    sockets: mpsc::UnboundedReceiver<Assignment>,
-    shared: &Arc<Shared>,
-) {
+fn work(reactor: &Reactor, sockets: mpsc::UnboundedReceiver<Assignment>, shared: &Arc<Shared>) {
     reactor.spawn(take_sockets(reactor.clone(), sockets, shared.clone()));
     if let Err(error) = reactor.run() {
         tracing::error!(target: "lyncpin::server", %error, "a worker cannot look at its sockets");

@@ -22,7 +22,13 @@ const WEB: u16 = 80;
 fn routed(pool: &str, backends: &[Backend]) -> String {
     let pools: Vec<String> = backends
         .iter()
-        .map(|backend| format!("  {}: {{ backends: [{}] }}\n", backend.name, backend.entry()))
+        .map(|backend| {
+            format!(
+                "  {}: {{ backends: [{}] }}\n",
+                backend.name,
+                backend.entry()
+            )
+        })
         .collect();
     format!(
         "listeners:\n  web: {{ bind: [\"HOST:{WEB}\"], protocol: http, routes: [{{ names: [www.test], pool: {pool} }}] }}\n\
@@ -64,14 +70,22 @@ fn signal_command_and_api_bring_new_routes_into_force() {
     let said = balancer.command(&["reload"]).output().unwrap();
     let told = String::from_utf8_lossy(&said.stdout);
     assert_eq!(said.status.code(), Some(0), "{said:?}");
-    assert!(told.starts_with("the configuration has been reloaded\n"), "{told}");
+    assert!(
+        told.starts_with("the configuration has been reloaded\n"),
+        "{told}"
+    );
     assert!(told.contains("listener \"web\" has changed"), "{told}");
     assert_eq!(server(&balancer), "c");
 
     balancer.write(&routed("a", &backends));
     balancer.signal(Signal::HUP);
     leads_to(&balancer, "a");
-    counted(&balancer, "lyncpin_config_reloads_total", &["result=\"accepted\""], 3.0);
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"accepted\""],
+        3.0,
+    );
     assert_eq!(reloads(&balancer, "rejected"), 0.0);
 }
 
@@ -102,14 +116,19 @@ fn rejected_reload_keeps_the_old_routes_and_tells_every_fault_to_who_asked() {
         let said = command.output().unwrap();
         assert_eq!(said.status.code(), Some(1), "{said:?}");
         let told = String::from_utf8_lossy(&said.stderr);
-        assert!(told.contains("`nowhere`") && told.contains("`idle`"), "{told}");
+        assert!(
+            told.contains("`nowhere`") && told.contains("`idle`"),
+            "{told}"
+        );
     }
 
     balancer.signal(Signal::HUP);
     eventually("the log has both faults", || {
         let log = balancer.log();
         let of_file = |word: &str| {
-            let mut lines = log.iter().filter(|line| line["target"] == "lyncpin::config");
+            let mut lines = log
+                .iter()
+                .filter(|line| line["target"] == "lyncpin::config");
             lines.any(|line| line.to_string().contains(word) && line["at"].is_string())
         };
         let rejected = |line: &serde_json::Value| {
@@ -120,7 +139,12 @@ fn rejected_reload_keeps_the_old_routes_and_tells_every_fault_to_who_asked() {
     });
     assert_eq!(server(&balancer), "a");
     assert_eq!(reloads(&balancer, "accepted"), 0.0);
-    counted(&balancer, "lyncpin_config_reloads_total", &["result=\"rejected\""], 3.0);
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"rejected\""],
+        3.0,
+    );
     let after = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
     assert_eq!(before, after);
 }

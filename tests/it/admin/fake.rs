@@ -9,8 +9,8 @@ use lyncpin::admin::view::{
     Reloaded, Route, Status,
 };
 use lyncpin::admin::{
-    self, Bounds, Control, ExplainError, ReloadError, Reloading, Served, SetStateError, Site, Terms,
-    Token,
+    self, Bounds, Control, ExplainError, ReloadError, Reloading, Served, SetStateError, Site,
+    Terms, Token,
 };
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::{WEB, leads_to, routed, server};
 use crate::support::balancer::Balancer;
-use crate::support::peers::{Backend, ask, connect, connect_from, entries, is_alive, request};
+use crate::support::peers::{
+    Backend, ask, assert_reset, connect, connect_from, entries, is_alive, request,
+};
 use crate::support::raw::{counted, is_health};
 use crate::support::{eventually, own_address};
 
@@ -58,7 +60,15 @@ fn backends_keep_health_states_counters_and_pins() {
     balancer.reloaded(&pool(&list, "balance: round_robin"));
     for before in before {
         let after = told(&balancer, before["name"].as_str().unwrap());
-        for same in ["state", "deadline", "health", "since", "why", "pins", "connections"] {
+        for same in [
+            "state",
+            "deadline",
+            "health",
+            "since",
+            "why",
+            "pins",
+            "connections",
+        ] {
             assert_eq!(after[same], before[same], "{same} of {after}");
         }
     }
@@ -70,21 +80,36 @@ fn backends_keep_health_states_counters_and_pins() {
         }
     }
     let state = "lyncpin_backend_state";
-    assert_eq!(balancer.metric(state, &["backend=\"a\"", "state=\"drain\""]), 1.0);
+    assert_eq!(
+        balancer.metric(state, &["backend=\"a\"", "state=\"drain\""]),
+        1.0
+    );
 }
 
 #[test]
 fn a_backend_with_another_address_keeps_its_pins_and_is_checked_anew() {
     let backends = Backend::several(2);
-    let at = |backend: &Backend| format!("backends: [{{ name: fe01, address: \"{}\" }}]", backend.address);
-    let balancer = Balancer::start(&pool(&at(&backends[0]), "health: { interval: 100ms, timeout: 100ms }")).ready();
+    let at = |backend: &Backend| {
+        format!(
+            "backends: [{{ name: fe01, address: \"{}\" }}]",
+            backend.address
+        )
+    };
+    let balancer = Balancer::start(&pool(
+        &at(&backends[0]),
+        "health: { interval: 100ms, timeout: 100ms }",
+    ))
+    .ready();
     up(&balancer, 1.0);
     let source = own_address();
     let (held, server) = from(source, &balancer);
     assert_eq!(server, "a");
     let before = told(&balancer, "fe01");
     backends[1].stop();
-    balancer.reloaded(&pool(&at(&backends[1]), "health: { interval: 100ms, timeout: 100ms, fall: 1 }"));
+    balancer.reloaded(&pool(
+        &at(&backends[1]),
+        "health: { interval: 100ms, timeout: 100ms, fall: 1 }",
+    ));
     let after = told(&balancer, "fe01");
     assert_eq!(after["address"], backends[1].address.to_string());
     assert_eq!(after["pins"], before["pins"]);
@@ -105,7 +130,10 @@ fn a_new_backend_takes_clients_at_once() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let named = format!("backends: [\"localhost:{}\"]", here.local_addr().unwrap().port());
+    let named = format!(
+        "backends: [\"localhost:{}\"]",
+        here.local_addr().unwrap().port()
+    );
     for _ in 0..5 {
         balancer.reloaded(&pool(&named, "health: none"));
         let client = connect(balancer.at(WEB)).unwrap();
@@ -125,7 +153,10 @@ fn weights_and_bounds_take_effect_on_backends_that_stay() {
             "backends: [{{ name: a, address: \"{}\", weight: {a} }}, {{ name: b, address: \"{}\", weight: {b} }}]",
             first.address, second.address
         );
-        pool(&list, &format!("affinity: none\n    balance: round_robin\n    {settings}"))
+        pool(
+            &list,
+            &format!("affinity: none\n    balance: round_robin\n    {settings}"),
+        )
     };
     let balancer = Balancer::start(&weighted(1, 0, "")).ready();
     up(&balancer, 2.0);
@@ -195,6 +226,24 @@ fn pins_of_a_backend_that_is_gone_are_released() {
     }
 }
 
+#[test]
+fn a_drain_keeps_its_deadline_when_its_backend_is_gone() {
+    let backends = Backend::several(2);
+    let balancer = Balancer::start(&pool(&entries(&backends), "balance: round_robin")).ready();
+    up(&balancer, 2.0);
+    let clients: Vec<_> = (0..4).map(|_| from(own_address(), &balancer)).collect();
+    balancer.set_state("web", "b", r#"{"state":"drain","deadline":"2s"}"#);
+    balancer.reloaded(&pool(&entries(&backends[..1]), ""));
+    let (drained, others): (Vec<_>, Vec<_>) =
+        clients.into_iter().partition(|(_, server)| server == "b");
+    assert!(!drained.is_empty());
+    for (held, _) in &drained {
+        assert_reset(held);
+    }
+    balancer.ended("drain_deadline");
+    assert!(others.iter().all(|(held, _)| is_alive(held)));
+}
+
 /// The series that have this as a label's value.
 fn series(balancer: &Balancer, value: &str) -> Vec<String> {
     let label = format!("=\"{value}\"");
@@ -210,7 +259,10 @@ fn series_of_what_is_gone_go_with_its_last_connection_and_stay_away() {
         pools.replace("pools:", &format!("{rest}pools:"))
     };
     let whole = more("  odd: { bind: [\"HOST:81\"], protocol: tcp, pool: b }\n")
-        + &format!("  b: {{ {}, affinity: {{ group: few }}, health: {{ checks: [{{ tcp: {{ }} }}, {{ tcp: {{ port: 7000 }} }}] }} }}\n", entries(&backends[1..]));
+        + &format!(
+            "  b: {{ {}, affinity: {{ group: few }}, health: {{ checks: [{{ tcp: {{ }} }}, {{ tcp: {{ port: 7000 }} }}] }} }}\n",
+            entries(&backends[1..])
+        );
     let balancer = Balancer::start(&whole).ready();
     up(&balancer, 3.0);
     let held = connect(balancer.at(81)).unwrap();

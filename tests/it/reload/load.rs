@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::reloads;
 use crate::support::balancer::Balancer;
 use crate::support::own_address;
-use crate::support::peers::{Backend, ask, connect_from, is_alive, raise_descriptors, request, reset};
+use crate::support::peers::{
+    Backend, ask, connect_from, is_alive, raise_descriptors, request, reset,
+};
 use crate::support::raw::counted;
 
 const RELOADS: usize = 100;
@@ -34,7 +36,11 @@ fn moving(number: usize) -> &'static str {
 
 /// `steady.test` always leads to `a`; everything else is another one each time.
 fn yaml(number: usize, backends: &[Backend]) -> String {
-    let [first, second] = if number % 2 == 0 { NAMED } else { [NAMED[1], NAMED[0]] };
+    let [first, second] = if number.is_multiple_of(2) {
+        NAMED
+    } else {
+        [NAMED[1], NAMED[0]]
+    };
     let routes = format!(
         "[{{ names: [steady.test], pool: a }}, {{ names: [moving.test, extra{number}.test], pool: {} }}, \
          {{ names: [\"*.many.test\"], pool: pair{} }}]",
@@ -44,14 +50,28 @@ fn yaml(number: usize, backends: &[Backend]) -> String {
     let named = |name: &str, port: u16| {
         format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: http, routes: {routes} }}\n")
     };
-    let mut yaml = format!("listeners:\n{}{}", named("one", first), named("two", second));
-    yaml += &format!("  plain{}: {{ bind: [\"HOST:{PLAIN}\"], protocol: tcp, pool: a }}\n", number % 4);
-    if number % 2 == 0 {
-        yaml += &format!("  guest: {{ bind: [\"HOST:{GUEST}\"], protocol: tcp, pool: pair{} }}\n", number % 3);
+    let mut yaml = format!(
+        "listeners:\n{}{}",
+        named("one", first),
+        named("two", second)
+    );
+    yaml += &format!(
+        "  plain{}: {{ bind: [\"HOST:{PLAIN}\"], protocol: tcp, pool: a }}\n",
+        number % 4
+    );
+    if number.is_multiple_of(2) {
+        yaml += &format!(
+            "  guest: {{ bind: [\"HOST:{GUEST}\"], protocol: tcp, pool: pair{} }}\n",
+            number % 3
+        );
     }
     yaml += "pools:\n";
     for backend in &backends[..2] {
-        yaml += &format!("  {}: {{ backends: [{}] }}\n", backend.name, backend.entry());
+        yaml += &format!(
+            "  {}: {{ backends: [{}] }}\n",
+            backend.name,
+            backend.entry()
+        );
     }
     let weighted = |place: usize| {
         let Backend { name, address, .. } = &backends[place];
@@ -112,7 +132,12 @@ impl Asks {
 }
 
 /// Connects and asks; says what is wrong with what came of it.
-fn visit(balancer: IpAddr, asks: Asks, number: usize, in_force: &InForce) -> Result<TcpStream, String> {
+fn visit(
+    balancer: IpAddr,
+    asks: Asks,
+    number: usize,
+    in_force: &InForce,
+) -> Result<TcpStream, String> {
     let source = IpAddr::from([127, 10, 0, u8::try_from(1 + number % 200).unwrap()]);
     let first = in_force.acknowledged.load(Ordering::SeqCst);
     let to = (balancer, asks.port(number / 2)).into();
@@ -123,12 +148,20 @@ fn visit(balancer: IpAddr, asks: Asks, number: usize, in_force: &InForce) -> Res
     if asks.may_reach(&server, first..=last) {
         Ok(stream)
     } else {
-        Err(format!("{} at {to} reached {server} with {first} to {last} in force", asks.name()))
+        Err(format!(
+            "{} at {to} reached {server} with {first} to {last} in force",
+            asks.name()
+        ))
     }
 }
 
 /// Offers a share of the rate until it is told to end; says how many were served, or what was wrong first.
-fn offer(balancer: IpAddr, place: usize, in_force: &InForce, ended: &AtomicBool) -> Result<usize, String> {
+fn offer(
+    balancer: IpAddr,
+    place: usize,
+    in_force: &InForce,
+    ended: &AtomicBool,
+) -> Result<usize, String> {
     let pause = Duration::from_secs(1) * OFFERING / RATE;
     let mut next = Instant::now();
     let mut served = 0;

@@ -20,7 +20,10 @@ fn limits_and_timeouts_hold_for_who_comes_and_end_nobody() {
     let balancer = Balancer::start(&and(&backends, "")).ready();
     let held = connect(balancer.at(WEB)).unwrap();
     ask(&held, &request("www.test")).unwrap();
-    balancer.reloaded(&and(&backends, "limits: { connections: 2 }\ntimeouts: { client_hello: 300ms }"));
+    balancer.reloaded(&and(
+        &backends,
+        "limits: { connections: 2 }\ntimeouts: { client_hello: 300ms }",
+    ));
     assert_eq!(balancer.status()["limits"]["connections"], 2);
     // One that says nothing is a place less until its time is over, which is the new one.
     let silent = connect(balancer.at(WEB)).unwrap();
@@ -93,10 +96,17 @@ fn the_admin_listener_moves_and_its_token_changes() {
 fn a_token_that_cannot_be_read_changes_nothing() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
-    let bind = format!("admin: {{ bind: \"{}\", token_file: /nonexistent/token }}\n", balancer.at(9900));
+    let bind = format!(
+        "admin: {{ bind: \"{}\", token_file: /nonexistent/token }}\n",
+        balancer.at(9900)
+    );
     let answer = balancer.reload(&(routed("b", &backends) + &bind));
     assert_eq!(answer.status, 422);
-    assert!(answer.body.contains("/nonexistent/token"), "{}", answer.body);
+    assert!(
+        answer.body.contains("/nonexistent/token"),
+        "{}",
+        answer.body
+    );
     assert_eq!(server(&balancer), "a");
     assert_eq!(asked(balancer.at(9900), "test-token"), Some(200));
 }
@@ -107,10 +117,16 @@ fn the_log_has_another_form_from_then_on() {
     let balancer = Balancer::start(&and(&backends, "")).ready();
     server(&balancer);
     balancer.ended("client_closed");
-    balancer.reloaded(&and(&backends, "log: { format: text, client_address: prefix }"));
+    balancer.reloaded(&and(
+        &backends,
+        "log: { format: text, client_address: prefix }",
+    ));
     server(&balancer);
     eventually("a line of text", || {
-        let text = |line: &serde_json::Value| line.as_str().is_some_and(|line| line.contains("target=access"));
+        let text = |line: &serde_json::Value| {
+            line.as_str()
+                .is_some_and(|line| line.contains("target=access"))
+        };
         balancer.log().iter().any(text).then_some(())
     });
     balancer.reloaded(&and(&backends, "log: { format: json, access: false }"));
@@ -119,10 +135,14 @@ fn the_log_has_another_form_from_then_on() {
     balancer.reloaded(&and(&backends, "log: { format: json, access: false }"));
     let log = eventually("the line of the reload", || {
         let log = balancer.log().split_off(before);
-        let told = |line: &serde_json::Value| line["message"] == "the configuration has been reloaded";
+        let told =
+            |line: &serde_json::Value| line["message"] == "the configuration has been reloaded";
         log.iter().any(told).then_some(log)
     });
-    assert!(log.iter().all(|line| line["target"] != "access"), "{log:#?}");
+    assert!(
+        log.iter().all(|line| line["target"] != "access"),
+        "{log:#?}"
+    );
 }
 
 #[test]
@@ -138,6 +158,9 @@ fn workers_stay_and_that_is_a_warning() {
     assert_eq!(server(&balancer), "a");
     let said = balancer.command(&["reload"]).output().unwrap();
     let warned = String::from_utf8_lossy(&said.stderr);
-    assert!(warned.starts_with("warning: workers stays at 2"), "{warned}");
+    assert!(
+        warned.starts_with("warning: workers stays at 2"),
+        "{warned}"
+    );
     assert_eq!(said.status.code(), Some(0));
 }

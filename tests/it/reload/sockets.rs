@@ -16,7 +16,8 @@ fn listeners(all: &[(&str, u16, &str, &str)], backends: &[Backend]) -> String {
             "tcp" => format!("pool: {pool}"),
             _ => format!("routes: [{{ names: [www.test], pool: {pool} }}]"),
         };
-        yaml += &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {leads} }}\n");
+        yaml +=
+            &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {leads} }}\n");
     }
     let pools = routed("a", backends);
     yaml + &pools[pools.find("pools:").unwrap()..]
@@ -41,7 +42,9 @@ fn sockets_at(to: SocketAddr) -> Vec<String> {
     };
     let wanted = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), to.port());
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
     // State 0A is LISTEN.
     let listening = rows.filter(|row| row[1] == wanted && row[3] == "0A");
     let mut inodes: Vec<String> = listening.map(|row| row[9].to_owned()).collect();
@@ -65,7 +68,10 @@ fn a_new_listener_serves_and_a_removed_one_refuses_while_its_connections_live() 
     assert_eq!(sockets_at(balancer.at(81)), [""; 0]);
     let status = balancer.status();
     assert_eq!(status["listeners"][0]["name"], "two");
-    assert_eq!(status["listeners"][0]["bind"][0], balancer.at(82).to_string());
+    assert_eq!(
+        status["listeners"][0]["bind"][0],
+        balancer.at(82).to_string()
+    );
     balancer.reloaded(&listeners(&one, &backends));
     assert_eq!(server_at(balancer.at(81)), "a");
     assert!(is_alive(&held));
@@ -81,9 +87,18 @@ fn an_address_keeps_its_sockets_under_another_name_another_protocol_and_when_two
     let served = || [server_at(balancer.at(81)), server_at(balancer.at(82))];
     assert_eq!(served(), ["a", "b"]);
     for (next, wanted) in [
-        ([("one", 82, "http", "a"), ("two", 81, "tcp", "b")], ["b", "a"]),
-        ([("three", 82, "http", "b"), ("four", 81, "tcp", "a")], ["a", "b"]),
-        ([("three", 82, "tcp", "b"), ("four", 81, "http", "a")], ["a", "b"]),
+        (
+            [("one", 82, "http", "a"), ("two", 81, "tcp", "b")],
+            ["b", "a"],
+        ),
+        (
+            [("three", 82, "http", "b"), ("four", 81, "tcp", "a")],
+            ["a", "b"],
+        ),
+        (
+            [("three", 82, "tcp", "b"), ("four", 81, "http", "a")],
+            ["a", "b"],
+        ),
     ] {
         balancer.reloaded(&listeners(&next, &backends));
         assert_eq!(served(), wanted);

@@ -11,7 +11,10 @@ use crate::support::raw::counted;
 
 fn start(backends: &[Backend]) -> Balancer {
     let yaml = routed("a", backends);
-    Balancer::start_with(&yaml, |command| drop(command.arg("--watch"))).ready()
+    let watching = |command: &mut std::process::Command| {
+        command.arg("--watch");
+    };
+    Balancer::start_with(&yaml, watching).ready()
 }
 
 /// Makes `link` lead to `target` in one step.
@@ -45,7 +48,12 @@ fn a_faulty_file_is_told_in_the_log_and_the_next_one_is_taken() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     balancer.write(&routed("nowhere", &backends));
-    counted(&balancer, "lyncpin_config_reloads_total", &["result=\"rejected\""], 1.0);
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"rejected\""],
+        1.0,
+    );
     eventually("the log says so", || {
         let rejected = |line: &serde_json::Value| line["by"] == "watch";
         balancer.log().iter().any(rejected).then_some(())
