@@ -321,7 +321,7 @@ fn reject(by: &str, fault: Fault) -> ReloadError {
         Fault::Refused(error) => error,
     };
     let why = match &rejected {
-        ReloadError::Rejected(_) => "the file has faults".to_owned(),
+        ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
         other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
     };
     tracing::error!(target: "lyncpin::server", by, why, "the reload is rejected, and the configuration before stays in force");

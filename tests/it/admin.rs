@@ -13,8 +13,8 @@ use std::time::Duration;
 use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served};
 use lyncpin::state::State;
 
-pub(crate) use fake::status;
 use fake::{Fake, Running, token};
+pub(crate) use fake::{reloaded, status};
 use over_the_wire::{Answer, ask, ask_with};
 
 const LOOPBACK: SocketAddr =

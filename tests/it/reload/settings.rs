@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use super::{WEB, routed, server};
 use crate::support::balancer::Balancer;
 use crate::support::peers::{Backend, ask, connect, is_alive, request};
-use crate::support::raw::hear;
+use crate::support::raw::{How, hear};
 use crate::support::{at, eventually, own_address};
 
 /// The same with more at the end.
@@ -30,8 +30,9 @@ fn limits_and_timeouts_hold_for_who_comes_and_end_nobody() {
     hear(&silent);
     balancer.ended("hello_silent");
     balancer.reloaded(&and(&backends, "limits: { connections: 1 }"));
-    let refused = connect(balancer.at(WEB)).unwrap();
-    hear(&refused);
+    // The reset may be there before the client knows that it is connected.
+    let refused = connect(balancer.at(WEB));
+    assert!(refused.is_err() || refused.is_ok_and(|stream| hear(&stream).how == How::Reset));
     balancer.ended("limit_connections");
     assert!(is_alive(&held));
     balancer.reloaded(&and(&backends, "limits: { per_source: 1 }"));

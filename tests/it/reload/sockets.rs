@@ -3,6 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use rustix::process::Signal;
+
 use super::{WEB, routed, server};
 use crate::support::balancer::Balancer;
 use crate::support::peers::{Backend, ask, connect, is_alive, request};
@@ -75,6 +77,25 @@ fn a_new_listener_serves_and_a_removed_one_refuses_while_its_connections_live() 
     balancer.reloaded(&listeners(&one, &backends));
     assert_eq!(server_at(balancer.at(81)), "a");
     assert!(is_alive(&held));
+}
+
+#[test]
+fn who_waits_in_the_kernels_queue_of_a_removed_address_is_served() {
+    let backends = Backend::several(2);
+    let one = [("web", WEB, "http", "b"), ("one", 81, "http", "a")];
+    let balancer = Balancer::start(&listeners(&one, &backends)).ready();
+    assert_eq!(server_at(balancer.at(81)), "a");
+    balancer.write(&listeners(&one[..1], &backends));
+    balancer.signal(Signal::STOP);
+    let queued: Vec<_> = (0..40).map(|_| connect(balancer.at(81)).unwrap()).collect();
+    balancer.signal(Signal::HUP);
+    balancer.signal(Signal::CONT);
+    for stream in &queued {
+        assert_eq!(ask(stream, &request("www.test")).unwrap(), "a");
+    }
+    refuses(balancer.at(81));
+    assert!(queued.iter().all(is_alive));
+    assert_eq!(server(&balancer), "b");
 }
 
 #[test]
