@@ -18,7 +18,7 @@ use crate::state::State;
 use crate::timestamp::Timestamp;
 
 use super::explain::explain;
-use super::reload::{Asker, Reloads};
+use super::requests::{Asker, Reloads};
 use super::sockets::Sockets;
 
 /// The running balancer as its administrator sees it.

@@ -13,6 +13,7 @@ mod explain;
 mod gates;
 mod pipes;
 mod reload;
+mod requests;
 mod retired;
 mod sockets;
 mod watch;
@@ -50,7 +51,7 @@ use descriptors::Capacity;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
 use reload::Reloader;
-pub use reload::{Asker, Reloads};
+pub use requests::{Asker, Reloads};
 use retired::Retired;
 pub use sockets::BindFault;
 use sockets::Sockets;
@@ -167,7 +168,7 @@ impl Server {
             started: Instant::now(),
         });
         reload::mark_reload(&shared);
-        let (reloads, requests) = reload::requests();
+        let (reloads, requested) = requests::pair();
         let control: Arc<dyn Control> = Arc::new(Administration {
             shared: shared.clone(),
             sockets: sockets.clone(),
@@ -212,7 +213,7 @@ impl Server {
             control,
             retired: retired.clone(),
         };
-        let reloader = tasks.spawn(reloader.run(requests));
+        let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
         Ok(Self {
             shared,

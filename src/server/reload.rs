@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::changes;
 use super::descriptors::Capacity;
 use super::doors::{Doors, Serving};
 use super::gates;
+use super::requests::{Answer, Asker, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
 use super::whereabouts::Whereabouts;
@@ -33,75 +33,11 @@ use crate::pins::Secret;
 use crate::snapshot::{Before, Snapshot};
 use crate::timestamp::Timestamp;
 
-/// Requests that may wait; more of them would read the same file.
-const WAITING: usize = 16;
 /// What comes of a reload, in the metric.
 const ACCEPTED: &str = "accepted";
 const REJECTED: &str = "rejected";
 /// What accept loops of removed sockets get to take what is queued there.
 const LAST_CALL: Duration = Duration::from_secs(2);
-
-/// Who wants the configuration to be read again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
-    /// SIGHUP.
-    Signal,
-    /// The admin listener.
-    Api,
-    /// The file has changed.
-    Watch,
-}
-
-impl Asker {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Signal => "signal",
-            Self::Api => "api",
-            Self::Watch => "watch",
-        }
-    }
-}
-
-type Answer = Result<Reloaded, ReloadError>;
-
-struct Request {
-    by: Asker,
-    answer: Option<oneshot::Sender<Answer>>,
-}
-
-/// Where reloads are asked for; clones ask at the same place.
-#[derive(Clone)]
-pub struct Reloads(mpsc::Sender<Request>);
-
-impl Reloads {
-    /// Wants a reload; what comes of it is in the log.
-    pub fn request(&self, by: Asker) {
-        // Where so many wait already, the last of them will read what is there now.
-        let _ = self.0.try_send(Request { by, answer: None });
-    }
-
-    /// Wants a reload and waits for what comes of it.
-    ///
-    /// # Errors
-    ///
-    /// Why nothing has changed.
-    pub async fn ask(&self, by: Asker) -> Result<Reloaded, ReloadError> {
-        let (answer, answered) = oneshot::channel();
-        let answer = Some(answer);
-        let sent = self.0.send(Request { by, answer }).await;
-        sent.map_err(|_| ReloadError::Stopping)?;
-        answered.await.unwrap_or(Err(ReloadError::Stopping))
-    }
-}
-
-/// Where requests come in.
-pub(super) struct Requests(mpsc::Receiver<Request>);
-
-/// Both ends.
-pub(super) fn requests() -> (Reloads, Requests) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    (Reloads(sender), Requests(receiver))
-}
 
 /// What a reload changes.
 pub(super) struct Reloader {
@@ -142,7 +78,7 @@ impl Reloader {
             // Shown from the start, so that the first one is seen to be one more.
             drop(self.count(result));
         }
-        while let Some(Some(request)) = stop.run_until_cancelled(requests.0.recv()).await {
+        while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
             let answer = self.reload(request.by).await;
             if let Some(asked) = request.answer {
                 // Whoever has gone meanwhile finds it in the log.

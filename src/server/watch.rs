@@ -17,7 +17,7 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::reload::{Asker, Reloads};
+use super::requests::{Asker, Reloads};
 use crate::listener::Shared;
 
 /// Without another event, whoever writes is done.
