@@ -15,6 +15,7 @@
 //! | `places` | where pins lie |
 //! | `wheel` | in which order idle pins are looked at again |
 //! | `removal` | how pins go |
+//! | `terms` | another time to live |
 //! | `visit` | going through the table, in steps |
 //! | `changes` | what has changed, for whoever keeps pins elsewhere |
 
@@ -23,6 +24,7 @@ mod index;
 mod key;
 mod places;
 mod removal;
+mod terms;
 mod visit;
 mod wheel;
 

@@ -1,10 +1,11 @@
 //! One server of one pool while the balancer runs: its address, health, administrative state and connections.
 //!
 //! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
-//! state; eligibility reads both. Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of
+//! state; eligibility reads both; what is configured is written by the assembly when a configuration comes into force. Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of
 //! living [`Slot`]s; a return is noted exactly when health and state together let new clients in again.
 
 mod availability;
+mod reconfigure;
 mod returns;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::config::model;
 use crate::metrics::BackendMetrics;
@@ -83,12 +84,12 @@ pub struct Backend {
     pub pool: Arc<str>,
     /// Unique in the pool.
     pub name: Arc<str>,
-    /// As configured, not resolved.
-    pub configured: model::Backend,
-    /// `None` is no bound.
-    pub max_connections: Option<u32>,
     /// What is counted of it.
     pub metrics: BackendMetrics,
+    configured: ArcSwap<model::Backend>,
+    weight: AtomicU32,
+    /// [`u32::MAX`] is no bound.
+    max_connections: AtomicU32,
     address: ArcSwapOption<SocketAddr>,
     health: AtomicU8,
     state: AtomicU8,
@@ -137,9 +138,10 @@ impl Backend {
         let backend = Self {
             pool,
             name: configured.name.clone(),
-            configured,
-            max_connections,
             metrics,
+            weight: AtomicU32::new(configured.weight),
+            max_connections: AtomicU32::new(max_connections.unwrap_or(u32::MAX)),
+            configured: ArcSwap::from_pointee(configured),
             address: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
             state: AtomicU8::new(State::Ready as u8),
@@ -253,8 +255,7 @@ impl Backend {
     /// Whether every place under `max_connections` is taken.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.max_connections
-            .is_some_and(|bound| self.in_flight() >= bound)
+        self.in_flight() >= self.max_connections.load(Ordering::Relaxed)
     }
 
     /// Connections that it holds or that are on their way to it.
@@ -266,7 +267,7 @@ impl Backend {
     /// A place for one connection; `None` where `max_connections` are in flight.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Option<Slot> {
-        let bound = self.max_connections.unwrap_or(u32::MAX);
+        let bound = self.max_connections.load(Ordering::Relaxed);
         let grown = |now: u32| (now < bound).then(|| now + 1);
         self.in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, grown)

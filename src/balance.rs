@@ -83,9 +83,9 @@ struct Account {
 
 impl Turns {
     /// Whose turn it is.
-    pub fn next(&mut self, candidates: impl Iterator<Item = Candidate> + Clone) -> Option<usize> {
-        let candidates = candidates.filter(|candidate| candidate.weight > 0);
-        self.let_in(candidates.clone());
+    pub fn next(&mut self, candidates: impl Iterator<Item = Candidate>) -> Option<usize> {
+        let candidates = of_one_look(candidates);
+        self.let_in(candidates.iter().copied());
         let mut total = 0;
         let mut best: Option<(usize, i64)> = None;
         for candidate in candidates {
@@ -134,16 +134,24 @@ impl Turns {
 /// client's prefix, used by [`Balance::SourceHash`] alone.
 pub fn choose(
     balance: Balance,
-    candidates: impl Iterator<Item = Candidate> + Clone,
+    candidates: impl Iterator<Item = Candidate>,
     chance: u64,
     source: u64,
 ) -> Option<usize> {
     let candidates = candidates.filter(|candidate| candidate.weight > 0);
     match balance {
         Balance::LeastConnections | Balance::RoundRobin => least_connections(candidates, chance),
-        Balance::RandomTwo => random_two(candidates, chance),
+        Balance::RandomTwo => random_two(of_one_look(candidates).iter().copied(), chance),
         Balance::SourceHash => source_hash(candidates, source),
     }
+}
+
+/// Those who may be chosen, as they are now: backends go up and down and get other weights while they are looked at, and
+/// who looks more than once would see other ones.
+fn of_one_look(candidates: impl Iterator<Item = Candidate>) -> Vec<Candidate> {
+    candidates
+        .filter(|candidate| candidate.weight > 0)
+        .collect()
 }
 
 /// Of equals one by chance, so that a pool at rest does not send every first client to its first backend.

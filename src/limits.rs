@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,11 @@ struct Source {
 /// The limits in force and what counts against them.
 #[derive(Debug)]
 pub struct Limits {
-    most: u32,
-    per_source: Option<u32>,
-    /// Time that one new connection of a source costs.
-    cost: Option<Duration>,
+    most: AtomicU32,
+    /// [`u32::MAX`] is no bound.
+    per_source: AtomicU32,
+    /// Nanoseconds that one new connection of a source costs; 0 is nothing.
+    cost: AtomicU64,
     connections: AtomicU32,
     hasher: RandomState,
     sources: [Mutex<Sources>; SHARDS],
@@ -43,22 +44,43 @@ impl Limits {
     /// At most `most` connections at once, of each source `per_source` at once and `rate` new ones a second.
     #[must_use]
     pub fn new(most: u32, per_source: Option<u32>, rate: Option<u32>) -> Self {
-        Self {
-            most,
-            per_source,
-            cost: rate
-                .filter(|&rate| rate > 0)
-                .map(|rate| Duration::from_secs(1) / rate),
+        let limits = Self {
+            most: AtomicU32::new(most),
+            per_source: AtomicU32::new(u32::MAX),
+            cost: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             hasher: RandomState::new(),
             sources: Default::default(),
-        }
+        };
+        limits.set(most, per_source, rate);
+        limits
+    }
+
+    /// From now on as [`Limits::new`] says. No connection that lives is ended for it, and where sources were not counted
+    /// before, it counts against none.
+    pub fn set(&self, most: u32, per_source: Option<u32>, rate: Option<u32>) {
+        let rate = rate.filter(|&rate| rate > 0).map(u64::from);
+        let cost = rate.map_or(0, |rate| 1_000_000_000 / rate);
+        self.most.store(most, Ordering::Relaxed);
+        self.per_source
+            .store(per_source.unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.cost.store(cost, Ordering::Relaxed);
+    }
+
+    fn per_source(&self) -> Option<u32> {
+        let bound = self.per_source.load(Ordering::Relaxed);
+        (bound != u32::MAX).then_some(bound)
+    }
+
+    fn cost(&self) -> Option<Duration> {
+        let cost = self.cost.load(Ordering::Relaxed);
+        (cost != 0).then_some(Duration::from_nanos(cost))
     }
 
     /// The bound of connections at once.
     #[must_use]
     pub fn most(&self) -> u32 {
-        self.most
+        self.most.load(Ordering::Relaxed)
     }
 
     /// Connections that live now.
@@ -73,7 +95,7 @@ impl Limits {
     ///
     /// The limit that it would pass.
     pub fn admit(self: &Arc<Self>, source: IpAddr, now: Instant) -> Result<Admission, Outcome> {
-        let grown = |connections: u32| (connections < self.most).then(|| connections + 1);
+        let grown = |connections: u32| (connections < self.most()).then(|| connections + 1);
         let counted = self
             .connections
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, grown);
@@ -82,7 +104,7 @@ impl Limits {
             limits: self.clone(),
             source: None,
         };
-        if self.per_source.is_some() || self.cost.is_some() {
+        if self.per_source().is_some() || self.cost().is_some() {
             let source = source_bits(source, SOURCE);
             self.admit_source(source, now)?;
             admission.source = Some(source);
@@ -97,12 +119,12 @@ impl Limits {
             paid: now,
         });
         if self
-            .per_source
+            .per_source()
             .is_some_and(|most| known.connections >= most)
         {
             return Err(Outcome::LimitPerSource);
         }
-        if let Some(cost) = self.cost {
+        if let Some(cost) = self.cost() {
             let paid = known.paid.max(now) + cost;
             // One second's worth may come at once.
             if paid > now + Duration::from_secs(1) {
@@ -141,7 +163,7 @@ impl Drop for Admission {
         let mut sources = self.limits.shard(&source);
         if let Some(known) = sources.get_mut(&source) {
             known.connections -= 1;
-            if known.connections == 0 && self.limits.cost.is_none() {
+            if known.connections == 0 && self.limits.cost().is_none() {
                 sources.remove(&source);
             }
         }
@@ -220,6 +242,23 @@ mod tests {
                 .sources
                 .iter()
                 .all(|sources| lock(sources).is_empty())
+        );
+    }
+
+    #[test]
+    fn other_limits_hold_from_now_on_and_end_no_connection() {
+        let limits = Arc::new(Limits::new(100, None, None));
+        let now = Instant::now();
+        let before: Vec<Admission> = (0..3).map(|_| limits.admit(ONE, now).unwrap()).collect();
+        limits.set(100, Some(1), None);
+        let counted = limits.admit(ONE, now).unwrap();
+        assert_eq!(refusal(&limits, ONE, now), Some(Outcome::LimitPerSource));
+        limits.set(4, None, None);
+        assert_eq!(refusal(&limits, ONE, now), Some(Outcome::LimitConnections));
+        drop((before, counted));
+        assert_eq!(
+            (refusal(&limits, ONE, now), limits.connections()),
+            (None, 0)
         );
     }
 

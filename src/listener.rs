@@ -43,6 +43,8 @@ pub enum Gate {
     Open(u64),
     /// They refuse.
     Closed,
+    /// They are configured no more: what the kernel has queued is taken, and that is the end.
+    Removed,
 }
 
 /// What every accept loop shares.
@@ -63,18 +65,19 @@ pub struct Shared {
     pub started: Instant,
 }
 
-/// Accepts on one socket until the balancer stops, then what the kernel has queued.
+/// Accepts on one socket until it is removed or the balancer stops, then what the kernel has queued. Whose connections
+/// these are is asked for each of them by `address`, which is the configured one: it may become another listener's.
 pub async fn accept(
     reactor: Reactor,
     listening: Arc<Listening>,
-    name: Arc<str>,
+    address: SocketAddr,
     shared: Arc<Shared>,
     mut gate: watch::Receiver<Gate>,
 ) {
     let door = Door {
         reactor,
         listening,
-        name,
+        address,
         shared,
     };
     let mut served = None;
@@ -82,9 +85,9 @@ pub async fn accept(
         // The same opening is never served twice: the socket has been shut down since.
         let opened = tokio::select! {
             () = door.shared.stop.cancelled() => break,
-            opened = gate.wait_for(|gate| matches!(gate, Gate::Open(_)) && Some(*gate) != served) => opened,
+            opened = gate.wait_for(|gate| *gate != Gate::Closed && Some(*gate) != served) => opened,
         };
-        let Ok(opened) = opened.map(|opened| *opened) else {
+        let Ok(opened @ Gate::Open(_)) = opened.map(|opened| *opened) else {
             break;
         };
         served = Some(opened);
@@ -94,11 +97,12 @@ pub async fn accept(
     door.take_the_queued();
 }
 
-/// One socket of one listener.
+/// One socket of one address.
 struct Door {
     reactor: Reactor,
     listening: Arc<Listening>,
-    name: Arc<str>,
+    /// As configured.
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -173,7 +177,7 @@ impl Door {
     fn welcome(&self, client: OwnedFd, peer: SocketAddr) -> io::Result<()> {
         let client = Stream::accepted(&self.reactor, client)?;
         let snapshot = self.shared.snapshot.load();
-        let Some(listener) = snapshot.listener(&self.name) else {
+        let Some(listener) = snapshot.listener_at(self.address) else {
             return Ok(());
         };
         let now = self.reactor.now();
@@ -211,9 +215,12 @@ impl Door {
             Some(Errno::NOBUFS | Errno::NOMEM) => "memory",
             _ => "other",
         };
+        let snapshot = self.shared.snapshot.load();
+        let listener = snapshot.listener_at(self.address);
+        let listener = listener.map_or("", |listener| &*listener.config.name);
         self.shared
             .registry
-            .counter(&definitions::ACCEPT_ERRORS, &[&self.name, reason])
+            .counter(&definitions::ACCEPT_ERRORS, &[listener, reason])
             .increment(1);
         let now = self.shared.started.elapsed().as_secs() + COMPLAINT_EVERY;
         let last = self.shared.complained.load(Ordering::Relaxed);
@@ -227,7 +234,7 @@ impl Door {
         {
             tracing::error!(
                 target: "lyncpin::listener",
-                listener = &*self.name,
+                listener,
                 %error,
                 "cannot accept; connections wait until this machine has what is lacking (limits.connections, LimitNOFILE)"
             );

@@ -11,6 +11,7 @@
 //! | `secret` | the hashes that stand for sessions |
 //! | `numbers` | the numbers that stand for texts |
 //! | `kept` | pins outside the table: for a store |
+//! | `terms` | what is configured of it, and may change |
 //! | `operate` | pins as an administrator sees and changes them |
 
 mod kept;
@@ -19,11 +20,13 @@ mod operate;
 mod secret;
 mod shares;
 mod table;
+mod terms;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
 
 use crate::affinity::{Fit, Found, Key, Member, Moment, Origin, Resumed, Session, View};
@@ -74,7 +77,7 @@ pub struct Recognised {
 /// The table of one group.
 pub struct Pins {
     group: Arc<str>,
-    settings: model::Affinity,
+    settings: ArcSwap<model::Affinity>,
     secret: Secret,
     clients: Table<Key>,
     sessions: Table<Session>,
@@ -137,7 +140,7 @@ impl Pins {
         };
         Self {
             group: settings.group.clone(),
-            settings: settings.clone(),
+            settings: ArcSwap::from_pointee(settings.clone()),
             secret: secret.clone(),
             clients: Table::new(most, ttl, Shares::none()),
             sessions,
@@ -154,12 +157,6 @@ impl Pins {
     #[must_use]
     pub fn group(&self) -> &Arc<str> {
         &self.group
-    }
-
-    /// What the table was made with.
-    #[must_use]
-    pub fn settings(&self) -> &model::Affinity {
-        &self.settings
     }
 
     /// What its sessions are hashed with.

@@ -4,14 +4,14 @@
 //! no socket. Invariant: a snapshot never changes; what changes stands behind its backends and tables.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use metrics::{Gauge, Histogram};
 
 use crate::backend::{Availability, Backend};
-use crate::config::model::{self, Config, PoolId, Target, Timeouts};
+use crate::config::model::{self, Config, PoolId, ServerAddress, Target, Timeouts};
 use crate::host_name::HostName;
 use crate::metrics::{BackendMetrics, ConnectionMetrics, Registry, definitions};
 use crate::pins::{Pins, Secret};
@@ -28,6 +28,16 @@ pub struct Snapshot {
     pub groups: Vec<Arc<Pins>>,
     /// In the order of the file.
     pub listeners: Vec<Arc<Listener>>,
+    /// By the addresses that are configured for them.
+    bound: HashMap<SocketAddr, Arc<Listener>>,
+}
+
+/// What a configuration finds when it comes into force.
+pub struct Before<'a> {
+    /// What was in force.
+    pub snapshot: &'a Snapshot,
+    /// Where servers are, as far as it is known: backends that are new or elsewhere now are used at once.
+    pub addresses: &'a dyn Fn(&ServerAddress) -> Option<SocketAddr>,
 }
 
 impl Snapshot {
@@ -40,6 +50,19 @@ impl Snapshot {
         availability: &Arc<Availability>,
         secret: &Secret,
     ) -> Self {
+        Self::build_after(None, config, registry, availability, secret)
+    }
+
+    /// The same in the place of another one. Backends are kept by pool and name, tables by group where they have the same
+    /// keys; what is new of them is theirs when this returns, and connections that they have are not touched.
+    #[must_use]
+    pub fn build_after(
+        before: Option<&Before<'_>>,
+        config: Config,
+        registry: &Registry,
+        availability: &Arc<Availability>,
+        secret: &Secret,
+    ) -> Self {
         let mut groups: Vec<Arc<Pins>> = Vec::new();
         for affinity in config
             .pools
@@ -47,14 +70,17 @@ impl Snapshot {
             .filter_map(|pool| pool.affinity.as_ref())
         {
             if !groups.iter().any(|known| *known.group() == affinity.group) {
-                groups.push(Arc::new(Pins::new(affinity, registry, secret)));
+                let known = before.and_then(|before| before.snapshot.group(&affinity.group));
+                let kept = known.filter(|pins| pins.reconfigure(affinity)).cloned();
+                let new = || Arc::new(Pins::new(affinity, registry, secret));
+                groups.push(kept.unwrap_or_else(new));
             }
         }
         groups.sort_by(|a, b| a.group().cmp(b.group()));
         let backends = config
             .pools
             .iter()
-            .map(|pool| backends(pool, registry, availability))
+            .map(|pool| backends(before, pool, registry, availability))
             .collect();
         let mut pools = Pools {
             config: &config,
@@ -73,13 +99,36 @@ impl Snapshot {
                 registry,
             ))
         };
-        let listeners = config.listeners.iter().map(listener).collect();
+        let listeners: Vec<Arc<Listener>> = config.listeners.iter().map(listener).collect();
+        let bound = listeners.iter().flat_map(|listener| {
+            let addresses = listener.config.bind.iter();
+            addresses.map(|&address| (address, listener.clone()))
+        });
         Self {
+            bound: bound.collect(),
             pools,
             groups,
             listeners,
             config,
         }
+    }
+
+    /// The listener that this address is configured for.
+    #[must_use]
+    pub fn listener_at(&self, address: SocketAddr) -> Option<&Arc<Listener>> {
+        self.bound.get(&address)
+    }
+
+    /// The pool of this name.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| *pool.name == *name)
+    }
+
+    /// The table of this group.
+    #[must_use]
+    pub fn group(&self, name: &str) -> Option<&Arc<Pins>> {
+        self.groups.iter().find(|pins| **pins.group() == *name)
     }
 
     /// The listener of this name.
@@ -162,20 +211,36 @@ impl Pools<'_> {
     }
 }
 
-/// The backends of one pool.
+/// The backends of one pool, those that it had before among them.
 fn backends(
+    before: Option<&Before<'_>>,
     pool: &model::Pool,
     registry: &Registry,
     availability: &Arc<Availability>,
 ) -> Vec<Arc<Backend>> {
-    let backend = |backend: &model::Backend| {
-        Arc::new(Backend::new(
+    let known = before.and_then(|before| before.snapshot.pool(&pool.name));
+    let known: HashMap<&str, &Arc<Backend>> = known
+        .into_iter()
+        .flat_map(|pool| &pool.backends)
+        .map(|backend| (&*backend.name, backend))
+        .collect();
+    let backend = |configured: &model::Backend| {
+        let address = |server: &ServerAddress| (before?.addresses)(server);
+        if let Some(&kept) = known.get(&*configured.name) {
+            kept.reconfigure(configured, pool.max_connections, address);
+            return kept.clone();
+        }
+        let backend = Backend::new(
             pool.name.clone(),
-            backend.clone(),
+            configured.clone(),
             pool.max_connections,
-            BackendMetrics::new(registry, &pool.name, &backend.name),
+            BackendMetrics::new(registry, &pool.name, &configured.name),
             availability.clone(),
-        ))
+        );
+        if let Some(address) = address(&configured.address) {
+            backend.set_address(address);
+        }
+        Arc::new(backend)
     };
     pool.backends.iter().map(backend).collect()
 }

@@ -62,6 +62,16 @@ impl Listening {
         let probe = new_socket(address)?;
         probe.bind(&address.into())?;
         drop(probe);
+        Self::bind_beside(address, count)
+    }
+
+    /// The same where this process has sockets in the way itself, as when `0.0.0.0` takes the place of one address: who is
+    /// meant to be kept out is kept out by those already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listening::bind`].
+    pub fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
         let mut bound = address;
         let mut sockets = Vec::with_capacity(count);
         for _ in 0..count {

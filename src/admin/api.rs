@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
-use super::{Control, Served, Site, page, target};
+use super::{Control, ReloadError, Served, Site, page, target};
 use crate::config;
 use crate::metrics::process;
 use crate::state::State;
@@ -75,7 +75,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/api/v1/affinity/client", Access::Guarded),
     endpoint("PUT", "/api/v1/affinity", Access::Guarded),
     endpoint("DELETE", "/api/v1/affinity", Access::Guarded),
-    not_built("POST", "/api/v1/reload"),
+    endpoint("POST", "/api/v1/reload", Access::Guarded),
     not_built("POST", "/api/v1/upgrade"),
 ];
 
@@ -186,9 +186,8 @@ async fn respond(
             affinity::change(site, change).await
         }
         (&Method::DELETE, ["api", "v1", "affinity"]) => affinity::clear(site, parts).await,
-        (&Method::POST, ["api", "v1", what @ ("reload" | "upgrade")]) => {
-            Err(Refusal::not_built(what))
-        }
+        (&Method::POST, ["api", "v1", "reload"]) => reload(control).await,
+        (&Method::POST, ["api", "v1", "upgrade"]) => Err(Refusal::not_built("upgrade")),
 
         (
             _,
@@ -216,14 +215,15 @@ fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(),
     if access == Access::Open {
         return Ok(());
     }
-    if site.served == Served::Probes {
+    let terms = site.terms.now();
+    if terms.served == Served::Probes {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path"));
     }
     if guard::is_cross_site(parts) {
         let error = "a page of another site may change nothing here";
         return Err(Refusal::new(StatusCode::FORBIDDEN, error));
     }
-    if let Some(token) = &site.token
+    if let Some(token) = &terms.token
         && !token.is_shown_in(&parts.headers)
     {
         let error = "this path wants the token as `Authorization: Bearer`";
@@ -343,6 +343,20 @@ fn set_state(
     match control.set_state(pool, backend, change.state, deadline) {
         Ok(changed) => Ok(json(StatusCode::OK, &changed)),
         Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
+    }
+}
+
+async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {
+    match control.reload().await {
+        Ok(reloaded) => Ok(json(StatusCode::OK, &reloaded)),
+        Err(error) => {
+            let status = match error {
+                ReloadError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                ReloadError::NoFile => StatusCode::CONFLICT,
+                ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(Refusal::new(status, error.to_string()))
+        }
     }
 }
 

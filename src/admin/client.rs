@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::target;
 use super::token::Token;
-use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, StateChange, Status};
+use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status};
 use crate::config::model::AdminBind;
 
 /// From connecting to the end of the answer.
@@ -118,6 +118,15 @@ impl Client {
         );
         let body = self.written(change)?;
         self.ask(Method::PUT, &path, body).await
+    }
+
+    /// `POST /api/v1/reload`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.ask(Method::POST, "/api/v1/reload", Bytes::new()).await
     }
 
     fn written(&self, body: &impl Serialize) -> Result<Bytes, ClientError> {

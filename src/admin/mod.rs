@@ -12,24 +12,30 @@ mod page;
 mod server;
 mod socket;
 mod target;
+mod terms;
 mod token;
 pub mod view;
 
 use std::fmt;
+use std::pin::Pin;
 use std::time::Duration;
 
 use crate::state::State;
 use view::{
     Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
-    PinPage, Pinned, Status, Touched,
+    PinPage, Pinned, Reloaded, Status, Touched,
 };
 
 pub use affinity::{AffinityError, AffinityFault, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
 pub use guard::Access;
-pub use server::{Bounds, Served, Site, serve};
+pub use server::{Bounds, Site, serve};
 pub use socket::{BindError, Listener};
+pub use terms::{Served, Terms};
 pub use token::{Token, TokenError};
+
+/// What comes of a reload.
+pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
 
 /// What the admin listener asks of the balancer. Every call answers from what is known, and at once unless it says
 /// otherwise.
@@ -102,6 +108,9 @@ pub trait Control: Send + Sync + 'static {
     /// When the filter names what does not exist or cannot fit.
     fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError>;
 
+    /// Reads the configuration again and brings it into force. The one call that takes its time.
+    fn reload(&self) -> Reloading;
+
     /// Whether some listener can serve.
     fn can_serve(&self) -> bool;
 
@@ -155,3 +164,28 @@ impl fmt::Display for SetStateError {
 }
 
 impl std::error::Error for SetStateError {}
+
+/// Why a configuration was not reloaded; what was in force before still is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReloadError {
+    /// It has faults: all of them, as `lyncpin check` prints them.
+    Rejected(String),
+    /// The balancer was started without a file.
+    NoFile,
+    /// The balancer is stopping.
+    Stopping,
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(faults) => f.write_str(faults),
+            Self::NoFile => {
+                f.write_str("there is no file to reload: the balancer was started without one")
+            }
+            Self::Stopping => f.write_str("the balancer is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {}

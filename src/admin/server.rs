@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::guard::Reach;
 use super::socket::{Bound, Listener};
-use super::token::Token;
+use super::terms::Terms;
 use super::{Control, api};
 
 /// What one who asks may take.
@@ -55,23 +55,12 @@ const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// Rest after an accept that failed for want of something on this machine.
 const ACCEPT_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Which endpoints a listener has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
-    /// All of them.
-    Everything,
-    /// `/metrics`, `/healthz` and `/readyz`.
-    Probes,
-}
-
 /// What stands behind a listener.
 pub struct Site {
     /// Answers.
     pub control: Arc<dyn Control>,
-    /// What the guarded endpoints ask for; `None` asks for nothing.
-    pub token: Option<Token>,
-    /// Which endpoints there are.
-    pub served: Served,
+    /// What is asked for and what there is.
+    pub terms: Terms,
     /// What one who asks may take.
     pub bounds: Bounds,
 }

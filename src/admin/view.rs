@@ -285,9 +285,20 @@ pub struct StateChange {
     pub deadline: Option<String>,
 }
 
+/// The answer to a reload that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// When it came into force.
+    pub at: Timestamp,
+    /// What it changes, a sentence each; none where the file says what is in force.
+    pub changes: Vec<String>,
+    /// What is hardly meant, or is not in force before a restart, a sentence each.
+    pub warnings: Vec<String>,
+}
+
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// One cause, lower case, no full stop.
+    /// One cause, lower case, no full stop; of a rejected reload all of them, as `lyncpin check` prints them.
     pub error: String,
 }

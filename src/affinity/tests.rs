@@ -361,3 +361,30 @@ fn only_the_prefix_of_a_source_counts() {
     let none = SourcePrefix { ipv4: 0, ipv6: 0 };
     assert_eq!(source_bits("2001:db8::1".parse().unwrap(), none), [0; 16]);
 }
+
+#[test]
+fn another_time_to_live_counts_from_the_end_of_the_last_connection() {
+    let mut shard = shard();
+    for client in 1..=20 {
+        pin(&mut shard, client, 1_000 * u64::from(client), 7);
+    }
+    let Found::Pinned(held, _) = begin(&mut shard, 1, 20_000, &[7], 100) else {
+        panic!()
+    };
+    let expires = |shard: &Shard, client| view(shard, client, 20_000).and_then(|pin| pin.expires);
+    for ttl in [10, 100_000, 30] {
+        shard.set_ttl(Duration::from_secs(ttl), Moment(20_000));
+        assert_eq!(expires(&shard, 20), Some(Moment(20_000 + ttl * 1_000)));
+        assert_eq!(expires(&shard, 1), None, "in use");
+    }
+    // By then those of the first ten seconds have had their thirty, and one is in use.
+    while shard.sweep(Moment(41_000), 3) > 0 {}
+    assert_eq!((shard.len(), shard.leading_to(Member(7))), (11, 11));
+    shard.end(held, Moment(41_000));
+    assert_eq!(
+        view(&shard, 1, 41_000).unwrap().expires,
+        Some(Moment(71_000))
+    );
+    while shard.sweep(Moment(72_000), 100) > 0 {}
+    assert!(shard.is_empty());
+}

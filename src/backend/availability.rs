@@ -43,6 +43,11 @@ impl Availability {
         lock(&self.workers).push(worker);
     }
 
+    /// Has everyone look again at what can serve: something has changed that is no backend's own.
+    pub fn announce(&self) {
+        self.changed();
+    }
+
     pub(super) fn changed(&self) {
         self.changes
             .send_modify(|version| *version = version.wrapping_add(1));

@@ -275,3 +275,20 @@ proptest! {
         prop_assert_eq!(here, Some(last));
     }
 }
+
+/// They go up, go down and get other weights while somebody chooses.
+#[test]
+fn candidates_that_change_are_looked_at_once() {
+    let looked = std::cell::Cell::new(0);
+    let changing = || {
+        looked.set(0);
+        pool(&[(1, 0), (1, 0)]).into_iter().filter(|_| {
+            looked.set(looked.get() + 1);
+            looked.get() > 2
+        })
+    };
+    assert_eq!(Turns::default().next(changing()), None);
+    assert_eq!(looked.get(), 2);
+    assert_eq!(choose(Balance::RandomTwo, changing(), 1, 1), None);
+    assert_eq!(looked.get(), 2);
+}

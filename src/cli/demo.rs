@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::{answer, run};
 use crate::config;
 use crate::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
-use crate::server::Server;
+use crate::server::{Server, Source};
 use play::{Doors, Play};
 
 const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
@@ -67,10 +67,12 @@ impl Demo {
             let loaded =
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
             let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
-            let server = Server::start(loaded.config, log, registry).map_err(|error| {
-                // Its own words come last, so that the cause stands where it is looked for.
-                Failure::from_error(&error).also("choose other ports: see `lyncpin demo --help`")
-            })?;
+            let server =
+                Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
+                    // Its own words come last, so that the cause stands where it is looked for.
+                    Failure::from_error(&error)
+                        .also("choose other ports: see `lyncpin demo --help`")
+                })?;
             answer(&self.words(&front_ends, &yaml, &ca_file))?;
             let typed = Cell::new(false);
             let _play = self.play(&ca)?;

@@ -7,11 +7,15 @@ use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
 
+use crate::config::Faults;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: u8,
     causes: Vec<String>,
+    /// Its causes are the faults of a configuration.
+    of_configuration: bool,
 }
 
 impl Failure {
@@ -20,6 +24,7 @@ impl Failure {
         Self {
             status: 1,
             causes: vec![cause.into()],
+            of_configuration: false,
         }
     }
 
@@ -28,7 +33,24 @@ impl Failure {
         Self {
             status: 2,
             causes: vec![cause.into()],
+            of_configuration: false,
         }
+    }
+
+    /// The configuration is invalid.
+    pub(super) fn invalid(faults: &Faults) -> Self {
+        Self {
+            of_configuration: true,
+            ..Self::usage(faults.to_string())
+        }
+    }
+
+    /// The same for a command that would bring the configuration into force: it ran, and the answer is bad.
+    pub(super) fn rejected(mut self) -> Self {
+        if std::mem::take(&mut self.of_configuration) {
+            self.status = 1;
+        }
+        self
     }
 
     /// The same, with what stands behind the last cause.

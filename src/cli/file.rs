@@ -22,13 +22,18 @@ impl ConfigFile {
         self.file.is_some()
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.file.as_deref().unwrap_or(Path::new(DEFAULT))
+    }
+
     /// Reads and validates it.
     pub(super) fn read(&self) -> Result<Loaded, Failure> {
-        let path = self.file.as_deref().unwrap_or(Path::new(DEFAULT));
+        let path = self.path();
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| {
             Failure::usage(format!("the configuration {name} cannot be read")).because(&error)
         })?;
-        config::read_bytes(&bytes, &name).map_err(|faults| Failure::usage(faults.to_string()))
+        config::read_bytes(&bytes, &name).map_err(|faults| Failure::invalid(&faults))
     }
 }

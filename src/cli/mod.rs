@@ -12,6 +12,7 @@ mod explain;
 mod failure;
 mod file;
 mod packaging;
+mod reload;
 mod run;
 mod state;
 mod status;
@@ -60,8 +61,8 @@ enum Command {
     Affinity(affinity::Affinity),
     /// Start simulated Front Ends, a balancer before them and the admin listener, all on loopback
     Demo(demo::Demo),
-    /// Take a new configuration in the running process (not built yet)
-    Reload(Unbuilt),
+    /// Take a new configuration in the running process
+    Reload(reload::Reload),
     /// Hand over to a new binary (not built yet)
     Upgrade(Unbuilt),
     /// Write a configuration from a few answers (not built yet)
@@ -119,7 +120,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Ready(change) => change.run(crate::state::State::Ready),
         Command::Affinity(affinity) => affinity.run(),
         Command::Demo(demo) => demo.run(),
-        Command::Reload(unbuilt) => unbuilt.refuse("reload"),
+        Command::Reload(reload) => reload.run(),
         Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),

@@ -10,14 +10,14 @@ use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
-use crate::server::{self, Server};
+use crate::server::{self, Asker, Reloads, Server, Source, Watched};
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
     #[command(flatten)]
     file: ConfigFile,
-    /// Reload when the file changes (not built yet)
+    /// Reload when the file changes
     #[arg(long)]
     watch: bool,
     /// Log events of level debug, too
@@ -27,9 +27,12 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        if self.watch {
-            return Err(Failure::usage("`lyncpin run --watch` is not built yet"));
-        }
+        let file = self.file.path().to_owned();
+        let source = if self.watch {
+            Source::Watched(Watched::new(file))
+        } else {
+            Source::File(file)
+        };
         let loaded = self.file.read()?;
         let finest = if self.verbose {
             tracing::Level::DEBUG
@@ -45,10 +48,10 @@ impl Run {
         }
         let served = super::ask::block_on(async {
             let signals = Signals::catch()?;
-            let server = Server::start(loaded.config, log, registry)
+            let server = Server::start(loaded.config, log, registry, source)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
-                tracing::info!(target: "lyncpin::server", listener = &**listener, ?addresses, "bound");
+                tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
             }
             signals.serve(server).await;
             Ok(())
@@ -77,7 +80,8 @@ pub(super) struct Signals {
     stop: [Signal; 2],
     /// Whoever catches it gets an error of the write, and not the end of the process (setrlimit(2), RLIMIT_FSIZE).
     _file_too_large: Signal,
-    unbuilt: [(Signal, &'static str); 2],
+    hangup: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -93,36 +97,29 @@ impl Signals {
                 catch(SignalKind::interrupt())?,
             ],
             _file_too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-            unbuilt: [
-                (
-                    catch(SignalKind::hangup())?,
-                    "SIGHUP: a reload is not built yet; restart instead",
-                ),
-                (
-                    catch(SignalKind::user_defined2())?,
-                    "SIGUSR2: an upgrade is not built yet; restart instead",
-                ),
-            ],
+            hangup: catch(SignalKind::hangup())?,
+            user: catch(SignalKind::user_defined2())?,
         })
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once.
+    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload.
     pub(super) async fn serve(mut self, server: Server) {
-        self.told_to_stop().await;
-        server.stop(self.told_to_stop()).await;
+        let reloads = server.reloads().clone();
+        self.told_to_stop(&reloads).await;
+        server.stop(self.told_to_stop(&reloads)).await;
     }
 
-    async fn told_to_stop(&mut self) {
+    async fn told_to_stop(&mut self, reloads: &Reloads) {
         let [terminate, interrupt] = &mut self.stop;
-        let [(hangup, reload), (user, upgrade)] = &mut self.unbuilt;
         loop {
-            let unbuilt = tokio::select! {
+            tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = hangup.recv() => &*reload,
-                _ = user.recv() => &*upgrade,
-            };
-            tracing::error!(target: "lyncpin::server", "{unbuilt}");
+                _ = self.hangup.recv() => reloads.request(Asker::Signal),
+                _ = self.user.recv() => {
+                    tracing::error!(target: "lyncpin::server", "SIGUSR2: an upgrade is not built yet; restart instead");
+                }
+            }
         }
     }
 }

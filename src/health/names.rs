@@ -60,6 +60,11 @@ impl Resolver {
         }
     }
 
+    /// An address of `name`, if it has one.
+    pub async fn first(&self, name: &HostName) -> Option<IpAddr> {
+        choose(None, &self.ask(name).await.ok()?)
+    }
+
     /// The addresses of `name`, at least one, or why there is none.
     async fn ask(&self, name: &HostName) -> Result<Vec<IpAddr>, String> {
         let answer = match &self.source {

@@ -19,7 +19,7 @@ use super::probe::{CheckResult, Finding, Probe};
 use super::rounds::Round;
 use super::{LOG, WatchedPool};
 use crate::backend::{Backend, CheckReport, Damped, Deadline, Recall};
-use crate::config::model::{self, CheckKind, OnDown, ServerHost};
+use crate::config::model::{self, CheckKind, OnDown, ServerAddress, ServerHost};
 use crate::host_name::HostName;
 use crate::state::{Health, State};
 
@@ -29,6 +29,8 @@ const WARN_DAYS_LEFT: u32 = 14;
 /// One backend under watch.
 pub(super) struct Watched {
     backend: Arc<Backend>,
+    /// Where it is configured to be, so that another configuration is noticed.
+    server: ServerAddress,
     pool: Vec<Arc<Backend>>,
     on_down: OnDown,
     /// `None` is `health: none`.
@@ -101,6 +103,10 @@ impl Watched {
     /// `backend` of `pool`, with what is known of it from before.
     pub(super) fn new(backend: &Arc<Backend>, pool: &WatchedPool, known: Option<Self>) -> Self {
         let mut watched = known.unwrap_or_else(|| Self::unknown(backend));
+        let configured = &backend.configured().address;
+        if watched.server != *configured {
+            watched.begin_anew(configured);
+        }
         let mut before = std::mem::take(&mut watched.checks);
         let mut watch = |check: &model::Check| {
             let known = before.iter().position(|known| known.asks_the_same(check));
@@ -119,16 +125,29 @@ impl Watched {
         watched.pool.clone_from(&pool.backends);
         watched.on_down = pool.on_down;
         watched.health.clone_from(&pool.health);
-        if let ServerHost::Address(address) = backend.configured.address.host {
+        if let ServerHost::Address(address) = watched.server.host {
             watched.place(address);
         }
         watched
+    }
+
+    /// Another server stands behind the name now: what was seen of the one before counts no more.
+    fn begin_anew(&mut self, server: &ServerAddress) {
+        self.server = server.clone();
+        self.checks.clear();
+        (self.address, self.fault) = (None, None);
+        self.parked = false;
+        self.damping = Damping::default();
+        self.backend.set_damped(None);
+        let why = format!("its address is {server} now, and is not checked yet");
+        self.backend.set_health(Health::Unknown, &why);
     }
 
     /// A backend that was not watched before.
     fn unknown(backend: &Arc<Backend>) -> Self {
         Self {
             backend: backend.clone(),
+            server: backend.configured().address.clone(),
             pool: Vec::new(),
             on_down: OnDown::Close,
             health: None,
@@ -148,7 +167,7 @@ impl Watched {
 
     /// The name to resolve, if there is one.
     pub(super) fn name(&self) -> Option<&HostName> {
-        match &self.backend.configured.address.host {
+        match &self.server.host {
             ServerHost::Name(name) => Some(name),
             ServerHost::Address(_) => None,
         }
@@ -159,7 +178,7 @@ impl Watched {
         let known = self.health.as_ref().zip(self.address);
         known.into_iter().flat_map(move |(health, address)| {
             let round = move |check| Round {
-                probe: Probe::of(check, health.timeout, &self.backend.configured, address),
+                probe: Probe::of(check, health.timeout, &self.backend.configured(), address),
                 interval: health.interval,
             };
             health.checks.iter().map(round).enumerate()
@@ -183,8 +202,8 @@ impl Watched {
         for watch in &mut self.checks {
             watch.judge = Judge::default();
         }
-        let port = self.backend.configured.address.port;
-        self.backend.set_address(SocketAddr::new(address, port));
+        self.backend
+            .set_address(SocketAddr::new(address, self.server.port));
     }
 
     /// Its name has never been resolved.
@@ -379,7 +398,7 @@ impl Watched {
     fn has_another(&self) -> bool {
         self.pool
             .iter()
-            .any(|other| !self.is(other) && other.takes_new() && other.configured.weight > 0)
+            .any(|other| !self.is(other) && other.takes_new() && other.weight() > 0)
     }
 }
 

@@ -69,7 +69,8 @@ fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
     std::thread::spawn(move || {
         let reactor = Reactor::new().unwrap();
         let own = reactor.clone();
-        reactor.spawn(accept(own, listening.clone(), "tcp".into(), shared, gate));
+        let configured = "127.0.0.1:1".parse().unwrap();
+        reactor.spawn(accept(own, listening.clone(), configured, shared, gate));
         let own = reactor.clone();
         reactor.spawn(async move {
             for opening in 2..10 {

@@ -12,6 +12,9 @@ pub mod refusals;
 pub mod sink;
 
 use std::cell::RefCell;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 use crate::config::model;
 use line::Line;
@@ -23,7 +26,7 @@ pub use sink::{Sink, Writer};
 /// The log as configured. Clones write to the same place.
 #[derive(Clone)]
 pub struct Log {
-    settings: model::Log,
+    settings: Arc<ArcSwap<model::Log>>,
     sink: Sink,
     refusals: Refusals,
 }
@@ -37,24 +40,30 @@ impl Log {
     /// A log that writes to `sink` as `settings` say.
     #[must_use]
     pub fn new(settings: model::Log, sink: Sink) -> Self {
-        let refusals = Refusals::default();
         Self {
-            settings,
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
             sink,
-            refusals,
+            refusals: Refusals::default(),
         }
+    }
+
+    /// Writes as `settings` say from now on, and so do all clones.
+    pub fn change(&self, settings: model::Log) {
+        self.settings.store(Arc::new(settings));
+        self.sink.set_format(settings.format);
     }
 
     /// Whether connections get a line at all.
     #[must_use]
     pub fn wants_access(&self) -> bool {
-        self.settings.access
+        self.settings.load().access
     }
 
     /// Writes the line of a connection that has ended, if such lines are wanted.
     pub fn access(&self, record: &AccessRecord<'_>) {
-        if self.settings.access {
-            self.write(|line| record.write(self.settings.client_address, line));
+        let settings = self.settings.load();
+        if settings.access {
+            self.write(|line| record.write(settings.client_address, line));
         }
     }
 
@@ -64,7 +73,7 @@ impl Log {
             at: record.time,
             listener: record.listener.into(),
             client: record
-                .shown_client(self.settings.client_address)
+                .shown_client(self.settings.load().client_address)
                 .to_string(),
             name: record
                 .name
@@ -88,7 +97,7 @@ impl Log {
                 return;
             };
             scratch.clear();
-            let mut line = Line::begin(self.settings.format, &mut scratch);
+            let mut line = Line::begin(self.settings.load().format, &mut scratch);
             fill(&mut line);
             line.end();
             self.sink.push(&scratch);

@@ -41,6 +41,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Tells the writer of the first line after a rest, and of the end.
     wake: Condvar,
+    /// Of its own lines.
+    format: Mutex<LogFormat>,
     lost: Counter,
 }
 
@@ -71,13 +73,14 @@ impl Sink {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
+            format: Mutex::new(format),
             lost,
         });
         let ended = Arc::new((Mutex::new(false), Condvar::new()));
         let thread = std::thread::Builder::new().name("log".into()).spawn({
             let (shared, ended) = (shared.clone(), ended.clone());
             move || {
-                shared.write_to(&File::from(output), format);
+                shared.write_to(&File::from(output));
                 *lock(&ended.0) = true;
                 ended.1.notify_all();
             }
@@ -117,6 +120,11 @@ impl Sink {
         }
     }
 
+    /// Its own lines have this form from now on.
+    pub(super) fn set_format(&self, format: LogFormat) {
+        *lock(&self.shared.format) = format;
+    }
+
     /// Counts a line that could not even be formed.
     pub(super) fn lose_one(&self) {
         lock(&self.shared.queue).lost += 1;
@@ -125,7 +133,7 @@ impl Sink {
 }
 
 impl Shared {
-    fn write_to(&self, output: &File, format: LogFormat) {
+    fn write_to(&self, output: &File) {
         let mut batch = Vec::new();
         while let Some(lost) = self.next(&mut batch) {
             if write_all(output, &batch).is_err() {
@@ -136,7 +144,7 @@ impl Shared {
             batch.clear();
             batch.shrink_to(KEPT);
             if lost > 0 {
-                tell_lost(&mut batch, format, lost);
+                tell_lost(&mut batch, *lock(&self.format), lost);
                 // Failing that, the metric has counted them.
                 let _ = write_all(output, &batch);
                 batch.clear();

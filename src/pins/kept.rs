@@ -117,13 +117,13 @@ impl Pins {
         let Some(member) = self.members.known(&kept.backend).map(Member) else {
             return false;
         };
-        let now = self.now();
+        let (now, settings) = (self.now(), self.settings());
         match &kept.key {
             KeptKey::Client { source, name } => {
                 let (source, number) =
                     (*source, name.as_deref().map(|name| self.names.known(name)));
-                let is_sound = number.is_some() == self.settings.by_name
-                    && (self.settings.by_source || source == [0; 16]);
+                let is_sound = number.is_some() == settings.by_name
+                    && (settings.by_source || source == [0; 16]);
                 let name = number.map_or(Some(0), |known| known);
                 let Some(name) = name.filter(|_| is_sound) else {
                     return false;
@@ -139,7 +139,7 @@ impl Pins {
                 let home = self.sessions.home(&view.key);
                 self.sessions.with(home, |shard, tag, room| {
                     let room = |shard: &mut _| self.sessions.shares.take(client) && room(shard);
-                    self.settings.by_session && shard.restore((&view, tag), now, room)
+                    settings.by_session && shard.restore((&view, tag), now, room)
                 })
             }
         }

@@ -109,7 +109,7 @@ impl Pins {
     /// The key of a client from `source`; `name` is the configured name's number.
     #[must_use]
     pub fn key(&self, source: IpAddr, name: u32) -> Key {
-        let settings = &self.settings;
+        let settings = self.settings();
         Key {
             source: if settings.by_source {
                 source_bits(source, settings.source_prefix)
@@ -144,7 +144,7 @@ impl Pins {
     ) -> (Vec<Kept>, Option<Cursor>) {
         let (mut found, mut looked) = (Vec::new(), 0);
         let mut place = cursor.place;
-        let now = self.now();
+        let (now, settings) = (self.now(), self.settings());
         let ended = self.clients.with_each(cursor.shard, |shard| {
             if found.len() >= most || looked >= looks {
                 return Next::End;
@@ -152,7 +152,7 @@ impl Pins {
             let step = STEP.min(u32::try_from(most - found.len()).unwrap_or(STEP));
             looked += step as usize;
             let next = shard.visit(place, step, now, |pin| {
-                if filter.means(pin, &self.settings) {
+                if filter.means(pin, &settings) {
                     found.extend(self.kept(pin, self.kept_key(pin.key)));
                 }
                 Verdict::Keep
@@ -223,9 +223,9 @@ impl Pins {
         // Which clients' sessions are meant, where not all are.
         let mut clients: Option<HashSet<u64>> = filter.means_clients_only().then(HashSet::new);
         let with_sessions = self.sessions() > 0;
-        let now = self.now();
+        let (now, settings) = (self.now(), self.settings());
         self.clients.visit(now, |pin| {
-            if !filter.means(pin, &self.settings) {
+            if !filter.means(pin, &settings) {
                 return Verdict::Keep;
             }
             if with_sessions && let Some(clients) = &mut clients {
@@ -249,7 +249,7 @@ impl Pins {
             if verdict != Verdict::Keep {
                 touched.sessions += 1;
                 // Where clients have pins, their connections hold those too, and are counted there.
-                let alone = !self.settings.by_source && !self.settings.by_name;
+                let alone = !settings.by_source && !settings.by_name;
                 touched.connections += if alone { pin.in_use as usize } else { 0 };
             }
             verdict

@@ -50,7 +50,7 @@ pub struct Table<K> {
     hasher: RandomState,
     pins: AtomicUsize,
     evicted: AtomicUsize,
-    most: usize,
+    most: AtomicUsize,
     pub(super) shares: Shares,
 }
 
@@ -73,7 +73,7 @@ impl<K: Kind> Table<K> {
             hasher: RandomState::new(),
             pins: AtomicUsize::new(0),
             evicted: AtomicUsize::new(0),
-            most,
+            most: AtomicUsize::new(most),
             shares,
         }
     }
@@ -167,11 +167,29 @@ impl<K: Kind> Table<K> {
         });
     }
 
-    /// Removes pins whose time has come, at most `most` of each shard.
+    /// Removes pins whose time has come, and of those that are too many the ones that have been idle longest, at most
+    /// `most` of each shard.
     pub(super) fn sweep(&self, now: Moment, most: usize) {
+        let bound = self.most.load(Ordering::Relaxed);
+        let mut evicted = 0;
         self.each_shard(|shard| {
             shard.sweep(now, most);
+            // There are only more where the bound was lowered; the others give way in the other shards.
+            let surplus = self.len().saturating_sub(bound) / self.shards.len();
+            let surplus = if self.len() > bound { surplus + 1 } else { 0 };
+            evicted += (0..surplus.min(most)).take_while(|_| shard.evict()).count();
         });
+        self.evicted.fetch_add(evicted, Ordering::Relaxed);
+    }
+
+    /// Holds at most `most` pins from now on; what is too many goes with the next sweeps, unless it is in use.
+    pub(super) fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Pins outlive their last connection by `ttl` from now on, those that are idle already included.
+    pub(super) fn set_ttl(&self, ttl: Duration, now: Moment) {
+        self.each_shard(|shard| shard.set_ttl(ttl, now));
     }
 
     /// Pins that lead to `member`.
@@ -185,7 +203,7 @@ impl<K: Kind> Table<K> {
     /// Counts one more pin, if there is room under the bound or an idle pin gives way to it. That is the longest idle
     /// of its own shard; only where that has none, another shard's, as far as it is not being used right now.
     fn make_room(&self, shard: &mut Shard<K>, home: usize) -> bool {
-        let within = |pins| (pins < self.most).then_some(pins + 1);
+        let within = |pins| (pins < self.most.load(Ordering::Relaxed)).then_some(pins + 1);
         let counted = self
             .pins
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within);

@@ -63,7 +63,7 @@ impl Pool {
                     .filter(fits)
                     .map(|(place, backend)| Candidate {
                         place,
-                        weight: backend.configured.weight * self.share(backend, now),
+                        weight: backend.weight() * self.share(backend, now),
                         in_flight: backend.in_flight(),
                         seed: self.seeds[place],
                         returns: backend.returns(),
@@ -86,6 +86,8 @@ impl Pool {
         whole
             .or_else(|| among(Health::Up, Reach::Here))
             .or_else(|| among(Health::Unknown, Reach::Here))
+            // Those of which nothing was known can have come up between the two looks.
+            .or_else(|| among(Health::Up, Reach::Here))
     }
 
     /// Whether new clients may go to the backend of this name in every other pool of the group.
@@ -101,7 +103,7 @@ impl Pool {
         let places = 0..self.backends.len();
         let candidates = places.filter(|&place| {
             let backend = &self.backends[place];
-            backend.health() == Health::Up && backend.takes_new() && backend.configured.weight > 0
+            backend.health() == Health::Up && backend.takes_new() && backend.weight() > 0
         });
         let (whole, torn): (Vec<usize>, Vec<usize>) =
             candidates.partition(|&place| self.is_whole(place));
@@ -146,7 +148,7 @@ impl Pool {
             return 0.0;
         }
         let share = self.share(backend, self.ramp_clock());
-        f64::from(backend.configured.weight) * f64::from(share) / f64::from(FULL)
+        f64::from(backend.weight()) * f64::from(share) / f64::from(FULL)
     }
 
     /// Whether the administrator lets the pins of `backend` lead to it in another pool of the group: it is ready there,

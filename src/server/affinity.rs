@@ -108,7 +108,7 @@ pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<Pinned, Affin
         pins.pin(named.key, ordered.member)
             .map_err(|_| AffinityError::Full(group.to_string()))?;
         let before = before.and_then(|member| pins.member_name(member));
-        let client = network(named.key.source, pins.settings());
+        let client = network(named.key.source, &pins.settings());
         let name = pins.settings().by_name.then(|| named.name.to_string());
         tracing::info!(
             target: "lyncpin::server",

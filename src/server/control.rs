@@ -10,7 +10,7 @@ use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
-use crate::admin::{AffinityError, Control, ExplainError, SetStateError};
+use crate::admin::{AffinityError, Control, ExplainError, Reloading, SetStateError};
 use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::health;
@@ -22,14 +22,17 @@ use crate::snapshot::{Listener, Snapshot};
 use crate::state::State;
 use crate::timestamp::Timestamp;
 
+use super::affinity;
 use super::explain::explain;
-use super::{Addresses, affinity};
+use super::requests::{Asker, Reloads};
+use super::sockets::Sockets;
 
 /// The running balancer as its administrator sees it.
 pub(super) struct Administration {
     pub(super) shared: Arc<Shared>,
     pub(super) availability: Arc<Availability>,
-    pub(super) addresses: Addresses,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) reloads: Reloads,
     pub(super) workers: usize,
     pub(super) started: SystemTime,
     pub(super) ups_and_downs: health::Events,
@@ -161,6 +164,11 @@ impl Control for Administration {
         affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
     }
 
+    fn reload(&self) -> Reloading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move { reloads.ask(Asker::Api).await })
+    }
+
     fn can_serve(&self) -> bool {
         self.shared
             .snapshot
@@ -189,7 +197,6 @@ impl Control for Administration {
 impl Administration {
     fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {
         let config = &listener.config;
-        let bound = self.addresses.iter().find(|(name, _)| *name == config.name);
         let name_of = |target: Target| {
             target
                 .pool()
@@ -201,9 +208,7 @@ impl Administration {
         };
         view::Listener {
             name: config.name.to_string(),
-            bind: bound
-                .map(|(_, addresses)| addresses.clone())
-                .unwrap_or_default(),
+            bind: self.sockets.bound(&config.bind),
             protocol: config.protocol.as_str().into(),
             open: self
                 .shared
@@ -252,9 +257,9 @@ impl Administration {
         };
         view::Backend {
             name: backend.name.to_string(),
-            configured: backend.configured.address.to_string(),
+            configured: backend.configured().address.to_string(),
             address: backend.address(),
-            weight: backend.configured.weight,
+            weight: backend.weight(),
             effective_weight: pool.effective_weight(backend),
             state: backend.state(),
             deadline: backend.deadline().map(|deadline| Timestamp(deadline.shown)),
@@ -266,7 +271,7 @@ impl Administration {
             why: damped.map_or(changed.why, kept_out),
             damped_until: damped.map(|damped| Timestamp(damped.until.shown)),
             connections: backend.in_flight().into(),
-            max_connections: backend.max_connections.map(u64::from),
+            max_connections: backend.max_connections().map(u64::from),
             bytes_to_backend: moved("to_backend"),
             bytes_to_client: moved("to_client"),
             pins: pool.pins_of(backend).map(|pins| pins as u64),

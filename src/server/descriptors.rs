@@ -2,7 +2,7 @@
 //!
 //! Invariant: a connection is only let in where the two descriptors that it needs are there.
 
-use crate::config::DESCRIPTORS_PER_CONNECTION;
+use crate::config::{DESCRIPTORS_PER_CONNECTION, model};
 use crate::splice::Budget;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -23,13 +23,32 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// What there is for connections, beside the listening sockets.
+pub(super) struct Capacity {
+    pub(super) descriptors: u64,
+    pub(super) workers: usize,
+    pub(super) pipes: Budget,
+}
+
+impl Capacity {
+    /// The bound of connections beside so many listening sockets; more than the descriptors allow is warned of.
+    pub(super) fn most(&self, configured: &model::Limits, listening: usize) -> u32 {
+        let allowed = connections(self.descriptors, listening, self.workers, self.pipes);
+        let most = configured.connections.unwrap_or(allowed);
+        if most > allowed {
+            tracing::warn!(
+                target: "lyncpin::server",
+                limit = most,
+                allowed,
+                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
+            );
+        }
+        most
+    }
+}
+
 /// Connections that `descriptors` allow beside the listening sockets, and the workers with their pipes.
-pub(super) fn connections(
-    descriptors: u64,
-    listening: usize,
-    workers: usize,
-    pipes: Budget,
-) -> u32 {
+fn connections(descriptors: u64, listening: usize, workers: usize, pipes: Budget) -> u32 {
     let a_worker = RESERVE_A_WORKER + 2 * pipes.pipes as u64;
     let (listening, workers) = (listening as u64, workers as u64);
     let left = descriptors.saturating_sub(RESERVE + listening + workers * a_worker);

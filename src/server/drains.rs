@@ -15,12 +15,18 @@ use crate::listener::Shared;
 use crate::pool::Pool;
 use crate::state::State;
 
+use super::retired::Retired;
+
 /// Meets every deadline until the balancer stops.
-pub(super) async fn keep(shared: Arc<Shared>, mut availability: watch::Receiver<u64>) {
+pub(super) async fn keep(
+    shared: Arc<Shared>,
+    retired: Arc<Retired>,
+    mut availability: watch::Receiver<u64>,
+) {
     let mut met = HashMap::new();
     loop {
         availability.borrow_and_update();
-        let next = meet(&shared, &mut met, Instant::now());
+        let next = meet(&shared, &retired, &mut met, Instant::now());
         let due = async {
             match next {
                 Some(next) => sleep_until(next.into()).await,
@@ -39,48 +45,46 @@ pub(super) async fn keep(shared: Arc<Shared>, mut availability: watch::Receiver<
 type Met = HashMap<usize, Instant>;
 
 /// Meets the deadlines up to `now` that are not in `met`, and says when the next one is.
-fn meet(shared: &Shared, met: &mut Met, now: Instant) -> Option<Instant> {
+fn meet(shared: &Shared, retired: &Retired, met: &mut Met, now: Instant) -> Option<Instant> {
     let snapshot = shared.snapshot.load();
     let mut next: Option<Instant> = None;
     let mut over = Met::new();
-    for pool in &snapshot.pools {
-        for backend in pool
-            .backends
-            .iter()
-            .filter(|backend| backend.state() == State::Drain)
-        {
-            let Some(deadline) = backend.deadline() else {
-                continue;
-            };
-            if deadline.at > now {
-                next = Some(next.map_or(deadline.at, |known| known.min(deadline.at)));
-                continue;
-            }
-            let place = Arc::as_ptr(backend).addr();
-            over.insert(place, deadline.at);
-            if met.get(&place) != Some(&deadline.at) {
-                end(pool, backend);
-            }
+    let pools = snapshot.pools.iter();
+    let in_force = pools.flat_map(|pool| pool.backends.iter().map(move |of| (Some(pool), of)));
+    let retired = retired.backends();
+    let backends = in_force.chain(retired.iter().map(|backend| (None, backend)));
+    for (pool, backend) in backends.filter(|(_, backend)| backend.state() == State::Drain) {
+        let Some(deadline) = backend.deadline() else {
+            continue;
+        };
+        if deadline.at > now {
+            next = Some(next.map_or(deadline.at, |known| known.min(deadline.at)));
+            continue;
+        }
+        let place = Arc::as_ptr(backend).addr();
+        over.insert(place, deadline.at);
+        if met.get(&place) != Some(&deadline.at) {
+            end(pool, backend);
         }
     }
     *met = over;
     next
 }
 
-fn end(pool: &Pool, backend: &Arc<Backend>) {
+/// A backend that a reload has removed is in no `pool`, and has no pins.
+fn end(pool: Option<&Arc<Pool>>, backend: &Arc<Backend>) {
     let left = backend.in_flight();
     backend.recall(Recall::DrainDeadline);
     // Pins are those of the whole group. While another pool of it still sends their clients to this backend, they stay:
     // a client that comes to this pool gets another backend, and its pin goes there with it.
-    let kept = pool.pins_serve_elsewhere(backend);
-    let released = if kept {
-        0
-    } else {
-        pool.release_pins_of(backend)
+    let kept = pool.is_some_and(|pool| pool.pins_serve_elsewhere(backend));
+    let released = match pool {
+        Some(pool) if !kept => pool.release_pins_of(backend),
+        Some(_) | None => 0,
     };
     tracing::info!(
         target: "lyncpin::server",
-        pool = &*pool.name,
+        pool = &*backend.pool,
         backend = &*backend.name,
         connections = left,
         pins = released,

@@ -5,6 +5,7 @@
 //! socket of the balancer is left.
 
 mod affinity;
+mod changes;
 mod control;
 mod descriptors;
 mod doors;
@@ -12,40 +13,53 @@ mod drains;
 mod explain;
 mod gates;
 mod pipes;
+mod reload;
+mod requests;
+mod retired;
 mod service;
+mod sockets;
+mod watch;
+mod whereabouts;
 mod workers;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::view::{ExplainQuery, Explanation};
-use crate::admin::{BindError, Control, ExplainError, TokenError};
+use crate::admin::{Control, ExplainError};
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::limits::Limits;
-use crate::listener::{Gate, Shared};
+use crate::listener::Shared;
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
 use crate::pins::Secret;
 use crate::snapshot::Snapshot;
-use crate::socket::Listening;
 use crate::store::{self, Store};
 use control::Administration;
+use descriptors::Capacity;
+pub use doors::DoorFault;
 use doors::{Doors, Serving};
-use gates::ListenerGate;
-use workers::{Assignment, Workers};
+use reload::Reloader;
+pub use requests::{Asker, Reloads};
+use retired::Retired;
+pub use sockets::BindFault;
+use sockets::Sockets;
+pub use watch::Watched;
+use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -58,18 +72,9 @@ const SWEEP_MOST: usize = 2_000;
 #[derive(Debug)]
 pub enum StartError {
     /// A listener's address.
-    Bind {
-        /// Whose address it is.
-        listener: Arc<str>,
-        /// Which.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The admin listener's address.
-    Admin(BindError),
-    /// The admin listener's token.
-    Token(TokenError),
+    Bind(BindFault),
+    /// The admin listener, or its token.
+    Admin(DoorFault),
     /// The file of `affinity_store`.
     Store(store::OpenError),
     /// The worker threads.
@@ -79,19 +84,8 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind {
-                listener,
-                address,
-                source,
-            } => {
-                write!(
-                    f,
-                    "listener {listener:?} cannot bind {address}{}",
-                    advice(source)
-                )
-            }
-            Self::Admin(error) => error.fmt(f),
-            Self::Token(error) => error.fmt(f),
+            Self::Bind(fault) => fault.fmt(f),
+            Self::Admin(fault) => fault.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Workers(_) => f.write_str("cannot start the workers"),
         }
@@ -101,37 +95,39 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Workers(source) => Some(source),
-            Self::Admin(error) => error.source(),
-            Self::Token(error) => error.source(),
+            Self::Bind(fault) => fault.source(),
+            Self::Admin(fault) => fault.source(),
+            Self::Workers(source) => Some(source),
             Self::Store(error) => error.source(),
         }
-    }
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::PermissionDenied {
-        " (ports below 1024 need the capability CAP_NET_BIND_SERVICE, or the sysctl net.ipv4.ip_unprivileged_port_start)"
-    } else if error.kind() == io::ErrorKind::AddrInUse {
-        " (another program, or another instance of this one, has it)"
-    } else {
-        ""
     }
 }
 
 /// Where each listener is bound.
 pub type Addresses = Vec<(Arc<str>, Vec<SocketAddr>)>;
 
+/// Where the configuration comes from when it is to be read again.
+#[derive(Debug)]
+pub enum Source {
+    /// It is not: a reload is refused.
+    Nowhere,
+    /// From this file.
+    File(PathBuf),
+    /// From a file that is looked after: a change is a reload.
+    Watched(Watched),
+}
+
 /// A running balancer.
 pub struct Server {
     shared: Arc<Shared>,
+    sockets: Arc<Sockets>,
     workers: Workers,
     tasks: TaskTracker,
-    health: Monitor,
-    admin: Serving,
     store: Option<Store>,
-    addresses: Addresses,
-    shutdown: Duration,
+    reloads: Reloads,
+    /// Gives back what it owns when the balancer stops.
+    reloader: JoinHandle<(Monitor, Serving)>,
+    retired: Arc<Retired>,
 }
 
 impl Server {
@@ -140,32 +136,31 @@ impl Server {
     /// # Errors
     ///
     /// An address that cannot be bound, or a thread that cannot be started; nothing is left running.
-    pub fn start(config: Config, log: Arc<Log>, registry: Registry) -> Result<Self, StartError> {
-        let workers = workers::count(config.workers);
-        let bound = bind(&config, workers)?;
-        let doors = Doors::open(&config.admin)?;
-        let listening = bound
-            .iter()
-            .map(|(_, sockets)| sockets.len() * workers)
-            .sum();
-        let pipes = pipes::budget(workers);
-        let allowed = descriptors::connections(descriptors::raise(), listening, workers, pipes);
-        let most = config.limits.connections.unwrap_or(allowed);
-        if most > allowed {
-            tracing::warn!(
-                target: "lyncpin::server",
-                limit = most,
-                allowed,
-                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
-            );
-        }
+    pub fn start(
+        config: Config,
+        log: Arc<Log>,
+        registry: Registry,
+        source: Source,
+    ) -> Result<Self, StartError> {
+        let count = workers::count(config.workers);
+        let sockets = Arc::new(Sockets::default());
+        let ports = sockets
+            .bind(&config, count)
+            .map_err(first(StartError::Bind))?;
+        let doors = Doors::open(&config.admin, None).map_err(first(StartError::Admin))?;
+        let pipes = pipes::budget(count);
+        let capacity = Capacity {
+            descriptors: descriptors::raise(),
+            workers: count,
+            pipes,
+        };
+        let listening = ports.iter().map(|port| port.sockets().len()).sum();
         let limits = Limits::new(
-            most,
+            capacity.most(&config.limits, listening),
             config.limits.per_source,
             config.limits.new_per_source_per_second,
         );
         let availability = Arc::new(Availability::default());
-        let shutdown = config.timeouts.shutdown;
         let kept = match &config.affinity_store {
             model::AffinityStore::Memory => None,
             model::AffinityStore::File(path) => {
@@ -182,12 +177,6 @@ impl Server {
         registry
             .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        let loaded = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        registry
-            .gauge(&definitions::CONFIG_LAST_RELOAD, &[])
-            .set(loaded.as_secs_f64());
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             log,
@@ -197,55 +186,72 @@ impl Server {
             complained: AtomicU64::new(0),
             started: Instant::now(),
         });
-        let addresses: Addresses = bound
-            .iter()
-            .map(|(name, sockets)| (name.clone(), addresses(sockets)))
-            .collect();
         let in_force = shared.clone();
         let start = |kept: store::Opened| {
             let source = move || in_force.snapshot.load_full();
             kept.start(source, &shared.registry)
         };
         let store = kept.map(start).transpose().map_err(StartError::Store)?;
-        let (gates, assignments) = assign(bound, workers);
-        let threads = workers;
-        let workers = Workers::start(assignments, &shared, &availability, pipes)
-            .map_err(StartError::Workers)?;
-        let watched = WatchedPool::all(&shared.snapshot.load());
+        reload::mark_reload(&shared);
+        let (reloads, requested) = requests::pair();
+        let workers =
+            Workers::start(count, &shared, &availability, pipes).map_err(StartError::Workers)?;
+        for port in &ports {
+            workers.posts().assign(port);
+        }
+        sockets.add(ports);
+        let resolver = Resolver::system();
         let health = Monitor::start(
             &Handle::current(),
-            watched,
-            Resolver::system(),
+            WatchedPool::all(&shared.snapshot.load()),
+            resolver.clone(),
             availability.subscribe(),
         );
         let control: Arc<dyn Control> = Arc::new(Administration {
             shared: shared.clone(),
             availability: availability.clone(),
-            addresses: addresses.clone(),
-            workers: threads,
+            sockets: sockets.clone(),
+            reloads: reloads.clone(),
+            workers: count,
             started: SystemTime::now(),
             ups_and_downs: health.record(),
         });
+        let retired = Arc::new(Retired::default());
         let tasks = TaskTracker::new();
-        tasks.spawn(gates::keep(gates, shared.clone(), availability.subscribe()));
-        tasks.spawn(drains::keep(shared.clone(), availability.subscribe()));
-        tasks.spawn(sweep(shared.clone()));
+        let changes = || availability.subscribe();
+        tasks.spawn(gates::keep(sockets.clone(), shared.clone(), changes()));
+        tasks.spawn(drains::keep(shared.clone(), retired.clone(), changes()));
+        tasks.spawn(sweep(shared.clone(), retired.clone()));
+        tasks.spawn(service::keep(shared.clone(), workers.alarms(), changes()));
+        let file = source.file().map(Path::to_owned);
+        if let Source::Watched(watched) = source {
+            tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
+        }
+        let reloader = Reloader {
+            shared: shared.clone(),
+            file,
+            sockets: sockets.clone(),
+            posts: workers.posts().clone(),
+            capacity,
+            availability,
+            secret,
+            resolver,
+            health,
+            admin: doors.serve(&control),
+            control,
+            retired: retired.clone(),
+        };
+        let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
-        let admin = doors.serve(&control);
-        tasks.spawn(service::keep(
-            shared.clone(),
-            workers.alarms(),
-            availability.subscribe(),
-        ));
         Ok(Self {
             shared,
+            sockets,
             workers,
             tasks,
-            health,
-            admin,
             store,
-            addresses,
-            shutdown,
+            reloads,
+            reloader,
+            retired,
         })
     }
 
@@ -257,8 +263,18 @@ impl Server {
 
     /// Where each listener is bound.
     #[must_use]
-    pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+    pub fn addresses(&self) -> Addresses {
+        let snapshot = self.shared.snapshot.load();
+        let listeners = snapshot.listeners.iter().map(|listener| &listener.config);
+        listeners
+            .map(|listener| (listener.name.clone(), self.sockets.bound(&listener.bind)))
+            .collect()
+    }
+
+    /// Where reloads are asked for.
+    #[must_use]
+    pub fn reloads(&self) -> &Reloads {
+        &self.reloads
     }
 
     /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
@@ -266,26 +282,46 @@ impl Server {
     pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
         self.shared.stop.cancel();
         self.tasks.wait().await;
+        self.sockets.let_go();
+        let in_force = self.shared.snapshot.load();
         let left = self.shared.limits.connections();
         tracing::info!(target: "lyncpin::server", connections = left, "stopping");
         tokio::select! {
             () = self.workers.ended() => {}
-            () = tokio::time::sleep(self.shutdown) => {}
+            () = tokio::time::sleep(in_force.config.timeouts.shutdown) => {}
             () = at_once => {}
         }
-        for backend in self.shared.snapshot.load().backends() {
+        for backend in in_force.backends().chain(&self.retired.backends()) {
             backend.recall(Recall::Shutdown);
         }
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
         let _ = timeout(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
-        self.health.stop().await;
-        self.admin.end().await;
+        // It only fails where it panicked, and then nothing is left to be stopped.
+        if let Ok((health, admin)) = self.reloader.await {
+            health.stop().await;
+            admin.end().await;
+        }
         if let Some(store) = self.store {
             // Last: until here connections have ended and states have changed.
             let _ = tokio::task::spawn_blocking(|| store.stop()).await;
         }
     }
+}
+
+impl Source {
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Nowhere => None,
+            Self::File(file) => Some(file),
+            Self::Watched(watched) => Some(watched.file()),
+        }
+    }
+}
+
+/// The first of the faults is what the start says; there is at least one.
+fn first<F>(make: fn(F) -> StartError) -> impl FnOnce(Vec<F>) -> StartError {
+    move |mut faults| make(faults.swap_remove(0))
 }
 
 /// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
@@ -302,8 +338,8 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
     );
     for backend in snapshot.backends() {
         // Any address will do: an unresolved name would count as down.
-        let port = backend.configured.address.port;
-        backend.set_address(match backend.configured.address.host {
+        let port = backend.configured().address.port;
+        backend.set_address(match backend.configured().address.host {
             model::ServerHost::Address(ip) => SocketAddr::new(ip, port),
             model::ServerHost::Name(_) => SocketAddr::from(([0, 0, 0, 0], port)),
         });
@@ -317,82 +353,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
     Ok(told)
 }
 
-type Bound = Vec<(Arc<str>, Vec<Vec<Arc<Listening>>>)>;
-
-/// For each listener, for each address, a socket for each worker.
-fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
-    let bind_listener = |listener: &model::Listener| {
-        let mut sockets = Vec::new();
-        for &address in &listener.bind {
-            match Listening::bind(address, workers) {
-                Ok(bound) => sockets.push(bound),
-                Err(source)
-                    if lacks_family(&source)
-                        && is_all_of_ipv6(address)
-                        && listener.bind.len() > 1 =>
-                {
-                    tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, "this machine has no IPv6");
-                }
-                Err(source) => {
-                    return Err(StartError::Bind {
-                        listener: listener.name.clone(),
-                        address,
-                        source,
-                    });
-                }
-            }
-        }
-        Ok((listener.name.clone(), sockets))
-    };
-    config.listeners.iter().map(bind_listener).collect()
-}
-
-/// `[::]` means every IPv6 address of the machine, and having none is worth a warning; any other address was meant.
-fn is_all_of_ipv6(address: SocketAddr) -> bool {
-    address.is_ipv6() && address.ip().is_unspecified()
-}
-
-fn lacks_family(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
-}
-
-fn addresses(sockets: &[Vec<Arc<Listening>>]) -> Vec<SocketAddr> {
-    sockets
-        .iter()
-        .filter_map(|of_address| of_address.first())
-        .map(|socket| socket.address())
-        .collect()
-}
-
-/// Socket i of every address goes to worker i.
-fn assign(bound: Bound, workers: usize) -> (Vec<ListenerGate>, Vec<Vec<Assignment>>) {
-    let mut assignments: Vec<Vec<Assignment>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut gates = Vec::new();
-    for (listener, addresses) in bound {
-        let (state, gate) = watch::channel(Gate::Closed);
-        for sockets in &addresses {
-            for (worker, listening) in assignments.iter_mut().zip(sockets) {
-                let (listening, listener, gate) =
-                    (listening.clone(), listener.clone(), gate.clone());
-                worker.push(Assignment {
-                    listening,
-                    listener,
-                    gate,
-                });
-            }
-        }
-        gates.push(ListenerGate {
-            listener,
-            sockets: addresses.concat(),
-            state,
-        });
-    }
-    (gates, assignments)
-}
-
-async fn sweep(shared: Arc<Shared>) {
+async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {
     let mut ticks = interval(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -400,8 +361,10 @@ async fn sweep(shared: Arc<Shared>) {
             () = shared.stop.cancelled() => return,
         }
         shared.limits.sweep(Instant::now());
-        for pins in &shared.snapshot.load().groups {
+        let snapshot = shared.snapshot.load();
+        for pins in &snapshot.groups {
             pins.sweep(SWEEP_MOST);
         }
+        retired.sweep(&snapshot, &shared.registry);
     }
 }

@@ -4,6 +4,7 @@
 //! takes its sessions with it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
@@ -16,17 +17,40 @@ use crate::reactor::{Alarm, Reactor};
 use crate::socket::Listening;
 use crate::splice::{self, Budget};
 
+use super::sockets::Port;
+
 /// One socket that a worker accepts on.
-pub(super) struct Assignment {
-    pub(super) listening: Arc<Listening>,
-    pub(super) listener: Arc<str>,
-    pub(super) gate: watch::Receiver<Gate>,
+struct Assignment {
+    listening: Arc<Listening>,
+    /// As configured.
+    address: SocketAddr,
+    gate: watch::Receiver<Gate>,
+}
+
+/// Where workers learn of sockets.
+#[derive(Clone)]
+pub(super) struct Posts(Vec<mpsc::UnboundedSender<Assignment>>);
+
+impl Posts {
+    /// Socket i goes to worker i, and round again, so that none is left alone.
+    pub(super) fn assign(&self, port: &Port) {
+        for (listening, post) in port.sockets().iter().zip(self.0.iter().cycle()) {
+            let assignment = Assignment {
+                listening: listening.clone(),
+                address: port.configured(),
+                gate: port.gate(),
+            };
+            // A worker that is gone has been told to end.
+            let _ = post.send(assignment);
+        }
+    }
 }
 
 /// The running threads.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     alarms: Vec<Arc<Alarm>>,
+    posts: Posts,
     /// Closed when the last worker has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -39,9 +63,9 @@ pub(super) fn count(configured: Option<NonZeroUsize>) -> usize {
 }
 
 impl Workers {
-    /// Starts a worker for each list of sockets, and has them told of recalls.
+    /// Starts so many workers, and has them told of recalls.
     pub(super) fn start(
-        assignments: Vec<Vec<Assignment>>,
+        count: usize,
         shared: &Arc<Shared>,
         availability: &Availability,
         pipes: Budget,
@@ -50,10 +74,11 @@ impl Workers {
         let mut workers = Self {
             threads: Vec::new(),
             alarms: Vec::new(),
+            posts: Posts(Vec::new()),
             ended,
         };
-        for sockets in assignments {
-            if let Err(error) = workers.start_one(sockets, shared, pipes, alive.clone()) {
+        for _ in 0..count {
+            if let Err(error) = workers.start_one(shared, pipes, alive.clone()) {
                 workers.end();
                 return Err(error);
             }
@@ -64,14 +89,19 @@ impl Workers {
         Ok(workers)
     }
 
+    /// Where they learn of sockets.
+    pub(super) fn posts(&self) -> &Posts {
+        &self.posts
+    }
+
     fn start_one(
         &mut self,
-        sockets: Vec<Assignment>,
         shared: &Arc<Shared>,
         pipes: Budget,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let (tell, told) = std::sync::mpsc::channel();
+        let (post, sockets) = mpsc::unbounded_channel();
         let shared = shared.clone();
         let thread = Builder::new()
             .name(format!("worker-{}", self.threads.len()))
@@ -91,6 +121,7 @@ impl Workers {
                 drop(alive);
             })?;
         self.threads.push(thread);
+        self.posts.0.push(post);
         let alarm = told.recv().unwrap_or(Err(io::ErrorKind::Other))?;
         self.alarms.push(alarm);
         Ok(())
@@ -119,17 +150,33 @@ impl Workers {
     }
 }
 
-fn work(reactor: &Reactor, sockets: Vec<Assignment>, shared: &Arc<Shared>) {
-    for Assignment {
-        listening,
-        listener,
-        gate,
-    } in sockets
-    {
-        let (own, shared) = (reactor.clone(), shared.clone());
-        reactor.spawn(listener::accept(own, listening, listener, shared, gate));
-    }
+fn work(reactor: &Reactor, sockets: mpsc::UnboundedReceiver<Assignment>, shared: &Arc<Shared>) {
+    reactor.spawn(take_sockets(reactor.clone(), sockets, shared.clone()));
     if let Err(error) = reactor.run() {
         tracing::error!(target: "lyncpin::server", %error, "a worker cannot look at its sockets");
+    }
+}
+
+/// Accepts on every socket that comes, until the balancer stops; what has come by then has its queue taken, too.
+async fn take_sockets(
+    reactor: Reactor,
+    mut sockets: mpsc::UnboundedReceiver<Assignment>,
+    shared: Arc<Shared>,
+) {
+    loop {
+        let next = tokio::select! {
+            () = shared.stop.cancelled() => sockets.try_recv().ok(),
+            next = sockets.recv() => next,
+        };
+        let Some(Assignment {
+            listening,
+            address,
+            gate,
+        }) = next
+        else {
+            return;
+        };
+        let (own, shared) = (reactor.clone(), shared.clone());
+        reactor.spawn(listener::accept(own, listening, address, shared, gate));
     }
 }

@@ -174,7 +174,7 @@ impl Keeper {
             pins.track();
         }
         self.due = true;
-        let shaped = |pins: &Arc<Pins>| (pins.clone(), Shape::of(pins.settings()));
+        let shaped = |pins: &Arc<Pins>| (pins.clone(), Shape::of(&pins.settings()));
         self.tables = snapshot.groups.iter().map(shaped).collect();
     }
 

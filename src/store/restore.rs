@@ -154,7 +154,7 @@ impl<'a> Table<'a> {
             .iter()
             .find(|pins| *pins.group() == shape.name)
             .ok_or(Gone::Unknown)?;
-        if Shape::of(pins.settings()) != *shape {
+        if Shape::of(&pins.settings()) != *shape {
             return Err(Gone::OtherKeys);
         }
         let backends = backends(snapshot, &shape.name);

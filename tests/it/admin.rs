@@ -15,7 +15,7 @@ use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served};
 use lyncpin::state::State;
 
 use fake::{Fake, Running, token};
-pub(crate) use fake::{events, status};
+pub(crate) use fake::{events, reloaded, status};
 use over_the_wire::{Answer, ask, ask_with};
 
 /// A body of `PUT /api/v1/affinity`.

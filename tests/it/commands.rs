@@ -39,11 +39,9 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 #[test]
 fn what_is_not_built_is_refused_as_wrong_usage() {
     for arguments in [
-        &["reload"][..],
-        &["upgrade", "--help-me"],
+        &["upgrade", "--help-me"][..],
         &["init"],
         &["doctor", "--json"],
-        &["run", "--watch"],
     ] {
         let said = lyncpin(arguments);
         assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");

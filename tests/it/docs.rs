@@ -278,6 +278,8 @@ fn json_fields_are_documented() {
         connections: 0,
     };
     check("### Changed", serde_json::to_value(changed).unwrap());
+    let reloaded = crate::admin::reloaded();
+    check("### Reloaded", serde_json::to_value(reloaded).unwrap());
     let error = ErrorBody {
         error: String::new(),
     };

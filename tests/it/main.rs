@@ -20,6 +20,7 @@ mod lifecycle;
 mod limits;
 mod page;
 mod refusals;
+mod reload;
 mod roaming;
 mod rules;
 mod scrape;

@@ -52,7 +52,7 @@ fn those_that_ramp_together_share_as_their_weights_say_and_no_weight_is_none() {
         falls_and_returns(&pool, place);
     }
     assert_eq!(drawn(&pool, 0, 1..=20), 10);
-    let mut configured = pool.backends[0].configured.clone();
+    let mut configured = (*pool.backends[0].configured()).clone();
     configured.weight = 0;
     let weightless = Backend::new(
         "https".into(),

@@ -16,7 +16,7 @@ use crate::timestamp::Timestamp;
 pub(super) fn shown(pins: &Pins, kept: &Kept) -> view::Pin {
     let (client, name) = match &kept.key {
         KeptKey::Client { source, name } => {
-            let client = network(*source, pins.settings());
+            let client = network(*source, &pins.settings());
             (client, name.as_ref().map(ToString::to_string))
         }
         KeptKey::Session { .. } => (None, None),

@@ -73,7 +73,7 @@ type Said<'a> = &'a dyn Fn(&mut Encoder, u32);
 fn contents(snapshot: &Snapshot, batches: &[(Stamp, Said<'_>)]) -> Contents {
     let mut encoder = Encoder::new(batches[0].0);
     encoder.begin(batches[0].0);
-    let group = encoder.group(&Shape::of(snapshot.groups[0].settings()));
+    let group = encoder.group(&Shape::of(&snapshot.groups[0].settings()));
     encoder.whole();
     for (stamp, put) in batches {
         encoder.begin(*stamp);

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 use lyncpin::admin::view::{
     AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, Events, ExplainQuery,
     Explanation, HealthEvent, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool,
-    Refusal, Route, Status, Touched,
+    Refusal, Reloaded, Route, Status, Touched,
 };
 use lyncpin::admin::{
-    self, AffinityError, Bounds, Control, ExplainError, Served, SetStateError, Site, Token,
+    self, AffinityError, Bounds, Control, ExplainError, ReloadError, Reloading, Served,
+    SetStateError, Site, Terms, Token,
 };
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
@@ -30,6 +31,7 @@ pub(crate) struct Fake {
     pub(crate) can_serve: bool,
     pub(crate) stopping: bool,
     status: Status,
+    pub(crate) reload: Result<Reloaded, ReloadError>,
     changes: Mutex<Vec<Change>>,
     asked: Mutex<Vec<Asked>>,
 }
@@ -40,6 +42,7 @@ impl Fake {
             can_serve: true,
             stopping: false,
             status: status(),
+            reload: Ok(reloaded()),
             changes: Mutex::default(),
             asked: Mutex::default(),
         }
@@ -154,6 +157,10 @@ impl Control for Fake {
         pins::touched(filter)
     }
 
+    fn reload(&self) -> Reloading {
+        Box::pin(std::future::ready(self.reload.clone()))
+    }
+
     fn can_serve(&self) -> bool {
         self.can_serve
     }
@@ -195,6 +202,15 @@ pub(crate) fn events() -> Events {
             outcome: "unknown_name".into(),
             detail: Some("&lt;b&gt;<b>bold</b>".into()),
         }],
+    }
+}
+
+/// What a reload changed, with a warning.
+pub(crate) fn reloaded() -> Reloaded {
+    Reloaded {
+        at: Timestamp(SystemTime::UNIX_EPOCH),
+        changes: vec!["listener \"https\" is new".into()],
+        warnings: vec!["workers stays at 4".into()],
     }
 }
 
@@ -314,8 +330,7 @@ impl Running {
         let control = Arc::new(fake);
         let site = Site {
             control: control.clone(),
-            token,
-            served,
+            terms: Terms::new(token, served),
             bounds,
         };
         let stop = CancellationToken::new();

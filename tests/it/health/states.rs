@@ -84,7 +84,7 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
     let mut checks = health([CheckKind::Tcp, CheckKind::Tcp, http()]);
     checks.checks[1].port = Some(5061);
     checks.checks[2].decides = false;
-    let mut configured = backend.configured.clone();
+    let mut configured = model::Backend::clone(&backend.configured());
     configured.check_ports.insert(5061, sip.address.port());
     let backend = Arc::new(Backend::new(
         backend.pool.clone(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -48,14 +49,9 @@ impl Balancer {
         let address = own_address();
         let admin = at(address, 9900);
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let token = directory.path().join("token");
-        std::fs::write(&token, "test-token\n").expect("the token file");
+        std::fs::write(directory.path().join("token"), "test-token\n").expect("the token file");
         let file = directory.path().join("balancer.yaml");
-        let yaml = yaml.replace("HOST", &address.to_string());
-        let token = token.display();
-        let whole = format!(
-            "{yaml}\nadmin: {{ bind: \"{admin}\", token_file: \"{token}\" }}\nlog: {{ format: json }}\n"
-        );
+        let whole = whole(yaml, address, directory.path());
         std::fs::write(&file, &whole).expect("the configuration file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
         command
@@ -97,6 +93,42 @@ impl Balancer {
                 .filter(|answer| answer.status == 200)
         });
         balancer
+    }
+
+    /// Where the configuration and the token are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The configuration's file.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.directory().join("balancer.yaml")
+    }
+
+    /// Replaces the configuration's file by one with this, made as in [`Balancer::start`].
+    pub(crate) fn write(&self, yaml: &str) {
+        self.write_raw(&whole(yaml, self.address, self.directory()));
+    }
+
+    /// The same with nothing added.
+    pub(crate) fn write_raw(&self, text: &str) {
+        let new = self.directory().join("new.yaml");
+        std::fs::write(&new, text).expect("the configuration file");
+        std::fs::rename(new, self.file()).expect("the configuration file");
+    }
+
+    /// Replaces the file and has it reloaded.
+    pub(crate) fn reload(&self, yaml: &str) -> Answer {
+        self.write(yaml);
+        self.ask("POST", "/api/v1/reload", "")
+            .expect("the admin listener answers")
+    }
+
+    /// The same; it must be taken.
+    #[track_caller]
+    pub(crate) fn reloaded(&self, yaml: &str) {
+        let answer = self.reload(yaml);
+        assert_eq!(answer.status, 200, "{}", answer.body);
     }
 
     /// Waits until `/readyz` says yes.
@@ -315,4 +347,25 @@ fn unchunk(mut body: &str) -> String {
         body = rest[size..].trim_start_matches("\r\n");
     }
     whole
+}
+
+/// A configuration with an address in the place of `HOST`, the admin listener and the JSON log.
+fn whole(yaml: &str, address: IpAddr, directory: &Path) -> String {
+    let yaml = yaml.replace("HOST", &address.to_string());
+    let token = directory.join("token");
+    let (admin, token) = (at(address, 9900), token.display());
+    // What the configuration says of one of them stands.
+    let or = |key: &str, text: String| {
+        if yaml.lines().any(|line| line.starts_with(key)) {
+            String::new()
+        } else {
+            text
+        }
+    };
+    let admin = or(
+        "admin:",
+        format!("admin: {{ bind: \"{admin}\", token_file: \"{token}\" }}\n"),
+    );
+    let log = or("log:", "log: { format: json }\n".into());
+    format!("{yaml}\n{admin}{log}")
 }

@@ -1,0 +1,279 @@
+//! Another configuration in the same process.
+//!
+//! Owns the order: what can fail comes first (reading, binding, the token), what takes time next, and then everything that
+//! is new comes into force between two awaits, so that no task of the control thread sees half of it and a connection
+//! sees either the old snapshot or the new one. Knows no command and no HTTP. Invariants: a configuration with a fault
+//! changes nothing, and who asked gets all of its faults; one reload is under way at a time.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use metrics::Counter;
+use tokio::time::timeout;
+
+use super::changes;
+use super::descriptors::Capacity;
+use super::doors::{Doors, Serving};
+use super::gates;
+use super::requests::{Answer, Asker, Requests};
+use super::retired::Retired;
+use super::sockets::{Port, Sockets};
+use super::whereabouts::Whereabouts;
+use super::workers::Posts;
+use crate::admin::view::Reloaded;
+use crate::admin::{Control, ReloadError};
+use crate::backend::Availability;
+use crate::config::model::Config;
+use crate::config::{self, Faults, Loaded};
+use crate::health::{Monitor, Resolver, WatchedPool};
+use crate::listener::Shared;
+use crate::metrics::definitions;
+use crate::pins::Secret;
+use crate::snapshot::{Before, Snapshot};
+use crate::timestamp::Timestamp;
+
+/// What comes of a reload, in the metric.
+const ACCEPTED: &str = "accepted";
+const REJECTED: &str = "rejected";
+/// What accept loops of removed sockets get to take what is queued there.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What a reload changes.
+pub(super) struct Reloader {
+    pub(super) shared: Arc<Shared>,
+    /// The configuration's file; `None` where it came from elsewhere.
+    pub(super) file: Option<PathBuf>,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) posts: Posts,
+    pub(super) capacity: Capacity,
+    pub(super) availability: Arc<Availability>,
+    pub(super) secret: Secret,
+    pub(super) resolver: Resolver,
+    pub(super) health: Monitor,
+    pub(super) admin: Serving,
+    pub(super) control: Arc<dyn Control>,
+    pub(super) retired: Arc<Retired>,
+}
+
+/// What can fail and has not.
+struct Prepared {
+    loaded: Loaded,
+    ports: Vec<Port>,
+    doors: Doors,
+}
+
+/// Why a configuration was not taken.
+enum Fault {
+    File(Faults),
+    Other(Vec<String>),
+    Refused(ReloadError),
+}
+
+impl Reloader {
+    /// Meets requests until the balancer stops, and gives back what is to be stopped then.
+    pub(super) async fn run(mut self, mut requests: Requests) -> (Monitor, Serving) {
+        let stop = self.shared.stop.clone();
+        for result in [ACCEPTED, REJECTED] {
+            // Shown from the start, so that the first one is seen to be one more.
+            drop(self.count(result));
+        }
+        while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
+            let answer = self.reload(request.by).await;
+            if let Some(asked) = request.answer {
+                // Whoever has gone meanwhile finds it in the log.
+                let _ = asked.send(answer);
+            }
+        }
+        (self.health, self.admin)
+    }
+
+    async fn reload(&mut self, by: Asker) -> Answer {
+        let by = by.as_str();
+        let answer = self.try_reload().await;
+        let (answer, result) = match answer {
+            Ok(reloaded) => {
+                tell(by, &reloaded);
+                (Ok(reloaded), ACCEPTED)
+            }
+            Err(fault) => (Err(reject(by, fault)), REJECTED),
+        };
+        self.count(result).increment(1);
+        answer
+    }
+
+    fn count(&self, result: &str) -> Counter {
+        let registry = &self.shared.registry;
+        registry.counter(&definitions::CONFIG_RELOADS, &[result])
+    }
+
+    async fn try_reload(&mut self) -> Result<Reloaded, Fault> {
+        let Prepared {
+            loaded,
+            ports,
+            doors,
+        } = self.prepare().await?;
+        let before = self.shared.snapshot.load_full();
+        let config = &loaded.config;
+        let finding = Whereabouts::find(config, &before, &self.resolver);
+        let found = self.shared.stop.run_until_cancelled(finding).await;
+        let found = found.ok_or(Fault::Refused(ReloadError::Stopping))?;
+        self.remove_sockets(config).await;
+        let warnings = changes::warnings(&loaded, self.capacity.workers);
+        let after = self.take(loaded.config, &before, &found, ports);
+        self.admin.replace(doors, &self.control);
+        Ok(Reloaded {
+            at: Timestamp(SystemTime::now()),
+            changes: changes::between(&before, &after),
+            warnings,
+        })
+    }
+
+    /// Everything that can fail. Nothing of what is in force is touched.
+    async fn prepare(&self) -> Result<Prepared, Fault> {
+        let file = self.file.clone();
+        let file = file.ok_or(Fault::Refused(ReloadError::NoFile))?;
+        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let loaded = read.map_err(|error| Fault::Other(vec![error.to_string()]))??;
+        let mut faults = Vec::new();
+        if self.shared.snapshot.load().config.affinity_store != loaded.config.affinity_store {
+            faults.push("affinity_store cannot change while the balancer runs: restart it".into());
+        }
+        let bound = self.sockets.bind(&loaded.config, self.capacity.workers);
+        let ports = bound.unwrap_or_else(|found| {
+            faults.extend(found.iter().map(|fault| chain(fault)));
+            Vec::new()
+        });
+        match Doors::open(&loaded.config.admin, Some(&self.admin)) {
+            Ok(doors) if faults.is_empty() => Ok(Prepared {
+                loaded,
+                ports,
+                doors,
+            }),
+            Ok(_) => Err(Fault::Other(faults)),
+            Err(found) => {
+                faults.extend(found.iter().map(|fault| chain(fault)));
+                Err(Fault::Other(faults))
+            }
+        }
+    }
+
+    /// While the old snapshot is in force: what the kernel has queued there is served by it.
+    async fn remove_sockets(&self, config: &Config) {
+        let ending = self.sockets.remove_all_but(config);
+        let _ = timeout(LAST_CALL, async {
+            for gate in &ending {
+                gate.closed().await;
+            }
+        })
+        .await;
+    }
+
+    /// Brings `config` into force, without an await.
+    fn take(
+        &self,
+        config: Config,
+        before: &Arc<Snapshot>,
+        found: &Whereabouts,
+        ports: Vec<Port>,
+    ) -> Arc<Snapshot> {
+        let shared = &self.shared;
+        for port in &ports {
+            self.posts.assign(port);
+        }
+        self.sockets.add(ports);
+        let limits = &config.limits;
+        shared.limits.set(
+            self.capacity.most(limits, self.sockets.count()),
+            limits.per_source,
+            limits.new_per_source_per_second,
+        );
+        shared.log.change(config.log);
+        let known = Before {
+            snapshot: before,
+            addresses: &|server| found.of(server),
+        };
+        let after = Arc::new(Snapshot::build_after(
+            Some(&known),
+            config,
+            &shared.registry,
+            &self.availability,
+            &self.secret,
+        ));
+        shared.snapshot.store(after.clone());
+        gates::follow(&self.sockets, shared);
+        self.health.update(WatchedPool::all(&after));
+        changes::release_pins(before, &after);
+        self.retired.retire(before, &after);
+        self.retired.sweep(&after, &shared.registry);
+        self.availability.announce();
+        mark_reload(shared);
+        after
+    }
+}
+
+/// Shows that a configuration has come into force now.
+pub(super) fn mark_reload(shared: &Shared) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    shared
+        .registry
+        .gauge(&definitions::CONFIG_LAST_RELOAD, &[])
+        .set(now.unwrap_or_default().as_secs_f64());
+}
+
+fn read(file: &std::path::Path) -> Result<Loaded, Fault> {
+    let name = file.display().to_string();
+    let bytes = std::fs::read(file).map_err(|error| {
+        Fault::Other(vec![format!(
+            "the configuration {name} cannot be read: {error}"
+        )])
+    })?;
+    config::read_bytes(&bytes, &name).map_err(Fault::File)
+}
+
+fn tell(by: &str, reloaded: &Reloaded) {
+    for change in &reloaded.changes {
+        tracing::info!(target: "lyncpin::server", "{change}");
+    }
+    for warning in &reloaded.warnings {
+        tracing::warn!(target: "lyncpin::config", "{warning}");
+    }
+    tracing::info!(target: "lyncpin::server", by, "the configuration has been reloaded");
+}
+
+/// Logs every fault, and makes the answer of them.
+fn reject(by: &str, fault: Fault) -> ReloadError {
+    let rejected = match fault {
+        Fault::File(faults) => {
+            for fault in &faults {
+                let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
+                tracing::error!(target: "lyncpin::config", at, "{}", fault.message);
+            }
+            ReloadError::Rejected(faults.to_string())
+        }
+        Fault::Other(faults) => {
+            for fault in &faults {
+                tracing::error!(target: "lyncpin::config", "{fault}");
+            }
+            ReloadError::Rejected(faults.join("\n"))
+        }
+        Fault::Refused(error) => error,
+    };
+    let why = match &rejected {
+        ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
+        other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
+    };
+    tracing::error!(target: "lyncpin::server", by, why, "the reload is rejected, and the configuration before stays in force");
+    rejected
+}
+
+/// An error and what stands behind it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = text + ": " + &next.to_string();
+        cause = next.source();
+    }
+    text
+}

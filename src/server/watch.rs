@@ -1,0 +1,230 @@
+//! Looking after the configuration's file: a change is a reload.
+//!
+//! Owns when it has changed. Knows no configuration but the token's file, which is looked after with it. Invariant: what
+//! counts is what the files hold, not what happened around them: it is compared after the directories are watched, so that
+//! no change is missed between two looks, and none is seen where there is none.
+//!
+//! Directories are watched, not files: a file that is replaced by a rename, or whose link leads elsewhere in a moment, as
+//! Kubernetes does with its `..data`, is another file, and the old one never changes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::requests::{Asker, Reloads};
+use crate::listener::Shared;
+
+/// Without another event, whoever writes is done.
+const QUIET: Duration = Duration::from_millis(200);
+/// However much happens there, one looks after so long.
+const LONGEST: Duration = Duration::from_secs(2);
+/// One looks without an event after so long: not every file system tells of changes.
+const ANYWAY: Duration = Duration::from_secs(30);
+/// Links in a path, after which it is a circle (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// A file that is looked after.
+#[derive(Debug)]
+pub struct Watched {
+    file: PathBuf,
+    /// What the files held when they were last looked at.
+    seen: HashMap<PathBuf, Vec<u8>>,
+}
+
+impl Watched {
+    /// Looks after `file`, as it is now; to be made before it is read.
+    #[must_use]
+    pub fn new(file: PathBuf) -> Self {
+        let mut watched = Self {
+            file,
+            seen: HashMap::new(),
+        };
+        watched.look(None);
+        watched
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Asks for a reload after each change, until the balancer stops.
+    pub(super) async fn watch(mut self, shared: Arc<Shared>, reloads: Reloads) {
+        let stop = shared.stop.clone();
+        stop.run_until_cancelled(async {
+            loop {
+                let token = shared.snapshot.load().config.admin.token_file.clone();
+                let events = Events::of(self.file.as_path(), token.as_deref());
+                if self.look(token.as_deref()) {
+                    reloads.request(Asker::Watch);
+                }
+                match events {
+                    Ok(events) => events.settle().await,
+                    Err(error) => {
+                        tracing::warn!(target: "lyncpin::config", %error, "the configuration's directory cannot be watched: it is looked at every {} seconds", ANYWAY.as_secs());
+                        sleep(ANYWAY).await;
+                    }
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Whether a file holds something else than at the last look. One that cannot be read is about to be replaced, and one
+    /// that was not looked at before has not changed.
+    fn look(&mut self, token: Option<&Path>) -> bool {
+        let mut changed = false;
+        for path in [Some(self.file.as_path()), token].into_iter().flatten() {
+            let Ok(held) = std::fs::read(path) else {
+                continue;
+            };
+            let known = self.seen.get(path);
+            changed |= known.is_some_and(|known| *known != held);
+            self.seen.insert(path.to_owned(), held);
+        }
+        changed
+    }
+}
+
+/// What happens in the directories of files: a descriptor that is read as a pipe is (inotify(7)).
+struct Events(Receiver);
+
+impl Events {
+    fn of(file: &Path, token: Option<&Path>) -> io::Result<Self> {
+        let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let mut directories = directories(file);
+        directories.extend(token.into_iter().flat_map(super::watch::directories));
+        let flags = WatchFlags::CREATE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        for directory in directories {
+            // One that has just gone is found again by its own directory's event, or at the next look.
+            match inotify::add_watch(&events, &directory, flags) {
+                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self(Receiver::from_owned_fd_unchecked(events)?))
+    }
+
+    /// Waits for an event, and for quiet after it.
+    async fn settle(&self) {
+        if timeout(ANYWAY, self.next()).await.is_err() {
+            return;
+        }
+        let end = Instant::now() + LONGEST;
+        while Instant::now() < end && timeout(QUIET, self.next()).await.is_ok() {}
+    }
+
+    /// Waits for events and takes them; what they say is of no interest.
+    async fn next(&self) {
+        let mut buffer = [0; 4096];
+        loop {
+            if self.0.readable().await.is_err() {
+                return sleep(ANYWAY).await;
+            }
+            match self.0.try_read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Every directory in which a change can make `path` lead to another file: its own, and that of each link on the way.
+fn directories(path: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut links = 0;
+    let mut ahead: Vec<PathBuf> = parts(path);
+    let mut here = if path.is_absolute() {
+        PathBuf::from("/")
+    } else {
+        PathBuf::from(".")
+    };
+    while let Some(part) = ahead.pop() {
+        let next = here.join(&part);
+        if ahead.is_empty() {
+            found.insert(here.clone());
+        }
+        let Ok(target) = std::fs::read_link(&next) else {
+            here = next;
+            continue;
+        };
+        found.insert(here.clone());
+        links += 1;
+        if links > MOST_LINKS {
+            break;
+        }
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        ahead.extend(parts(&target));
+    }
+    found
+}
+
+/// The steps of a path, the first one last.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let parts = path.components().filter_map(|part| match part {
+        Component::Normal(_) | Component::ParentDir => Some(PathBuf::from(part.as_os_str())),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    let mut parts: Vec<PathBuf> = parts.collect();
+    parts.reverse();
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn every_directory_of_a_link_on_the_way_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::canonicalize(directory.path()).unwrap();
+        let mounted = root.join("mounted");
+        std::fs::create_dir_all(mounted.join("..1")).unwrap();
+        std::fs::write(mounted.join("..1/balancer.yaml"), "one").unwrap();
+        symlink("..1", mounted.join("..data")).unwrap();
+        symlink("..data/balancer.yaml", mounted.join("balancer.yaml")).unwrap();
+        symlink(mounted.join("balancer.yaml"), root.join("link.yaml")).unwrap();
+        let found = directories(&root.join("link.yaml"));
+        assert_eq!(found, [root, mounted.clone(), mounted.join("..1")].into());
+    }
+
+    #[test]
+    fn what_counts_is_what_the_file_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("balancer.yaml");
+        std::fs::write(&file, "one").unwrap();
+        let mut watched = Watched::new(file.clone());
+        assert!(!watched.look(None));
+        std::fs::remove_file(&file).unwrap();
+        assert!(!watched.look(None));
+        std::fs::write(&file, "one").unwrap();
+        assert!(!watched.look(None));
+        std::fs::write(&file, "two").unwrap();
+        assert!(watched.look(None));
+        assert!(!watched.look(None));
+    }
+
+    #[test]
+    fn a_circle_of_links_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("balancer.yaml");
+        symlink(&file, &file).unwrap();
+        assert!(!directories(&file).is_empty());
+    }
+}

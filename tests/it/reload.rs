@@ -1,0 +1,182 @@
+//! Another configuration in the same process: who may ask for it, what it changes and what it leaves alone.
+
+mod kept;
+mod load;
+mod settings;
+mod sockets;
+mod watch;
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::support::balancer::Balancer;
+use crate::support::eventually;
+use crate::support::peers::{Backend, ask, connect, request};
+use crate::support::raw::counted;
+
+/// The port of the listener that all of these have.
+const WEB: u16 = 80;
+
+/// One listener whose only name leads to `pool`, and these pools, each with the backend of its name.
+fn routed(pool: &str, backends: &[Backend]) -> String {
+    let pools: Vec<String> = backends
+        .iter()
+        .map(|backend| {
+            format!(
+                "  {}: {{ backends: [{}] }}\n",
+                backend.name,
+                backend.entry()
+            )
+        })
+        .collect();
+    format!(
+        "listeners:\n  web: {{ bind: [\"HOST:{WEB}\"], protocol: http, routes: [{{ names: [www.test], pool: {pool} }}] }}\n\
+         pools:\n{}",
+        pools.concat()
+    )
+}
+
+/// The name of the server that a new client of `www.test` gets.
+fn server(balancer: &Balancer) -> String {
+    let stream = connect(balancer.at(WEB)).unwrap();
+    ask(&stream, &request("www.test")).unwrap()
+}
+
+fn leads_to(balancer: &Balancer, wanted: &str) {
+    eventually(&format!("new clients go to {wanted}"), || {
+        (server(balancer) == wanted).then_some(())
+    });
+}
+
+fn reloads(balancer: &Balancer, result: &str) -> f64 {
+    let result = format!("result=\"{result}\"");
+    balancer.metric("lyncpin_config_reloads_total", &[&result])
+}
+
+#[test]
+fn signal_command_and_api_bring_new_routes_into_force() {
+    let backends = Backend::several(3);
+    let balancer = Balancer::start(&routed("a", &backends)).ready();
+    assert_eq!(server(&balancer), "a");
+    let first = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
+
+    balancer.reloaded(&routed("b", &backends));
+    assert_eq!(server(&balancer), "b");
+    let second = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
+    assert!(second > first, "{first} {second}");
+
+    balancer.write(&routed("c", &backends));
+    let said = balancer.command(&["reload"]).output().unwrap();
+    let told = String::from_utf8_lossy(&said.stdout);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    assert!(
+        told.starts_with("the configuration has been reloaded\n"),
+        "{told}"
+    );
+    assert!(told.contains("listener \"web\" has changed"), "{told}");
+    assert_eq!(server(&balancer), "c");
+
+    balancer.write(&routed("a", &backends));
+    balancer.signal(Signal::HUP);
+    leads_to(&balancer, "a");
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"accepted\""],
+        3.0,
+    );
+    assert_eq!(reloads(&balancer, "rejected"), 0.0);
+}
+
+/// Two faults, in the lines of the pools.
+fn faulty(backends: &[Backend]) -> String {
+    routed("nowhere", backends) + "timeouts: { idle: soon }\n"
+}
+
+#[test]
+fn rejected_reload_keeps_the_old_routes_and_tells_every_fault_to_who_asked() {
+    let backends = Backend::several(2);
+    let balancer = Balancer::start(&routed("a", &backends)).ready();
+    let before = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
+    let answer = balancer.reload(&faulty(&backends));
+    assert_eq!(answer.status, 422);
+    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let told = told["error"].as_str().unwrap();
+    for said in ["`nowhere`", "`idle`", "balancer.yaml:"] {
+        assert!(told.contains(said), "{told}");
+    }
+    assert_eq!(server(&balancer), "a");
+
+    for named in [true, false] {
+        let mut command = balancer.command(&["reload"]);
+        if named {
+            command.arg("-c").arg(balancer.file());
+        }
+        let said = command.output().unwrap();
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        let told = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            told.contains("`nowhere`") && told.contains("`idle`"),
+            "{told}"
+        );
+    }
+
+    balancer.signal(Signal::HUP);
+    eventually("the log has both faults", || {
+        let log = balancer.log();
+        let of_file = |word: &str| {
+            let mut lines = log
+                .iter()
+                .filter(|line| line["target"] == "lyncpin::config");
+            lines.any(|line| line.to_string().contains(word) && line["at"].is_string())
+        };
+        let rejected = |line: &serde_json::Value| {
+            let message = line["message"].as_str().unwrap_or_default();
+            message.starts_with("the reload is rejected") && line["by"] == "signal"
+        };
+        (of_file("`nowhere`") && of_file("`idle`") && log.iter().any(rejected)).then_some(())
+    });
+    assert_eq!(server(&balancer), "a");
+    assert_eq!(reloads(&balancer, "accepted"), 0.0);
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"rejected\""],
+        3.0,
+    );
+    let after = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_file_that_is_gone_changes_nothing_and_is_said_to_be() {
+    let backends = Backend::several(1);
+    let balancer = Balancer::start(&routed("a", &backends)).ready();
+    std::fs::remove_file(balancer.file()).unwrap();
+    let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(answer.body.contains("cannot be read"), "{}", answer.body);
+    assert_eq!(server(&balancer), "a");
+}
+
+#[test]
+fn nothing_listens_where_a_reload_is_asked_for_is_1() {
+    let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["reload", "--admin", "127.0.0.1:1"])
+        .output()
+        .unwrap();
+    assert_eq!(said.status.code(), Some(1), "{said:?}");
+}
+
+#[test]
+fn a_stop_in_the_middle_of_reloads_is_a_stop() {
+    let backends = Backend::several(2);
+    let mut balancer = Balancer::start(&routed("a", &backends)).ready();
+    balancer.write(&routed("b", &backends));
+    for _ in 0..10 {
+        balancer.signal(Signal::HUP);
+    }
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait().code(), Some(0));
+}

@@ -1,0 +1,238 @@
+//! A hundred reloads under load: on listeners that stand before and after, every connection reaches the right server.
+
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::reloads;
+use crate::support::balancer::Balancer;
+use crate::support::own_address;
+use crate::support::peers::{
+    Backend, ask, connect_from, is_alive, raise_descriptors, request, reset,
+};
+use crate::support::raw::counted;
+
+const RELOADS: usize = 100;
+/// New connections a second that are offered; how many a busy machine takes is its business.
+const RATE: u32 = 2000;
+/// Threads that offer them.
+const OFFERING: u32 = 4;
+/// Connections that live through all of it.
+const LONG: usize = 500;
+
+/// The standing listeners, which trade their ports with every reload.
+const NAMED: [u16; 2] = [80, 81];
+/// A standing listener without names, always before the pool `a`.
+const PLAIN: u16 = 82;
+/// A listener that is there in every other configuration.
+const GUEST: u16 = 83;
+
+/// The server that `moving.test` leads to in the configuration of this number.
+fn moving(number: usize) -> &'static str {
+    ["a", "b"][number % 2]
+}
+
+/// `steady.test` always leads to `a`; everything else is another one each time.
+fn yaml(number: usize, backends: &[Backend]) -> String {
+    let [first, second] = if number.is_multiple_of(2) {
+        NAMED
+    } else {
+        [NAMED[1], NAMED[0]]
+    };
+    let routes = format!(
+        "[{{ names: [steady.test], pool: a }}, {{ names: [moving.test, extra{number}.test], pool: {} }}, \
+         {{ names: [\"*.many.test\"], pool: pair{} }}]",
+        moving(number),
+        number % 3
+    );
+    let named = |name: &str, port: u16| {
+        format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: http, routes: {routes} }}\n")
+    };
+    let mut yaml = format!(
+        "listeners:\n{}{}",
+        named("one", first),
+        named("two", second)
+    );
+    yaml += &format!(
+        "  plain{}: {{ bind: [\"HOST:{PLAIN}\"], protocol: tcp, pool: a }}\n",
+        number % 4
+    );
+    if number.is_multiple_of(2) {
+        yaml += &format!(
+            "  guest: {{ bind: [\"HOST:{GUEST}\"], protocol: tcp, pool: pair{} }}\n",
+            number % 3
+        );
+    }
+    yaml += "pools:\n";
+    for backend in &backends[..2] {
+        yaml += &format!(
+            "  {}: {{ backends: [{}] }}\n",
+            backend.name,
+            backend.entry()
+        );
+    }
+    let weighted = |place: usize| {
+        let Backend { name, address, .. } = &backends[place];
+        let weight = 1 + (number + place) % 5;
+        format!("{{ name: {name}, address: \"{address}\", weight: {weight} }}")
+    };
+    yaml += &format!(
+        "  pair{}: {{ backends: [{}, {}], balance: round_robin, affinity: {{ ttl: {}s }} }}\n",
+        number % 3,
+        weighted(2),
+        weighted(3),
+        60 + number
+    );
+    yaml
+}
+
+/// Which configurations can be in force: all from the last one that was acknowledged to the last one that was begun.
+#[derive(Default)]
+struct InForce {
+    acknowledged: AtomicUsize,
+    begun: AtomicUsize,
+}
+
+/// One kind of client of the standing listeners.
+#[derive(Clone, Copy)]
+enum Asks {
+    Steady,
+    Moving,
+    Many,
+    Plain,
+}
+
+impl Asks {
+    const ALL: [Self; 4] = [Self::Steady, Self::Moving, Self::Many, Self::Plain];
+
+    fn port(self, number: usize) -> u16 {
+        match self {
+            Self::Plain => PLAIN,
+            Self::Steady | Self::Moving | Self::Many => NAMED[number % 2],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Steady | Self::Plain => "steady.test",
+            Self::Moving => "moving.test",
+            Self::Many => "x.many.test",
+        }
+    }
+
+    fn may_reach(self, server: &str, mut configurations: std::ops::RangeInclusive<usize>) -> bool {
+        match self {
+            Self::Steady | Self::Plain => server == "a",
+            Self::Moving => configurations.any(|number| moving(number) == server),
+            Self::Many => ["c", "d"].contains(&server),
+        }
+    }
+}
+
+/// Connects and asks; says what is wrong with what came of it.
+fn visit(
+    balancer: IpAddr,
+    asks: Asks,
+    number: usize,
+    in_force: &InForce,
+) -> Result<TcpStream, String> {
+    let source = IpAddr::from([127, 10, 0, u8::try_from(1 + number % 200).unwrap()]);
+    let first = in_force.acknowledged.load(Ordering::SeqCst);
+    let to = (balancer, asks.port(number / 2)).into();
+    let said = |what: &str, error: io::Error| format!("{} at {to}: {what}: {error}", asks.name());
+    let stream = connect_from(source, to).map_err(|error| said("connecting", error))?;
+    let server = ask(&stream, &request(asks.name())).map_err(|error| said("asking", error))?;
+    let last = in_force.begun.load(Ordering::SeqCst);
+    if asks.may_reach(&server, first..=last) {
+        Ok(stream)
+    } else {
+        Err(format!(
+            "{} at {to} reached {server} with {first} to {last} in force",
+            asks.name()
+        ))
+    }
+}
+
+/// Offers a share of the rate until it is told to end; says how many were served, or what was wrong first.
+fn offer(
+    balancer: IpAddr,
+    place: usize,
+    in_force: &InForce,
+    ended: &AtomicBool,
+) -> Result<usize, String> {
+    let pause = Duration::from_secs(1) * OFFERING / RATE;
+    let mut next = Instant::now();
+    let mut served = 0;
+    while !ended.load(Ordering::SeqCst) {
+        let number = served * 4 + place;
+        let asks = Asks::ALL[(number / 4) % Asks::ALL.len()];
+        // Reset, so that no port is kept waiting for what nobody sends any more.
+        reset(visit(balancer, asks, number, in_force)?);
+        served += 1;
+        next += pause;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    Ok(served)
+}
+
+#[test]
+fn a_hundred_reloads_under_load_refuse_reset_and_misroute_nobody() {
+    raise_descriptors();
+    let backends = Backend::several(4);
+    let balancer = Balancer::start(&yaml(0, &backends)).ready();
+    counted(&balancer, "lyncpin_backend_up", &[], 4.0);
+    let in_force = Arc::new(InForce::default());
+    let mut long: Vec<TcpStream> = (0..LONG)
+        .map(|number| visit(balancer.address, Asks::ALL[number % 4], number, &in_force).unwrap())
+        .collect();
+    // These come through a listener that goes, and to pools that go.
+    let guests = (0..20).map(|_| {
+        let stream = connect_from(own_address(), balancer.at(GUEST)).unwrap();
+        ask(&stream, b"a guest\n").unwrap();
+        stream
+    });
+    long.extend(guests);
+
+    let ended = Arc::new(AtomicBool::new(false));
+    let offering: Vec<_> = (0..OFFERING as usize)
+        .map(|place| {
+            let (in_force, ended, address) = (in_force.clone(), ended.clone(), balancer.address);
+            std::thread::spawn(move || offer(address, place, &in_force, &ended))
+        })
+        .collect();
+    for number in 1..=RELOADS {
+        in_force.begun.store(number, Ordering::SeqCst);
+        balancer.reloaded(&yaml(number, &backends));
+        in_force.acknowledged.store(number, Ordering::SeqCst);
+        // Some traffic for each configuration.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ended.store(true, Ordering::SeqCst);
+    let offered = offering.into_iter().map(|thread| thread.join().unwrap());
+    let offered: Result<Vec<usize>, String> = offered.collect();
+    let served: usize = offered
+        .unwrap_or_else(|wrong| {
+            let mut lines = balancer.access();
+            lines.retain(|line| line["outcome"] != "client_reset");
+            panic!("{wrong}: {lines:#?}")
+        })
+        .into_iter()
+        .sum();
+    assert!(served >= RELOADS, "{served}");
+    assert_eq!(reloads(&balancer, "accepted"), RELOADS as f64);
+    for stream in &long {
+        assert!(is_alive(stream));
+    }
+    let living = long.len() as f64;
+    counted(&balancer, "lyncpin_connections_active", &[], living);
+    let outcomes = balancer.metrics().into_keys();
+    let refused = |series: &String| {
+        let whole = series.starts_with("lyncpin_connections_total");
+        whole && !series.contains("outcome=\"client_reset\"")
+    };
+    assert_eq!(outcomes.filter(refused).collect::<Vec<_>>(), [""; 0]);
+    drop(long);
+    counted(&balancer, "lyncpin_connections_active", &[], 0.0);
+}
