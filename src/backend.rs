@@ -1,8 +1,9 @@
 //! One server of one pool while the balancer runs: its address, health, administrative state and connections.
 //!
 //! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
-//! state; eligibility reads both; what is configured is written by the assembly when a configuration comes into force. Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of
-//! living [`Slot`]s; a return is noted exactly when health and state together let new clients in again.
+//! state; eligibility reads both. What is configured is written by the assembly, when a configuration comes into force.
+//! Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of living [`Slot`]s; a return is noted
+//! exactly when health and state together let new clients in again.
 
 mod availability;
 mod reconfigure;

@@ -10,6 +10,7 @@ use crate::admin::view::Reloaded;
 
 /// Requests that may wait; more of them would read the same file.
 const WAITING: usize = 16;
+
 /// Who wants the configuration to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
