@@ -1,3 +1,6 @@
+#[cfg(lyncpin_shuttle)]
+mod threads;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
