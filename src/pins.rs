@@ -390,7 +390,13 @@ impl Pins {
     /// Lets time pass for the tables.
     #[cfg(test)]
     pub(crate) fn pass_time(&self, time: Duration) {
-        self.clock.pass(time);
+        self.clock.forward(time);
+    }
+
+    /// Lets time pass no more but by [`Pins::pass_time`].
+    #[cfg(test)]
+    pub(crate) fn stop_time(&self) {
+        self.clock.stop();
     }
 
     /// How long from now until `moment`.

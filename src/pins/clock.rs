@@ -13,9 +13,18 @@ const BEGUN: u64 = 100_000_000_000;
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
-    /// Milliseconds that a test has let pass.
+    /// What a test does with it.
     #[cfg(test)]
-    passed: std::sync::atomic::AtomicU64,
+    hands: std::sync::Mutex<Hands>,
+}
+
+#[cfg(test)]
+#[derive(Debug, Default)]
+struct Hands {
+    /// When the clock was stopped.
+    stopped: Option<Duration>,
+    /// What it was put forward by.
+    forward: Duration,
 }
 
 impl Clock {
@@ -24,29 +33,37 @@ impl Clock {
         Self {
             started: Instant::now(),
             #[cfg(test)]
-            passed: std::sync::atomic::AtomicU64::new(0),
+            hands: std::sync::Mutex::default(),
         }
     }
 
     /// What it says.
     pub(super) fn now(&self) -> Moment {
-        let elapsed = milliseconds(self.elapsed());
-        Moment(BEGUN.saturating_add(elapsed))
+        Moment(BEGUN.saturating_add(milliseconds(self.elapsed())))
     }
 
+    #[cfg(not(test))]
     fn elapsed(&self) -> Duration {
-        let elapsed = self.started.elapsed();
-        #[cfg(test)]
-        let elapsed =
-            elapsed + Duration::from_millis(self.passed.load(std::sync::atomic::Ordering::Relaxed));
-        elapsed
+        self.started.elapsed()
+    }
+}
+
+/// A clock that a test has in its hands.
+#[cfg(test)]
+impl Clock {
+    fn elapsed(&self) -> Duration {
+        let hands = self.hands.lock().unwrap();
+        hands.stopped.unwrap_or_else(|| self.started.elapsed()) + hands.forward
     }
 
-    /// Lets so much time pass, to the millisecond.
-    #[cfg(test)]
-    pub(super) fn pass(&self, time: Duration) {
-        self.passed
-            .fetch_add(milliseconds(time), std::sync::atomic::Ordering::Relaxed);
+    /// Goes on only when it is put forward.
+    pub(super) fn stop(&self) {
+        self.hands.lock().unwrap().stopped = Some(self.started.elapsed());
+    }
+
+    /// Puts it forward.
+    pub(super) fn forward(&self, time: Duration) {
+        self.hands.lock().unwrap().forward += time;
     }
 }
 

@@ -1,3 +1,5 @@
+mod group;
+mod rules;
 #[cfg(lyncpin_shuttle)]
 mod threads;
 
@@ -35,6 +37,10 @@ pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend
 }
 
 pub(super) fn pins() -> Arc<Pins> {
+    pins_of(1000)
+}
+
+fn pins_of(max_entries: usize) -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
@@ -42,7 +48,7 @@ pub(super) fn pins() -> Arc<Pins> {
         source_prefix: SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(60),
         group: "web".into(),
-        max_entries: 1000,
+        max_entries,
     };
     Arc::new(Pins::new(
         &settings,
