@@ -36,7 +36,9 @@ fn hold(pins: &Arc<Pins>, key: Key, member: Member) -> Claim<Key> {
             let _ = claim.answered(member);
             claim
         }
-        other => panic!("{other:?}"),
+        other @ (Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere) => {
+            panic!("{other:?}")
+        }
     }
 }
 

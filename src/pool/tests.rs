@@ -1,5 +1,6 @@
 mod group;
 mod rules;
+mod stress;
 #[cfg(lyncpin_shuttle)]
 mod threads;
 

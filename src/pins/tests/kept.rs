@@ -39,7 +39,7 @@ fn client_of(kept: &Kept) -> Option<u64> {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Event {
     Hold(u32, usize, usize),
     Learn(u32, u32, usize),
