@@ -188,7 +188,7 @@ impl<K: Keyed> Shard<K> {
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Found {
         self.sweep(now, 2);
-        let Some(at) = self.find(&key, tag) else {
+        let Some(at) = self.standing(&key, tag, now) else {
             let Some(chosen) = choose() else {
                 return Found::Nowhere;
             };
@@ -198,29 +198,24 @@ impl<K: Keyed> Shard<K> {
             let at = self.insert((key, tag), now, origin);
             return self.lend(at, chosen);
         };
-        let pin = &mut self.pins[at];
-        let expired = pin.is_expired(now);
-        if pin.member != NONE && !expired {
-            match fit(Member(pin.member)) {
-                Fit::Takes => {
-                    let member = Member(pin.member);
-                    return Found::Pinned(self.hold(at), member);
-                }
-                Fit::Foreign => return Found::Foreign,
-                Fit::Refuses => {}
+        let pin = &self.pins[at];
+        let asked = [pin.member, pin.candidate].map(|member| match member {
+            NONE => Fit::Refuses,
+            member => fit(Member(member)),
+        });
+        match asked {
+            [Fit::Takes, _] => {
+                let member = Member(pin.member);
+                Found::Pinned(self.hold(at), member)
             }
+            // Others have been sent there, and it is theirs to find out whether it answers.
+            [Fit::Foreign, _] | [_, Fit::Foreign] => Found::Foreign,
+            [Fit::Refuses, Fit::Takes] => self.lend(at, Member(pin.candidate)),
+            [Fit::Refuses, Fit::Refuses] => match choose() {
+                Some(chosen) => self.lend(at, chosen),
+                None => Found::Nowhere,
+            },
         }
-        let agreed = Some(Member(pin.candidate))
-            .filter(|&candidate| candidate.0 != NONE && fit(candidate) == Fit::Takes);
-        let Some(wanted) = agreed.or_else(choose) else {
-            return Found::Nowhere;
-        };
-        if expired {
-            self.lead(at, NONE);
-            let pin = &mut self.pins[at];
-            (pin.created, pin.origin) = (now.seconds(), origin);
-        }
-        self.lend(at, wanted)
     }
 
     /// Takes the pin of `key` into use, if one stands, leads somewhere and that is not foreign to whoever asks. Says
@@ -231,10 +226,10 @@ impl<K: Keyed> Shard<K> {
         now: Moment,
         fit: impl Fn(Member) -> Fit,
     ) -> Option<Resumed<K>> {
-        let at = self.find(&key, tag)?;
+        let at = self.standing(&key, tag, now)?;
         let pin = &mut self.pins[at];
         let member = Member(pin.member);
-        if pin.member == NONE || pin.is_expired(now) {
+        if pin.member == NONE {
             return None;
         }
         let fit = fit(member);
@@ -242,6 +237,9 @@ impl<K: Keyed> Shard<K> {
             return None;
         }
         let before = std::mem::replace(&mut pin.key, key);
+        if before.share() != key.share() {
+            self.changes.note(&mut self.pins, at);
+        }
         Some(Resumed {
             place: self.hold(at),
             member,
@@ -251,6 +249,7 @@ impl<K: Keyed> Shard<K> {
     }
 
     /// Makes the pin of `key` lead to `member`, be it new or not, and takes it into use; `None` where there is no room.
+    /// One that stands stays with whom it was known of.
     pub fn teach(
         &mut self,
         (key, tag): (K, Tag),
@@ -258,7 +257,7 @@ impl<K: Keyed> Shard<K> {
         member: Member,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Option<Place> {
-        let at = match self.find(&key, tag) {
+        let at = match self.standing(&key, tag, now) {
             Some(at) => at,
             None if room(self) => self.insert((key, tag), now, Origin::Session),
             None => return None,
@@ -300,9 +299,10 @@ impl<K: Keyed> Shard<K> {
         }
     }
 
-    /// The same wherever its connections were sent.
+    /// The same wherever its connections were sent; but not after they were recalled, for then they are where the pin was
+    /// moved from.
     pub fn answered_by(&mut self, place: Place, member: Member) -> Option<Member> {
-        if self.pins[place.at].member == member.0 {
+        if self.is_recalled(place) || self.pins[place.at].member == member.0 {
             return None;
         }
         let before = self.lead(place.at, member.0);
@@ -342,6 +342,17 @@ impl<K: Keyed> Shard<K> {
     #[must_use]
     pub fn leading_to(&self, member: Member) -> usize {
         self.leading_to.get(member.0 as usize).copied().unwrap_or(0)
+    }
+
+    /// The pin of `key`. One that has expired is removed here, so that nobody takes it for one that stands.
+    fn standing(&mut self, key: &K, tag: Tag, now: Moment) -> Option<u32> {
+        let at = self.find(key, tag)?;
+        if self.pins[at].is_expired(now) {
+            self.unlist(at);
+            self.remove(at);
+            return None;
+        }
+        Some(at)
     }
 
     fn find(&self, key: &K, tag: Tag) -> Option<u32> {
@@ -393,10 +404,16 @@ impl<K: Keyed> Shard<K> {
 
     /// Makes the pin lead to `member`, or nowhere; says where it led before.
     fn lead(&mut self, at: u32, member: u32) -> u32 {
-        let before = std::mem::replace(&mut self.pins[at].member, member);
+        let before = self.count_lead(at, member);
         if before != member {
             self.changes.note(&mut self.pins, at);
         }
+        before
+    }
+
+    /// The same, of which nobody is told.
+    fn count_lead(&mut self, at: u32, member: u32) -> u32 {
+        let before = std::mem::replace(&mut self.pins[at].member, member);
         if before != NONE {
             self.leading_to[before as usize] -= 1;
         }

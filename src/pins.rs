@@ -8,23 +8,26 @@
 //! |---|---|
 //! | `table` | shards, locks and the bound of one table; a connection's hold on a pin |
 //! | `shares` | how much of the sessions' table one client may fill |
+//! | `clock` | what moments mean |
+//! | `sync` | which locks and counts are used |
 //! | `secret` | the hashes that stand for sessions |
 //! | `numbers` | the numbers that stand for texts |
 //! | `kept` | pins outside the table: for a store |
 //! | `terms` | what is configured of it, and may change |
 //! | `operate` | pins as an administrator sees and changes them |
 
+mod clock;
 mod kept;
 mod numbers;
 mod operate;
 mod secret;
 mod shares;
+mod sync;
 mod table;
 mod terms;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
@@ -33,18 +36,17 @@ use crate::affinity::{Fit, Found, Key, Member, Moment, Origin, Resumed, Session,
 use crate::client_hello::SessionId;
 use crate::config::model;
 use crate::metrics::{Registry, definitions};
+use clock::Clock;
 pub use kept::{Change, Kept, KeptKey};
 use numbers::Numbers;
 pub use operate::{Cursor, Filter, Touched};
 pub use secret::Secret;
 use shares::Shares;
+use sync::{AtomicU32, Ordering};
 pub use table::{Claim, Kind, Table};
 
 /// TLS sessions that are known of one client at most, an address translator with all that is behind it being one.
-pub const SESSIONS_A_CLIENT: u16 = 4096;
-
-/// What the clock says when the table is made, in milliseconds: older moments can be told, too, up to three years.
-const BEGUN: u64 = 100_000_000_000;
+pub const SESSIONS_A_CLIENT: u32 = 4096;
 
 /// How a client was found in the table, and the hold on its pin, if it has one.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ pub struct Pins {
     sessions: Table<Session>,
     /// How often connections have been recalled by their pins.
     recalls: AtomicU32,
-    started: Instant,
+    clock: Clock,
     names: Numbers,
     members: Numbers,
     series: Series,
@@ -133,10 +135,11 @@ impl Pins {
     #[must_use]
     pub fn new(settings: &model::Affinity, registry: &Registry, secret: &Secret) -> Self {
         let (most, ttl) = (settings.max_entries, settings.ttl);
-        let sessions = if settings.by_session {
-            Table::new(most, ttl, Shares::of(SESSIONS_A_CLIENT))
-        } else {
-            Table::new(0, ttl, Shares::none())
+        let sessions = match (settings.by_session, settings.by_source) {
+            (true, true) => Table::new(most, ttl, Shares::of(SESSIONS_A_CLIENT)),
+            // Nobody is told from the others by an address: one share would be all clients'.
+            (true, false) => Table::new(most, ttl, Shares::none()),
+            (false, _) => Table::new(0, ttl, Shares::none()),
         };
         Self {
             group: settings.group.clone(),
@@ -145,7 +148,7 @@ impl Pins {
             clients: Table::new(most, ttl, Shares::none()),
             sessions,
             recalls: AtomicU32::new(0),
-            started: Instant::now(),
+            clock: Clock::start(),
             names: Numbers::default(),
             members: Numbers::default(),
             series: Series::new(&settings.group, registry),
@@ -265,16 +268,18 @@ impl Pins {
     fn resume(self: &Arc<Self>, key: Session, fit: impl Fn(Member) -> Fit) -> Option<Recognised> {
         let home = self.sessions.home(&key);
         let now = self.now();
-        let resumed = self
-            .sessions
-            .with(home, |shard, tag, _| shard.resume((key, tag), now, fit))?;
+        let resumed = self.sessions.with(home, |shard, tag, _| {
+            let resumed = shard.resume((key, tag), now, fit)?;
+            // With the shard's lock held, so that nobody passes it on or counts it off before it has come.
+            self.sessions.shares.pass(resumed.before.client, key.client);
+            Some(resumed)
+        })?;
         let Resumed {
             place,
             member,
             takes,
-            before,
+            ..
         } = resumed;
-        self.sessions.shares.pass(before.client, key.client);
         Some(Recognised {
             claim: Claim::new(self, home, place),
             member,
@@ -315,16 +320,7 @@ impl Pins {
         let home = self.sessions.home(&key);
         let now = self.now();
         let place = self.sessions.with(home, |shard, tag, room| {
-            let shares = &self.sessions.shares;
-            let room = |shard: &mut _| {
-                // Its share first: a client that has used that up makes nobody give way.
-                let within = shares.take(client);
-                let made = within && room(shard);
-                if within && !made {
-                    shares.give(client);
-                }
-                made
-            };
+            let room = |shard: &mut _| self.sessions.shares.take_with(client, || room(shard));
             shard.teach((key, tag), now, member, room)
         });
         match place {
@@ -385,8 +381,19 @@ impl Pins {
     /// What the table's clock says.
     #[must_use]
     pub fn now(&self) -> Moment {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Moment(BEGUN.saturating_add(elapsed))
+        self.clock.now()
+    }
+
+    /// Lets time pass for the tables.
+    #[cfg(test)]
+    pub(crate) fn pass_time(&self, time: Duration) {
+        self.clock.forward(time);
+    }
+
+    /// Lets time pass no more but by [`Pins::pass_time`].
+    #[cfg(test)]
+    pub(crate) fn stop_time(&self) {
+        self.clock.stop();
     }
 
     /// How long from now until `moment`.
@@ -433,4 +440,4 @@ impl Pins {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

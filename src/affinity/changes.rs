@@ -1,7 +1,7 @@
 //! What has changed since someone last asked, for whoever keeps pins elsewhere.
 //!
-//! Owns the lists of what changed. Invariants: a pin stands in them once, however often it changes; they are bounded,
-//! and say so when they had to forget.
+//! Owns the lists of what changed. Invariants: a pin that stands is told once, however often it has changed; the lists are
+//! bounded, by the places and what went, and say so when they had to forget.
 
 use super::places::Places;
 use super::{Keyed, NONE, Shard, View};
@@ -13,9 +13,9 @@ const MOST_GONE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Changes<K> {
     recorded: bool,
-    /// Places of pins that were made or changed.
+    /// Places of pins that were made or changed, and of some that have gone since and are not marked any more.
     made: Vec<u32>,
-    /// Keys whose pins went before their time.
+    /// Keys whose pins went before their time, or before their last change was told.
     gone: Vec<K>,
     forgot: bool,
 }
@@ -57,13 +57,20 @@ impl<K> Changes<K> {
         }
     }
 
-    /// A pin went that whoever keeps it cannot know to have expired.
-    pub(super) fn note_gone(&mut self, key: K) {
-        if !self.recorded {
+    /// The pin at this place is removed. Whoever keeps it knows that it has expired, unless a change of it is still to be
+    /// told: it may be known as in use, or to lead where it leads no more.
+    pub(super) fn note_removed(&mut self, pins: &mut Places<K>, at: u32)
+    where
+        K: Copy,
+    {
+        let pin = &mut pins[at];
+        if !pin.changed {
             return;
         }
         if self.gone.len() < MOST_GONE {
-            self.gone.push(key);
+            self.gone.push(pin.key);
+            // Its place tells nothing, until another pin there does.
+            pin.changed = false;
         } else {
             self.forgot = true;
         }
@@ -83,12 +90,14 @@ impl<K: Keyed> Shard<K> {
         }
         for at in std::mem::take(&mut self.changes.made) {
             let pin = &mut self.pins[at];
-            pin.changed = false;
+            if !std::mem::take(&mut pin.changed) {
+                continue;
+            }
             let (key, tag, leads) = (pin.key, pin.tag, pin.member != NONE);
             if leads {
                 each(Change::Now(self.view_at(at)));
             } else if self.find(&key, tag) == Some(at) {
-                // It stands, for a connection holds it, and leads nowhere now. What a free place held last is told above.
+                // It stands, for a connection holds it, and leads nowhere now. What a free place held last, nobody can be told any more.
                 each(Change::Gone(key));
             }
         }

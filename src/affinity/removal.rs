@@ -5,7 +5,7 @@
 
 use super::places::Pin;
 use super::wheel::Span;
-use super::{Keyed, Moment, NONE, Shard};
+use super::{Keyed, Moment, NONE, Origin, Shard};
 
 /// Pins that an eviction looks at before it takes the best of them, if each was used since it was listed.
 const CANDIDATES: usize = 8;
@@ -70,8 +70,7 @@ impl<K: Keyed> Shard<K> {
             }
         }
         if best != NONE {
-            self.changes.note_gone(self.pins[best].key);
-            self.remove(best);
+            self.remove_early(best);
         }
         best != NONE
     }
@@ -80,10 +79,17 @@ impl<K: Keyed> Shard<K> {
     pub(super) fn forget(&mut self, at: u32) {
         if self.pins[at].in_use > 0 {
             self.lead(at, NONE);
+            // Whatever answers next, it was not whoever said where this one led.
+            self.pins[at].origin = Origin::Policy;
             return;
         }
         self.unlist(at);
-        self.changes.note_gone(self.pins[at].key);
+        self.remove_early(at);
+    }
+
+    /// Removes a pin before its time, which nobody can know who keeps it elsewhere.
+    fn remove_early(&mut self, at: u32) {
+        self.changes.note(&mut self.pins, at);
         self.remove(at);
     }
 
@@ -95,7 +101,8 @@ impl<K: Keyed> Shard<K> {
 
     /// Removes a pin that is not in use and not listed.
     pub(super) fn remove(&mut self, at: u32) {
-        self.lead(at, NONE);
+        self.changes.note_removed(&mut self.pins, at);
+        self.count_lead(at, NONE);
         let pin = &self.pins[at];
         if pin.key.share().is_some() {
             self.removed.push(pin.key);

@@ -1,4 +1,5 @@
 mod model;
+mod whole;
 
 use super::*;
 use crate::config::model::SourcePrefix;

@@ -87,21 +87,13 @@ impl<K: Keyed> Shard<K> {
         member: Member,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Result<Option<Member>, NoRoom> {
-        let known = self.find(&key, tag);
-        let at = match known {
+        let at = match self.standing(&key, tag, now) {
             Some(at) => at,
             None if room(self) => self.insert((key, tag), now, Origin::Administrator),
             None => return Err(NoRoom),
         };
-        let pin = &self.pins[at];
-        if pin.is_expired(now) {
-            self.lead(at, NONE);
-            self.pins[at].created = now.seconds();
-        }
-        let before = self.lead(at, member.0);
-        let pin = &mut self.pins[at];
-        (pin.origin, pin.candidate) = (Origin::Administrator, NONE);
-        if pin.in_use == 0 {
+        let before = self.lead_by_hand(at, member);
+        if self.pins[at].in_use == 0 {
             self.keep_idle(at, after(now, self.ttl), now);
         }
         let moved = before != NONE && before != member.0;
@@ -117,7 +109,7 @@ impl<K: Keyed> Shard<K> {
     ) -> bool {
         let latest = after(now, self.ttl);
         let expires = kept.expires.unwrap_or(latest).min(latest);
-        if expires <= now || self.find(&kept.key, tag).is_some() || !room(self) {
+        if expires <= now || self.standing(&kept.key, tag, now).is_some() || !room(self) {
             return false;
         }
         let at = self.insert((kept.key, tag), kept.created.min(now), kept.origin);
@@ -139,10 +131,19 @@ impl<K: Keyed> Shard<K> {
     }
 
     fn redirect(&mut self, at: u32, member: Member) {
-        self.lead(at, member.0);
+        self.lead_by_hand(at, member);
+        let pin = &mut self.pins[at];
+        pin.recalls = pin.recalls.wrapping_add(1);
+    }
+
+    /// Makes the pin lead where an administrator says; says where it led before.
+    fn lead_by_hand(&mut self, at: u32, member: Member) -> u32 {
+        let before = self.lead(at, member.0);
         let pin = &mut self.pins[at];
         (pin.origin, pin.candidate) = (Origin::Administrator, NONE);
-        pin.recalls = pin.recalls.wrapping_add(1);
+        // Also where it led there already, for whoever keeps pins keeps who said so.
+        self.changes.note(&mut self.pins, at);
+        before
     }
 
     pub(super) fn keep_idle(&mut self, at: u32, expires: Moment, now: Moment) {

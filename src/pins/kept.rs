@@ -3,10 +3,15 @@
 //! Owns the way from numbers to texts and back. Invariant: what is put back stands as it was, except that nothing is in
 //! use; a backend or a name that the table does not know is not put back.
 
+use std::hash::{Hash, Hasher};
+use std::mem::{Discriminant, discriminant};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::Pins;
-use crate::affinity::{self, Key, Member, Moment, Origin, Session, Told, Verdict, View};
+use crate::affinity::{
+    self, Key, Member, Moment, Origin, Session, Told, Verdict, View, source_bits,
+};
 
 /// One pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +30,8 @@ pub struct Kept {
     pub in_use: u32,
 }
 
-/// Whom a pin is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// Whom a pin is for. As with [`Session`], two sessions are the same whoever used them last.
+#[derive(Debug, Clone)]
 pub enum KeptKey {
     /// A client.
     Client {
@@ -42,6 +47,31 @@ pub enum KeptKey {
         /// See [`Session::client`].
         client: u64,
     },
+}
+
+impl KeptKey {
+    /// What of it a pin is found by.
+    fn found_by(&self) -> (Discriminant<Self>, &[u8; 16], Option<&str>) {
+        let kind = discriminant(self);
+        match self {
+            Self::Client { source, name } => (kind, source, name.as_deref()),
+            Self::Session { hash, .. } => (kind, hash, None),
+        }
+    }
+}
+
+impl PartialEq for KeptKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.found_by() == other.found_by()
+    }
+}
+
+impl Eq for KeptKey {}
+
+impl Hash for KeptKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.found_by().hash(state);
+    }
 }
 
 /// One change of a table.
@@ -120,15 +150,10 @@ impl Pins {
         let (now, settings) = (self.now(), self.settings());
         match &kept.key {
             KeptKey::Client { source, name } => {
-                let (source, number) =
-                    (*source, name.as_deref().map(|name| self.names.known(name)));
-                let is_sound = number.is_some() == settings.by_name
-                    && (settings.by_source || source == [0; 16]);
-                let name = number.map_or(Some(0), |known| known);
-                let Some(name) = name.filter(|_| is_sound) else {
+                let Some(key) = self.key_of(*source, name.as_deref()) else {
                     return false;
                 };
-                let view = view_of(kept, Key { source, name }, member);
+                let view = view_of(kept, key, member);
                 let home = self.clients.home(&view.key);
                 self.clients.with(home, |shard, tag, room| {
                     shard.restore((&view, tag), now, room)
@@ -138,11 +163,30 @@ impl Pins {
                 let view = view_of(kept, Session { hash, client }, member);
                 let home = self.sessions.home(&view.key);
                 self.sessions.with(home, |shard, tag, room| {
-                    let room = |shard: &mut _| self.sessions.shares.take(client) && room(shard);
+                    let shares = &self.sessions.shares;
+                    let room = |shard: &mut _| shares.take_with(client, || room(shard));
                     settings.by_session && shard.restore((&view, tag), now, room)
                 })
             }
         }
+    }
+
+    /// The key that was kept, if clients have such keys under these settings.
+    fn key_of(&self, source: [u8; 16], name: Option<&str>) -> Option<Key> {
+        let settings = self.settings();
+        let address = Ipv6Addr::from(source).to_canonical();
+        let is_sound = (settings.by_source || settings.by_name)
+            && name.is_some() == settings.by_name
+            && if settings.by_source {
+                source_bits(address, settings.source_prefix) == source
+            } else {
+                source == [0; 16]
+            };
+        let name = match name {
+            Some(name) => self.names.known(name)?,
+            None => 0,
+        };
+        is_sound.then_some(Key { source, name })
     }
 
     pub(super) fn kept<K>(&self, view: &View<K>, key: KeptKey) -> Option<Kept> {

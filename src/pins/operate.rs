@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
-use std::sync::atomic::Ordering;
 
 use ipnet::IpNet;
 
+use super::sync::Ordering;
 use super::table::{Next, STEP};
 use super::{Kept, Pins};
 use crate::affinity::{Key, Member, NoRoom, Session, Verdict, View, source_bits};
@@ -75,10 +75,12 @@ impl Filter {
     }
 
     fn means(&self, pin: &View<Key>, settings: &model::Affinity) -> bool {
-        let of_client = |net: &IpNet| overlap(net, pin.key.source, settings);
-        self.clients.as_ref().is_none_or(of_client)
-            && self.name.is_none_or(|name| pin.key.name == name)
-            && self.means_member(pin.member)
+        self.means_client(&pin.key, settings) && self.means_member(pin.member)
+    }
+
+    fn means_client(&self, key: &Key, settings: &model::Affinity) -> bool {
+        let from = |net: &IpNet| overlap(net, key.source, settings);
+        self.clients.as_ref().is_none_or(from) && self.name.is_none_or(|name| key.name == name)
     }
 
     fn means_member(&self, member: Member) -> bool {
@@ -149,7 +151,8 @@ impl Pins {
             if found.len() >= most || looked >= looks {
                 return Next::End;
             }
-            let step = STEP.min(u32::try_from(most - found.len()).unwrap_or(STEP));
+            let left = (most - found.len()).min(looks - looked);
+            let step = STEP.min(u32::try_from(left).unwrap_or(STEP));
             looked += step as usize;
             let next = shard.visit(place, step, now, |pin| {
                 if filter.means(pin, &settings) {
@@ -225,11 +228,15 @@ impl Pins {
         let with_sessions = self.sessions() > 0;
         let (now, settings) = (self.now(), self.settings());
         self.clients.visit(now, |pin| {
-            if !filter.means(pin, &settings) {
+            if !filter.means_client(&pin.key, &settings) {
                 return Verdict::Keep;
             }
+            // Also where the pin leads elsewhere: its client's sessions have backends of their own.
             if with_sessions && let Some(clients) = &mut clients {
                 clients.insert(self.secret.client(&pin.key));
+            }
+            if !filter.means_member(pin.member) {
+                return Verdict::Keep;
             }
             let verdict = verdict(pin.member);
             if verdict != Verdict::Keep {

@@ -4,19 +4,22 @@
 //! as many counts as memory is to be spent on, and clients whose hashes agree in 16 bits share one. Invariant: the counts
 //! add up to the pins that stand and have a share.
 
-use std::sync::atomic::{AtomicU16, Ordering};
-
+use super::sync::{AtomicU32, Ordering};
 use crate::affinity::{Keyed, Shard};
 
-/// Counts: 128 KiB.
-const COUNTS: usize = 1 << 16;
+/// Counts: 256 KiB. Few for the checker, which keeps a history of each and makes new ones thousands of times.
+const COUNTS: usize = if cfg!(lyncpin_shuttle) {
+    1 << 8
+} else {
+    1 << 16
+};
 
 /// The counts of one table.
 #[derive(Debug)]
 pub(super) struct Shares {
     /// None, or [`COUNTS`].
-    counts: Box<[AtomicU16]>,
-    most: u16,
+    counts: Box<[AtomicU32]>,
+    most: u32,
 }
 
 impl Shares {
@@ -29,17 +32,29 @@ impl Shares {
     }
 
     /// At most `most` pins a client.
-    pub(super) fn of(most: u16) -> Self {
+    pub(super) fn of(most: u32) -> Self {
         Self {
-            counts: (0..COUNTS).map(|_| AtomicU16::new(0)).collect(),
+            counts: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
             most,
         }
     }
 
-    /// Counts one more pin of `client`; `false` where it has all that it may have.
-    pub(super) fn take(&self, client: u64) -> bool {
+    /// Counts one more pin of `client`, if it may have one and `room` is made for it. Its share first: a client that has
+    /// used that up makes nobody give way.
+    pub(super) fn take_with(&self, client: u64, room: impl FnOnce() -> bool) -> bool {
+        if !self.take(client) {
+            return false;
+        }
+        let made = room();
+        if !made {
+            self.give(client);
+        }
+        made
+    }
+
+    fn take(&self, client: u64) -> bool {
         let within = |count| (count < self.most).then(|| count + 1);
-        self.count(client).is_some_and(|count| {
+        self.count(client).is_none_or(|count| {
             count
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, within)
                 .is_ok()
@@ -51,19 +66,16 @@ impl Shares {
         if client == other {
             return;
         }
-        let grow = |count: u16| Some(count.saturating_add(1));
         if let Some(count) = self.count(other) {
-            // The closure never says `None`.
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow);
+            count.fetch_add(1, Ordering::Relaxed);
         }
         self.give(client);
     }
 
     /// Counts one pin of `client` off.
     pub(super) fn give(&self, client: u64) {
-        let shrink = |count: u16| Some(count.saturating_sub(1));
         if let Some(count) = self.count(client) {
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, shrink);
+            count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -79,12 +91,12 @@ impl Shares {
 
     /// Pins of `client`, and of those that share its count.
     #[cfg(test)]
-    pub(super) fn of_client(&self, client: u64) -> u16 {
+    pub(super) fn of_client(&self, client: u64) -> u32 {
         self.count(client)
             .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    fn count(&self, client: u64) -> Option<&AtomicU16> {
+    fn count(&self, client: u64) -> Option<&AtomicU32> {
         self.counts
             .get(usize::try_from(client).unwrap_or(0) % COUNTS)
     }

@@ -1,16 +1,16 @@
 //! Pins of one kind of key, shared by every worker.
 //!
 //! Owns the shards, their locks and the bound over all of them together. Must not know what a key is made of. Invariant:
-//! [`Claim`]s and uses of pins correspond one to one; no thread waits for a lock while it holds another.
+//! [`Claim`]s and uses of pins correspond one to one; no thread waits for a shard's lock while it holds another's.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pins;
 use super::shares::Shares;
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::affinity::{Fit, Key, Keyed, Member, Moment, Place, Session, Shard, Tag, Verdict, View};
 
 /// Enough that two workers rarely meet.
@@ -68,6 +68,11 @@ impl<K: Kind> Table<K> {
             .clamp(1, SHARDS)
             .max(most / MOST_IN_A_SHARD)
             .next_power_of_two();
+        Self::of_shards(shards, most, ttl, shares)
+    }
+
+    /// The same, of so many shards: a power of two.
+    pub(super) fn of_shards(shards: usize, most: usize, ttl: Duration, shares: Shares) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new(ttl))).collect(),
             hasher: RandomState::new(),
@@ -81,6 +86,12 @@ impl<K: Kind> Table<K> {
     /// Pins that stand, those included that have expired and are not swept yet.
     pub(super) fn len(&self) -> usize {
         self.pins.load(Ordering::Relaxed)
+    }
+
+    /// In which shard a key's pin is.
+    #[cfg(lyncpin_shuttle)]
+    pub(super) fn shard_of(&self, key: &K) -> usize {
+        self.home(key).shard
     }
 
     /// How many shards there are.

@@ -1,9 +1,24 @@
+mod kept;
+mod numbers;
+mod operate;
+mod sessions;
+#[cfg(lyncpin_shuttle)]
+pub(crate) mod threads;
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
 
 fn pins(max_entries: usize) -> Arc<Pins> {
-    let settings = model::Affinity {
+    pins_of(&settings(max_entries), &Secret::random())
+}
+
+fn pins_of(settings: &model::Affinity, secret: &Secret) -> Arc<Pins> {
+    Arc::new(Pins::new(settings, &Registry::default(), secret))
+}
+
+fn settings(max_entries: usize) -> model::Affinity {
+    model::Affinity {
         by_source: true,
         by_name: true,
         by_session: true,
@@ -11,12 +26,24 @@ fn pins(max_entries: usize) -> Arc<Pins> {
         ttl: Duration::from_secs(60),
         group: "web".into(),
         max_entries,
-    };
-    Arc::new(Pins::new(
-        &settings,
-        &Registry::default(),
-        &Secret::random(),
-    ))
+    }
+}
+
+/// A connection of a client that is held at `member`, which has answered.
+fn hold(pins: &Arc<Pins>, key: Key, member: Member) -> Claim<Key> {
+    match pins.begin(key, |_| Fit::Takes, || Some(member)) {
+        Lookup::Pinned(claim, _) | Lookup::New(claim, _) => {
+            let _ = claim.answered(member);
+            claim
+        }
+        other @ (Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere) => {
+            panic!("{other:?}")
+        }
+    }
+}
+
+fn session_id(number: u32) -> SessionId {
+    SessionId::new(&number.to_be_bytes()).unwrap()
 }
 
 fn key(client: u32) -> Key {

@@ -1,3 +1,9 @@
+mod group;
+mod rules;
+mod stress;
+#[cfg(lyncpin_shuttle)]
+mod threads;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -32,6 +38,10 @@ pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend
 }
 
 pub(super) fn pins() -> Arc<Pins> {
+    pins_of(1000)
+}
+
+fn pins_of(max_entries: usize) -> Arc<Pins> {
     let settings = model::Affinity {
         by_source: true,
         by_name: true,
@@ -39,7 +49,7 @@ pub(super) fn pins() -> Arc<Pins> {
         source_prefix: SourcePrefix { ipv4: 32, ipv6: 64 },
         ttl: Duration::from_secs(60),
         group: "web".into(),
-        max_entries: 1000,
+        max_entries,
     };
     Arc::new(Pins::new(
         &settings,

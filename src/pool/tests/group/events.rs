@@ -1,0 +1,52 @@
+//! What can happen to a group.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Event {
+    Come(usize, u8, Option<u8>),
+    Answer(usize),
+    Fail(usize),
+    Learn(usize, u8),
+    End(usize),
+    Health(usize, usize, bool),
+    State(usize, u8),
+    Move(Whom, usize),
+    Clear(Whom),
+    Pin(u8, usize),
+    Pass(u64),
+    Sweep,
+}
+
+/// Which pins an administrator means.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Whom {
+    pub(super) client: Option<u8>,
+    pub(super) leading_to: Option<usize>,
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    let (pool, client, session) = (|| 0..POOLS.len(), || 0..CLIENTS, || 0..SESSIONS);
+    let (name, which) = (|| 0..NAMES.len(), || 0..12usize);
+    let whom = || {
+        let one = |of| prop::option::of(of);
+        (one(client()), prop::option::of(name()))
+            .prop_map(|(client, leading_to)| Whom { client, leading_to })
+    };
+    prop_oneof![
+        9 => (pool(), client(), prop::option::of(session())).prop_map(|(a, b, c)| Event::Come(a, b, c)),
+        7 => which().prop_map(Event::Answer),
+        2 => which().prop_map(Event::Fail),
+        4 => (which(), session()).prop_map(|(a, b)| Event::Learn(a, b)),
+        8 => which().prop_map(Event::End),
+        2 => (pool(), name(), prop::bool::weighted(0.7)).prop_map(|(a, b, up)| Event::Health(a, b, up)),
+        2 => (name(), 0..6u8).prop_map(|(a, b)| Event::State(a, b)),
+        1 => (whom(), name()).prop_map(|(a, b)| Event::Move(a, b)),
+        1 => whom().prop_map(Event::Clear),
+        1 => (client(), name()).prop_map(|(a, b)| Event::Pin(a, b)),
+        2 => (0..40_000u64).prop_map(Event::Pass),
+        1 => Just(Event::Sweep),
+    ]
+}
