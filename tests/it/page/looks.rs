@@ -1,6 +1,6 @@
 //! Light and dark, wide and narrow: everything can be read, and by a screen reader, too.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::admin::fake::{Fake, status};
 use crate::support::chromium::Chromium;
@@ -148,7 +148,7 @@ fn a_screen_reader_finds_landmarks_tables_and_words_for_every_sign() {
     let cells = tree["nodes"].as_array().unwrap().iter();
     assert!(
         cells
-            .filter(|node| node["role"]["value"] == Value::from("cell"))
+            .filter(|node| node["role"]["value"] == "cell")
             .count()
             > 20
     );

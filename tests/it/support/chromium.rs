@@ -88,7 +88,8 @@ impl Chromium {
     /// Asks one thing and waits for the answer.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.number += 1;
-        let mut message = json!({ "id": self.number, "method": method, "params": parameters });
+        let mut message = json!({ "id": self.number, "method": method });
+        message["params"] = parameters;
         if let Some(session) = &self.session {
             message["sessionId"] = session.as_str().into();
         }
