@@ -29,17 +29,14 @@ impl Completions {
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
     /// The command to print the page of; without it, the page of lyncpin itself
-    command: Option<String>,
+    command: Vec<String>,
 }
 
 impl Man {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut whole = Arguments::command().disable_help_subcommand(true);
         whole.build();
-        let command = match &self.command {
-            None => whole,
-            Some(name) => page_of(&whole, name)?,
-        };
+        let command = self.command.iter().try_fold(whole, page_of)?;
         let mut page = Vec::new();
         clap_mangen::Man::new(command)
             .source(concat!("lyncpin ", env!("CARGO_PKG_VERSION")))
@@ -51,7 +48,7 @@ impl Man {
 }
 
 /// The command as a page of its own: once built, it is called as man(1) looks for it, `lyncpin-drain`.
-fn page_of(whole: &Command, name: &str) -> Result<Command, Failure> {
+fn page_of(whole: Command, name: &String) -> Result<Command, Failure> {
     let found = whole.find_subcommand(name).cloned();
     found.ok_or_else(|| Failure::usage(format!("there is no command {name:?}")))
 }

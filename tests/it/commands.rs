@@ -61,10 +61,13 @@ fn every_command_has_its_manual_page_and_is_completed() {
     assert!(main.out.contains(".TH lyncpin 1"), "{}", main.out);
     let bash = lyncpin(&["completions", "bash"]).out;
     for (name, options) in lyncpin::cli::commands() {
-        assert!(main.out.contains(&format!("lyncpin\\-{name}(1)")), "{name}");
-        let page = lyncpin(&["man", &name]);
+        let words: Vec<&str> = name.split(' ').collect();
+        let above = lyncpin(&[&["man"], &words[..words.len() - 1]].concat());
+        let listed = format!("lyncpin\\-{}(1)", words.join("\\-"));
+        assert!(above.out.contains(&listed), "{name}: {}", above.out);
+        let page = lyncpin(&[&["man"], &words[..]].concat());
         assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
-        let title = format!(".TH lyncpin-{name} 1");
+        let title = format!(".TH lyncpin-{} 1", words.join("-"));
         assert!(page.out.contains(&title), "{}", page.out);
         assert!(
             page.out.contains(&format!("\\fBlyncpin {name}\\fR")),

@@ -44,6 +44,7 @@ fn keeper(path: &Path, snapshot: &Arc<Snapshot>) -> Keeper {
 /// A connection of a client, which pins it to one of the two.
 fn visit(pins: &Arc<Pins>, client: u32) {
     let mut source = [0; 16];
+    source[10..12].fill(0xff);
     source[12..].copy_from_slice(&client.to_be_bytes());
     let key = Key { source, name: 0 };
     let found = pins.begin(key, |_| Fit::Refuses, || Some(Member(1 + client % 2)));

@@ -1,5 +1,6 @@
 //! What of an old picture still means something, and when.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ fn snapshot() -> Snapshot {
 
 fn key(client: u8) -> KeptKey {
     KeptKey::Client {
-        source: [client; 16],
+        source: Ipv4Addr::new(192, 0, 2, client).to_ipv6_mapped().octets(),
         name: None,
     }
 }
