@@ -100,7 +100,7 @@ fn health_is_kept_so_that_no_port_closes() {
     // Long enough that the first check of the new process cannot have been made when it opens its ports.
     let line = start(
         &backends,
-        "health: { interval: 1s, timeout: 500ms, checks: [tcp] }",
+        "health: { interval: 1s, timeout: 500ms, checks: [{ tcp: {} }] }",
     );
     let down = backends.remove(0);
     down.stop();
