@@ -167,14 +167,13 @@ fn take_pin(held: &mut HashMap<(Arc<str>, KeptKey), Held>, pins: &Arc<Pins>, tol
 impl Estate {
     fn hear(channel: &Channel) -> Result<Self, WireError> {
         let deadline = Instant::now() + PATIENCE;
-        match channel.next_message(deadline)? {
-            Message::Hello { version, .. } if version == VERSION => {}
-            Message::Hello { version, program } => {
-                return Err(WireError::Malformed(format!(
-                    "the old process is {program} and speaks version {version} of the hand-over, this one version {VERSION}"
-                )));
-            }
-            other => return Err(out_of_turn(&other)),
+        let Message::Hello { version, program } = channel.next_message(deadline)? else {
+            return Err(WireError::Malformed("it does not introduce itself".into()));
+        };
+        if version != VERSION {
+            return Err(WireError::Malformed(format!(
+                "the old process is {program} and speaks version {version} of the hand-over, this one version {VERSION}"
+            )));
         }
         let Message::Secret(secret) = channel.next_message(deadline)? else {
             return Err(WireError::Malformed("the secret is missing".into()));

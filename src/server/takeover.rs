@@ -80,7 +80,7 @@ impl Reloader {
                 .counter(&definitions::UPGRADES, &["done"])
                 .increment(1);
             tracing::info!(target: "lyncpin::server", "this process has taken over");
-            self.follow(heir, store, elders);
+            self.follow(heir, store, &elders);
         }
         Ok(())
     }
@@ -103,7 +103,7 @@ impl Reloader {
     }
 
     /// Hears the old process out, on a thread of its own.
-    fn follow(&self, mut heir: Heir, store: Option<PathBuf>, elders: Elders) {
+    fn follow(&self, mut heir: Heir, store: Option<PathBuf>, elders: &Elders) {
         let (shared, vault) = (self.shared.clone(), self.store.clone());
         let (secret, fate) = (self.secret.clone(), self.fate.clone());
         let snapshot = shared.snapshot.load_full();

@@ -173,10 +173,12 @@ impl Channel {
             Some((&IS_MESSAGE, json)) => {
                 let message: Message =
                     serde_json::from_slice(json).map_err(|error| malformed(&error.to_string()))?;
-                let wanted = match &message {
-                    Message::Ports(names) => names.len(),
-                    Message::Admin(names) => names.len(),
-                    _ => 0,
+                let wanted = if let Message::Ports(names) = &message {
+                    names.len()
+                } else if let Message::Admin(names) = &message {
+                    names.len()
+                } else {
+                    0
                 };
                 if packet.descriptors.len() != wanted {
                     return Err(malformed("a descriptor is missing"));

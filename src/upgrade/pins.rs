@@ -268,3 +268,179 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::affinity::{Fit, Key, Member};
+    use crate::client_hello::SessionId;
+    use crate::metrics::Registry;
+    use crate::pins::{Held, Lookup, Secret};
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn table(ipv4: u8, secret: &Secret) -> Arc<Pins> {
+        let settings = model::Affinity {
+            by_source: true,
+            by_name: false,
+            by_session: true,
+            source_prefix: model::SourcePrefix { ipv4, ipv6: 64 },
+            ttl: TTL,
+            group: "web".into(),
+            max_entries: 10_000,
+        };
+        let pins = Arc::new(Pins::new(&settings, &Registry::default(), secret));
+        for backend in ["fe01", "fe02"] {
+            let _ = pins.number_member(backend);
+        }
+        pins
+    }
+
+    fn key(client: u16) -> Key {
+        let mut source = [0; 16];
+        source[14..].copy_from_slice(&client.to_be_bytes());
+        Key { source, name: 0 }
+    }
+
+    fn member(pins: &Pins, backend: &str) -> Member {
+        pins.number_member(backend)
+    }
+
+    /// A connection of this client, which is answered by this backend.
+    fn come(pins: &Arc<Pins>, client: u16, backend: &str) -> crate::pins::Claim<Key> {
+        let wanted = member(pins, backend);
+        match pins.begin(key(client), |_| Fit::Takes, || Some(wanted)) {
+            Lookup::New(claim, _) | Lookup::Pinned(claim, _) => {
+                let _ = claim.answered(wanted);
+                claim
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Tells the pins of one table to another; what is held there.
+    fn tell(from: &Pins, to: &Arc<Pins>, left: Duration) -> (usize, Vec<Held>) {
+        let mut packets = Vec::new();
+        let mut batch = Batch::new(from);
+        let told = from.tell_recent::<()>(left, &mut |met| {
+            for kept in met {
+                packets.extend(batch.add(&Told::Stands(kept)));
+            }
+            Ok(())
+        });
+        assert_eq!(told, Ok(()));
+        packets.push(batch.take());
+        let (mut count, mut held) = (0, Vec::new());
+        for bytes in packets {
+            assert!(bytes.len() <= PINS_LARGEST);
+            read(
+                &bytes,
+                |_| Some(to.clone()),
+                |pins, told| {
+                    let Told::Stands(kept) = told else { panic!() };
+                    count += 1;
+                    held.extend(pins.put(&kept));
+                },
+            )
+            .unwrap();
+        }
+        (count, held)
+    }
+
+    #[test]
+    fn pins_and_sessions_pass_and_those_in_use_are_held_for_the_old_process() {
+        let secret = Secret::random();
+        let (old, new) = (table(32, &secret), table(32, &secret));
+        let used = come(&old, 1, "fe01");
+        drop(come(&old, 2, "fe02"));
+        let id = SessionId::new(&[7; 32]).unwrap();
+        drop(old.learn_id(&id, Some(&key(2)), member(&old, "fe02")));
+        let (count, held) = tell(&old, &new, Duration::ZERO);
+        assert_eq!((count, held.len()), (3, 1));
+        let seen = |client| new.view(&key(client)).unwrap();
+        assert_eq!(seen(1).in_use, 1);
+        assert_eq!(seen(1).member, member(&new, "fe01"));
+        assert_eq!((seen(2).in_use, seen(2).member), (0, member(&new, "fe02")));
+        let left = new.until(seen(2).expires.unwrap());
+        assert!(
+            left <= TTL && left > TTL - Duration::from_secs(20),
+            "{left:?}"
+        );
+        let found = new.recognise(None, &id, None, |_| Fit::Takes).unwrap();
+        assert_eq!(found.member, member(&new, "fe02"));
+        held[0].follow("fe02");
+        assert_eq!(seen(1).member, member(&new, "fe02"));
+        drop(held);
+        assert_eq!(seen(1).in_use, 0);
+        drop(used);
+    }
+
+    #[test]
+    fn the_second_telling_has_what_is_in_use_or_fresh_and_overrules_what_is_idle() {
+        let secret = Secret::random();
+        let (old, new) = (table(32, &secret), table(32, &secret));
+        drop(come(&new, 1, "fe02"));
+        let own = come(&new, 2, "fe02");
+        let first = come(&old, 1, "fe01");
+        let second = come(&old, 2, "fe01");
+        drop(come(&old, 3, "fe01"));
+        let (count, held) = tell(&old, &new, TTL + Duration::from_secs(1));
+        assert_eq!((count, held.len()), (2, 2));
+        assert_eq!(new.view(&key(1)).unwrap().member, member(&new, "fe01"));
+        // Connections of this process hold it already.
+        assert_eq!(new.view(&key(2)).unwrap().member, member(&new, "fe02"));
+        assert_eq!(tell(&old, &new, TTL - Duration::from_secs(30)).0, 3);
+        drop((own, first, second));
+    }
+
+    #[test]
+    fn a_pin_that_is_being_made_counts_as_leading_where_its_connection_is_sent() {
+        let secret = Secret::random();
+        let (old, new) = (table(32, &secret), table(32, &secret));
+        let wanted = member(&old, "fe02");
+        let made = old.begin(key(1), |_| Fit::Takes, || Some(wanted));
+        let (_, held) = tell(&old, &new, Duration::MAX);
+        assert_eq!(held.len(), 1);
+        assert_eq!(new.view(&key(1)).unwrap().member, member(&new, "fe02"));
+        drop(made);
+    }
+
+    #[test]
+    fn a_table_of_other_keys_takes_nothing_and_many_pins_go_in_packets() {
+        let secret = Secret::random();
+        let (old, same, other) = (table(32, &secret), table(32, &secret), table(24, &secret));
+        for client in 0..5_000 {
+            drop(come(&old, client, "fe01"));
+        }
+        assert_eq!(tell(&old, &other, Duration::ZERO).0, 0);
+        assert_eq!(tell(&old, &same, Duration::ZERO).0, 5_000);
+        assert_eq!(same.len(), 5_000);
+    }
+
+    #[test]
+    fn what_is_cut_is_an_error() {
+        let secret = Secret::random();
+        let (old, new) = (table(32, &secret), table(32, &secret));
+        drop(come(&old, 1, "fe01"));
+        let mut batch = Batch::new(&old);
+        let all = old.tell_recent::<()>(Duration::ZERO, &mut |met| {
+            for kept in met {
+                assert_eq!(batch.add(&Told::Stands(kept.clone())), None);
+                assert_eq!(batch.add(&Told::LetGo(kept.key)), None);
+            }
+            Ok(())
+        });
+        assert_eq!(all, Ok(()));
+        let bytes = batch.take();
+        let whole = |length: usize| {
+            let mut told = 0;
+            read(&bytes[..length], |_| Some(new.clone()), |_, _| told += 1).map(|()| told)
+        };
+        assert_eq!(whole(bytes.len()).unwrap(), 2);
+        let sound = (0..bytes.len()).filter(|&length| whole(length).is_ok());
+        // Where the group alone is told, and where the first of the two ends.
+        assert_eq!(sound.count(), 2);
+    }
+}
