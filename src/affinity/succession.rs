@@ -59,7 +59,7 @@ impl<K: Keyed> Shard<K> {
         if !held && expires <= now {
             return Put::Not;
         }
-        let at = match self.find(&kept.key, tag) {
+        let at = match self.standing(&kept.key, tag, now) {
             Some(at) => at,
             None if room(self) => self.insert((kept.key, tag), kept.created.min(now), kept.origin),
             None => return Put::Not,

@@ -103,7 +103,8 @@ impl Pins {
                 view.in_use = kept.in_use;
                 let home = self.sessions.home(&key);
                 let put = self.sessions.with(home, |shard, tag, room| {
-                    let room = |shard: &mut _| self.sessions.shares.take(client) && room(shard);
+                    let shares = &self.sessions.shares;
+                    let room = |shard: &mut _| shares.take_with(client, || room(shard));
                     shard.put((&view, tag), now, room)
                 });
                 match put {

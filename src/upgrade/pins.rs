@@ -299,8 +299,9 @@ mod tests {
     }
 
     fn key(client: u16) -> Key {
-        let mut source = [0; 16];
-        source[14..].copy_from_slice(&client.to_be_bytes());
+        let [high, low] = client.to_be_bytes();
+        let source = std::net::Ipv4Addr::new(192, 0, high, low);
+        let source = source.to_ipv6_mapped().octets();
         Key { source, name: 0 }
     }
 

@@ -146,10 +146,5 @@ fn a_screen_reader_finds_landmarks_tables_and_words_for_every_sign() {
     browser.resize(390, 740);
     let tree = browser.call("Accessibility.getFullAXTree", json!({}));
     let cells = tree["nodes"].as_array().unwrap().iter();
-    assert!(
-        cells
-            .filter(|node| node["role"]["value"] == "cell")
-            .count()
-            > 20
-    );
+    assert!(cells.filter(|node| node["role"]["value"] == "cell").count() > 20);
 }
