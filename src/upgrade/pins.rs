@@ -317,7 +317,9 @@ mod tests {
                 let _ = claim.answered(wanted);
                 claim
             }
-            other => panic!("{other:?}"),
+            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => {
+                panic!("the client has no pin")
+            }
         }
     }
 
