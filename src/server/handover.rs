@@ -30,6 +30,10 @@ const BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_se
 /// What accept loops get to end.
 const LAST_CALL: Duration = Duration::from_secs(2);
 
+/// Looks for how a process has ended, whose channel has closed.
+const LOOKS: u32 = 50;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// A successor that has not taken over: killed when dropped.
 struct Successor {
     child: Child,
@@ -37,12 +41,17 @@ struct Successor {
 }
 
 impl Successor {
-    /// What became of it, if it has ended.
-    fn fate(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
-        Some(format!(
-            "the new process ended ({status}) before it was ready; the log has what it said"
-        ))
+    /// What became of it, if it has ended: its channel closes a moment before that is known.
+    async fn fate(&mut self) -> Option<String> {
+        for _ in 0..LOOKS {
+            if let Some(status) = self.child.try_wait().ok()? {
+                return Some(format!(
+                    "the new process ended ({status}) before it was ready; the log has what it said"
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        None
     }
 }
 
@@ -128,7 +137,7 @@ impl Reloader {
         let deadline = Instant::now() + BOUNDS.0;
 
         let before = snapshot.clone();
-        let (teller, unwanted) = in_thread(move || {
+        let told = in_thread(move || {
             let mut teller = teller;
             // It may have failed before it has heard everything: what it says counts.
             let told = teller.tell_all(&estate, &before, deadline);
@@ -140,11 +149,14 @@ impl Reloader {
                 (Err(error), _) => Err(error.to_string()),
             }
         })
-        .await
-        .map_err(|why| match successor.fate() {
-            Some(fate) if why == WireError::Gone.to_string() => fate,
-            _ => why,
-        })?;
+        .await;
+        let (teller, unwanted) = match told {
+            Ok(told) => told,
+            Err(why) if why == WireError::Gone.to_string() => {
+                return Err(successor.fate().await.unwrap_or(why));
+            }
+            Err(why) => return Err(why),
+        };
 
         *accepting = Accepting::There;
         let gates = self.sockets.leave();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::raw::{echoed, exchange, served};
 
 use super::{Line, TLS, yaml};
@@ -90,4 +92,38 @@ fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
     line.put_program();
     line.upgrade();
     exchange(line.balancer.at(TLS)).unwrap();
+}
+
+#[test]
+fn a_stop_ends_an_upgrade_that_is_under_way() {
+    let mut line = Line::start(&yaml());
+    line.put_script("#!/bin/sh\nexec sleep 1000\n");
+    line.balancer.signal(Signal::USR2);
+    line.says("an upgrade begins", 1);
+    line.balancer.signal(Signal::TERM);
+    let told = Instant::now();
+    assert_eq!(line.balancer.wait().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(20));
+}
+
+/// Killed when it has been told everything, in the place where the old process waits for its word.
+#[test]
+fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
+    let line = Line::start(&yaml());
+    let real = line.program.path().join("real");
+    super::install(&real);
+    // Its configuration is a pipe that nobody writes to, so that it hangs with everything heard but pins.
+    let script = format!(
+        "#!/bin/sh\n( sleep 1; kill -9 $$ ) &\nexec {} run -c {}\n",
+        real.display(),
+        line.program.path().join("fifo").display()
+    );
+    let made = std::process::Command::new("mkfifo")
+        .arg(line.program.path().join("fifo"))
+        .status();
+    assert!(made.unwrap().success());
+    line.put_script(&script);
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("ended (signal: 9"), "{said:?}");
+    goes_on(&line);
 }
