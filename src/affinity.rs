@@ -17,6 +17,7 @@
 //! | `removal` | how pins go |
 //! | `terms` | another time to live |
 //! | `visit` | going through the table, in steps |
+//! | `succession` | pins that pass to another process |
 //! | `changes` | what has changed, for whoever keeps pins elsewhere |
 
 mod changes;
@@ -24,6 +25,7 @@ mod index;
 mod key;
 mod places;
 mod removal;
+mod succession;
 mod terms;
 mod visit;
 mod wheel;
@@ -35,6 +37,7 @@ pub use changes::{Change, Told};
 use index::Index;
 pub use key::{Key, Keyed, Session, Tag, source_bits};
 use places::{Pin, Places};
+pub use succession::Put;
 pub use visit::{NoRoom, Verdict, View};
 use wheel::Wheel;
 

@@ -44,6 +44,7 @@ pub mod store;
 
 // Layer 4: starts, owns and ends every task.
 pub mod server;
+pub mod upgrade;
 
 // Layer 5: what a person types.
 pub mod cli;

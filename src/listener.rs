@@ -45,6 +45,8 @@ pub enum Gate {
     Closed,
     /// They are configured no more: what the kernel has queued is taken, and that is the end.
     Removed,
+    /// Another process has them too and accepts now: what is queued is its own.
+    Left,
 }
 
 /// What every accept loop shares.
@@ -65,7 +67,8 @@ pub struct Shared {
     pub started: Instant,
 }
 
-/// Accepts on one socket until it is removed or the balancer stops, then what the kernel has queued. Whose connections
+/// Accepts on one socket until it is removed or the balancer stops, then what the kernel has queued, unless another process
+/// takes that. Whose connections
 /// these are is asked for each of them by `address`, which is the configured one: it may become another listener's.
 pub async fn accept(
     reactor: Reactor,
@@ -93,8 +96,10 @@ pub async fn accept(
         served = Some(opened);
         door.serve(opened, &mut gate).await;
     }
-    // Nobody waits for what is still queued: each is let in, and ends with the others.
-    door.take_the_queued();
+    if *gate.borrow() != Gate::Left {
+        // Nobody waits for what is still queued: each is let in, and ends with the others.
+        door.take_the_queued();
+    }
 }
 
 /// One socket of one address.

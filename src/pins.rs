@@ -14,6 +14,7 @@
 //! | `numbers` | the numbers that stand for texts |
 //! | `kept` | pins outside the table: for a store |
 //! | `terms` | what is configured of it, and may change |
+//! | `succession` | pins that pass to another process |
 //! | `operate` | pins as an administrator sees and changes them |
 
 mod clock;
@@ -22,6 +23,7 @@ mod numbers;
 mod operate;
 mod secret;
 mod shares;
+mod succession;
 mod sync;
 mod table;
 mod terms;
@@ -42,6 +44,7 @@ use numbers::Numbers;
 pub use operate::{Cursor, Filter, Touched};
 pub use secret::Secret;
 use shares::Shares;
+pub use succession::Held;
 use sync::{AtomicU32, Ordering};
 pub use table::{Claim, Kind, Table};
 

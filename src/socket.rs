@@ -90,6 +90,24 @@ impl Listening {
         Ok(sockets)
     }
 
+    /// One that another process has bound.
+    ///
+    /// # Errors
+    ///
+    /// When it is no bound TCP socket.
+    pub fn inherit(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        let address = socket.local_addr()?.as_socket();
+        let address = address.ok_or_else(|| io::Error::from(Errno::PROTOTYPE))?;
+        Ok(Self { socket, address })
+    }
+
+    /// Whether it listens.
+    #[must_use]
+    pub fn is_listening(&self) -> bool {
+        sockopt::socket_acceptconn(&self.socket).unwrap_or(false)
+    }
+
     /// Where it is bound.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

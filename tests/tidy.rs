@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "account", "refusal", "session", "listener", "health", "admin", "store",
         ],
     ),
-    ("4 assembly", &["server"]),
+    ("4 assembly", &["upgrade", "server"]),
     // The simulated Front End stands beside the layers: only the command line knows it.
     ("5 command line", &["lync", "cli", "main", "lib"]),
 ];

@@ -62,6 +62,8 @@ pub enum AffinityError {
     NoAffinity(String),
     /// No pool is in any group.
     NoGroups,
+    /// An upgrade is under way: the new process might not hear of the change.
+    Upgrading,
     /// Several groups fit, and one has to be named.
     WhichGroup(Vec<String>),
     /// The group pins by name, and none is named.
@@ -117,6 +119,7 @@ impl AffinityError {
             | Self::Cursor(_) => AffinityFault::Wrong,
             Self::NoAffinity(_)
             | Self::NoGroups
+            | Self::Upgrading
             | Self::NotBySource(_)
             | Self::NotByName(_)
             | Self::BySessionAlone(_)
@@ -128,6 +131,7 @@ impl AffinityError {
 impl fmt::Display for AffinityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Upgrading => f.write_str("an upgrade is under way; ask again in a moment"),
             Self::UnknownGroup(group) => write!(f, "there is no affinity group {group:?}"),
             Self::UnknownPool(pool) => write!(f, "there is no pool {pool:?}"),
             Self::UnknownBackend { backend, within } => match within {

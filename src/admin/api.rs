@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
-use super::{Control, ReloadError, Served, Site, page, target};
+use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
 use crate::config;
 use crate::metrics::process;
 use crate::state::State;
@@ -47,16 +47,6 @@ const fn endpoint(method: &'static str, path: &'static str, access: Access) -> E
     }
 }
 
-const fn not_built(method: &'static str, path: &'static str) -> Endpoint {
-    let (access, built) = (Access::Guarded, false);
-    Endpoint {
-        method,
-        path,
-        access,
-        built,
-    }
-}
-
 /// All of them; `docs/api.md` lists them.
 pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("GET", "/metrics", Access::Open),
@@ -76,7 +66,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint("PUT", "/api/v1/affinity", Access::Guarded),
     endpoint("DELETE", "/api/v1/affinity", Access::Guarded),
     endpoint("POST", "/api/v1/reload", Access::Guarded),
-    not_built("POST", "/api/v1/upgrade"),
+    endpoint("POST", "/api/v1/upgrade", Access::Guarded),
 ];
 
 /// The largest body of a request.
@@ -111,13 +101,6 @@ impl Refusal {
             header: Some((header::ALLOW, allow)),
             ..Self::new(StatusCode::METHOD_NOT_ALLOWED, error)
         }
-    }
-
-    fn not_built(what: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_IMPLEMENTED,
-            format!("{what} is not built yet"),
-        )
     }
 }
 
@@ -187,7 +170,7 @@ async fn respond(
         }
         (&Method::DELETE, ["api", "v1", "affinity"]) => affinity::clear(site, parts).await,
         (&Method::POST, ["api", "v1", "reload"]) => reload(control).await,
-        (&Method::POST, ["api", "v1", "upgrade"]) => Err(Refusal::not_built("upgrade")),
+        (&Method::POST, ["api", "v1", "upgrade"]) => upgrade(control).await,
 
         (
             _,
@@ -354,6 +337,20 @@ async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {
                 ReloadError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 ReloadError::NoFile => StatusCode::CONFLICT,
                 ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            Err(Refusal::new(status, error.to_string()))
+        }
+    }
+}
+
+async fn upgrade(control: &dyn Control) -> Result<Answer, Refusal> {
+    match control.upgrade().await {
+        Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
+        Err(error) => {
+            let status = match error {
+                UpgradeError::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                UpgradeError::UnderWay | UpgradeError::NoProgram => StatusCode::CONFLICT,
+                UpgradeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
             Err(Refusal::new(status, error.to_string()))
         }

@@ -23,11 +23,16 @@ use tokio::task::JoinSet;
 
 use super::target;
 use super::token::Token;
-use super::view::{Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status};
+use super::view::{
+    Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status, Upgraded,
+};
 use crate::config::model::AdminBind;
 
 /// From connecting to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same for an upgrade: longer than either process waits for the other.
+const UPGRADE_PATIENCE: Duration = Duration::from_secs(90);
 
 /// The largest answer that is read: some hundred thousand backends.
 const MAX_ANSWER: usize = 64 << 20;
@@ -127,6 +132,18 @@ impl Client {
     /// See [`ClientError`].
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
         self.ask(Method::POST, "/api/v1/reload", Bytes::new()).await
+    }
+
+    /// `POST /api/v1/upgrade`. Takes as long as the new process may.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn upgrade(&self) -> Result<Upgraded, ClientError> {
+        self.clone()
+            .with_patience(UPGRADE_PATIENCE)
+            .ask(Method::POST, "/api/v1/upgrade", Bytes::new())
+            .await
     }
 
     fn written(&self, body: &impl Serialize) -> Result<Bytes, ClientError> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use crate::state::State;
 use view::{
     Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
-    PinPage, Pinned, Reloaded, Status, Touched,
+    PinPage, Pinned, Reloaded, Status, Touched, Upgraded,
 };
 
 pub use affinity::{AffinityError, AffinityFault, client as parse_client};
@@ -36,6 +36,9 @@ pub use token::{Token, TokenError};
 
 /// What comes of a reload.
 pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
+
+/// What comes of an upgrade.
+pub type Upgrading = Pin<Box<dyn Future<Output = Result<Upgraded, UpgradeError>> + Send>>;
 
 /// What the admin listener asks of the balancer. Every call answers from what is known, and at once unless it says
 /// otherwise.
@@ -110,6 +113,9 @@ pub trait Control: Send + Sync + 'static {
 
     /// Reads the configuration again and brings it into force. The one call that takes its time.
     fn reload(&self) -> Reloading;
+
+    /// Starts the program anew and hands everything over to it. Takes its time, too.
+    fn upgrade(&self) -> Upgrading;
 
     /// Whether some listener can serve.
     fn can_serve(&self) -> bool;
@@ -189,3 +195,31 @@ impl fmt::Display for ReloadError {
 }
 
 impl std::error::Error for ReloadError {}
+
+/// Why nothing was handed over to a new process; this one goes on as if nothing had been.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpgradeError {
+    /// The new process did not come up whole: why.
+    Failed(String),
+    /// Another upgrade is under way.
+    UnderWay,
+    /// It is not known what to start.
+    NoProgram,
+    /// The balancer is stopping, or has handed over already.
+    Stopping,
+}
+
+impl fmt::Display for UpgradeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(why) => f.write_str(why),
+            Self::UnderWay => f.write_str("an upgrade is under way already"),
+            Self::NoProgram => {
+                f.write_str("this balancer cannot be upgraded: it was not started by `lyncpin run`")
+            }
+            Self::Stopping => f.write_str("the balancer is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for UpgradeError {}

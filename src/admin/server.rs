@@ -63,6 +63,8 @@ pub struct Site {
     pub terms: Terms,
     /// What one who asks may take.
     pub bounds: Bounds,
+    /// Cancelled when nobody else is to be accepted; who is connected stays.
+    pub closed: CancellationToken,
 }
 
 /// Serves `listener` until `stop`; connections run as `tasks` and are told to end at `stop` too.
@@ -77,6 +79,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let reach = listener.reach();
+    let closed = site.closed.clone();
     let slots = Arc::new(Semaphore::new(site.bounds.connections));
     let task = Asked {
         site: Arc::new(site),
@@ -86,14 +89,14 @@ pub async fn serve(
     match listener.socket {
         Bound::Tcp(socket) => {
             let socket = TcpListener::from_std(socket)?;
-            while let Some(slot) = next_slot(&slots, &stop).await {
+            while let Some(slot) = next_slot(&slots, &closed).await {
                 let accepted = async { socket.accept().await.map(|(stream, _)| stream) };
                 accept(accepted, slot, &task, tasks).await;
             }
         }
         Bound::Unix(socket, _file) => {
             let socket = UnixListener::from_std(socket)?;
-            while let Some(slot) = next_slot(&slots, &stop).await {
+            while let Some(slot) = next_slot(&slots, &closed).await {
                 let accepted = async { socket.accept().await.map(|(stream, _)| stream) };
                 accept(accepted, slot, &task, tasks).await;
             }
@@ -112,10 +115,10 @@ struct Asked {
 
 async fn next_slot(
     slots: &Arc<Semaphore>,
-    stop: &CancellationToken,
+    closed: &CancellationToken,
 ) -> Option<OwnedSemaphorePermit> {
     tokio::select! {
-        () = stop.cancelled() => None,
+        () = closed.cancelled() => None,
         slot = slots.clone().acquire_owned() => slot.ok(),
     }
 }
@@ -127,7 +130,7 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     tasks: &TaskTracker,
 ) {
     let accepted = tokio::select! {
-        () = asked.stop.cancelled() => return,
+        () = asked.site.closed.cancelled() => return,
         accepted = accepted => accepted,
     };
     match accepted {

@@ -6,9 +6,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -31,7 +34,7 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) enum Bound {
     Tcp(std::net::TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
 /// The file of a socket; removed by `Drop`, unless it has become another's.
@@ -39,6 +42,8 @@ pub(super) enum Bound {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Another process has the socket now.
+    left: AtomicBool,
 }
 
 /// The admin listener cannot be bound.
@@ -68,10 +73,60 @@ impl Listener {
             }
             AdminBind::Unix(path) => {
                 let (listener, file) = bind_unix(path).map_err(failed)?;
-                (Bound::Unix(listener, file), at.clone())
+                (Bound::Unix(listener, Arc::new(file)), at.clone())
             }
         };
         Ok(Self { socket, at })
+    }
+
+    /// One that another process has bound at this place.
+    ///
+    /// # Errors
+    ///
+    /// When it is no listening socket of that kind, or its file is gone.
+    pub fn inherit(at: &AdminBind, socket: OwnedFd) -> Result<Self, BindError> {
+        let failed = |source| BindError {
+            at: at.clone(),
+            source,
+        };
+        let (socket, at) = match at {
+            AdminBind::Tcp(_) => {
+                let listener = std::net::TcpListener::from(socket);
+                let address = listener.local_addr().map_err(failed)?;
+                (Bound::Tcp(listener), AdminBind::Tcp(address))
+            }
+            AdminBind::Unix(path) => {
+                let found = std::fs::symlink_metadata(path).map_err(failed)?;
+                let file = SocketFile {
+                    path: path.clone(),
+                    identity: (found.dev(), found.ino()),
+                    left: AtomicBool::new(false),
+                };
+                (Bound::Unix(socket.into(), Arc::new(file)), at.clone())
+            }
+        };
+        Ok(Self { socket, at })
+    }
+
+    /// The same socket once more; its file is removed with the last of them.
+    ///
+    /// # Errors
+    ///
+    /// What dup(2) says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        let socket = match &self.socket {
+            Bound::Tcp(listener) => Bound::Tcp(listener.try_clone()?),
+            Bound::Unix(listener, file) => Bound::Unix(listener.try_clone()?, file.clone()),
+        };
+        let at = self.at.clone();
+        Ok(Self { socket, at })
+    }
+
+    /// Another process has the socket from now on, and with it the file.
+    pub fn leave_file(&self) {
+        if let Bound::Unix(_, file) = &self.socket {
+            file.left.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Where it listens, with the port that was given for port 0.
@@ -85,6 +140,15 @@ impl Listener {
             AdminBind::Unix(_) => Reach::UnixSocket,
             AdminBind::Tcp(address) if address.ip().to_canonical().is_loopback() => Reach::Loopback,
             AdminBind::Tcp(_) => Reach::Network,
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Bound::Tcp(listener) => listener.as_fd(),
+            Bound::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -129,7 +193,15 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     })?;
     listener.set_nonblocking(true)?;
     let path = path.to_owned();
-    Ok((listener, SocketFile { path, identity }))
+    let left = AtomicBool::new(false);
+    Ok((
+        listener,
+        SocketFile {
+            path,
+            identity,
+            left,
+        },
+    ))
 }
 
 fn refuse_taken(path: &Path) -> io::Result<()> {
@@ -151,9 +223,11 @@ fn refuse_taken(path: &Path) -> io::Result<()> {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours {
+        let ours = || {
+            std::fs::symlink_metadata(&self.path)
+                .is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        };
+        if !self.left.load(Ordering::Relaxed) && ours() {
             // Left behind, it is stale and the next bind replaces it.
             let _ = std::fs::remove_file(&self.path);
         }
@@ -228,6 +302,23 @@ mod tests {
         drop(first);
         assert!(UnixStream::connect(&path).is_ok());
         drop(second);
+    }
+
+    #[test]
+    fn a_socket_that_was_handed_on_is_served_there_and_its_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let first = unix(&path).unwrap();
+        let spare = first.try_clone().unwrap();
+        drop(first);
+        assert!(path.exists());
+        let descriptor = spare.as_fd().try_clone_to_owned().unwrap();
+        let next = Listener::inherit(spare.at(), descriptor).unwrap();
+        spare.leave_file();
+        drop(spare);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(next);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -296,6 +296,19 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
+/// The answer to an upgrade that was done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// When the new process took over.
+    pub at: Timestamp,
+    /// Its process id.
+    pub pid: u32,
+    /// Connections that the old process still has.
+    pub connections: u64,
+    /// Seconds after which it resets what is left of them.
+    pub drain_seconds: f64,
+}
+
 /// The body of every answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

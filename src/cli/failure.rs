@@ -82,6 +82,11 @@ impl Failure {
         }
     }
 
+    /// The causes, a line each.
+    pub(super) fn text(&self) -> String {
+        self.causes.join("\n")
+    }
+
     /// Prints the causes and gives the exit status.
     pub(super) fn tell(&self) -> ExitCode {
         let mut text = String::new();

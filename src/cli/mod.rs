@@ -17,6 +17,7 @@ mod run;
 mod state;
 mod status;
 mod table;
+mod upgrade;
 mod wait;
 
 use std::ffi::OsString;
@@ -63,8 +64,8 @@ enum Command {
     Demo(demo::Demo),
     /// Take a new configuration in the running process
     Reload(reload::Reload),
-    /// Hand over to a new binary (not built yet)
-    Upgrade(Unbuilt),
+    /// Hand over to the program anew: everything that the running one has, without a connection lost
+    Upgrade(upgrade::Upgrade),
     /// Write a configuration from a few answers (not built yet)
     Init(Unbuilt),
     /// Check a Lync deployment over the network (not built yet)
@@ -121,7 +122,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Affinity(affinity) => affinity.run(),
         Command::Demo(demo) => demo.run(),
         Command::Reload(reload) => reload.run(),
-        Command::Upgrade(unbuilt) => unbuilt.refuse("upgrade"),
+        Command::Upgrade(upgrade) => upgrade.run(),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
         Command::Completions(completions) => completions.run(),

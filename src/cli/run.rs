@@ -10,7 +10,7 @@ use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
-use crate::server::{self, Asker, Reloads, Server, Source, Watched};
+use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,21 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        // Before anything of the process is made use of: its standard input may be a channel.
+        let heir = Heir::from_environment().map_err(|error| {
+            Failure::answer("this process was started to take over from another, and cannot")
+                .because(&error)
+        })?;
+        let refusal = heir.as_ref().map(Heir::refusal).transpose();
+        let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
+        let served = self.serve(heir);
+        if let (Some(refusal), Err(failure)) = (refusal, &served) {
+            refusal.tell(&failure.text());
+        }
+        served
+    }
+
+    fn serve(&self, heir: Option<Heir>) -> Result<(), Failure> {
         let file = self.file.path().to_owned();
         let source = if self.watch {
             Source::Watched(Watched::new(file))
@@ -48,13 +63,12 @@ impl Run {
         }
         let served = super::ask::block_on(async {
             let signals = Signals::catch()?;
-            let server = Server::start(loaded.config, log, registry, source)
+            let server = Server::start_after(heir, loaded.config, log, registry, source)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
             }
-            signals.serve(server).await;
-            Ok(())
+            signals.serve(server).await
         });
         drop(writer);
         served
@@ -102,11 +116,25 @@ impl Signals {
         })
     }
 
-    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload.
-    pub(super) async fn serve(mut self, server: Server) {
+    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
+    /// upgrade, after which this process lives on for its connections alone.
+    pub(super) async fn serve(mut self, server: Server) -> Result<(), Failure> {
         let reloads = server.reloads().clone();
-        self.told_to_stop(&reloads).await;
-        server.stop(self.told_to_stop(&reloads)).await;
+        let fate = tokio::select! {
+            () = self.told_to_stop(&reloads) => Fate::Serves,
+            fate = server.fate() => fate,
+        };
+        match fate {
+            Fate::Waits | Fate::Serves => server.stop(self.told_to_stop(&reloads)).await,
+            Fate::Succeeded => server.retire(self.told_to_stop(&reloads)).await,
+            Fate::Disinherited(why) => {
+                server.stop(std::future::ready(())).await;
+                let what =
+                    format!("this process was to take over from another, and did not: {why}");
+                return Err(Failure::answer(what));
+            }
+        }
+        Ok(())
     }
 
     async fn told_to_stop(&mut self, reloads: &Reloads) {
@@ -116,9 +144,7 @@ impl Signals {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = self.hangup.recv() => reloads.request(Asker::Signal),
-                _ = self.user.recv() => {
-                    tracing::error!(target: "lyncpin::server", "SIGUSR2: an upgrade is not built yet; restart instead");
-                }
+                _ = self.user.recv() => reloads.request_upgrade(Asker::Signal),
             }
         }
     }

@@ -102,6 +102,8 @@ impl Watch {
 impl Watched {
     /// `backend` of `pool`, with what is known of it from before.
     pub(super) fn new(backend: &Arc<Backend>, pool: &WatchedPool, known: Option<Self>) -> Self {
+        // A process before this one has found it up: no single failure takes it down.
+        let inherited = known.is_none() && backend.health() == Health::Up;
         let mut watched = known.unwrap_or_else(|| Self::unknown(backend));
         let configured = &backend.configured().address;
         if watched.server != *configured {
@@ -116,7 +118,12 @@ impl Watched {
             }
         };
         let checks = pool.health.iter().flat_map(|health| &health.checks);
-        let checks: Vec<Watch> = checks.map(&mut watch).collect();
+        let mut checks: Vec<Watch> = checks.map(&mut watch).collect();
+        if inherited {
+            for watch in &mut checks {
+                watch.judge = Judge::passing();
+            }
+        }
         backend.keep_checks(|label| checks.iter().any(|watch| *watch.check.label == *label));
         for watch in &checks {
             backend.report_check(watch.report.clone());
@@ -152,7 +159,7 @@ impl Watched {
             on_down: OnDown::Close,
             health: None,
             checks: Vec::new(),
-            address: None,
+            address: backend.address().map(|address| address.ip()),
             fault: None,
             parked: false,
             damping: Damping::default(),

@@ -94,6 +94,31 @@ fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
     assert_eq!(ended.recv_timeout(SOON * 2), Ok(()), "the worker is frozen");
 }
 
+#[test]
+fn who_waits_where_another_process_accepts_is_left_to_it() {
+    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
+        .unwrap()
+        .remove(0);
+    listening.open().unwrap();
+    let _waits = TcpStream::connect(listening.address()).unwrap();
+    let (shared, _writer) = shared();
+    let (_state, gate) = watch::channel(Gate::Left);
+    let own = listening.clone();
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let reactor = Reactor::new().unwrap();
+        let configured = "127.0.0.1:1".parse().unwrap();
+        reactor.spawn(accept(reactor.clone(), own, configured, shared, gate));
+        reactor.run().unwrap();
+        done.send(()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(SOON), Ok(()), "the loop does not end");
+    assert!(
+        listening.accept().is_ok(),
+        "nobody has taken the one who waits"
+    );
+}
+
 /// Thousands of sessions wait at once, so their size is looked after.
 #[test]
 fn a_session_takes_less_than_a_kibibyte() {

@@ -114,4 +114,6 @@ definitions! {
     LOG_LINES_LOST = "lyncpin_log_lines_lost_total", Kind::Counter, [], "Log lines lost because the reader stalled.";
     REDISPATCHES = "lyncpin_redispatches_total", Kind::Counter, ["pool", "backend", "reason"],
         "Connections that left this backend for another one of the pool.";
+    UPGRADES = "lyncpin_upgrades_total", Kind::Counter, ["result"],
+        "Upgrades: done, counted by the new process; failed, counted by the one that goes on.";
 }

@@ -172,7 +172,7 @@ impl Pins {
     }
 
     /// The key that was kept, if clients have such keys under these settings.
-    fn key_of(&self, source: [u8; 16], name: Option<&str>) -> Option<Key> {
+    pub(super) fn key_of(&self, source: [u8; 16], name: Option<&str>) -> Option<Key> {
         let settings = self.settings();
         let address = Ipv6Addr::from(source).to_canonical();
         let is_sound = (settings.by_source || settings.by_name)
@@ -208,14 +208,14 @@ impl Pins {
     }
 }
 
-fn kept_session(session: Session) -> KeptKey {
+pub(super) fn kept_session(session: Session) -> KeptKey {
     KeptKey::Session {
         hash: session.hash,
         client: session.client,
     }
 }
 
-fn view_of<K>(kept: &Kept, key: K, member: Member) -> View<K> {
+pub(super) fn view_of<K>(kept: &Kept, key: K, member: Member) -> View<K> {
     View {
         key,
         member,

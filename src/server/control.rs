@@ -10,7 +10,7 @@ use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
-use crate::admin::{AffinityError, Control, ExplainError, Reloading, SetStateError};
+use crate::admin::{AffinityError, Control, ExplainError, Reloading, SetStateError, Upgrading};
 use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::health;
@@ -152,21 +152,29 @@ impl Control for Administration {
     }
 
     fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+        self.refuse_while_upgrading()?;
         affinity::pin(&self.shared.snapshot.load(), order)
     }
 
     fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+        self.refuse_while_upgrading()?;
         let snapshot = self.shared.snapshot.load_full();
         affinity::move_pins(&snapshot, &self.availability, filter, to)
     }
 
     fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+        self.refuse_while_upgrading()?;
         affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
     }
 
     fn reload(&self) -> Reloading {
         let reloads = self.reloads.clone();
         Box::pin(async move { reloads.ask(Asker::Api).await })
+    }
+
+    fn upgrade(&self) -> Upgrading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move { reloads.ask_upgrade(Asker::Api).await })
     }
 
     fn can_serve(&self) -> bool {
@@ -195,6 +203,13 @@ impl Control for Administration {
 }
 
 impl Administration {
+    fn refuse_while_upgrading(&self) -> Result<(), AffinityError> {
+        if self.reloads.is_upgrading() {
+            return Err(AffinityError::Upgrading);
+        }
+        Ok(())
+    }
+
     fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {
         let config = &listener.config;
         let name_of = |target: Target| {

@@ -3,6 +3,7 @@
 //! Owns their sockets and tasks. Knows no endpoint. Invariants: they serve until the last connection of the balancer
 //! has ended, so that a stop can be watched; one that stays where it is keeps its socket and its connections.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,11 @@ struct Door {
     /// As configured.
     bind: AdminBind,
     terms: Terms,
+    /// The same socket as the served one, for another process or another time.
+    spare: admin::Listener,
     stop: CancellationToken,
+    /// Ends the accepting alone.
+    closed: CancellationToken,
 }
 
 /// Served.
@@ -61,10 +66,11 @@ pub(super) struct Serving {
 }
 
 impl Doors {
-    /// Reads the token and binds what is not `serving` yet.
+    /// Reads the token and binds what is not `serving` yet, unless it is `inherited`, which is taken from there.
     pub(super) fn open(
         config: &model::Admin,
         serving: Option<&Serving>,
+        inherited: &mut Vec<(AdminBind, OwnedFd)>,
     ) -> Result<Self, Vec<DoorFault>> {
         let mut faults = Vec::new();
         let token = config.token_file.as_deref().map(Token::read).transpose();
@@ -85,7 +91,12 @@ impl Doors {
                 known.swap_remove(place);
                 continue;
             }
-            match admin::Listener::bind(at) {
+            let place = inherited.iter().position(|(known, _)| known == at);
+            let listener = match place.map(|place| inherited.swap_remove(place)) {
+                Some((at, socket)) => admin::Listener::inherit(&at, socket),
+                None => admin::Listener::bind(at),
+            };
+            match listener {
                 Ok(listener) => bound.push(listener),
                 Err(error) => faults.push(DoorFault::Bind(error)),
             }
@@ -99,20 +110,47 @@ impl Doors {
             bound,
         })
     }
-
-    /// Serves `control` on the current runtime.
-    pub(super) fn serve(self, control: &Arc<dyn Control>) -> Serving {
-        let mut serving = Serving {
-            doors: Vec::new(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        };
-        serving.replace(self, control);
-        serving
-    }
 }
 
 impl Serving {
+    /// Nothing yet.
+    pub(super) fn none() -> Self {
+        Self {
+            doors: Vec::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Every socket, and where it is configured to be.
+    pub(super) fn sockets(&self) -> std::io::Result<Vec<(String, admin::Listener)>> {
+        let doors = self.doors.iter();
+        doors
+            .map(|door| Ok((door.bind.to_string(), door.spare.try_clone()?)))
+            .collect()
+    }
+
+    /// Accepts nobody else; who is connected stays.
+    pub(super) fn pause(&self) {
+        for door in &self.doors {
+            door.closed.cancel();
+        }
+    }
+
+    /// Accepts again.
+    pub(super) fn resume(&mut self, control: &Arc<dyn Control>) {
+        for door in std::mem::take(&mut self.doors) {
+            self.serve(door.spare, door.bind, door.terms, control.clone());
+        }
+    }
+
+    /// Leaves the sockets to another process, which has them too.
+    pub(super) fn leave(&self) {
+        for door in &self.doors {
+            door.spare.leave_file();
+        }
+    }
+
     /// Serves `doors` from now on, and nothing else; who is being answered gets the answer.
     pub(super) fn replace(&mut self, doors: Doors, control: &Arc<dyn Control>) {
         let mut before = std::mem::take(&mut self.doors);
@@ -140,17 +178,26 @@ impl Serving {
         terms: Terms,
         control: Arc<dyn Control>,
     ) {
+        let (tasks, stop) = (self.tasks.clone(), self.stop.child_token());
+        let closed = stop.child_token();
         let site = Site {
             control,
             terms: terms.clone(),
             bounds: Bounds::default(),
+            closed: closed.clone(),
         };
-        let (tasks, stop) = (self.tasks.clone(), self.stop.child_token());
-        self.doors.push(Door {
-            bind,
-            terms,
-            stop: stop.clone(),
-        });
+        match listener.try_clone() {
+            Ok(spare) => self.doors.push(Door {
+                bind,
+                terms,
+                spare,
+                stop: stop.clone(),
+                closed,
+            }),
+            Err(error) => {
+                tracing::error!(target: "lyncpin::admin", at = %bind, %error, "the admin listener cannot be served");
+            }
+        }
         self.tasks.spawn(async move {
             let at = listener.at().clone();
             if let Err(error) = admin::serve(listener, site, &tasks, stop).await {

@@ -12,12 +12,16 @@ mod doors;
 mod drains;
 mod explain;
 mod gates;
+mod handover;
+mod heir;
 mod pipes;
 mod reload;
 mod requests;
 mod retired;
 mod service;
 mod sockets;
+mod takeover;
+mod teller;
 mod watch;
 mod whereabouts;
 mod workers;
@@ -48,21 +52,28 @@ use crate::log::Log;
 use crate::metrics::{Registry, definitions};
 use crate::pins::Secret;
 use crate::snapshot::Snapshot;
-use crate::store::{self, Store};
+use crate::store;
+use crate::upgrade::{Program, WireError};
 use control::Administration;
 use descriptors::Capacity;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
+use heir::Elders;
+pub use heir::{Heir, Refusal};
 use reload::Reloader;
 pub use requests::{Asker, Reloads};
 use retired::Retired;
 pub use sockets::BindFault;
 use sockets::Sockets;
+pub use takeover::Fate;
+use takeover::{Inheritance, Keeping, Vault};
 pub use watch::Watched;
 use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Between two looks for the last connection, after another process has taken over.
+const ALONE_EVERY: Duration = Duration::from_millis(100);
 /// Between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Expired pins removed from each shard in one sweep.
@@ -77,6 +88,8 @@ pub enum StartError {
     Admin(DoorFault),
     /// The file of `affinity_store`.
     Store(store::OpenError),
+    /// The process that this one was to take over from.
+    Predecessor(WireError),
     /// The worker threads.
     Workers(io::Error),
 }
@@ -87,6 +100,7 @@ impl fmt::Display for StartError {
             Self::Bind(fault) => fault.fmt(f),
             Self::Admin(fault) => fault.fmt(f),
             Self::Store(error) => error.fmt(f),
+            Self::Predecessor(error) => error.fmt(f),
             Self::Workers(_) => f.write_str("cannot start the workers"),
         }
     }
@@ -97,6 +111,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind(fault) => fault.source(),
             Self::Admin(fault) => fault.source(),
+            Self::Predecessor(error) => error.source(),
             Self::Workers(source) => Some(source),
             Self::Store(error) => error.source(),
         }
@@ -123,11 +138,13 @@ pub struct Server {
     sockets: Arc<Sockets>,
     workers: Workers,
     tasks: TaskTracker,
-    store: Option<Store>,
+    store: Vault,
     reloads: Reloads,
     /// Gives back what it owns when the balancer stops.
     reloader: JoinHandle<(Monitor, Serving)>,
     retired: Arc<Retired>,
+    fate: tokio::sync::watch::Receiver<Fate>,
+    elders: Elders,
 }
 
 impl Server {
@@ -142,37 +159,58 @@ impl Server {
         registry: Registry,
         source: Source,
     ) -> Result<Self, StartError> {
+        Self::start_after(None, config, log, registry, source)
+    }
+
+    /// The same in the place of another process, which serves until this one is ready. Nothing that it hands over is bound,
+    /// and nothing is accepted before it says so.
+    ///
+    /// # Errors
+    ///
+    /// The same, and what is wrong with the other process.
+    pub fn start_after(
+        mut heir: Option<Heir>,
+        config: Config,
+        log: Arc<Log>,
+        registry: Registry,
+        source: Source,
+    ) -> Result<Self, StartError> {
         let count = workers::count(config.workers);
         let sockets = Arc::new(Sockets::default());
+        let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
+        if let Some(heir) = &mut heir {
+            let ports = std::mem::take(&mut heir.estate.ports);
+            unwanted = sockets.adopt(&config, ports, count);
+            inherited = std::mem::take(&mut heir.estate.doors);
+        }
         let ports = sockets
             .bind(&config, count)
             .map_err(first(StartError::Bind))?;
-        let doors = Doors::open(&config.admin, None).map_err(first(StartError::Admin))?;
+        sockets.add(ports);
+        let doors =
+            Doors::open(&config.admin, None, &mut inherited).map_err(first(StartError::Admin))?;
         let pipes = pipes::budget(count);
         let capacity = Capacity {
             descriptors: descriptors::raise(),
             workers: count,
             pipes,
         };
-        let listening = ports.iter().map(|port| port.sockets().len()).sum();
         let limits = Limits::new(
-            capacity.most(&config.limits, listening),
+            capacity.most(&config.limits, sockets.count()),
             config.limits.per_source,
             config.limits.new_per_source_per_second,
         );
         let availability = Arc::new(Availability::default());
-        let kept = match &config.affinity_store {
-            model::AffinityStore::Memory => None,
-            model::AffinityStore::File(path) => {
-                Some(store::Opened::open(path).map_err(StartError::Store)?)
-            }
-        };
-        let secret = kept
-            .as_ref()
-            .map_or_else(Secret::random, |kept| kept.secret().clone());
+        let Keeping {
+            opened,
+            secret,
+            later,
+        } = keeping(&config, heir.as_ref()).map_err(StartError::Store)?;
         let snapshot = Snapshot::build(config, &registry, &availability, &secret);
-        if let Some(kept) = &kept {
-            kept.restore(&snapshot);
+        match (&mut heir, &opened) {
+            (Some(heir), _) => heir.restore(&snapshot).map_err(StartError::Predecessor)?,
+            (None, Some(kept)) => kept.restore(&snapshot),
+            (None, None) => {}
         }
         registry
             .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
@@ -186,20 +224,14 @@ impl Server {
             complained: AtomicU64::new(0),
             started: Instant::now(),
         });
-        let in_force = shared.clone();
-        let start = |kept: store::Opened| {
-            let source = move || in_force.snapshot.load_full();
-            kept.start(source, &shared.registry)
-        };
-        let store = kept.map(start).transpose().map_err(StartError::Store)?;
+        let store =
+            takeover::start_store(opened, &shared, &shared.registry).map_err(StartError::Store)?;
+        let store = Vault::new(store);
         reload::mark_reload(&shared);
         let (reloads, requested) = requests::pair();
         let workers =
             Workers::start(count, &shared, &availability, pipes).map_err(StartError::Workers)?;
-        for port in &ports {
-            workers.posts().assign(port);
-        }
-        sockets.add(ports);
+        sockets.assign(workers.posts());
         let resolver = Resolver::system();
         let health = Monitor::start(
             &Handle::current(),
@@ -222,8 +254,21 @@ impl Server {
         tasks.spawn(gates::keep(sockets.clone(), shared.clone(), changes()));
         tasks.spawn(drains::keep(shared.clone(), retired.clone(), changes()));
         tasks.spawn(sweep(shared.clone(), retired.clone()));
-        tasks.spawn(service::keep(shared.clone(), workers.alarms(), changes()));
+        let first = if heir.is_some() {
+            Fate::Waits
+        } else {
+            Fate::Serves
+        };
+        let (tell_fate, fate) = tokio::sync::watch::channel(first);
+        tasks.spawn(service::keep(
+            shared.clone(),
+            workers.alarms(),
+            changes(),
+            fate.clone(),
+        ));
         let file = source.file().map(Path::to_owned);
+        let source_program = program(&source);
+        let elders = Elders::default();
         if let Source::Watched(watched) = source {
             tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
         }
@@ -237,9 +282,19 @@ impl Server {
             secret,
             resolver,
             health,
-            admin: doors.serve(&control),
+            admin: Serving::none(),
+            doors: Some(doors),
             control,
             retired: retired.clone(),
+            program: source_program,
+            store: store.clone(),
+            heir: heir.map(|heir| Inheritance {
+                heir,
+                unwanted,
+                store: later,
+                elders: elders.clone(),
+            }),
+            fate: tell_fate,
         };
         let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
@@ -252,6 +307,8 @@ impl Server {
             reloads,
             reloader,
             retired,
+            fate,
+            elders,
         })
     }
 
@@ -275,6 +332,36 @@ impl Server {
     #[must_use]
     pub fn reloads(&self) -> &Reloads {
         &self.reloads
+    }
+
+    /// Completes when this process is to serve no more though nobody has told it to stop; says why.
+    pub async fn fate(&self) -> Fate {
+        let mut fate = self.fate.clone();
+        let decided = fate
+            .wait_for(|fate| !matches!(fate, Fate::Waits | Fate::Serves))
+            .await;
+        match decided.map(|fate| fate.clone()) {
+            Ok(fate) => fate,
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Lives on for its connections after another process has taken over: until the last has ended, or for
+    /// `timeouts.drain`, then resets what is left. So long as older processes live whose pins are in use, this one tells of
+    /// them. `at_once` cuts that short.
+    pub async fn retire(self, at_once: impl Future<Output = ()>) {
+        let drain = self.shared.snapshot.load().config.timeouts.drain;
+        let alone = async {
+            while self.shared.limits.connections() > 0 || self.elders.count() > 0 {
+                tokio::time::sleep(ALONE_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = alone => {}
+            () = tokio::time::sleep(drain) => {}
+            () = at_once => {}
+        }
+        self.stop(std::future::ready(())).await;
     }
 
     /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
@@ -302,7 +389,7 @@ impl Server {
             health.stop().await;
             admin.end().await;
         }
-        if let Some(store) = self.store {
+        if let Some(store) = self.store.take() {
             // Last: until here connections have ended and states have changed.
             let _ = tokio::task::spawn_blocking(|| store.stop()).await;
         }
@@ -317,6 +404,37 @@ impl Source {
             Self::Watched(watched) => Some(watched.file()),
         }
     }
+}
+
+/// What an upgrade starts: only a process that reads its configuration from a file is the same program again.
+fn program(source: &Source) -> Option<Program> {
+    source.file()?;
+    let program = Program::of_this_process();
+    program
+        .inspect_err(|error| {
+            tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
+        })
+        .ok()
+}
+
+/// Opens the store, where one is configured. An heir's secret is the old process's, and the store is that one's still.
+fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenError> {
+    let inherited = heir.map(|heir| heir.estate.secret.clone());
+    let (opened, later) = match &config.affinity_store {
+        model::AffinityStore::Memory => (None, None),
+        model::AffinityStore::File(path) => match (store::Opened::open(path), &inherited) {
+            (Err(store::OpenError::Held(_)), Some(_)) => (None, Some(path.clone())),
+            (Ok(opened), Some(secret)) => (Some(opened.anew(secret.clone())), None),
+            (opened, _) => (Some(opened?), None),
+        },
+    };
+    let kept = || opened.as_ref().map(|kept| kept.secret().clone());
+    let secret = inherited.or_else(kept).unwrap_or_else(Secret::random);
+    Ok(Keeping {
+        opened,
+        secret,
+        later,
+    })
 }
 
 /// The first of the faults is what the start says; there is at least one.

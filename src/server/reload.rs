@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::changes;
 use super::descriptors::Capacity;
 use super::doors::{Doors, Serving};
 use super::gates;
-use super::requests::{Answer, Asker, Requests};
+use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
+use super::takeover::{Fate, Inheritance, Vault};
 use super::whereabouts::Whereabouts;
 use super::workers::Posts;
 use crate::admin::view::Reloaded;
@@ -32,6 +34,7 @@ use crate::metrics::definitions;
 use crate::pins::Secret;
 use crate::snapshot::{Before, Snapshot};
 use crate::timestamp::Timestamp;
+use crate::upgrade::Program;
 
 /// What comes of a reload, in the metric.
 const ACCEPTED: &str = "accepted";
@@ -54,6 +57,14 @@ pub(super) struct Reloader {
     pub(super) admin: Serving,
     pub(super) control: Arc<dyn Control>,
     pub(super) retired: Arc<Retired>,
+    /// The admin listeners that are to be served from the start.
+    pub(super) doors: Option<Doors>,
+    /// What an upgrade starts; `None` where it cannot be known.
+    pub(super) program: Option<Program>,
+    pub(super) store: Vault,
+    /// What this process takes over from another.
+    pub(super) heir: Option<Inheritance>,
+    pub(super) fate: watch::Sender<Fate>,
 }
 
 /// What can fail and has not.
@@ -78,11 +89,32 @@ impl Reloader {
             // Shown from the start, so that the first one is seen to be one more.
             drop(self.count(result));
         }
+        let taken = stop.run_until_cancelled(self.take_over()).await;
+        if let Some(Err(why)) = taken {
+            tracing::error!(target: "lyncpin::server", why, "nothing is taken over");
+            self.fate.send_replace(Fate::Disinherited(why));
+            return (self.health, self.admin);
+        }
         while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
-            let answer = self.reload(request.by).await;
-            if let Some(asked) = request.answer {
-                // Whoever has gone meanwhile finds it in the log.
-                let _ = asked.send(answer);
+            match request {
+                Request::Reload(by, answer) => {
+                    let done = self.reload(by).await;
+                    // Whoever has gone meanwhile finds it in the log.
+                    let _ = answer.map(|asked| asked.send(done));
+                }
+                Request::Upgrade(by, answer) => {
+                    let done = self.upgrade(by).await;
+                    let over = done.is_ok();
+                    let _ = answer.map(|asked| asked.send(done));
+                    if over {
+                        // Who is being answered gets the answer; everybody else asks the new process.
+                        let admin = std::mem::replace(&mut self.admin, Serving::none());
+                        admin.end().await;
+                        self.fate.send_replace(Fate::Succeeded);
+                        break;
+                    }
+                    requests.upgrade_is_over();
+                }
             }
         }
         (self.health, self.admin)
@@ -144,7 +176,7 @@ impl Reloader {
             faults.extend(found.iter().map(|fault| chain(fault)));
             Vec::new()
         });
-        match Doors::open(&loaded.config.admin, Some(&self.admin)) {
+        match Doors::open(&loaded.config.admin, Some(&self.admin), &mut Vec::new()) {
             Ok(doors) if faults.is_empty() => Ok(Prepared {
                 loaded,
                 ports,

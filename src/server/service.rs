@@ -13,6 +13,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::takeover::Fate;
 use crate::backend::Backend;
 use crate::listener::Shared;
 use crate::reactor::Alarm;
@@ -26,8 +27,15 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     alarms: Vec<Arc<Alarm>>,
     mut availability: watch::Receiver<u64>,
+    mut fate: watch::Receiver<Fate>,
 ) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let serves = shared
+        .stop
+        .run_until_cancelled(fate.wait_for(|fate| *fate != Fate::Waits));
+    if !matches!(serves.await, Some(Ok(fate)) if *fate == Fate::Serves) {
         return;
     }
     let mut watchdog = sd_notify::watchdog_enabled()
@@ -56,9 +64,19 @@ pub(super) async fn keep(
                 next_status = Instant::now() + STATUS_EVERY;
             }
             () = shared.stop.cancelled() => break,
+            // Another process is the service from now on, and has its own say.
+            _ = fate.wait_for(|fate| *fate != Fate::Serves) => return,
         }
     }
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+}
+
+/// Tells which process is the service from now on. The old one has to say so: the new one is listened to only after that
+/// (`NotifyAccess=main`, systemd.service(5)).
+pub(super) fn tell_successor(pid: u32) {
+    if std::env::var_os("NOTIFY_SOCKET").is_some() {
+        tell(&[NotifyState::MainPid(pid)]);
+    }
 }
 
 async fn due(at: Option<Instant>) {

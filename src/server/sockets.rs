@@ -4,6 +4,8 @@
 //! snapshot, so that an address can become another listener's without a connection being lost. Knows no worker. Invariant:
 //! the sockets of one address listen all or none, and its accept loops are told after the sockets have changed.
 
+mod passing;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +35,8 @@ pub(super) struct Port {
     bound: SocketAddr,
     sockets: Vec<Arc<Listening>>,
     gate: watch::Sender<Gate>,
+    /// Its sockets were listening when they were inherited.
+    listens: bool,
 }
 
 /// What is to be done with the sockets of a listener.
@@ -54,6 +58,10 @@ pub(super) struct Sockets {
 struct Known {
     ports: Vec<Port>,
     openings: u64,
+    /// Another process accepts on the same sockets, so nothing is opened or closed here.
+    left: bool,
+    /// Addresses that were inherited and are not configured any more.
+    foreign: Vec<SocketAddr>,
 }
 
 impl Sockets {
@@ -64,12 +72,10 @@ impl Sockets {
     ///
     /// Every address that cannot be bound, at least one.
     pub(super) fn bind(&self, config: &Config, count: usize) -> Result<Vec<Port>, Vec<BindFault>> {
-        let bound: Vec<SocketAddr> = self
-            .lock()
-            .ports
-            .iter()
-            .map(|port| port.configured)
-            .collect();
+        let known = self.lock();
+        let bound: Vec<SocketAddr> = known.ports.iter().map(|port| port.configured).collect();
+        let in_the_way = [&bound[..], &known.foreign].concat();
+        drop(known);
         let (mut ports, mut faults) = (Vec::new(), Vec::new());
         for listener in &config.listeners {
             let new = listener
@@ -77,7 +83,7 @@ impl Sockets {
                 .iter()
                 .filter(|address| !bound.contains(address));
             for &address in new {
-                let own = bound.iter().any(|&known| overlap(known, address));
+                let own = in_the_way.iter().any(|&known| overlap(known, address));
                 let sockets = if own {
                     Listening::bind_beside(address, count)
                 } else {
@@ -137,7 +143,15 @@ impl Sockets {
     /// Opens or closes the sockets of a listener that has these addresses; says whether anything changed.
     pub(super) fn turn(&self, listener: &model::Listener, wanted: Wanted) -> bool {
         let mut known = self.lock();
-        let Known { ports, openings } = &mut *known;
+        let Known {
+            ports,
+            openings,
+            left: false,
+            ..
+        } = &mut *known
+        else {
+            return false;
+        };
         let mut changed = false;
         for port in ports {
             if listener.bind.contains(&port.configured) {
@@ -180,6 +194,7 @@ impl Port {
             bound: bound.unwrap_or(configured),
             sockets,
             gate: watch::Sender::new(Gate::Closed),
+            listens: false,
         }
     }
 

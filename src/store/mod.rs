@@ -78,6 +78,14 @@ impl Opened {
         &self.secret
     }
 
+    /// The same place with nothing of what was read, for what has been made with another secret.
+    #[must_use]
+    pub fn anew(mut self, secret: Secret) -> Self {
+        self.secret = secret;
+        self.loaded.good = None;
+        self
+    }
+
     /// Puts pins and states back into what is in force.
     pub fn restore(&self, snapshot: &Snapshot) {
         let now = Stamp::now();

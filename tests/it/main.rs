@@ -27,3 +27,4 @@ mod scrape;
 mod service;
 mod store;
 mod support;
+mod upgrade;

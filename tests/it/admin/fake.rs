@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use lyncpin::admin::view::{
     AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, Events, ExplainQuery,
     Explanation, HealthEvent, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool,
-    Refusal, Reloaded, Route, Status, Touched,
+    Refusal, Reloaded, Route, Status, Touched, Upgraded,
 };
 use lyncpin::admin::{
     self, AffinityError, Bounds, Control, ExplainError, ReloadError, Reloading, Served,
-    SetStateError, Site, Terms, Token,
+    SetStateError, Site, Terms, Token, UpgradeError, Upgrading,
 };
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
@@ -32,6 +32,7 @@ pub(crate) struct Fake {
     pub(crate) stopping: bool,
     status: Status,
     pub(crate) reload: Result<Reloaded, ReloadError>,
+    pub(crate) upgrade: Result<Upgraded, UpgradeError>,
     changes: Mutex<Vec<Change>>,
     asked: Mutex<Vec<Asked>>,
 }
@@ -43,6 +44,7 @@ impl Fake {
             stopping: false,
             status: status(),
             reload: Ok(reloaded()),
+            upgrade: Ok(upgraded()),
             changes: Mutex::default(),
             asked: Mutex::default(),
         }
@@ -161,6 +163,10 @@ impl Control for Fake {
         Box::pin(std::future::ready(self.reload.clone()))
     }
 
+    fn upgrade(&self) -> Upgrading {
+        Box::pin(std::future::ready(self.upgrade.clone()))
+    }
+
     fn can_serve(&self) -> bool {
         self.can_serve
     }
@@ -180,6 +186,16 @@ impl Control for Fake {
             }
         }
         registry.render()
+    }
+}
+
+/// An upgrade that was done.
+pub(crate) fn upgraded() -> Upgraded {
+    Upgraded {
+        at: Timestamp(SystemTime::UNIX_EPOCH),
+        pid: 4711,
+        connections: 3,
+        drain_seconds: 900.0,
     }
 }
 
@@ -328,12 +344,13 @@ impl Running {
         let listener = admin::Listener::bind(bind).unwrap();
         let at = listener.at().clone();
         let control = Arc::new(fake);
+        let stop = CancellationToken::new();
         let site = Site {
             control: control.clone(),
             terms: Terms::new(token, served),
             bounds,
+            closed: stop.child_token(),
         };
-        let stop = CancellationToken::new();
         let thread = std::thread::spawn({
             let stop = stop.clone();
             move || {

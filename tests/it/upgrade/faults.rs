@@ -1,0 +1,129 @@
+//! Upgrades that fail: the reason is told, and the old process goes on as if nothing had been.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::raw::{echoed, exchange, served};
+
+use super::{Line, TLS, yaml};
+
+fn goes_on(line: &Line) {
+    for _ in 0..20 {
+        exchange(line.balancer.at(TLS)).unwrap();
+    }
+    let failed = ["result=\"failed\""];
+    assert!(line.balancer.metric("lyncpin_upgrades_total", &failed) >= 1.0);
+}
+
+#[test]
+fn a_broken_configuration_is_told_and_the_old_process_goes_on() {
+    let line = Line::start(&yaml());
+    let open = served(line.balancer.at(TLS));
+    let pid = line.balancer.pid();
+    line.change_file(|text| text.replace("pool: web", "pool: wep"));
+    // Whom to ask is in the file, too; it is given.
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("wep"), "{said:?}");
+    goes_on(&line);
+    echoed(&open, b"still served").unwrap();
+    line.change_file(|text| text.replace("pool: wep", "pool: web"));
+    let successor = line.upgrade();
+    assert_ne!(u32::try_from(successor.as_raw_pid()).unwrap(), pid);
+    exchange(line.balancer.at(TLS)).unwrap();
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_told_and_the_old_process_goes_on() {
+    let line = Line::start(&yaml());
+    let taken = std::net::TcpListener::bind(line.balancer.at(4000)).unwrap();
+    let host = line.balancer.address.to_string();
+    let one = format!("\"{host}:{TLS}\"");
+    line.change_file(|text| text.replace(&one, &format!("{one}, \"{host}:4000\"")));
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("cannot bind"), "{said:?}");
+    goes_on(&line);
+    drop(taken);
+    line.upgrade();
+    exchange(line.balancer.at(4000)).unwrap();
+}
+
+#[test]
+fn a_program_that_fails_is_told_and_the_old_process_goes_on() {
+    let line = Line::start(&yaml());
+    let open = served(line.balancer.at(TLS));
+    line.put_script("#!/bin/sh\nexit 3\n");
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("exit status: 3"), "{said:?}");
+    goes_on(&line);
+    std::fs::remove_file(line.path()).unwrap();
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("cannot be started"), "{said:?}");
+    goes_on(&line);
+    echoed(&open, b"still served").unwrap();
+    line.put_program();
+    line.upgrade();
+    exchange(line.balancer.at(TLS)).unwrap();
+    echoed(&open, b"still served").unwrap();
+}
+
+/// Takes the whole bound, half a minute.
+#[test]
+fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
+    let line = Line::start(&yaml());
+    line.put_script("#!/bin/sh\nexec sleep 1000\n");
+    let begun = Instant::now();
+    let asking = line
+        .balancer
+        .command(&["upgrade"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    line.says("an upgrade begins", 1);
+    let second = line.balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
+    assert_eq!(second.status, 409, "{second:?}");
+    exchange(line.balancer.at(TLS)).unwrap();
+    let said = asking.wait_with_output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    assert!(begun.elapsed() >= Duration::from_secs(30));
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(told.contains("did not answer within 30 s"), "{told}");
+    goes_on(&line);
+    line.put_program();
+    line.upgrade();
+    exchange(line.balancer.at(TLS)).unwrap();
+}
+
+#[test]
+fn a_stop_ends_an_upgrade_that_is_under_way() {
+    let mut line = Line::start(&yaml());
+    line.put_script("#!/bin/sh\nexec sleep 1000\n");
+    line.balancer.signal(Signal::USR2);
+    line.says("an upgrade begins", 1);
+    line.balancer.signal(Signal::TERM);
+    let told = Instant::now();
+    assert_eq!(line.balancer.wait().code(), Some(0));
+    assert!(told.elapsed() < Duration::from_secs(20));
+}
+
+/// Killed when it has been told everything, in the place where the old process waits for its word.
+#[test]
+fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
+    let line = Line::start(&yaml());
+    let real = line.program.path().join("real");
+    super::install(&real);
+    // Its configuration is a pipe that nobody writes to, so that it hangs with everything heard but pins.
+    let script = format!(
+        "#!/bin/sh\n( sleep 1; kill -9 $$ ) &\nexec {} run -c {}\n",
+        real.display(),
+        line.program.path().join("fifo").display()
+    );
+    let made = std::process::Command::new("mkfifo")
+        .arg(line.program.path().join("fifo"))
+        .status();
+    assert!(made.unwrap().success());
+    line.put_script(&script);
+    let said = line.fails_to_upgrade();
+    assert!(said.err.contains("ended (signal: 9"), "{said:?}");
+    goes_on(&line);
+}

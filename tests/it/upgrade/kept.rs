@@ -1,0 +1,165 @@
+//! What the new process knows from the old one.
+
+use std::net::{IpAddr, TcpStream};
+use std::time::Duration;
+
+use crate::support::peers::{Backend, ask, connect_from, entries, is_alive};
+use crate::support::{eventually, own_address};
+
+use super::Line;
+
+const TCP: u16 = 5000;
+
+fn start(backends: &[Backend], keys: &str) -> Line {
+    Line::start(&format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+         workers: 2\npools:\n  web: {{ {}, {keys} }}",
+        entries(backends)
+    ))
+}
+
+fn come(source: IpAddr, line: &Line) -> (String, TcpStream) {
+    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    (ask(&client, b"?").unwrap(), client)
+}
+
+/// Pins of these clients that are in use, as the API shows them.
+fn in_use(line: &Line) -> usize {
+    let body = line.balancer.get("/api/v1/affinity?limit=10000").body;
+    let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let pins = page["entries"].as_array().unwrap();
+    pins.iter()
+        .filter(|pin| pin["connections"].as_u64() > Some(0))
+        .count()
+}
+
+#[test]
+fn pins_are_kept_those_in_use_stay_in_use_until_their_connections_end() {
+    const CLIENTS: usize = 40;
+    let backends = Backend::several(3);
+    let line = start(&backends, "health: none, affinity: { by: [source] }");
+    let clients: Vec<IpAddr> = (0..CLIENTS).map(|_| own_address()).collect();
+    let mut before = Vec::new();
+    let mut held = Vec::new();
+    for (number, &client) in clients.iter().enumerate() {
+        let (server, stream) = come(client, &line);
+        before.push(server);
+        if number % 2 == 0 {
+            held.push(stream);
+        }
+    }
+    eventually("half are in use", || {
+        (in_use(&line) == CLIENTS / 2).then_some(())
+    });
+    for _ in 0..2 {
+        line.upgrade();
+        assert_eq!(in_use(&line), CLIENTS / 2);
+        for (client, server) in clients.iter().zip(&before) {
+            assert_eq!(come(*client, &line).0, *server);
+        }
+    }
+    for stream in &held {
+        assert!(is_alive(stream));
+    }
+    drop(held);
+    eventually("none is in use", || (in_use(&line) == 0).then_some(()));
+    for (client, server) in clients.iter().zip(&before) {
+        assert_eq!(come(*client, &line).0, *server);
+    }
+}
+
+#[test]
+fn administrative_states_and_the_drains_deadline_are_kept() {
+    let backends = Backend::several(3);
+    let line = start(&backends, "health: none, affinity: { by: [source] }");
+    let pool = line.balancer.status()["pools"][0].clone();
+    let name = |place: usize| pool["backends"][place]["name"].as_str().unwrap().to_owned();
+    let set = |name: &str, body: &str| {
+        assert_eq!(line.balancer.set_state("web", name, body).status, 200);
+    };
+    set(&name(0), r#"{"state":"drain","deadline":"600s"}"#);
+    set(&name(1), r#"{"state":"maintain"}"#);
+    std::thread::sleep(Duration::from_millis(1100));
+    line.upgrade();
+    let status = line.balancer.status();
+    let backends = &status["pools"][0]["backends"];
+    assert_eq!(backends[0]["state"], "drain");
+    let left = backends[0]["drain_seconds_left"].as_f64().unwrap();
+    assert!(left > 400.0 && left < 599.5, "{left}");
+    assert_eq!(backends[1]["state"], "maintain");
+    assert_eq!(backends[2]["state"], "ready");
+    for _ in 0..5 {
+        assert_eq!(come(own_address(), &line).0, name(2));
+    }
+}
+
+#[test]
+fn health_is_kept_so_that_no_port_closes() {
+    let mut backends = Backend::several(2);
+    // Long enough that the first check of the new process cannot have been made when it opens its ports.
+    let line = start(
+        &backends,
+        "health: { interval: 1s, timeout: 500ms, checks: [{ tcp: {} }] }",
+    );
+    let down = backends.remove(0);
+    down.stop();
+    eventually("one is down", || {
+        let status = line.balancer.status();
+        let health = |place: usize| status["pools"][0]["backends"][place]["health"].clone();
+        (health(0) == "down" && health(1) == "up").then_some(())
+    });
+    line.upgrade();
+    let status = line.balancer.status();
+    assert_eq!(status["pools"][0]["backends"][0]["health"], "down");
+    assert_eq!(status["pools"][0]["backends"][1]["health"], "up");
+    for _ in 0..20 {
+        come(own_address(), &line);
+    }
+    let closed = line.balancer.log().into_iter().find(|entry| {
+        entry["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("closed"))
+    });
+    assert_eq!(closed, None);
+}
+
+#[test]
+fn an_affinity_store_passes_from_one_process_to_the_next() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("affinity");
+    let backends = Backend::several(3);
+    let yaml = format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+         affinity_store: {{ file: \"{}\" }}\n\
+         pools:\n  web: {{ {}, health: none, affinity: {{ by: [source] }} }}",
+        file.display(),
+        entries(&backends)
+    );
+    let line = Line::start(&yaml);
+    let clients: Vec<IpAddr> = (0..10).map(|_| own_address()).collect();
+    let before: Vec<String> = clients
+        .iter()
+        .map(|&client| come(client, &line).0)
+        .collect();
+    let successor = line.upgrade();
+    // The lock is the new process's: it writes.
+    eventually("the new process has the store", || {
+        let descriptors =
+            std::fs::read_dir(format!("/proc/{}/fd", successor.as_raw_pid())).unwrap();
+        let mut targets = descriptors
+            .flatten()
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets
+            .any(|target| target.starts_with(directory.path()))
+            .then_some(())
+    });
+    for (client, server) in clients.iter().zip(&before) {
+        assert_eq!(come(*client, &line).0, *server);
+    }
+    line.upgrade();
+    for (client, server) in clients.iter().zip(&before) {
+        assert_eq!(come(*client, &line).0, *server);
+    }
+}

@@ -1,0 +1,102 @@
+//! Twenty upgrades in a row under load, with one program that fails and one configuration that is broken among them.
+
+use std::net::{IpAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::own_address;
+use crate::support::peers::{Backend, ask, connect_from, entries, is_alive, raise_descriptors};
+
+use super::Line;
+
+const TCP: u16 = 5000;
+const LONG: usize = 500;
+const UPGRADES: usize = 20;
+const CLIENTS: usize = 200;
+const THREADS: usize = 4;
+/// Offered; how many there are is the machine's affair.
+const EVERY: Duration = Duration::from_micros(2_000);
+
+/// Comes again and again; each connection must be served, and by the server that the client has had before.
+fn come_again_and_again(
+    line: &Line,
+    clients: &[(IpAddr, String)],
+    done: &AtomicBool,
+    count: &AtomicUsize,
+) {
+    let begun = Instant::now();
+    for (number, (client, server)) in (0u32..).zip(clients.iter().cycle()) {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let stream = connect_from(*client, line.balancer.at(TCP)).expect("nobody is refused");
+        let served = ask(&stream, b"?").expect("nobody is lost");
+        assert_eq!(served, *server, "the pin of {client}");
+        count.fetch_add(1, Ordering::Relaxed);
+        let due = begun + EVERY * number;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+#[test]
+fn twenty_upgrades_under_load_lose_nobody_and_no_pin() {
+    raise_descriptors();
+    let backends = Backend::several(3);
+    let line = Line::start(&format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+         workers: 2\npools:\n  web: {{ {}, affinity: {{ by: [source] }} }}",
+        entries(&backends)
+    ));
+    let come = |client: IpAddr| {
+        let stream = connect_from(client, line.balancer.at(TCP)).unwrap();
+        (ask(&stream, b"?").unwrap(), stream)
+    };
+    let long: Vec<(String, TcpStream)> = (0..LONG).map(|_| come(own_address())).collect();
+    let clients: Vec<(IpAddr, String)> = (0..CLIENTS)
+        .map(|_| own_address())
+        .map(|client| (client, come(client).0))
+        .collect();
+    let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let share = CLIENTS / THREADS;
+        let threads: Vec<_> = clients
+            .chunks(share)
+            .map(|clients| scope.spawn(|| come_again_and_again(&line, clients, &done, &count)))
+            .collect();
+        let ended = Ended(&done);
+        for number in 0..UPGRADES {
+            if number == 7 {
+                line.put_script("#!/bin/sh\nexit 1\n");
+                line.fails_to_upgrade();
+                line.put_program();
+            }
+            if number == 13 {
+                line.change_file(|text| text.replace("pool: web", "pool: wep"));
+                line.fails_to_upgrade();
+                line.change_file(|text| text.replace("pool: wep", "pool: web"));
+            }
+            line.upgrade();
+        }
+        drop(ended);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+    for (_, stream) in &long {
+        assert!(is_alive(stream));
+    }
+    for (client, server) in &clients {
+        assert_eq!(come(*client).0, *server);
+    }
+    assert!(count.into_inner() > UPGRADES);
+}
+
+/// Ends the load, whatever happens.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
