@@ -36,9 +36,9 @@ impl Man {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let mut whole = Arguments::command().disable_help_subcommand(true);
         whole.build();
-        let command = self.command.iter().try_fold(whole, page_of)?;
+        let command = self.command.iter().try_fold(&whole, page_of)?;
         let mut page = Vec::new();
-        clap_mangen::Man::new(command)
+        clap_mangen::Man::new(command.clone())
             .source(concat!("lyncpin ", env!("CARGO_PKG_VERSION")))
             .manual("lyncpin")
             .render(&mut page)
@@ -48,7 +48,7 @@ impl Man {
 }
 
 /// The command as a page of its own: once built, it is called as man(1) looks for it, `lyncpin-drain`.
-fn page_of(whole: Command, name: &String) -> Result<Command, Failure> {
-    let found = whole.find_subcommand(name).cloned();
+fn page_of<'a>(whole: &'a Command, name: &String) -> Result<&'a Command, Failure> {
+    let found = whole.find_subcommand(name);
     found.ok_or_else(|| Failure::usage(format!("there is no command {name:?}")))
 }
