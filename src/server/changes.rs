@@ -56,6 +56,10 @@ pub(super) fn between(before: &Snapshot, now: &Snapshot) -> Vec<String> {
         ("limits", before.limits == now.limits),
         ("admin", before.admin == now.admin),
         ("log", before.log == now.log),
+        (
+            "affinity_store",
+            before.affinity_store == now.affinity_store,
+        ),
     ];
     let changed = settings.iter().filter(|(_, same)| !same);
     said.extend(changed.map(|(name, _)| format!("`{name}` has changed")));

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::changes;
@@ -20,19 +21,20 @@ use super::gates;
 use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
-use super::takeover::{Fate, Inheritance, Vault};
+use super::takeover::{self, Fate, Inheritance, Vault};
 use super::whereabouts::Whereabouts;
 use super::workers::Posts;
 use crate::admin::view::Reloaded;
 use crate::admin::{Control, ReloadError};
 use crate::backend::Availability;
-use crate::config::model::Config;
+use crate::config::model::{AffinityStore, Config};
 use crate::config::{self, Faults, Loaded};
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::listener::Shared;
 use crate::metrics::definitions;
 use crate::pins::Secret;
 use crate::snapshot::{Before, Snapshot};
+use crate::store::{Opened, Store};
 use crate::timestamp::Timestamp;
 use crate::upgrade::Program;
 
@@ -72,6 +74,15 @@ struct Prepared {
     loaded: Loaded,
     ports: Vec<Port>,
     doors: Doors,
+    move_store: Option<StoreMove>,
+}
+
+/// Where pins and states are kept from now on.
+enum StoreMove {
+    /// In memory alone.
+    ToMemory,
+    /// In this file, which nobody else has.
+    To(Opened),
 }
 
 /// Why a configuration was not taken.
@@ -144,6 +155,7 @@ impl Reloader {
             loaded,
             ports,
             doors,
+            move_store,
         } = self.prepare().await?;
         let before = self.shared.snapshot.load_full();
         let config = &loaded.config;
@@ -154,6 +166,9 @@ impl Reloader {
         let warnings = changes::warnings(&loaded, self.capacity.workers);
         let after = self.take(loaded.config, &before, &found, ports);
         self.admin.replace(doors, &self.control);
+        if let Some(to) = move_store {
+            self.move_store(to).await;
+        }
         Ok(Reloaded {
             at: Timestamp(SystemTime::now()),
             changes: changes::between(&before, &after),
@@ -165,12 +180,14 @@ impl Reloader {
     async fn prepare(&self) -> Result<Prepared, Fault> {
         let file = self.file.clone();
         let file = file.ok_or(Fault::Refused(ReloadError::NoFile))?;
-        let read = tokio::task::spawn_blocking(move || read(&file)).await;
+        let read = spawn_blocking(move || read(&file)).await;
         let loaded = read.map_err(|error| Fault::Other(vec![error.to_string()]))??;
         let mut faults = Vec::new();
-        if self.shared.snapshot.load().config.affinity_store != loaded.config.affinity_store {
-            faults.push("affinity_store cannot change while the balancer runs: restart it".into());
-        }
+        let opened = self.open_store(&loaded.config.affinity_store).await;
+        let move_store = opened.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
         let bound = self.sockets.bind(&loaded.config, self.capacity.workers);
         let ports = bound.unwrap_or_else(|found| {
             faults.extend(found.iter().map(|fault| chain(fault)));
@@ -181,11 +198,42 @@ impl Reloader {
                 loaded,
                 ports,
                 doors,
+                move_store,
             }),
             Ok(_) => Err(Fault::Other(faults)),
             Err(found) => {
                 faults.extend(found.iter().map(|fault| chain(fault)));
                 Err(Fault::Other(faults))
+            }
+        }
+    }
+
+    /// The store that `wanted` names, if it is another one than that in force.
+    async fn open_store(&self, wanted: &AffinityStore) -> Result<Option<StoreMove>, String> {
+        if self.shared.snapshot.load().config.affinity_store == *wanted {
+            return Ok(None);
+        }
+        let AffinityStore::File(path) = wanted.clone() else {
+            return Ok(Some(StoreMove::ToMemory));
+        };
+        let opened = spawn_blocking(move || Opened::open(&path)).await;
+        let opened = opened.map_err(|error| error.to_string())?;
+        let opened = opened.map_err(|error| chain(&error))?;
+        // What is in force is newer than whatever the file has.
+        Ok(Some(StoreMove::To(opened.anew(self.secret.clone()))))
+    }
+
+    /// The old store first gets all that it lacks.
+    async fn move_store(&self, to: StoreMove) {
+        let old = self.store.take();
+        let _ = spawn_blocking(move || old.map(Store::stop)).await;
+        let StoreMove::To(opened) = to else {
+            return;
+        };
+        match takeover::start_store(Some(opened), &self.shared, &self.shared.registry) {
+            Ok(store) => store.map_or((), |store| self.store.put(store)),
+            Err(error) => {
+                tracing::error!(target: "lyncpin::store", error = chain(&error), "pins and states are not written from now on");
             }
         }
     }

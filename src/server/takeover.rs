@@ -52,7 +52,7 @@ impl Vault {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn put(&self, store: Store) {
+    pub(super) fn put(&self, store: Store) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
     }
 }

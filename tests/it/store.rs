@@ -268,3 +268,45 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     );
     assert!(dropped["other_keys"].as_u64().unwrap() >= left.len() as u64);
 }
+
+#[test]
+fn a_reload_moves_the_store_and_loses_nothing() {
+    let site = Site::new();
+    let with = |place: &str| site.yaml_with(place, &site.backends, "");
+    let file = site.file().display().to_string();
+    let memory = with(&file).replace(&format!("{{ file: \"{file}\" }}"), "memory");
+    let mut balancer = Balancer::start(&memory).ready();
+    let mut homes = come(&balancer, 10);
+
+    // From memory to a file, and on to another one.
+    balancer.reloaded(&with(&file));
+    homes.extend(come(&balancer, 10));
+    let other = site.directory.path().join("other").display().to_string();
+    balancer.reloaded(&with(&other));
+    homes.extend(come(&balancer, 10));
+
+    // A place where no file can be changes nothing.
+    let refused = balancer.reload(&with("/nowhere/at/all"));
+    assert_eq!(refused.status, 422, "{}", refused.body);
+    assert!(
+        refused.body.contains("affinity_store cannot be opened"),
+        "{}",
+        refused.body
+    );
+    written(&balancer);
+    kill(&mut balancer);
+
+    let balancer = Balancer::start(&with(&other)).ready();
+    told(&balancer, "affinity store: restored 60 pins, ");
+    all_come_home(&balancer, &homes);
+
+    // The first file was left free and whole.
+    let earlier = site.start();
+    told(&earlier, "affinity store: restored 40 pins, ");
+
+    // And back to memory, where the file is let go of.
+    balancer.reloaded(&memory);
+    let next = Balancer::start(&with(&other)).ready();
+    told(&next, "affinity store: restored 60 pins, ");
+    all_come_home(&balancer, &homes);
+}
