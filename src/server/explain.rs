@@ -2,15 +2,20 @@
 //!
 //! Owns the sentences. Invariant: it asks what the data path asks, in the same order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::affinity::viewed;
+use crate::admin::ExplainError;
 use crate::admin::view::{ExplainQuery, Explanation, Pin};
 use crate::affinity::Origin;
-use crate::config::model::Protocol;
+use crate::backend::Availability;
+use crate::config::model::{self, Config, Protocol};
 use crate::host_name::HostName;
+use crate::metrics::Registry;
+use crate::pins::Secret;
 use crate::pool::{Client, NoPick, PickedBy, Pool};
-use crate::snapshot::{Destination, Listener};
+use crate::snapshot::{Destination, Listener, Snapshot};
 use crate::termination::Outcome;
 
 /// What such a client would get.
@@ -37,6 +42,35 @@ pub(super) fn explain(listener: &Listener, query: &ExplainQuery) -> Explanation 
         }
     }
     told
+}
+
+/// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
+///
+/// # Errors
+///
+/// When the question names what does not exist.
+pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
+    let snapshot = Snapshot::build(
+        config,
+        &Registry::default(),
+        &Arc::new(Availability::default()),
+        &Secret::random(),
+    );
+    for backend in snapshot.backends() {
+        // Any address will do: an unresolved name would count as down.
+        let port = backend.configured().address.port;
+        backend.set_address(match backend.configured().address.host {
+            model::ServerHost::Address(ip) => SocketAddr::new(ip, port),
+            model::ServerHost::Name(_) => SocketAddr::from(([0, 0, 0, 0], port)),
+        });
+    }
+    let unknown = || ExplainError::UnknownListener(query.listener.clone());
+    let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
+    let mut told = explain(listener, query);
+    told.address = told
+        .address
+        .filter(|address| !address.ip().is_unspecified());
+    Ok(told)
 }
 
 fn follow(

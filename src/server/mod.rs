@@ -1,8 +1,8 @@
 //! The assembly: starts, owns and ends every task.
 //!
 //! Owns the listening sockets, the workers, the watch over backends and the order of start and stop: what can fail
-//! comes first. Knows nothing of bytes, and of names and pins what an administrator asks. Invariant: when [`Server::stop`] returns, no task, thread or
-//! socket of the balancer is left.
+//! comes first. Knows nothing of bytes, and of names and pins what an administrator asks. Invariant: when
+//! [`Server::stop`] returns, no task, thread or socket of the balancer is left.
 
 mod affinity;
 mod changes;
@@ -20,14 +20,13 @@ mod requests;
 mod retired;
 mod service;
 mod sockets;
+mod start_error;
 mod takeover;
 mod teller;
 mod watch;
 mod whereabouts;
 mod workers;
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,8 +40,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::view::{ExplainQuery, Explanation};
-use crate::admin::{Control, ExplainError};
+use crate::admin::Control;
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
 use crate::health::{Monitor, Resolver, WatchedPool};
@@ -53,11 +51,12 @@ use crate::metrics::{Registry, definitions};
 use crate::pins::Secret;
 use crate::snapshot::Snapshot;
 use crate::store;
-use crate::upgrade::{Program, WireError};
+use crate::upgrade::Program;
 use control::Administration;
 use descriptors::Capacity;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
+pub use explain::explain_offline;
 use heir::Elders;
 pub use heir::{Heir, Refusal};
 use reload::Reloader;
@@ -65,6 +64,7 @@ pub use requests::{Asker, Reloads};
 use retired::Retired;
 pub use sockets::BindFault;
 use sockets::Sockets;
+pub use start_error::StartError;
 pub use takeover::Fate;
 use takeover::{Inheritance, Keeping, Vault};
 pub use watch::Watched;
@@ -78,45 +78,6 @@ const ALONE_EVERY: Duration = Duration::from_millis(100);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Expired pins removed from each shard in one sweep.
 const SWEEP_MOST: usize = 2_000;
-
-/// Why the balancer did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// A listener's address.
-    Bind(BindFault),
-    /// The admin listener, or its token.
-    Admin(DoorFault),
-    /// The file of `affinity_store`.
-    Store(store::OpenError),
-    /// The process that this one was to take over from.
-    Predecessor(WireError),
-    /// The worker threads.
-    Workers(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind(fault) => fault.fmt(f),
-            Self::Admin(fault) => fault.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Predecessor(error) => error.fmt(f),
-            Self::Workers(_) => f.write_str("cannot start the workers"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(fault) => fault.source(),
-            Self::Admin(fault) => fault.source(),
-            Self::Predecessor(error) => error.source(),
-            Self::Workers(source) => Some(source),
-            Self::Store(error) => error.source(),
-        }
-    }
-}
 
 /// Where each listener is bound.
 pub type Addresses = Vec<(Arc<str>, Vec<SocketAddr>)>;
@@ -440,35 +401,6 @@ fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenE
 /// The first of the faults is what the start says; there is at least one.
 fn first<F>(make: fn(F) -> StartError) -> impl FnOnce(Vec<F>) -> StartError {
     move |mut faults| make(faults.swap_remove(0))
-}
-
-/// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
-///
-/// # Errors
-///
-/// When the question names what does not exist.
-pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
-    let snapshot = Snapshot::build(
-        config,
-        &Registry::default(),
-        &Arc::new(Availability::default()),
-        &Secret::random(),
-    );
-    for backend in snapshot.backends() {
-        // Any address will do: an unresolved name would count as down.
-        let port = backend.configured().address.port;
-        backend.set_address(match backend.configured().address.host {
-            model::ServerHost::Address(ip) => SocketAddr::new(ip, port),
-            model::ServerHost::Name(_) => SocketAddr::from(([0, 0, 0, 0], port)),
-        });
-    }
-    let unknown = || ExplainError::UnknownListener(query.listener.clone());
-    let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
-    let mut told = explain::explain(listener, query);
-    told.address = told
-        .address
-        .filter(|address| !address.ip().is_unspecified());
-    Ok(told)
 }
 
 async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {
