@@ -82,7 +82,7 @@ enum StoreMove {
     /// In memory alone.
     ToMemory,
     /// In this file, which nobody else has.
-    To(Opened),
+    To(Box<Opened>),
 }
 
 /// Why a configuration was not taken.
@@ -220,7 +220,8 @@ impl Reloader {
         let opened = opened.map_err(|error| error.to_string())?;
         let opened = opened.map_err(|error| chain(&error))?;
         // What is in force is newer than whatever the file has.
-        Ok(Some(StoreMove::To(opened.anew(self.secret.clone()))))
+        let opened = Box::new(opened.anew(self.secret.clone()));
+        Ok(Some(StoreMove::To(opened)))
     }
 
     /// The old store first gets all that it lacks.
@@ -230,7 +231,7 @@ impl Reloader {
         let StoreMove::To(opened) = to else {
             return;
         };
-        match takeover::start_store(Some(opened), &self.shared, &self.shared.registry) {
+        match takeover::start_store(Some(*opened), &self.shared, &self.shared.registry) {
             Ok(store) => store.map_or((), |store| self.store.put(store)),
             Err(error) => {
                 tracing::error!(target: "lyncpin::store", error = chain(&error), "pins and states are not written from now on");
