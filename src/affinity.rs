@@ -11,6 +11,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `key` | whom a pin is for |
+//! | `origin` | how a pin came to lead where it leads |
 //! | `index` | from a key's hash to its pin's place |
 //! | `places` | where pins lie |
 //! | `wheel` | in which order idle pins are looked at again |
@@ -23,6 +24,7 @@
 mod changes;
 mod index;
 mod key;
+mod origin;
 mod places;
 mod removal;
 mod succession;
@@ -36,6 +38,7 @@ use changes::Changes;
 pub use changes::{Change, Told};
 use index::Index;
 pub use key::{Key, Keyed, Session, Tag, source_bits};
+pub use origin::Origin;
 use places::{Pin, Places};
 pub use succession::Put;
 pub use visit::{NoRoom, Verdict, View};
@@ -63,48 +66,6 @@ pub struct Moment(pub u64);
 impl Moment {
     fn seconds(self) -> u32 {
         u32::try_from(self.0 / 1000).unwrap_or(u32::MAX)
-    }
-}
-
-/// How a pin came to lead where it leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Origin {
-    /// The policy chose the backend, and it answered.
-    Policy = 0,
-    /// The backend before could not take the client, and this one answered.
-    Failover = 1,
-    /// The client was recognised by a TLS session, from where it had no pin; or the pin is a session's own.
-    Session = 2,
-    /// An administrator said so.
-    Administrator = 3,
-}
-
-impl Origin {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Policy,
-        Self::Failover,
-        Self::Session,
-        Self::Administrator,
-    ];
-
-    /// The word in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Policy => "policy",
-            Self::Failover => "failover",
-            Self::Session => "session",
-            Self::Administrator => "administrator",
-        }
-    }
-
-    /// The value that was stored with `as u8`.
-    #[must_use]
-    pub fn from_cell(value: u8) -> Self {
-        let known = Self::ALL.into_iter().find(|&origin| origin as u8 == value);
-        known.unwrap_or(Self::Policy)
     }
 }
 

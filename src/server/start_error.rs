@@ -1,0 +1,49 @@
+//! Why the balancer did not start.
+//!
+//! Must not know what is done about it. Invariant: each names the part that failed, and its cause stands in `source`.
+
+use std::fmt;
+use std::io;
+
+use super::{BindFault, DoorFault};
+use crate::store;
+use crate::upgrade::WireError;
+
+/// Why the balancer did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener's address.
+    Bind(BindFault),
+    /// The admin listener, or its token.
+    Admin(DoorFault),
+    /// The file of `affinity_store`.
+    Store(store::OpenError),
+    /// The process that this one was to take over from.
+    Predecessor(WireError),
+    /// The worker threads.
+    Workers(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind(fault) => fault.fmt(f),
+            Self::Admin(fault) => fault.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Predecessor(error) => error.fmt(f),
+            Self::Workers(_) => f.write_str("cannot start the workers"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Bind(fault) => fault.source(),
+            Self::Admin(fault) => fault.source(),
+            Self::Predecessor(error) => error.source(),
+            Self::Workers(source) => Some(source),
+            Self::Store(error) => error.source(),
+        }
+    }
+}
