@@ -8,6 +8,7 @@ pub(crate) mod threads;
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
+use crate::client_hello::SessionId;
 
 fn pins(max_entries: usize) -> Arc<Pins> {
     pins_of(&settings(max_entries), &Secret::random())
