@@ -64,11 +64,14 @@ pub(super) async fn keep(
                 next_status = Instant::now() + STATUS_EVERY;
             }
             () = shared.stop.cancelled() => break,
-            // Another process is the service from now on, and has its own say.
-            _ = fate.wait_for(|fate| *fate != Fate::Serves) => return,
+            // Nobody decides it any more after a stop, so that this may be seen first.
+            _ = fate.wait_for(|fate| *fate != Fate::Serves) => break,
         }
     }
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    // Else another process is the service, and has its own say.
+    if *fate.borrow() == Fate::Serves {
+        tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    }
 }
 
 /// Tells which process is the service from now on. The old one has to say so: the new one is listened to only after that

@@ -87,6 +87,12 @@ impl Chromium {
 
     /// Asks one thing and waits for the answer.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.try_call(method, parameters)
+            .unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// The same; an answer that is an error is given back.
+    fn try_call(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.number += 1;
         let mut message = json!({ "id": self.number, "method": method });
         message["params"] = parameters;
@@ -103,8 +109,11 @@ impl Chromium {
                 self.told.push(answer);
                 continue;
             }
-            assert!(answer["error"].is_null(), "{method}: {answer}");
-            return answer["result"].clone();
+            return if answer["error"].is_null() {
+                Ok(answer["result"].clone())
+            } else {
+                Err(answer["error"].clone())
+            };
         }
     }
 
@@ -133,7 +142,14 @@ impl Chromium {
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let evaluated = self.call("Runtime.evaluate", parameters);
+        let evaluated = loop {
+            match self.try_call("Runtime.evaluate", parameters.clone()) {
+                Ok(evaluated) => break evaluated,
+                // The page is being loaded anew: the next one is meant.
+                Err(error) if error["message"] == "Inspected target navigated or closed" => {}
+                Err(error) => panic!("{expression}: {error}"),
+            }
+        };
         let fault = &evaluated["exceptionDetails"];
         assert!(fault.is_null(), "{expression}: {fault}");
         evaluated["result"]["value"].clone()
