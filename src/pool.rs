@@ -206,8 +206,7 @@ impl Pool {
         hello: Option<&ClientHello>,
     ) -> Result<Pick, NoPick> {
         let Some(affinity) = &self.affinity else {
-            let slot = self.take(client, &[])?.1;
-            return Ok(self.picked(client, slot, PickedBy::Policy(self.balance), Hold::Nothing));
+            return self.pick_unpinned(client);
         };
         // Before any pin is taken, so that no recall is missed.
         let recalls = affinity.pins.recalls();
@@ -222,8 +221,7 @@ impl Pool {
         }
         let Some(slot) = self.member(known.member).and_then(Backend::enter) else {
             // Full, which is no reason to forget where the session is: this connection goes elsewhere without it.
-            let slot = self.take(client, &[])?.1;
-            return Ok(self.picked(client, slot, PickedBy::Policy(self.balance), Hold::Nothing));
+            return self.pick_unpinned(client);
         };
         let beside = key.and_then(|key| affinity.pins.accompany(key, known.member));
         let hold = Hold::pins(beside, Some(known.claim), recalls);
@@ -272,11 +270,14 @@ impl Pool {
                 Ok(self.picked(client, slot, by, Hold::pins(Some(claim), session, recalls)))
             }
             // Full, which is no reason to move the pin: this connection goes elsewhere without it.
-            None => {
-                let slot = self.take(client, &[])?.1;
-                Ok(self.picked(client, slot, policy, Hold::Nothing))
-            }
+            None => self.pick_unpinned(client),
         }
+    }
+
+    /// By the policy, and without a pin: where it goes says nothing of where its client belongs.
+    fn pick_unpinned(self: &Arc<Self>, client: Client) -> Result<Pick, NoPick> {
+        let slot = self.take(client, &[])?.1;
+        Ok(self.picked(client, slot, PickedBy::Policy(self.balance), Hold::Nothing))
     }
 
     fn picked(self: &Arc<Self>, client: Client, slot: Slot, by: PickedBy, hold: Hold) -> Pick {
