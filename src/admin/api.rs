@@ -17,6 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::caller::Caller;
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
 use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
@@ -104,9 +105,15 @@ impl Refusal {
     }
 }
 
-pub(super) async fn answer(site: &Site, reach: Reach, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(
+    site: &Site,
+    reach: Reach,
+    from: &str,
+    request: Request<Incoming>,
+) -> Answer {
     let (parts, body) = request.into_parts();
-    let mut answer = match respond(site, reach, &parts, body).await {
+    let caller = Caller::of(&parts, from);
+    let mut answer = match caller.scope(respond(site, reach, &parts, body)).await {
         Ok(answer) => answer,
         Err(refusal) => {
             // Whoever looks at the page without the token gets what asks for it, and holds nothing else.

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod api;
+mod caller;
 pub mod client;
 mod guard;
 mod page;
@@ -28,6 +29,7 @@ use view::{
 
 pub use affinity::{AffinityError, AffinityFault, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
+pub use caller::{Caller, Means};
 pub use guard::Access;
 pub use server::{Bounds, Site, serve};
 pub use socket::{BindError, Listener};

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::caller::Peer;
 use super::guard::Reach;
 use super::socket::{Bound, Listener};
 use super::terms::Terms;
@@ -123,7 +124,7 @@ async fn next_slot(
     }
 }
 
-async fn accept<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn accept<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     accepted: impl Future<Output = std::io::Result<S>>,
     slot: OwnedSemaphorePermit,
     asked: &Asked,
@@ -151,9 +152,13 @@ async fn accept<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-async fn answer_all<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, asked: &Asked) {
+async fn answer_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
+    stream: S,
+    asked: &Asked,
+) {
+    let from = stream.peer();
     let service = service_fn(|request| async {
-        Ok::<_, Infallible>(api::answer(&asked.site, asked.reach, request).await)
+        Ok::<_, Infallible>(api::answer(&asked.site, asked.reach, &from, request).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config::Faults;
+use crate::log::journal;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -93,6 +94,9 @@ impl Failure {
         for cause in &self.causes {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{cause}");
+        }
+        if journal::is_stderr() {
+            text = journal::as_error(&text);
         }
         // Nobody is left to tell that stderr is closed.
         let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::file::ConfigFile;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
-use crate::log::{Log, Sink};
+use crate::log::{List, Log, Sink};
 use crate::metrics::{Registry, definitions};
 use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
 
@@ -66,7 +66,7 @@ impl Run {
             let server = Server::start_after(heir, loaded.config, log, registry, source)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
-                tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
+                tracing::info!(target: "lyncpin::server", listener = &*listener, addresses = ?List(&addresses), "bound");
             }
             signals.serve(server).await
         });

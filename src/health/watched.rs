@@ -389,7 +389,7 @@ impl Watched {
         }
         let held = self.backend.in_flight();
         let recalled = self.on_down == OnDown::Close && self.has_another();
-        let connections = match self.on_down {
+        let action = match self.on_down {
             _ if held == 0 => "none",
             OnDown::Keep => "kept: on_down is keep",
             OnDown::Close if recalled => "reset",
@@ -398,7 +398,7 @@ impl Watched {
         if recalled {
             self.backend.recall(Recall::Down);
         }
-        warn!(target: LOG, pool, backend, why, held, connections, "backend is down");
+        warn!(target: LOG, pool, backend, why, connections = held, action, "backend is down");
     }
 
     /// Whether its clients could go to another backend of the pool.

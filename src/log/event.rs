@@ -12,6 +12,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::Log;
+use super::fields::{self, Kind};
 use super::line::Line;
 use crate::timestamp::Timestamp;
 
@@ -73,7 +74,7 @@ impl Subscriber for Events {
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
-        self.log.write(|line| {
+        self.log.write(*metadata.level(), |line| {
             line.plain("time", &Timestamp(SystemTime::now()).ascii());
             line.plain("level", level(*metadata.level()).as_bytes());
             line.text("target", metadata.target());
@@ -128,25 +129,55 @@ impl Visit for Message<'_, '_> {
     }
 }
 
-/// Writes all but the message.
+/// Writes all but the message, each field in its one JSON type.
 struct Fields<'a, 'b>(&'a mut Line<'b>);
+
+impl Fields<'_, '_> {
+    /// A number or a truth value, as JSON has it; text where the field is one of text.
+    fn literal(&mut self, field: &Field, kind: Kind, value: fmt::Arguments<'_>) {
+        match fields::kind(field.name()) {
+            None => self.0.literal(field.name(), value),
+            Some(wanted) if wanted == kind => self.0.literal(field.name(), value),
+            Some(Kind::Text) => self.0.text(field.name(), &value.to_string()),
+            Some(_) => self.0.absent(field.name()),
+        }
+    }
+
+    fn text(&mut self, field: &Field, value: &str) {
+        match fields::kind(field.name()) {
+            None | Some(Kind::Text) => self.0.text(field.name(), value),
+            Some(Kind::Number) if value.parse::<i64>().is_ok() => {
+                self.0.literal(field.name(), format_args!("{value}"));
+            }
+            Some(Kind::Number | Kind::Flag | Kind::List) => self.0.absent(field.name()),
+        }
+    }
+}
 
 impl Visit for Fields<'_, '_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.number(field.name(), value);
+        self.literal(field, Kind::Number, format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.literal(field.name(), format_args!("{value}"));
+        self.literal(field, Kind::Number, format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.literal(field, Kind::Number, format_args!("{value}"));
+        } else {
+            self.0.absent(field.name());
+        }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.literal(field.name(), format_args!("{value}"));
+        self.literal(field, Kind::Flag, format_args!("{value}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() != MESSAGE {
-            self.0.text(field.name(), value);
+            self.text(field, value);
         }
     }
 
@@ -161,8 +192,11 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() != MESSAGE {
-            self.0.text(field.name(), &format!("{value:?}"));
+        if fields::kind(field.name()) == Some(Kind::List) {
+            let words = format!("{value:?}");
+            self.0.list(field.name(), &words, &format!("{value:#?}"));
+        } else {
+            self.record_str(field, &format!("{value:?}"));
         }
     }
 }
@@ -243,6 +277,43 @@ mod tests {
         for field in FIELDS {
             rest = &rest[rest.find(&format!("\"{field}\":")).expect(field)..];
         }
+    }
+
+    #[test]
+    fn a_field_has_its_json_type_whatever_is_given() {
+        let tell = || {
+            let addresses = ["192.0.2.1:443", "[2001:db8::1]:443"];
+            tracing::info!(
+                target: "lyncpin::x",
+                connections = "kept", seconds = 12.5, pins = "7", why = 3, passed = 1, backend = true,
+                addresses = ?crate::log::List(&addresses),
+                "first"
+            );
+            tracing::info!(target: "lyncpin::x", connections = 2, addresses = ?addresses, "second");
+        };
+        let json = told(LogFormat::Json, Level::INFO, tell);
+        let mut lines = json
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let first = lines.next().unwrap();
+        assert!(first["connections"].is_null() && first["passed"].is_null());
+        assert_eq!(
+            (&first["seconds"], &first["pins"]),
+            (&12.5.into(), &7.into())
+        );
+        assert_eq!(
+            (&first["why"], &first["backend"]),
+            (&"3".into(), &"true".into())
+        );
+        assert_eq!(first["addresses"][1], "[2001:db8::1]:443");
+        let second = lines.next().unwrap();
+        assert_eq!(second["connections"], 2);
+        assert!(second["addresses"].is_array(), "{second}");
+        let text = told(LogFormat::Text, Level::INFO, tell);
+        assert!(
+            text.contains("addresses=\"[192.0.2.1:443, [2001:db8::1]:443]\""),
+            "{text}"
+        );
     }
 
     #[test]

@@ -97,6 +97,17 @@ impl<'a> Line<'a> {
         let _ = self.out.write_fmt(value);
     }
 
+    /// A list of texts: `words` in text; `json` in JSON, where it is an array of strings, else an empty one.
+    pub(super) fn list(&mut self, key: &str, words: &str, json: &str) {
+        if self.format == LogFormat::Text {
+            return self.text(key, words);
+        }
+        let texts: Vec<String> = serde_json::from_str(json).unwrap_or_default();
+        // Written from what was read, so that it is one line whatever it was.
+        let json = serde_json::to_string(&texts).unwrap_or_else(|_| "[]".to_owned());
+        self.literal(key, format_args!("{json}"));
+    }
+
     /// Text of ours or of the configuration; quoted only where it must be.
     pub(super) fn text(&mut self, key: &str, value: &str) {
         let bare = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\=".contains(byte);

@@ -1,12 +1,14 @@
 //! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
 //!
-//! Owns the form of a line (`line`), its fields ([`access`], [`event`]), the way out ([`sink`]), and the last refusals
-//! ([`refusals`]). Knows neither how
+//! Owns the form of a line (`line`), its fields ([`access`], [`event`]) and their types ([`fields`]), the way out
+//! ([`sink`]), what the journal is told of a line (`journal`), and the last refusals ([`refusals`]). Knows neither how
 //! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
 //! line that finds no room is lost, counted, and its loss is told.
 
 pub mod access;
 pub mod event;
+pub mod fields;
+pub mod journal;
 mod line;
 pub mod refusals;
 pub mod sink;
@@ -15,11 +17,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tracing::Level;
 
 use crate::config::model;
 use line::Line;
 
 pub use access::AccessRecord;
+pub use fields::List;
 pub use refusals::{Refusals, Refused};
 pub use sink::{Sink, Writer};
 
@@ -63,7 +67,9 @@ impl Log {
     pub fn access(&self, record: &AccessRecord<'_>) {
         let settings = self.settings.load();
         if settings.access {
-            self.write(|line| record.write(settings.client_address, line));
+            self.write(Level::INFO, |line| {
+                record.write(settings.client_address, line);
+            });
         }
     }
 
@@ -89,7 +95,7 @@ impl Log {
         &self.refusals
     }
 
-    fn write(&self, fill: impl FnOnce(&mut Line<'_>)) {
+    fn write(&self, level: Level, fill: impl FnOnce(&mut Line<'_>)) {
         SCRATCH.with(|scratch| {
             // Taken already only if a line's own field logs while it is being formatted.
             let Ok(mut scratch) = scratch.try_borrow_mut() else {
@@ -97,6 +103,9 @@ impl Log {
                 return;
             };
             scratch.clear();
+            if self.sink.is_journal() {
+                scratch.extend_from_slice(journal::prefix(level));
+            }
             let mut line = Line::begin(self.settings.load().format, &mut scratch);
             fill(&mut line);
             line.end();

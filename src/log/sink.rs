@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
 use rustix::event::{PollFd, PollFlags, poll};
+use tracing::Level;
 
+use super::journal;
 use super::line::Line;
 use crate::config::model::LogFormat;
 use crate::timestamp::Timestamp;
@@ -43,7 +45,16 @@ struct Shared {
     wake: Condvar,
     /// Of its own lines.
     format: Mutex<LogFormat>,
+    /// The journal reads, so that lines begin with their priority.
+    journal: bool,
     lost: Counter,
+}
+
+/// Who reads what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    Journal,
+    Other,
 }
 
 #[derive(Default)]
@@ -70,10 +81,20 @@ impl Sink {
     ///
     /// When the thread cannot be started.
     pub fn start(output: OwnedFd, format: LogFormat, lost: Counter) -> io::Result<(Self, Writer)> {
+        Self::start_before(Reader::Other, output, format, lost)
+    }
+
+    fn start_before(
+        reader: Reader,
+        output: OwnedFd,
+        format: LogFormat,
+        lost: Counter,
+    ) -> io::Result<(Self, Writer)> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             wake: Condvar::new(),
             format: Mutex::new(format),
+            journal: reader == Reader::Journal,
             lost,
         });
         let ended = Arc::new((Mutex::new(false), Condvar::new()));
@@ -93,14 +114,24 @@ impl Sink {
         Ok((Self { shared }, writer))
     }
 
-    /// A sink that writes to this process's standard error.
+    /// A sink that writes to this process's standard error; where that is the journal, with priorities.
     ///
     /// # Errors
     ///
     /// When standard error is closed or the thread cannot be started.
     pub fn stderr(format: LogFormat, lost: Counter) -> io::Result<(Self, Writer)> {
         let output = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 0)?;
-        Self::start(output, format, lost)
+        let reader = if journal::is_stderr() {
+            Reader::Journal
+        } else {
+            Reader::Other
+        };
+        Self::start_before(reader, output, format, lost)
+    }
+
+    /// Whether the journal reads, so that lines are to begin with their priority.
+    pub(super) fn is_journal(&self) -> bool {
+        self.shared.journal
     }
 
     /// Puts a whole line, its end included, or loses it where there is no room.
@@ -144,6 +175,9 @@ impl Shared {
             batch.clear();
             batch.shrink_to(KEPT);
             if lost > 0 {
+                if self.journal {
+                    batch.extend_from_slice(journal::prefix(Level::WARN));
+                }
                 tell_lost(&mut batch, *lock(&self.format), lost);
                 // Failing that, the metric has counted them.
                 let _ = write_all(output, &batch);

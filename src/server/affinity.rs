@@ -11,10 +11,10 @@ mod shown;
 
 use ipnet::IpNet;
 
-use crate::admin::AffinityError;
 use crate::admin::view::{
     ClientPin, ClientPins, ClientQuery, PinFilter, PinOrder, PinPage, Pinned, PinnedKey, Touched,
 };
+use crate::admin::{AffinityError, Caller};
 use crate::backend::Availability;
 use crate::config::model::{ClientAddress, SourcePrefix};
 use crate::pins::{self, Cursor};
@@ -110,8 +110,11 @@ pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<Pinned, Affin
         let before = before.and_then(|member| pins.member_name(member));
         let client = network(named.key.source, &pins.settings());
         let name = pins.settings().by_name.then(|| named.name.to_string());
+        let caller = Caller::current();
         tracing::info!(
             target: "lyncpin::server",
+            by = caller.by.as_str(),
+            from = caller.from,
             group = &**group,
             client = client.as_deref(),
             name = name.as_deref(),
@@ -213,8 +216,11 @@ fn tell(
         ),
         Change::Cleared => ("the administrator cleared pins", None),
     };
+    let caller = Caller::current();
     tracing::info!(
         target: "lyncpin::server",
+        by = caller.by.as_str(),
+        from = caller.from,
         group = &**meant.pins.group(),
         client,
         name = filter.name,

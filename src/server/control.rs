@@ -10,7 +10,9 @@ use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
-use crate::admin::{AffinityError, Control, ExplainError, Reloading, SetStateError, Upgrading};
+use crate::admin::{
+    AffinityError, Caller, Control, ExplainError, Reloading, SetStateError, Upgrading,
+};
 use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::health;
@@ -119,8 +121,11 @@ impl Control for Administration {
         if state == State::Maintain {
             backend.recall(Recall::Maintain);
         }
+        let caller = Caller::current();
         tracing::info!(
             target: "lyncpin::server",
+            by = caller.by.as_str(),
+            from = caller.from,
             pool,
             backend = &*backend.name,
             before = before.as_str(),
@@ -169,12 +174,14 @@ impl Control for Administration {
 
     fn reload(&self) -> Reloading {
         let reloads = self.reloads.clone();
-        Box::pin(async move { reloads.ask(Asker::Api).await })
+        let by = Asker::Api(Caller::current());
+        Box::pin(async move { reloads.ask(by).await })
     }
 
     fn upgrade(&self) -> Upgrading {
         let reloads = self.reloads.clone();
-        Box::pin(async move { reloads.ask_upgrade(Asker::Api).await })
+        let by = Asker::Api(Caller::current());
+        Box::pin(async move { reloads.ask_upgrade(by).await })
     }
 
     fn can_serve(&self) -> bool {

@@ -74,10 +74,10 @@ enum Accepting {
 
 impl Reloader {
     /// Hands over to a new process, or goes on as if nothing had been.
-    pub(super) async fn upgrade(&mut self, by: Asker) -> Result<Upgraded, UpgradeError> {
+    pub(super) async fn upgrade(&mut self, by: &Asker) -> Result<Upgraded, UpgradeError> {
         let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
-        let by = by.as_str();
-        tracing::info!(target: "lyncpin::server", by, program = %program.path.display(), "an upgrade begins");
+        let (by, from) = (by.as_str(), by.from());
+        tracing::info!(target: "lyncpin::server", by, from, program = %program.path.display(), "an upgrade begins");
         // What the process before this one has to let go of first.
         let mut fate = self.fate.subscribe();
         let _ = timeout(BOUNDS.0, fate.wait_for(|fate| *fate != Fate::Waits)).await;
@@ -91,7 +91,7 @@ impl Reloader {
             Some(Ok(pid)) => {
                 let connections = self.shared.limits.connections().into();
                 let drain = self.shared.snapshot.load().config.timeouts.drain;
-                tracing::info!(target: "lyncpin::server", pid, connections, drain_seconds = drain.as_secs(), "a new process has taken over; this one lives on for its connections");
+                tracing::info!(target: "lyncpin::server", by, from, pid, connections, drain_seconds = drain.as_secs(), "a new process has taken over; this one lives on for its connections");
                 Ok(Upgraded {
                     at: Timestamp(SystemTime::now()),
                     pid,
@@ -109,7 +109,7 @@ impl Reloader {
                 registry
                     .counter(&definitions::UPGRADES, &["failed"])
                     .increment(1);
-                tracing::error!(target: "lyncpin::server", by, why, "the upgrade has failed, and this process goes on");
+                tracing::error!(target: "lyncpin::server", by, from, why, "the upgrade has failed, and this process goes on");
                 Err(UpgradeError::Failed(why))
             }
         }

@@ -109,12 +109,12 @@ impl Reloader {
         while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
             match request {
                 Request::Reload(by, answer) => {
-                    let done = self.reload(by).await;
+                    let done = self.reload(&by).await;
                     // Whoever has gone meanwhile finds it in the log.
                     let _ = answer.map(|asked| asked.send(done));
                 }
                 Request::Upgrade(by, answer) => {
-                    let done = self.upgrade(by).await;
+                    let done = self.upgrade(&by).await;
                     let over = done.is_ok();
                     let _ = answer.map(|asked| asked.send(done));
                     if over {
@@ -131,8 +131,7 @@ impl Reloader {
         (self.health, self.admin)
     }
 
-    async fn reload(&mut self, by: Asker) -> Answer {
-        let by = by.as_str();
+    async fn reload(&mut self, by: &Asker) -> Answer {
         let answer = self.try_reload().await;
         let (answer, result) = match answer {
             Ok(reloaded) => {
@@ -312,18 +311,18 @@ fn read(file: &std::path::Path) -> Result<Loaded, Fault> {
     config::read_bytes(&bytes, &name).map_err(Fault::File)
 }
 
-fn tell(by: &str, reloaded: &Reloaded) {
+fn tell(by: &Asker, reloaded: &Reloaded) {
     for change in &reloaded.changes {
         tracing::info!(target: "lyncpin::server", "{change}");
     }
     for warning in &reloaded.warnings {
         tracing::warn!(target: "lyncpin::config", "{warning}");
     }
-    tracing::info!(target: "lyncpin::server", by, "the configuration has been reloaded");
+    tracing::info!(target: "lyncpin::server", by = by.as_str(), from = by.from(), "the configuration has been reloaded");
 }
 
 /// Logs every fault, and makes the answer of them.
-fn reject(by: &str, fault: Fault) -> ReloadError {
+fn reject(by: &Asker, fault: Fault) -> ReloadError {
     let rejected = match fault {
         Fault::File(faults) => {
             for fault in &faults {
@@ -344,7 +343,7 @@ fn reject(by: &str, fault: Fault) -> ReloadError {
         ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
         other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
     };
-    tracing::error!(target: "lyncpin::server", by, why, "the reload is rejected, and the configuration before stays in force");
+    tracing::error!(target: "lyncpin::server", by = by.as_str(), from = by.from(), why, "the reload is rejected, and the configuration before stays in force");
     rejected
 }
 

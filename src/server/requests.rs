@@ -10,28 +10,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::view::{Reloaded, Upgraded};
-use crate::admin::{ReloadError, UpgradeError};
+use crate::admin::{Caller, ReloadError, UpgradeError};
 
 /// Requests that may wait; more of them would read the same file.
 const WAITING: usize = 16;
 
 /// Who wants the configuration to be read again, or the program to be started anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asker {
     /// SIGHUP or SIGUSR2.
     Signal,
-    /// The admin listener.
-    Api,
+    /// The admin listener, for this caller.
+    Api(Caller),
     /// The file has changed.
     Watch,
 }
 
 impl Asker {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The word in the log's field `by`.
+    pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Signal => "signal",
-            Self::Api => "api",
+            Self::Api(caller) => caller.by.as_str(),
             Self::Watch => "watch",
+        }
+    }
+
+    /// From where it is asked for, where that is not this process.
+    pub(super) fn from(&self) -> Option<&str> {
+        match self {
+            Self::Api(caller) => Some(&caller.from),
+            Self::Signal | Self::Watch => None,
         }
     }
 }

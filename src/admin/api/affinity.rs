@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::{Answer, Refusal, address, json, parameters};
 use crate::admin::affinity::{AffinityError, AffinityFault, client};
 use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder};
-use crate::admin::{Control, Site};
+use crate::admin::{Caller, Control, Site};
 
 /// Pins on a page where none says how many.
 const PAGE: usize = 100;
@@ -113,7 +113,8 @@ async fn aside<T: Send + 'static>(
     work: impl FnOnce(&dyn Control) -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     let control = Arc::clone(&site.control);
-    let done = tokio::task::spawn_blocking(move || work(&*control)).await;
+    let caller = Caller::current();
+    let done = tokio::task::spawn_blocking(move || caller.scope_here(|| work(&*control))).await;
     // The runtime ends, or the work panicked, which has been told.
     done.map_err(|_| {
         Refusal::new(

@@ -1,0 +1,174 @@
+//! Who asks for a change, for the log.
+//!
+//! Owns what is known of the other end of an admin connection, and the words for it. Must not know what is asked.
+//! Invariant: it is informative only; nothing is allowed or refused by it.
+
+use std::fmt;
+
+use hyper::header::{HeaderName, ORIGIN, USER_AGENT};
+use hyper::http::request::Parts;
+use tokio::net::{TcpStream, UnixStream};
+
+/// What the commands call themselves (`User-Agent`).
+pub(super) const COMMAND: &str = concat!("lyncpin/", env!("CARGO_PKG_VERSION"));
+
+/// By what a change is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// A command of this program.
+    Command,
+    /// The status page, or another page of this origin.
+    Page,
+    /// Anything else that speaks HTTP.
+    Api,
+}
+
+impl Means {
+    /// The word in the log's field `by`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Page => "page",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// By what.
+    pub by: Means,
+    /// From where: `192.0.2.1:50123`, or `unix:uid=1000,pid=4711`.
+    pub from: String,
+}
+
+tokio::task_local! {
+    static CALLER: Caller;
+}
+
+impl Caller {
+    /// Who asks with the request that is being answered now.
+    #[must_use]
+    pub fn current() -> Self {
+        let unknown = || Self {
+            by: Means::Api,
+            from: "unknown".into(),
+        };
+        CALLER.try_with(Clone::clone).unwrap_or_else(|_| unknown())
+    }
+
+    /// Who sends this request over a connection from `from`.
+    pub(super) fn of(parts: &Parts, from: &str) -> Self {
+        const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+        let is_command =
+            |agent: &hyper::header::HeaderValue| agent.as_bytes().starts_with(b"lyncpin/");
+        // Browsers send one of the two with every change (W3C Fetch Metadata, RFC 6454).
+        let is_page =
+            parts.headers.contains_key(SEC_FETCH_SITE) || parts.headers.contains_key(ORIGIN);
+        let by = if is_page {
+            Means::Page
+        } else if parts.headers.get(USER_AGENT).is_some_and(is_command) {
+            Means::Command
+        } else {
+            Means::Api
+        };
+        Self {
+            by,
+            from: from.to_owned(),
+        }
+    }
+
+    /// Does `answer` in the name of this caller.
+    pub(super) async fn scope<T>(self, answer: impl Future<Output = T>) -> T {
+        CALLER.scope(self, answer).await
+    }
+
+    /// The same on another thread.
+    pub(super) fn scope_here<T>(self, work: impl FnOnce() -> T) -> T {
+        CALLER.sync_scope(self, work)
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.by.as_str(), self.from)
+    }
+}
+
+/// A connection that knows its other end.
+pub(super) trait Peer {
+    /// The other end in words.
+    fn peer(&self) -> String;
+}
+
+impl Peer for TcpStream {
+    fn peer(&self) -> String {
+        self.peer_addr().map_or_else(
+            |_| "unknown".into(),
+            |peer| std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
+        )
+    }
+}
+
+impl Peer for UnixStream {
+    fn peer(&self) -> String {
+        match self.peer_cred() {
+            Ok(peer) => {
+                let pid = peer
+                    .pid()
+                    .map_or(String::new(), |pid| format!(",pid={pid}"));
+                format!("unix:uid={}{pid}", peer.uid())
+            }
+            Err(_) => "unix".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::Request;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(headers: &[(&str, &str)], by: Means) {
+        let mut request = Request::builder().method("POST").uri("/api/v1/reload");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        let caller = Caller::of(&parts, "192.0.2.1:50123");
+        assert_eq!((caller.by, &*caller.from), (by, "192.0.2.1:50123"));
+    }
+
+    #[test]
+    fn commands_the_page_and_others_are_told_apart() {
+        check(&[("user-agent", COMMAND)], Means::Command);
+        check(&[("user-agent", "curl/8.0")], Means::Api);
+        check(&[], Means::Api);
+        check(
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("user-agent", "Mozilla/5.0"),
+            ],
+            Means::Page,
+        );
+        check(&[("origin", "http://192.0.2.1:9900")], Means::Page);
+    }
+
+    #[tokio::test]
+    async fn the_caller_of_a_request_is_known_while_it_is_answered() {
+        let caller = Caller {
+            by: Means::Command,
+            from: "unix:uid=0,pid=1".into(),
+        };
+        let seen = caller.clone().scope(async { Caller::current() }).await;
+        assert_eq!(seen, caller);
+        let there = caller.clone();
+        let seen = tokio::task::spawn_blocking(|| there.scope_here(Caller::current)).await;
+        assert_eq!(seen.unwrap(), caller);
+        assert_eq!(Caller::current().from, "unknown");
+    }
+}

@@ -1,0 +1,63 @@
+//! What the systemd journal is told of a line: its priority.
+//!
+//! Owns the prefix `<N>` of sd-daemon(3), which journald takes off in both formats, and when it is written: when standard
+//! error is the journal, as `JOURNAL_STREAM` says (systemd.exec(5)). Invariant: nobody else ever sees a prefix.
+
+use std::io;
+
+use rustix::fs::fstat;
+use tracing::Level;
+
+/// The priority as syslog(3) numbers it.
+pub(super) fn prefix(level: Level) -> &'static [u8] {
+    match level {
+        Level::ERROR => b"<3>",
+        Level::WARN => b"<4>",
+        Level::INFO => b"<6>",
+        Level::DEBUG | Level::TRACE => b"<7>",
+    }
+}
+
+/// Whether standard error leads to the journal.
+#[must_use]
+pub fn is_stderr() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    fstat(io::stderr()).is_ok_and(|stat| names(&stream, stat.st_dev, stat.st_ino))
+}
+
+/// An error for people as the journal wants it: each line with the priority of an error.
+#[must_use]
+pub fn as_error(text: &str) -> String {
+    text.lines().map(|line| format!("<3>{line}\n")).collect()
+}
+
+/// Whether `JOURNAL_STREAM` has this value for a file on this device with this number.
+fn names(stream: &str, device: u64, inode: u64) -> bool {
+    let numbers = stream.split_once(':');
+    let numbers = numbers.and_then(|(device, inode)| {
+        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+    });
+    numbers == Some((device, inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_stream_is_the_journal() {
+        assert!(names("9:4711", 9, 4711));
+        for other in [
+            "", "9", "9:", ":4711", "9:4712", "8:4711", "9:4711:0", "x:4711",
+        ] {
+            assert!(!names(other, 9, 4711), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_line_of_an_error_has_its_priority() {
+        assert_eq!(as_error("a\nb\n"), "<3>a\n<3>b\n");
+    }
+}
