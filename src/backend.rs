@@ -47,8 +47,14 @@ pub struct CheckReport {
     pub label: Arc<str>,
     /// Whether it takes the backend up and down.
     pub decides: bool,
-    /// `None` before the first result.
+    /// What the last result was; `None` before the first.
     pub passing: Option<bool>,
+    /// What it counts as, by rise and fall; `None` before the first result.
+    pub counts: Option<bool>,
+    /// Results in a row that contradict what it counts as.
+    pub against: u32,
+    /// How many of these turn it: `fall` where it counts as passing, else `rise`.
+    pub needed: u32,
     /// What was seen, in words: `connection refused`, `status 503, wanted 200`.
     pub detail: String,
     /// When `passing` last changed.

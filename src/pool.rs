@@ -6,6 +6,7 @@
 mod choice;
 mod learner;
 mod pick;
+mod standing;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::state::Health;
 pub use learner::Learner;
 use pick::Hold;
 pub use pick::Pick;
+pub use standing::{Obstacle, Standing, obstacle_to_pinned};
 
 /// Who asks for a backend.
 #[derive(Debug, Clone, Copy)]
@@ -292,15 +294,21 @@ impl Pool {
         Some((view, self.member(view.member)))
     }
 
-    /// Whom the policy would choose for a client without a usable pin. Its place is given back at once, and so is the
-    /// turn of round robin.
+    /// Whom the policy would choose for a client without a usable pin, or whose pin leads to a backend that this pool does
+    /// not have. Its place is given back at once, and so is the turn of round robin.
     ///
     /// # Errors
     ///
     /// Why there is nobody.
     pub fn preview(self: &Arc<Self>, client: Client) -> Result<(PickedBy, Arc<Backend>), NoPick> {
+        let foreign = matches!(self.pin(client), Some((_, None)));
+        let balance = if foreign {
+            Balance::SourceHash
+        } else {
+            self.balance
+        };
         let turns = self.turns().clone();
-        let here = self.take(client, &[]);
+        let here = self.take_by(balance, client, &[]);
         *self.turns() = turns;
         match here {
             Ok((_, slot)) => Ok((PickedBy::Policy(self.balance), slot.backend().clone())),

@@ -358,6 +358,12 @@ impl Listener {
         !holds(&self.config.deny) && (self.config.allow.is_empty() || holds(&self.config.allow))
     }
 
+    /// The pools that its routes lead to; their backups are not among them.
+    #[must_use]
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+
     /// Whether any pool behind it can serve.
     #[must_use]
     pub fn can_serve(&self) -> bool {

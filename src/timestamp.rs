@@ -1,6 +1,6 @@
 //! A point in time as people and programs read it: RFC 3339, UTC, to the millisecond.
 //!
-//! Owns the one form in which the log, the status and the API write times. Knows no clock: the time is passed in.
+//! Owns the one form in which the log, the status and the API write times, and how durations and counts are said. Knows no clock: the time is passed in.
 //! Invariant: what is written always has 24 bytes, and reading it back gives the same millisecond.
 
 use std::fmt;
@@ -29,6 +29,26 @@ const SECONDS_A_DAY: u64 = 86_400;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub SystemTime);
+
+/// A duration for people, in its two largest units: `2m5s`, `1d3h`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{minutes}m"),
+        (_, _, _) => format!("{days}d{hours}h"),
+    }
+}
+
+/// A number and its noun: `1 connection`, `2 connections`.
+#[must_use]
+pub fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
 
 /// The text is not a time in the one form that is written here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,5 +229,24 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Timestamp>(), Err(NotATimestamp), "{text}");
         }
+    }
+
+    #[test]
+    fn durations_show_two_units() {
+        for (seconds, expected) in [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m1s"),
+            (3_600, "1h0m"),
+            (90_061, "1d1h"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        let said = [0, 1, 2].map(|count| counted(count, "pin"));
+        assert_eq!(said, ["0 pins", "1 pin", "2 pins"]);
     }
 }

@@ -128,7 +128,7 @@ pub struct Backend {
     pub health: Health,
     /// When health last changed.
     pub since: Timestamp,
-    /// Why it last changed, or why it is kept out though its checks pass, in words.
+    /// Why it is so by what its checks saw last, or why it is kept out though they pass, in words.
     pub why: String,
     /// When a backend is taken back that passes its checks and is kept out for its falls; `null` for others.
     pub damped_until: Option<Timestamp>,
@@ -153,8 +153,17 @@ pub struct Check {
     pub label: String,
     /// Whether it takes the backend up and down, or is only observed.
     pub decides: bool,
-    /// `null` before the first result.
+    /// What the last result was; `null` before the first.
     pub passing: Option<bool>,
+    /// What it counts as, by `rise` and `fall`; `null` before the first result.
+    #[serde(default)]
+    pub counts: Option<bool>,
+    /// Results in a row that contradict what it counts as.
+    #[serde(default)]
+    pub against: u64,
+    /// How many of these turn it: `fall` where it counts as passing, else `rise`.
+    #[serde(default)]
+    pub needed: u64,
     /// What was seen, in words.
     pub detail: String,
     /// When `passing` last changed.

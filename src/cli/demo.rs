@@ -6,7 +6,8 @@ mod play;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::io::BufRead as _;
+use std::fs::File;
+use std::io::{BufRead as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -52,6 +53,9 @@ pub(super) struct Demo {
     /// Leave it to you: no clients come by themselves, and no server fails
     #[arg(long)]
     quiet: bool,
+    /// Print the log here; without it, it goes to a file beside the certificate, so that you can type in peace
+    #[arg(long)]
+    log: bool,
 }
 
 impl Demo {
@@ -59,21 +63,35 @@ impl Demo {
         super::ask::block_on(async {
             let signals = run::Signals::catch()?;
             let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
-            let ca_file = CaFile::write(&ca.pem()).map_err(|error| {
+            let (ca_file, mut file) = TemporaryFile::create("pem").map_err(|error| {
                 Failure::answer("cannot write the demo's root certificate").because(&error)
             })?;
+            file.write_all(ca.pem().as_bytes()).map_err(|error| {
+                Failure::answer("cannot write the demo's root certificate").because(&error)
+            })?;
+            let log_file = if self.log {
+                None
+            } else {
+                let created = TemporaryFile::create("log");
+                Some(created.map_err(|error| {
+                    Failure::answer("cannot write the demo's log; --log prints it here")
+                        .because(&error)
+                })?)
+            };
+            let (log_file, log_output) = log_file.unzip();
             let front_ends = self.start_front_ends(&ca)?;
             let yaml = self.configuration(&front_ends);
             let loaded =
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
-            let (log, registry, writer) = run::start_log(&loaded.config, tracing::Level::INFO)?;
+            let (log, registry, writer) =
+                run::start_log_on(log_output, &loaded.config, tracing::Level::INFO)?;
             let server =
                 Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
                     // Its own words come last, so that the cause stands where it is looked for.
                     Failure::from_error(&error)
                         .also("choose other ports: see `lyncpin demo --help`")
                 })?;
-            answer(&self.words(&front_ends, &yaml, &ca_file))?;
+            answer(&self.words(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
             let typed = Cell::new(false);
             let _play = self.play(&ca)?;
             tokio::select! {
@@ -156,7 +174,13 @@ impl Demo {
         )
     }
 
-    fn words(&self, front_ends: &[FrontEnd], yaml: &str, ca: &CaFile) -> String {
+    fn words(
+        &self,
+        front_ends: &[FrontEnd],
+        yaml: &str,
+        ca: &TemporaryFile,
+        log: Option<&TemporaryFile>,
+    ) -> String {
         let program = std::env::args().next().unwrap_or_else(|| "lyncpin".into());
         let ca = ca.path.display();
         let (https, http, admin) = (self.https, self.http, self.admin);
@@ -181,6 +205,12 @@ impl Demo {
             words += "Clients come and go by themselves, some are refused, and now and then a server fails for half a minute,\n\
                       until you type a command below; without all that: `lyncpin demo --quiet`.\n\n";
         }
+        let log = log.map_or(String::new(), |log| {
+            format!(
+                "The log is in {} until the demo ends; `lyncpin demo --log` prints it here.\n",
+                log.path.display()
+            )
+        });
         words += &format!(
             "Try, in another terminal:\n\
              \x20 curl -i --cacert {ca} --connect-to ::127.0.0.1:{https} https://lyncdiscover.contoso.com/\n\
@@ -190,7 +220,7 @@ impl Demo {
              \x20 {program} explain --admin 127.0.0.1:{admin} --listener https --name lyncdiscover.contoso.com --source 127.0.0.1\n\
              \x20 {program} drain fe01 --deadline 1m --admin 127.0.0.1:{admin}     # and: ready fe01\n\
              \x20 curl -s http://127.0.0.1:{admin}/metrics\n\n\
-             X-MS-Server-Fqdn in an answer tells which Front End gave it; it stays the same for you.\n\
+             {log}X-MS-Server-Fqdn in an answer tells which Front End gave it; it stays the same for you.\n\
              Here you can type: stop fe01, start fe01, close-sip fe01, open-sip fe01. Ctrl-C ends the demo.\n\n"
         );
         words
@@ -260,20 +290,24 @@ fn do_typed(front_ends: &[FrontEnd], line: &str) -> Result<(), String> {
     done.map_err(|error| format!("{whom}: {error}"))
 }
 
-/// The demo's root certificate, for curl; removed at the end.
-struct CaFile {
+/// A file of the demo, such as its root certificate for curl; removed at the end.
+struct TemporaryFile {
     path: PathBuf,
 }
 
-impl CaFile {
-    fn write(pem: &str) -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("lyncpin-demo-{}.pem", std::process::id()));
-        std::fs::write(&path, pem)?;
-        Ok(Self { path })
+impl TemporaryFile {
+    /// A new file that nobody else has put there.
+    fn create(extension: &str) -> std::io::Result<(Self, File)> {
+        let name = format!("lyncpin-demo-{}.{extension}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        // One of a demo that was killed, whose number this process has now.
+        let _ = std::fs::remove_file(&path);
+        let file = File::create_new(&path)?;
+        Ok((Self { path }, file))
     }
 }
 
-impl Drop for CaFile {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         // Whoever has removed it before has done it for us.
         let _ = std::fs::remove_file(&self.path);

@@ -75,15 +75,29 @@ impl Run {
     }
 }
 
-/// The log of a running balancer; what is told meanwhile goes to it.
+/// The log of a running balancer, on standard error; what is told meanwhile goes to it.
 pub(super) fn start_log(
+    config: &Config,
+    finest: tracing::Level,
+) -> Result<(Arc<Log>, Registry, crate::log::Writer), Failure> {
+    start_log_on(None, config, finest)
+}
+
+/// The same on this file, where there is one.
+pub(super) fn start_log_on(
+    file: Option<std::fs::File>,
     config: &Config,
     finest: tracing::Level,
 ) -> Result<(Arc<Log>, Registry, crate::log::Writer), Failure> {
     let registry = Registry::default();
     let lost = registry.counter(&definitions::LOG_LINES_LOST, &[]);
-    let (sink, writer) = Sink::stderr(config.log.format, lost)
-        .map_err(|error| Failure::answer("cannot start the log").because(&error))?;
+    let format = config.log.format;
+    let started = match file {
+        Some(file) => Sink::start(file.into(), format, lost),
+        None => Sink::stderr(format, lost),
+    };
+    let (sink, writer) =
+        started.map_err(|error| Failure::answer("cannot start the log").because(&error))?;
     let log = Arc::new(Log::new(config.log, sink));
     log.take_events(finest);
     Ok((log, registry, writer))

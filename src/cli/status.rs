@@ -1,5 +1,8 @@
 //! `status`: the balancer as it is now, once or again and again.
 
+mod overview;
+mod servers;
+
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -7,18 +10,31 @@ use super::ask::{Ask, block_on};
 use super::failure::Failure;
 use super::{Reader, print, table};
 use crate::admin::client::Client;
+use crate::admin::view::Status as View;
 
 /// Between two looks with `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// Backends that are shown one by one unless something else is asked for.
+const FEW: usize = 60;
+
 /// `lyncpin status`
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
+    /// Show only these: a pool, a backend in every pool, or POOL/BACKEND
+    #[arg(value_name = "POOL|[POOL/]BACKEND")]
+    only: Vec<String>,
+    /// Show every backend, however many there are; otherwise a large site gets a line for each pool and what is wrong
+    #[arg(long, conflicts_with = "by_server")]
+    all: bool,
+    /// Show a line for each server, over all pools that have a backend of its name
+    #[arg(long)]
+    by_server: bool,
     /// Look again every two seconds, until interrupted
     #[arg(long)]
     watch: bool,
     /// Print the JSON of the API, on one line each time with --watch
-    #[arg(long)]
+    #[arg(long, conflicts_with = "by_server")]
     json: bool,
     #[command(flatten)]
     ask: Ask,
@@ -44,7 +60,8 @@ impl Status {
     }
 
     async fn look(&self, client: &Client) -> Result<String, Failure> {
-        let status = client.status().await?;
+        let whole = client.status().await?;
+        let status = self.filtered(whole.clone())?;
         let json = |written: Result<String, serde_json::Error>| {
             let written = written
                 .map_err(|error| Failure::answer("the answer cannot be written").because(&error));
@@ -53,12 +70,76 @@ impl Status {
         match (self.json, self.watch) {
             (true, true) => json(serde_json::to_string(&status)),
             (true, false) => json(serde_json::to_string_pretty(&status)),
-            (false, false) => Ok(table::status(&status)),
+            (false, false) => Ok(self.tables(&status, &whole)),
             (false, true) if std::io::stdout().is_terminal() => {
                 // Home, and clear what is below (ECMA-48, CUP and ED).
-                Ok(format!("\x1b[H\x1b[J{}", table::status(&status)))
+                Ok(format!("\x1b[H\x1b[J{}", self.tables(&status, &whole)))
             }
-            (false, true) => Ok(table::status(&status) + "\n"),
+            (false, true) => Ok(self.tables(&status, &whole) + "\n"),
         }
+    }
+
+    fn tables(&self, status: &View, whole: &View) -> String {
+        let backends: usize = status.pools.iter().map(|pool| pool.backends.len()).sum();
+        if self.by_server {
+            servers::text(status)
+        } else if self.all || !self.only.is_empty() || backends <= FEW {
+            table::status(status, whole)
+        } else {
+            overview::text(status)
+        }
+    }
+
+    /// With the pools and backends alone that are asked for.
+    fn filtered(&self, mut status: View) -> Result<View, Failure> {
+        for wanted in &self.only {
+            let mut backends = status.pools.iter().flat_map(|pool| {
+                let named =
+                    |backend: &crate::admin::view::Backend| is(wanted, &pool.name, &backend.name);
+                pool.backends.iter().filter(move |backend| named(backend))
+            });
+            if backends.next().is_none() {
+                let pools: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
+                let text = format!(
+                    "no pool or backend {wanted:?}; the pools are {}",
+                    pools.join(", ")
+                );
+                return Err(Failure::answer(text));
+            }
+        }
+        if self.only.is_empty() {
+            return Ok(status);
+        }
+        for pool in &mut status.pools {
+            let name = &pool.name;
+            let wanted = |backend: &str| self.only.iter().any(|wanted| is(wanted, name, backend));
+            pool.backends.retain(|backend| wanted(&backend.name));
+        }
+        status.pools.retain(|pool| !pool.backends.is_empty());
+        Ok(status)
+    }
+}
+
+/// Whether what was typed means this backend of this pool. Names may hold a slash, so that nothing is cut.
+fn is(wanted: &str, pool: &str, backend: &str) -> bool {
+    let of_pool = wanted
+        .strip_prefix(pool)
+        .and_then(|rest| rest.strip_prefix('/'));
+    wanted == pool || wanted == backend || of_pool == Some(backend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_a_backend_or_both_can_be_named() {
+        for wanted in ["web", "fe01", "web/fe01"] {
+            assert!(is(wanted, "web", "fe01"), "{wanted}");
+        }
+        for wanted in ["we", "fe0", "web/", "mail/fe01", "web/fe02", ""] {
+            assert!(!is(wanted, "web", "fe01"), "{wanted}");
+        }
+        assert!(is("web/a/b", "web", "a/b"));
     }
 }

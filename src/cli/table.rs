@@ -6,12 +6,27 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::view::{Backend, Check, Listener, Pool, Status};
-use crate::state::State;
-use crate::timestamp::Timestamp;
+use crate::state::{Health, State};
+pub(super) use crate::timestamp::span;
+use crate::timestamp::{Timestamp, counted};
 
-/// The whole status as tables.
-pub(super) fn status(status: &Status) -> String {
+/// Days of validity under which a certificate is named.
+const NEAR_ITS_END: Duration = Duration::from_secs(14 * 86_400);
+
+/// The pools of `shown`, which is all of `whole` or a part of it, as tables.
+pub(super) fn status(shown: &Status, whole: &Status) -> String {
+    let mut text = head(whole);
+    for pool in &shown.pools {
+        text += &format!("\n{}\n", pool_line(pool, whole));
+        text += &backends(&pool.backends, whole);
+    }
+    text + &affinity(whole)
+}
+
+/// The balancer as a whole, and its listeners.
+pub(super) fn head(status: &Status) -> String {
     let mut text = headline(status);
+    text += &backends_line(status);
     let rows = status.listeners.iter().map(listener_row);
     text += "\n";
     text += &table(
@@ -19,47 +34,68 @@ pub(super) fn status(status: &Status) -> String {
         &[3],
         rows.collect(),
     );
-    for pool in &status.pools {
-        text += &format!("\n{}\n", pool_line(pool));
-        let rows = pool
-            .backends
-            .iter()
-            .map(|backend| backend_row(backend, status.now.0));
-        text += &table(
-            &[
-                "BACKEND",
-                "ADDRESS",
-                "WEIGHT",
-                "STATE",
-                "HEALTH",
-                "FOR",
-                "CONNECTIONS",
-                "TO BACKEND",
-                "TO CLIENT",
-                "PINS",
-                "WHY",
-            ],
-            &[2, 6, 7, 8, 9],
-            rows.collect(),
-        );
-        text += &checks(pool, status.now.0);
-    }
-    if !status.affinity.is_empty() {
-        let rows = status.affinity.iter().map(|table| {
-            vec![
-                table.group.clone(),
-                table.entries.to_string(),
-                table.max_entries.to_string(),
-            ]
-        });
-        text += "\n";
-        text += &table(
-            &["AFFINITY GROUP", "PINS", "AT MOST"],
-            &[1, 2],
-            rows.collect(),
-        );
+    text
+}
+
+/// Backends of one pool, and what their checks and certificates want to be said.
+pub(super) fn backends<'a>(
+    backends: impl IntoIterator<Item = &'a Backend>,
+    status: &Status,
+) -> String {
+    let now = status.now.0;
+    let backends: Vec<&Backend> = backends.into_iter().collect();
+    let rows = backends.iter().map(|backend| backend_row(backend, now));
+    let mut text = table(
+        &[
+            "BACKEND",
+            "ADDRESS",
+            "WEIGHT",
+            "STATE",
+            "HEALTH",
+            "FOR",
+            "CONNECTIONS",
+            "TO BACKEND",
+            "TO CLIENT",
+            "PINS",
+            "WHY",
+        ],
+        &[2, 6, 7, 8, 9],
+        rows.collect(),
+    );
+    for backend in backends {
+        text += &checks(backend, now);
     }
     text
+}
+
+/// The tables of pins.
+pub(super) fn affinity(status: &Status) -> String {
+    if status.affinity.is_empty() {
+        return String::new();
+    }
+    let rows = status.affinity.iter().map(|table| {
+        vec![
+            table.group.clone(),
+            table.entries.to_string(),
+            table.max_entries.to_string(),
+        ]
+    });
+    let heads = ["AFFINITY GROUP", "PINS", "AT MOST"];
+    "\n".to_owned() + &table(&heads, &[1, 2], rows.collect())
+}
+
+/// Whether new clients may go to it.
+pub(super) fn in_service(backend: &Backend) -> bool {
+    backend.health == Health::Up
+        && backend.state == State::Ready
+        && backend.damped_until.is_none()
+        && backend.weight > 0
+}
+
+/// Whether a check of it fails, be it one that only observes.
+pub(super) fn is_failing(backend: &Backend) -> bool {
+    let mut checks = backend.checks.iter();
+    checks.any(|check| check.passing == Some(false))
 }
 
 fn headline(status: &Status) -> String {
@@ -71,12 +107,41 @@ fn headline(status: &Status) -> String {
     let bound = status.limits.connections;
     let bound = bound.map_or(String::new(), |bound| format!(" of at most {bound}"));
     format!(
-        "lyncpin {}: {state}, {} connections{bound}, {} workers, up {}\n",
+        "lyncpin {}: {state}, {}{bound}, {}, up {}\n",
         printable(&status.version),
-        status.connections,
-        status.workers,
+        counted(status.connections, "connection"),
+        counted(status.workers.into(), "worker"),
         ago(status.started, status.now.0),
     )
+}
+
+/// How many backends are in service, and what the others are.
+fn backends_line(status: &Status) -> String {
+    let all = || status.pools.iter().flat_map(|pool| &pool.backends);
+    let serving = all().filter(|backend| in_service(backend)).count();
+    let mut text = format!(
+        "{serving} of {} in service",
+        counted(all().count() as u64, "backend")
+    );
+    let kinds: [(&str, fn(&Backend) -> bool); 6] = [
+        ("down", |backend| {
+            backend.health == Health::Down && backend.damped_until.is_none()
+        }),
+        ("damped", |backend| backend.damped_until.is_some()),
+        ("not checked yet", |backend| {
+            backend.health == Health::Unknown
+        }),
+        ("draining", |backend| backend.state == State::Drain),
+        ("in maintenance", |backend| backend.state == State::Maintain),
+        ("with weight 0", |backend| backend.weight == 0),
+    ];
+    for (word, is) in kinds {
+        let count = all().filter(|backend| is(backend)).count();
+        if count > 0 {
+            text += &format!(", {count} {word}");
+        }
+    }
+    text + "\n"
 }
 
 fn listener_row(listener: &Listener) -> Vec<String> {
@@ -90,7 +155,7 @@ fn listener_row(listener: &Listener) -> Vec<String> {
     ]
 }
 
-fn pool_line(pool: &Pool) -> String {
+fn pool_line(pool: &Pool, status: &Status) -> String {
     let mut text = format!(
         "pool {}: {}",
         printable(&pool.name),
@@ -102,12 +167,36 @@ fn pool_line(pool: &Pool) -> String {
     if let Some(backup) = &pool.backup {
         text += &format!(", backup {}", printable(backup));
     }
-    text += if pool.can_serve {
-        ", can serve"
-    } else {
-        ", cannot serve"
-    };
+    text += ", ";
+    let of = status.pools.iter().find(|known| known.name == pool.name);
+    text += serves(of.unwrap_or(pool), status);
     text
+}
+
+/// Whom a pool can serve now.
+pub(super) fn serves(pool: &Pool, status: &Status) -> &'static str {
+    let place = |backend: &Backend| {
+        let full = backend
+            .max_connections
+            .is_some_and(|most| backend.connections >= most);
+        backend.effective_weight > 0.0 && !full
+    };
+    let ready = |backend: &&Backend| backend.effective_weight > 0.0;
+    if !pool.can_serve {
+        return "cannot serve";
+    }
+    if pool.backends.iter().any(place) {
+        return "can serve";
+    }
+    let named = pool.backup.as_ref();
+    let backup = named.map(|name| status.pools.iter().find(|other| other.name == *name));
+    match backup {
+        Some(Some(backup)) if backup.can_serve => "its backup serves",
+        // One that is not shown here.
+        Some(None) => "can serve",
+        _ if pool.backends.iter().any(|backend| ready(&backend)) => "full: new clients are refused",
+        _ => "serves pinned clients only",
+    }
 }
 
 fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
@@ -151,25 +240,50 @@ fn weight(backend: &Backend) -> String {
     }
 }
 
-/// The checks that do not pass.
-fn checks(pool: &Pool, now: SystemTime) -> String {
+/// The checks that do not pass, those that are about to turn, and certificates that are near their end.
+fn checks(backend: &Backend, now: SystemTime) -> String {
     let mut text = String::new();
-    for backend in &pool.backends {
-        for check in backend
-            .checks
-            .iter()
-            .filter(|check| check.passing == Some(false))
-        {
+    for check in &backend.checks {
+        if check.passing == Some(false) || (check.decides && check.against > 0) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {}", check_line(backend, check, now));
+        }
+        if let Some(end) = check.certificate_expiry {
+            let name = printable(&backend.name);
+            let label = printable(&check.label);
+            let _ = match end.0.duration_since(now) {
+                Ok(left) if left > NEAR_ITS_END => continue,
+                Ok(left) => writeln!(
+                    text,
+                    "  {name}: certificate seen by check {label} ends in {}",
+                    span(left)
+                ),
+                Err(ended) => writeln!(
+                    text,
+                    "  {name}: certificate seen by check {label} ended {} ago",
+                    span(ended.duration())
+                ),
+            };
         }
     }
     text
 }
 
 fn check_line(backend: &Backend, check: &Check, now: SystemTime) -> String {
+    let passes = check.passing == Some(true);
+    let progress = match (check.decides && check.against > 0, passes) {
+        (false, _) => String::new(),
+        (true, false) => format!(
+            ", {} of {} until it counts as failing",
+            check.against, check.needed
+        ),
+        (true, true) => format!(
+            ", {} of {} until it counts as passing",
+            check.against, check.needed
+        ),
+    };
     format!(
-        "{}: {} check {} fails for {}: {}",
+        "{}: {} check {} {} for {}{progress}: {}",
         printable(&backend.name),
         if check.decides {
             "deciding"
@@ -177,6 +291,7 @@ fn check_line(backend: &Backend, check: &Check, now: SystemTime) -> String {
             "observing"
         },
         printable(&check.label),
+        if passes { "passes" } else { "fails" },
         ago(check.since, now),
         printable(&check.detail)
     )
@@ -234,18 +349,6 @@ fn ago(then: Timestamp, now: SystemTime) -> String {
     span(now.duration_since(then.0).unwrap_or_default())
 }
 
-/// A duration in its two largest units.
-pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
-        (0, _, _) => format!("{hours}h{minutes}m"),
-        (_, _, _) => format!("{days}d{hours}h"),
-    }
-}
-
 fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
@@ -264,19 +367,6 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_show_two_units() {
-        for (seconds, expected) in [
-            (0, "0s"),
-            (59, "59s"),
-            (61, "1m1s"),
-            (3_600, "1h0m"),
-            (90_061, "1d1h"),
-        ] {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
-        }
-    }
 
     #[test]
     fn bytes_show_one_decimal() {

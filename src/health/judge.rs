@@ -36,6 +36,16 @@ impl Judge {
         self.verdict
     }
 
+    /// Results in a row that contradict the verdict, and how many of these turn it.
+    pub(super) fn progress(self, rule: Rule) -> (u32, u32) {
+        let needed = match self.verdict {
+            Some(true) => rule.fall,
+            Some(false) => rule.rise,
+            None => 1,
+        };
+        (self.against, needed)
+    }
+
     /// Takes the next result.
     pub(super) fn take(&mut self, passed: bool, rule: Rule) {
         let Some(verdict) = self.verdict else {

@@ -68,6 +68,9 @@ impl Watch {
                 label: check.label.clone(),
                 decides: check.decides,
                 passing: None,
+                counts: None,
+                against: 0,
+                needed: 1,
                 detail: "not checked yet".into(),
                 since: now,
                 at: now,
@@ -125,13 +128,13 @@ impl Watched {
             }
         }
         backend.keep_checks(|label| checks.iter().any(|watch| *watch.check.label == *label));
-        for watch in &checks {
-            backend.report_check(watch.report.clone());
-        }
         watched.checks = checks;
         watched.pool.clone_from(&pool.backends);
         watched.on_down = pool.on_down;
         watched.health.clone_from(&pool.health);
+        for place in 0..watched.checks.len() {
+            watched.report(place);
+        }
         if let ServerHost::Address(address) = watched.server.host {
             watched.place(address);
         }
@@ -208,6 +211,10 @@ impl Watched {
         self.damping = Damping::default();
         for watch in &mut self.checks {
             watch.judge = Judge::default();
+            watch.report = Watch::new(&watch.check).report;
+        }
+        for place in 0..self.checks.len() {
+            self.report(place);
         }
         self.backend
             .set_address(SocketAddr::new(address, self.server.port));
@@ -232,14 +239,10 @@ impl Watched {
         let passed = match finding.result {
             CheckResult::Pass => true,
             CheckResult::Fail => false,
-            CheckResult::Unmade => return,
+            CheckResult::Unmade => return self.report(place),
         };
-        let Some(health) = &self.health else {
+        let Some(rule) = self.rule() else {
             return;
-        };
-        let rule = Rule {
-            rise: health.rise,
-            fall: health.fall,
         };
         let maintained = self.backend.state() == State::Maintain;
         let watch = &mut self.checks[place];
@@ -249,12 +252,22 @@ impl Watched {
         }
         let before = watch.judge.verdict();
         watch.judge.take(passed, rule);
+        self.report(place);
+        let watch = &self.checks[place];
         if watch.check.decides {
             self.count_passes();
             self.settle(events);
         } else if before != watch.judge.verdict() && !maintained {
             self.log_observed(place, finding);
         }
+    }
+
+    fn rule(&self) -> Option<Rule> {
+        let health = self.health.as_ref()?;
+        Some(Rule {
+            rise: health.rise,
+            fall: health.fall,
+        })
     }
 
     /// For how long all deciding checks have passed.

@@ -96,29 +96,6 @@ impl Pool {
         siblings.into_iter().all(can_be_used)
     }
 
-    /// Backends that are up here and that new clients pass over all the same, each with the pool of the group that cannot
-    /// use it; for people. None, where no backend is whole.
-    #[must_use]
-    pub fn passed_over(&self) -> Vec<(Arc<str>, Arc<str>)> {
-        let places = 0..self.backends.len();
-        let candidates = places.filter(|&place| {
-            let backend = &self.backends[place];
-            backend.health() == Health::Up && backend.takes_new() && backend.weight() > 0
-        });
-        let (whole, torn): (Vec<usize>, Vec<usize>) =
-            candidates.partition(|&place| self.is_whole(place));
-        if whole.is_empty() {
-            return Vec::new();
-        }
-        let lacking = |place: usize| {
-            let lacking = self.siblings[place]
-                .iter()
-                .find(|sibling| !can_be_used(sibling))?;
-            Some((self.backends[place].name.clone(), lacking.pool.clone()))
-        };
-        torn.into_iter().filter_map(lacking).collect()
-    }
-
     /// The time that ramps are reckoned at; `None` where no weight grows, for which no clock is read.
     fn ramp_clock(&self) -> Option<(Ramp, Duration)> {
         let ramp = self.ramp?;
@@ -165,7 +142,7 @@ impl Pool {
 }
 
 /// Whether new clients may go there, and it is known to work.
-fn can_be_used(sibling: &Arc<Backend>) -> bool {
+pub(super) fn can_be_used(sibling: &Arc<Backend>) -> bool {
     sibling.health() == Health::Up && sibling.takes_new()
 }
 

@@ -25,7 +25,7 @@ use crate::state::State;
 use crate::timestamp::Timestamp;
 
 use super::affinity;
-use super::explain::explain;
+use super::explain::{explain, why_health};
 use super::requests::{Asker, Reloads};
 use super::sockets::Sockets;
 
@@ -89,7 +89,7 @@ impl Control for Administration {
         let listener = snapshot
             .listener(&query.listener)
             .ok_or_else(|| ExplainError::UnknownListener(query.listener.clone()))?;
-        Ok(explain(listener, query))
+        Ok(explain(listener, query, self.stopping()))
     }
 
     fn set_state(
@@ -232,11 +232,12 @@ impl Administration {
             name: config.name.to_string(),
             bind: self.sockets.bound(&config.bind),
             protocol: config.protocol.as_str().into(),
-            open: self
-                .shared
-                .registry
-                .shown(&definitions::LISTENER_OPEN, &[&config.name])
-                > 0.0,
+            open: !self.stopping()
+                && self
+                    .shared
+                    .registry
+                    .shown(&definitions::LISTENER_OPEN, &[&config.name])
+                    > 0.0,
             connections: listener.connections(),
             routes: config.routes.iter().map(route).collect(),
             no_name: name_of(config.no_name).filter(|_| config.protocol != Protocol::Tcp),
@@ -268,6 +269,7 @@ impl Administration {
     fn backend(&self, pool: &Pool, backend: &Arc<Backend>) -> view::Backend {
         let changed = backend.changed();
         let damped = backend.damped();
+        let checks = backend.checks();
         let moved = |direction| {
             let path = |path| {
                 self.shared.registry.counted(
@@ -290,14 +292,14 @@ impl Administration {
                 .map(|deadline| seconds_until(deadline.at)),
             health: backend.health(),
             since: Timestamp(changed.at),
-            why: damped.map_or(changed.why, kept_out),
+            why: damped.map_or_else(|| why_health(backend, &checks), kept_out),
             damped_until: damped.map(|damped| Timestamp(damped.until.shown)),
             connections: backend.in_flight().into(),
             max_connections: backend.max_connections().map(u64::from),
             bytes_to_backend: moved("to_backend"),
             bytes_to_client: moved("to_client"),
             pins: pool.pins_of(backend).map(|pins| pins as u64),
-            checks: backend.checks().into_iter().map(check).collect(),
+            checks: checks.into_iter().map(check).collect(),
         }
     }
 }
@@ -339,6 +341,9 @@ fn check(report: CheckReport) -> view::Check {
         label: report.label.to_string(),
         decides: report.decides,
         passing: report.passing,
+        counts: report.counts,
+        against: report.against.into(),
+        needed: report.needed.into(),
         detail: report.detail,
         since: Timestamp(report.since),
         at: Timestamp(report.at),

@@ -1,47 +1,50 @@
 //! What would become of a client, and why, without placing or pinning it.
 //!
-//! Owns the sentences. Invariant: it asks what the data path asks, in the same order.
+//! Owns the order of the steps. Invariant: it asks what the data path asks, in the same order.
+
+mod candidates;
+mod pin;
+mod why;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::affinity::viewed;
 use crate::admin::ExplainError;
-use crate::admin::view::{ExplainQuery, Explanation, Pin};
-use crate::affinity::Origin;
-use crate::backend::Availability;
-use crate::config::model::{self, Config, Protocol};
+use crate::admin::view::{ExplainQuery, Explanation};
+use crate::backend::{Availability, Backend};
+use crate::config::model::{self, Config, Protocol, WhenPoolDown};
 use crate::host_name::HostName;
 use crate::metrics::Registry;
 use crate::pins::Secret;
-use crate::pool::{Client, NoPick, PickedBy, Pool};
+use crate::pool::{Client, PickedBy, Pool};
 use crate::snapshot::{Destination, Listener, Snapshot};
 use crate::termination::Outcome;
+pub(super) use why::{why_closed, why_health};
 
-/// What such a client would get.
-pub(super) fn explain(listener: &Listener, query: &ExplainQuery) -> Explanation {
-    let source = query.source.to_canonical();
-    let mut told = Explanation {
-        listener: query.listener.clone(),
-        name: query.name.clone(),
-        source,
-        route: None,
-        pool: None,
-        backend: None,
-        address: None,
-        pick: None,
-        refused: None,
-        pin: None,
-        steps: Vec::new(),
-    };
-    match follow(listener, query, &mut told) {
-        Ok(()) => {}
-        Err(outcome) => {
-            told.steps.push(format!("refused: {}", outcome.meaning()));
-            told.refused = Some(outcome.as_str().into());
-        }
+/// What is known of the backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// As the running balancer sees them.
+    Live,
+    /// What the file says, and nothing of health, connections and pins.
+    FileAlone,
+}
+
+/// What such a client would get; `stopping` is whether the balancer has been told to stop.
+pub(super) fn explain(listener: &Listener, query: &ExplainQuery, stopping: bool) -> Explanation {
+    let mut told = begin(query);
+    if stopping {
+        told.steps.push(
+            "the balancer is stopping: its ports refuse, and this would hold if they did not"
+                .into(),
+        );
+    } else if !is_open(listener) {
+        told.steps.push(format!(
+            "the port refuses: no pool behind listener {:?} can serve, and `when_pool_down` is `close`",
+            listener.config.name
+        ));
     }
-    told
+    finish(listener, query, told, Known::Live)
 }
 
 /// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
@@ -66,19 +69,68 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
     }
     let unknown = || ExplainError::UnknownListener(query.listener.clone());
     let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
-    let mut told = explain(listener, query);
+    let mut told = begin(query);
+    told.steps.push(
+        "by the file alone: health, states, connections and pins are not known, and every backend counts as available"
+            .into(),
+    );
+    let mut told = finish(listener, query, told, Known::FileAlone);
     told.address = told
         .address
         .filter(|address| !address.ip().is_unspecified());
     Ok(told)
 }
 
+/// Whether its port takes connections, as far as its pools say.
+pub(super) fn is_open(listener: &Listener) -> bool {
+    match listener.config.when_pool_down {
+        WhenPoolDown::Close => listener.can_serve(),
+        WhenPoolDown::Refuse => true,
+    }
+}
+
+fn begin(query: &ExplainQuery) -> Explanation {
+    Explanation {
+        listener: query.listener.clone(),
+        name: query.name.clone(),
+        source: query.source.to_canonical(),
+        route: None,
+        pool: None,
+        backend: None,
+        address: None,
+        pick: None,
+        refused: None,
+        pin: None,
+        steps: Vec::new(),
+    }
+}
+
+fn finish(
+    listener: &Listener,
+    query: &ExplainQuery,
+    mut told: Explanation,
+    known: Known,
+) -> Explanation {
+    if let Err(outcome) = follow(listener, query, &mut told, known) {
+        told.steps.push(format!("refused: {}", outcome.meaning()));
+        told.refused = Some(outcome.as_str().into());
+    }
+    told
+}
+
 fn follow(
     listener: &Listener,
     query: &ExplainQuery,
     told: &mut Explanation,
+    known: Known,
 ) -> Result<(), Outcome> {
     if !listener.admits(told.source) {
+        let denied = listener.config.deny.iter();
+        let denied = denied.filter(|net| net.contains(&told.source)).next();
+        told.steps.push(match denied {
+            Some(net) => format!("{} is in `deny`: {net}", told.source),
+            None => format!("{} is in no network of `allow`", told.source),
+        });
         return Err(Outcome::Denied);
     }
     let destination = route(listener, query.name.as_deref(), &mut told.steps)?;
@@ -89,11 +141,11 @@ fn follow(
         source: told.source,
         name: destination.name,
     };
-    told.pin = pin(pool, client, &destination.matched);
-    let (pick, backend) = choose(pool, client, told)?;
+    told.pin = pin::of(pool, client, &destination.matched);
+    let (pick, backend) = choose(pool, client, told, known)?;
     told.pick = Some(pick.as_str().into());
-    told.backend = Some(backend.0);
-    told.address = backend.1;
+    told.backend = Some(backend.name.to_string());
+    told.address = backend.address();
     Ok(())
 }
 
@@ -104,110 +156,63 @@ fn route<'a>(
 ) -> Result<&'a Destination, Outcome> {
     if let Some(only) = listener.only_pool() {
         steps.push(format!(
-            "the listener does not ask for a name: pool {:?}",
+            "a tcp listener asks for no name: pool {:?}",
             only.pool.name
         ));
         return Ok(only);
     }
-    let (found, refusal) = match name.map(|name| HostName::parse(name.as_bytes())) {
-        None => (listener.route_no_name(), Outcome::NoName),
-        Some(Ok(name)) => (listener.route(&name), Outcome::UnknownName),
-        Some(Err(fault)) if is_address(name) => {
-            steps.push(format!("{fault}: no route names it"));
-            (listener.route_unknown(), Outcome::UnknownName)
-        }
-        Some(Err(fault)) => {
-            steps.push(format!("no client can ask for this: {fault}"));
-            return Err(Outcome::Malformed);
-        }
-    };
-    let destination = found.ok_or(refusal)?;
     let what = if listener.config.protocol == Protocol::Http {
         "Host"
     } else {
         "server name"
     };
-    let asked = name.map_or(format!("no {what}"), |name| format!("{what} {name}"));
-    steps.push(format!(
-        "{asked} matches {}: pool {:?}",
-        destination.matched, destination.pool.name
-    ));
-    Ok(destination)
-}
-
-fn is_address(name: Option<&str>) -> bool {
-    name.is_some_and(|name| crate::host_name::is_ip_literal(name.as_bytes()))
-}
-
-type Chosen = (String, Option<std::net::SocketAddr>);
-
-/// The client's pin, whether it decides or not.
-fn pin(pool: &Pool, client: Client, matched: &str) -> Option<Pin> {
-    let (view, _) = pool.pin(client)?;
-    viewed(&pool.affinity.as_ref()?.pins, &view, matched)
-}
-
-fn pin_step(pin: &Pin, origin: Origin) -> String {
-    let origin = match origin {
-        Origin::Policy => "the policy chose it",
-        Origin::Failover => "another could not take it",
-        Origin::Session => "it came with a TLS session of there",
-        Origin::Administrator => "the administrator said so",
+    let Some(name) = name else {
+        let found = listener.route_no_name().ok_or(Outcome::NoName)?;
+        steps.push(format!(
+            "the client sends no {what}: `no_name` leads to pool {:?}",
+            found.pool.name
+        ));
+        return Ok(found);
     };
-    let life = match (pin.expires_in_seconds, pin.connections) {
-        (Some(left), _) => format!("expires in {left} s unless it comes"),
-        (None, 1) => "in use by 1 connection".to_owned(),
-        (None, more) => format!("in use by {more} connections"),
+    let found = match HostName::parse(name.as_bytes()) {
+        Ok(name) => listener.route(&name),
+        Err(_) if crate::host_name::is_ip_literal(name.as_bytes()) => listener.route_unknown(),
+        Err(fault) => {
+            steps.push(format!("no client can ask for this: {fault}"));
+            return Err(Outcome::Malformed);
+        }
     };
-    format!(
-        "pinned to {} for {} s, because {origin}; {life}",
-        pin.backend, pin.age_seconds
-    )
+    let Some(found) = found else {
+        steps.push(format!("{what} {name} is in no route"));
+        return Err(Outcome::UnknownName);
+    };
+    let unknown = listener.route_unknown();
+    let pool = &found.pool.name;
+    steps.push(
+        if unknown.is_some_and(|unknown| std::ptr::eq(unknown, found)) {
+            format!("{what} {name} is in no route: `unknown_name` leads to pool {pool:?}")
+        } else if *found.matched == *name {
+            format!("{what} {name} is in a route: pool {pool:?}")
+        } else {
+            format!(
+                "{what} {name} matches route {}: pool {pool:?}",
+                found.matched
+            )
+        },
+    );
+    Ok(found)
 }
 
 fn choose(
     pool: &Arc<Pool>,
     client: Client,
     told: &mut Explanation,
-) -> Result<(PickedBy, Chosen), Outcome> {
-    let steps = &mut told.steps;
-    match pool.pin(client) {
-        Some((view, Some(backend))) => {
-            let step = told.pin.as_ref().map(|pin| pin_step(pin, view.origin));
-            steps.extend(step);
-            if backend.takes_pinned() && !backend.is_full() {
-                return Ok((PickedBy::Pin, (backend.name.to_string(), backend.address())));
-            }
-            steps.push(format!(
-                "{} cannot take it now: {}, {}{}",
-                backend.name,
-                backend.state().as_str(),
-                backend.health().as_str(),
-                if backend.is_full() { ", full" } else { "" }
-            ));
-        }
-        Some((_, None)) => steps.push("pinned to a backend that this pool does not have".into()),
-        None if pool.affinity.is_some() => steps.push("no pin".into()),
-        None => steps.push("the pool has no affinity".into()),
+    known: Known,
+) -> Result<(PickedBy, Arc<Backend>), Outcome> {
+    if known == Known::Live
+        && let Some(pinned) = pin::decides(pool, client, told)
+    {
+        return Ok((PickedBy::Pin, pinned));
     }
-    for (backend, other) in pool.passed_over() {
-        steps.push(format!(
-            "{backend} is up and passed over: pool {other:?} of its affinity group cannot use it now"
-        ));
-    }
-    let preview = pool.preview(client).map_err(|none| match none {
-        NoPick::Down => Outcome::PoolDown,
-        NoPick::Full => Outcome::PoolFull,
-    })?;
-    let (by, backend) = preview;
-    match by {
-        PickedBy::Backup => steps.push(format!(
-            "nothing in the pool is available: its backup {:?} serves",
-            backend.pool
-        )),
-        PickedBy::Pin | PickedBy::Session | PickedBy::Policy(_) | PickedBy::Redispatch => {
-            steps.push(format!("{} says {} now", by.as_str(), backend.name));
-        }
-    }
-    Ok((by, (backend.name.to_string(), backend.address())))
+    candidates::choose(pool, client, &mut told.steps, known)
 }

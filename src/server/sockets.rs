@@ -140,8 +140,8 @@ impl Sockets {
         }
     }
 
-    /// Opens or closes the sockets of a listener that has these addresses; says whether anything changed.
-    pub(super) fn turn(&self, listener: &model::Listener, wanted: Wanted) -> bool {
+    /// Opens or closes the sockets of a listener that has these addresses.
+    pub(super) fn turn(&self, listener: &model::Listener, wanted: Wanted) {
         let mut known = self.lock();
         let Known {
             ports,
@@ -150,15 +150,18 @@ impl Sockets {
             ..
         } = &mut *known
         else {
-            return false;
+            return;
         };
-        let mut changed = false;
         for port in ports {
             if listener.bind.contains(&port.configured) {
-                changed |= port.turn(&listener.name, wanted, openings);
+                port.turn(&listener.name, wanted, openings);
             }
         }
-        changed
+    }
+
+    /// Whether another process has these sockets to open and close.
+    pub(super) fn has_left(&self) -> bool {
+        self.lock().left
     }
 
     /// Where a listener with these addresses is bound, in their order.
@@ -213,7 +216,7 @@ impl Port {
         self.gate.subscribe()
     }
 
-    fn turn(&self, listener: &str, wanted: Wanted, openings: &mut u64) -> bool {
+    fn turn(&self, listener: &str, wanted: Wanted, openings: &mut u64) {
         let open = matches!(*self.gate.borrow(), Gate::Open(_));
         let state = match (open, wanted) {
             (true, Wanted::Closed) => {
@@ -225,10 +228,9 @@ impl Port {
                 *openings += 1;
                 Gate::Open(*openings)
             }
-            (true, Wanted::Open) | (false, Wanted::Closed) => return false,
+            (true, Wanted::Open) | (false, Wanted::Closed) => return,
         };
         self.gate.send_replace(state);
-        true
     }
 
     fn each(&self, listener: &str, what: &str, change: impl Fn(&Listening) -> io::Result<()>) {

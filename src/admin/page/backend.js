@@ -22,8 +22,9 @@ const checkLine = () => {
       say(detail, check.detail);
       const result = { true: "passes", false: "fails", null: "no result" }[check.passing];
       const observed = check.decides ? "" : "only observed · ";
+      const turning = check.decides && check.against > 0 ? ` · ${check.against} of ${check.needed} until it counts` : "";
       const took = check.passing === null ? "" : ` · ${milliseconds(check.took_seconds)}`;
-      say(note, `${observed}${result} for ${lasting(seconds(check.since, now))}${took}`);
+      say(note, `${observed}${result} for ${lasting(seconds(check.since, now))}${turning}${took}`);
     },
   };
 };
@@ -87,7 +88,7 @@ const backendRow = (first, pool, elsewhere) => {
     say(down, `↓ ${rate(keyed.rates.toClient)}`);
     say(up, `↑ ${rate(keyed.rates.toBackend)}`);
     say(total, `${bytes(backend.bytes_to_client)} ↓ ${bytes(backend.bytes_to_backend)} ↑`);
-    say(pins, backend.pins === null ? "" : `${count(backend.pins)} pin${backend.pins === 1 ? "" : "s"}`);
+    say(pins, backend.pins === null ? "" : counted(backend.pins, "pin"));
     showCertificate(backend, now.at);
     for (const button of acts) {
       const { state } = button.dataset;

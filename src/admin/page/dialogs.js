@@ -104,7 +104,7 @@ const askToChange = (() => {
     form.reset();
     say(fault, "");
     say(byId("ask-title"), `${words.asked ?? words.verb} ${name} in ${pool}?`);
-    say(byId("ask-text"), words.text(`${count(connections)} connection${connections === 1 ? "" : "s"}`));
+    say(byId("ask-text"), words.text(counted(connections, "connection")));
     show(byId("ask-deadline"), state === "drain");
     show(byId("ask-everywhere"), elsewhere.length > 0);
     say(byId("ask-everywhere").querySelector("span"), `In ${elsewhere.join(", ")} too`);

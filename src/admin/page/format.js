@@ -4,6 +4,9 @@ const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 const count = (value) => Math.round(value).toLocaleString("en");
 
+/** A number and its noun: "1 pin", "2 pins". */
+const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+
 const bytes = (value) => {
   let power = 0;
   while (value >= 1024 && power < BYTES.length - 1) {
@@ -53,13 +56,29 @@ const condition = (backend) => {
 /** What the administrator wants, where that is not `ready`. */
 const wish = (backend) => {
   if (backend.state === "maintain") return { word: "Maintenance", icon: "maintain", tone: "warn" };
+  if (backend.state === "ready" && backend.weight === 0) return { word: "Weight 0", icon: "drain", tone: "warn" };
   if (backend.state !== "drain") return null;
   const left = backend.drain_seconds_left;
   const word = left > 0 ? `Draining, ${lasting(left)} left` : "Drained";
   return { word, icon: "drain", tone: "warn" };
 };
 
-const inService = (backend) => backend.health === "up" && backend.state === "ready" && backend.damped_until === null;
+/** Whether new clients may go to it. */
+const inService = (backend) =>
+  backend.health === "up" && backend.state === "ready" && backend.damped_until === null && backend.weight > 0;
+
+/** Whether a new client could be placed there now. */
+const takesNew = (backend) =>
+  backend.effective_weight > 0 && (backend.max_connections === null || backend.connections < backend.max_connections);
+
+/** Whom a pool can serve, where that is not everyone; `pools` are all of them. */
+const limitation = (pool, pools) => {
+  if (!pool.can_serve) return "cannot serve";
+  if (pool.backends.some(takesNew)) return null;
+  const backup = pools.find((other) => other.name === pool.backup);
+  if (backup?.can_serve) return `${backup.name} serves as backup`;
+  return pool.backends.some((backend) => backend.effective_weight > 0) ? "full" : "pinned clients only";
+};
 
 /** Days of validity that deserve a warning; the balancer's log warns from then on, too. */
 const NEAR_ITS_END = 14;

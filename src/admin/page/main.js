@@ -12,9 +12,10 @@ const showFreshness = (fault) => {
   const text = paused ? "paused" : fault === null ? "live" : answered === null ? "no answer yet" : `no answer for ${lasting((Date.now() - answered) / 1000)}`;
   say(byId("freshness"), text);
   const banner = byId("trouble");
-  say(banner, fault === null ? "" : `No answer (${fault}): what stands here is old.`);
+  say(banner, fault === null ? "" : `No answer (${fault}). ${answered === null ? "Nothing is known yet." : `Data is stale: from ${clock(answered)}.`}`);
   show(banner, fault !== null);
   document.body.classList.toggle("stale", fault !== null);
+  if (fault !== null) showNoAnswer();
 };
 
 const showAll = (status) => {

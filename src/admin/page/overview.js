@@ -30,10 +30,32 @@ const setTile = (place, at, value, text, note, tone = "plain") => {
 };
 
 const showHead = (status) => {
-  say(byId("version"), `${status.version} · ${count(status.workers)} workers · up ${lasting(seconds(status.started, status.now))}`);
+  say(byId("version"), `${status.version} · ${counted(status.workers, "worker")} · up ${lasting(seconds(status.started, status.now))}`);
   const ready = byId("ready");
-  say(ready, status.stopping ? "Stopping" : status.ready ? "Ready" : "Not ready");
-  mark(ready, "data-tone", status.ready && !status.stopping ? "good" : "bad");
+  const { word, tone } = readiness(status);
+  say(ready, word);
+  mark(ready, "data-tone", tone);
+};
+
+/** Green is only what is whole: ready, with every backend in service. */
+const readiness = (status) => {
+  if (status.stopping) return { word: "Stopping", tone: "bad" };
+  if (!status.ready) return { word: "Not ready", tone: "bad" };
+  const backends = status.pools.flatMap((pool) => pool.backends);
+  const down = backends.filter((backend) => backend.health === "down").length;
+  const out = backends.filter((backend) => !inService(backend)).length;
+  const closed = status.listeners.filter((listener) => !listener.open).length;
+  if (closed > 0) return { word: `Ready, ${counted(closed, "listener")} closed`, tone: "bad" };
+  if (down > 0) return { word: `Ready, ${count(down)} of ${count(backends.length)} down`, tone: "warn" };
+  if (out > 0) return { word: `Ready, ${count(out)} of ${count(backends.length)} out of service`, tone: "warn" };
+  return { word: "Ready", tone: "good" };
+};
+
+/** The head while nobody answers. */
+const showNoAnswer = () => {
+  say(byId("ready"), "No answer");
+  mark(byId("ready"), "data-tone", "bad");
+  document.title = "(no answer) lyncpin";
 };
 
 const showTiles = (status, at, rates) => {

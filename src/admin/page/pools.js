@@ -61,6 +61,7 @@ const poolCard = (first) => {
   const facts = element("small", { class: "quiet" });
   const service = badge();
   const number = element("span", { class: "number" });
+  const noun = element("small", { class: "quiet" });
   const curve = chart(["first"]);
   const title = element("h3", {}, name);
   const summary = element(
@@ -69,7 +70,7 @@ const poolCard = (first) => {
     element("span", { class: "who" }, title, facts),
     small.whole,
     service.whole,
-    element("span", { class: "measured" }, element("span", {}, number, element("small", { class: "quiet" }, " connections")), curve.whole),
+    element("span", { class: "measured" }, element("span", {}, number, " ", noun), curve.whole),
   );
   const whole = element("details", { class: "card pool", "data-pool": name }, summary);
   const rows = new Map();
@@ -102,7 +103,7 @@ const poolCard = (first) => {
     }
   };
 
-  const update = (pool, now, at, shown) => {
+  const update = (pool, pools, now, at, shown) => {
     latest = pool;
     const measured = new Map(
       pool.backends.map((backend) => {
@@ -117,13 +118,17 @@ const poolCard = (first) => {
     const serving = pool.backends.filter(inService).length;
     const of = `${serving} of ${pool.backends.length} in service`;
     const complete = serving === pool.backends.length;
+    const limited = limitation(pool, pools);
     service.set(
-      pool.can_serve
-        ? { word: of, icon: complete ? "up" : "warn", tone: complete ? "good" : "warn" }
-        : { word: `${of}, cannot serve`, icon: "down", tone: "bad" },
+      !pool.can_serve
+        ? { word: `${of}, cannot serve`, icon: "down", tone: "bad" }
+        : limited === null
+          ? { word: of, icon: complete ? "up" : "warn", tone: complete ? "good" : "warn" }
+          : { word: `${of}, ${limited}`, icon: "warn", tone: "warn" },
     );
     const held = pool.backends.reduce((sum, backend) => sum + backend.connections, 0);
     say(number, count(held));
+    say(noun, held === 1 ? "connection" : "connections");
     history.add(`pool ${name}`, at, held);
     curve.draw(at, [history.of(`pool ${name}`)]);
     redraw = () => showRows(pool, now, at, measured, shown);
@@ -161,7 +166,7 @@ const showPools = (status, at) => {
     }
     // Only what moves is put in its place, or a focus inside it would be lost.
     if (byId("pools").children[status.pools.indexOf(pool)] !== card.whole) byId("pools").append(card.whole);
-    for (const { rates } of card.update(pool, status.now, at, shown).values()) {
+    for (const { rates } of card.update(pool, status.pools, status.now, at, shown).values()) {
       if (rates.toClient === null) continue;
       sum.toClient += rates.toClient;
       sum.toBackend += rates.toBackend;

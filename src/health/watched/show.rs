@@ -14,7 +14,18 @@ use crate::health::probe::{CheckResult, Finding, certificate};
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Watched {
-    /// Brings the result to status, metrics and log.
+    /// Brings what is known of a check to the status.
+    pub(super) fn report(&mut self, place: usize) {
+        let rule = self.rule();
+        let watch = &mut self.checks[place];
+        watch.report.counts = watch.judge.verdict();
+        if let Some(rule) = rule {
+            (watch.report.against, watch.report.needed) = watch.judge.progress(rule);
+        }
+        self.backend.report_check(watch.report.clone());
+    }
+
+    /// Brings the result to metrics and log, and to the report.
     pub(super) fn show(&mut self, place: usize, finding: &Finding) {
         let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
         let watch = &mut self.checks[place];
@@ -44,7 +55,6 @@ impl Watched {
         if let Some(expiry) = finding.certificate_expiry {
             report.certificate_expiry = Some(expiry);
         }
-        self.backend.report_check(report.clone());
         if finding.certificate_expiry.is_some() {
             self.show_certificate(place, now);
         }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::backend::{Availability, Deadline};
 use crate::pins::Pins;
-use crate::pool::PickedBy;
 use crate::pool::tests::{backend, pins, pool, visit};
+use crate::pool::{Obstacle, PickedBy};
 use crate::state::State;
 
 /// The backend of this name goes down and comes back.
@@ -169,12 +169,17 @@ fn new_clients_go_to_whom_every_pool_of_the_group_can_use() {
     let [https, http] = group();
     named(&http, "fe01").set_health(Health::Down, "test");
     assert!((1..=9).all(|last| visit(&https, last).0 != "fe01"));
-    assert_eq!(https.passed_over(), [("fe01".into(), "http".into())]);
-    assert_eq!(http.passed_over(), []);
+    let obstacles = |pool: &Pool| -> Vec<_> {
+        let all = pool.standings().into_iter();
+        all.map(|standing| standing.obstacle).collect()
+    };
+    let elsewhere = Some(Obstacle::NotInGroup("http".into()));
+    assert_eq!(obstacles(&https), [elsewhere, None, None]);
+    assert_eq!(obstacles(&http), [None, Some(Obstacle::Down), None]);
     named(&http, "fe02").set_state(State::Drain, None);
     assert!((10..=19).all(|last| visit(&https, last).0 == "fe03"));
     named(&http, "fe03").set_health(Health::Unknown, "test");
-    assert_eq!(https.passed_over(), []);
+    assert_eq!(obstacles(&https), [None, None, None]);
     let mut used: Vec<String> = (20..=29).map(|last| visit(&https, last).0).collect();
     used.sort();
     used.dedup();

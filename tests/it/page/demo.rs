@@ -1,10 +1,11 @@
 //! `demo` points to the page and gives it something to show.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::chromium::Chromium;
+use crate::support::eventually;
 
 /// Ends with the test.
 struct Demo(Child);
@@ -18,6 +19,12 @@ impl Drop for Demo {
 
 /// Runs it on ports that are free now, until it has said where the page is.
 fn start(arguments: &[&str]) -> (Demo, String) {
+    let (demo, url, _) = start_with_log(arguments);
+    (demo, url)
+}
+
+/// The same, and where it says that its log is.
+fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
     let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = held.map(|port| port.local_addr().unwrap().port().to_string());
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
@@ -35,7 +42,7 @@ fn start(arguments: &[&str]) -> (Demo, String) {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::piped());
     let mut demo = Demo(command.spawn().unwrap());
     let out = BufReader::new(demo.0.stdout.take().unwrap());
     let url = format!("http://127.0.0.1:{}/", ports[4]);
@@ -44,9 +51,19 @@ fn start(arguments: &[&str]) -> (Demo, String) {
         lines.any(|line| line.trim() == url),
         "it does not name {url}"
     );
+    let mut log = None;
+    for line in lines
+        .by_ref()
+        .take_while(|line| !line.starts_with("Here you can type"))
+    {
+        let named = line
+            .strip_prefix("The log is in ")
+            .map(|rest| rest.split(' ').next().unwrap().to_owned());
+        log = log.or(named);
+    }
     // What it says further on has to go somewhere.
     std::thread::spawn(move || lines.for_each(drop));
-    (demo, url)
+    (demo, url, log)
 }
 
 #[test]
@@ -60,6 +77,36 @@ fn the_demo_names_the_page_which_has_clients_refusals_and_a_server_that_fails() 
     // Half a minute after the start a server fails, and the third failed check takes it down.
     browser.value("new Promise((done) => setTimeout(done, 20000))");
     browser.until("document.querySelector('#health tbody').textContent.includes('Down')");
+}
+
+#[test]
+fn the_log_leaves_the_terminal_to_what_is_typed() {
+    let (mut demo, _, log) = start_with_log(&[]);
+    let log = log.expect("it says where its log is");
+    eventually("a client has come and gone", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("target=access").then_some(())
+    });
+    let pid = rustix::process::Pid::from_child(&demo.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut said = String::new();
+    demo.0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!(said, "");
+    assert!(demo.0.wait().unwrap().success());
+    assert!(!std::path::Path::new(&log).exists());
+
+    let (mut demo, _, log) = start_with_log(&["--log", "--quiet"]);
+    assert_eq!(log, None);
+    let mut line = String::new();
+    BufReader::new(demo.0.stderr.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("level=info"), "{line}");
 }
 
 #[test]

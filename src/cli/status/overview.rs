@@ -1,0 +1,107 @@
+//! The status of a large site: a line for each pool, then what is wrong.
+//!
+//! Invariant: what is left out is counted.
+
+use std::collections::BTreeMap;
+
+use crate::admin::view::{Backend, Pool, Status};
+use crate::cli::table::{self, printable, table};
+use crate::timestamp::counted;
+
+/// Backends out of service that are shown one by one.
+const SHOWN: usize = 50;
+
+/// Both parts.
+pub(super) fn text(status: &Status) -> String {
+    let mut text = table::head(status);
+    let rows = status.pools.iter().map(|pool| row(pool, status)).collect();
+    text += "\n";
+    text += &table(
+        &[
+            "POOL",
+            "SERVES",
+            "IN SERVICE",
+            "CONNECTIONS",
+            "PINS",
+            "OUT OF SERVICE",
+        ],
+        &[2, 3, 4],
+        rows,
+    );
+    text += &wrong(status);
+    text += &table::affinity(status);
+    text += "\n`lyncpin status --all` shows every backend, `lyncpin status POOL` those of a pool, `--by-server` a line for each server\n";
+    text
+}
+
+fn row(pool: &Pool, status: &Status) -> Vec<String> {
+    let backends = &pool.backends;
+    let serving = backends.iter().filter(|backend| table::in_service(backend));
+    let connections: u64 = backends.iter().map(|backend| backend.connections).sum();
+    let pins: Vec<u64> = backends.iter().filter_map(|backend| backend.pins).collect();
+    let mut out: BTreeMap<String, u64> = BTreeMap::new();
+    for backend in backends
+        .iter()
+        .filter(|backend| !table::in_service(backend))
+    {
+        *out.entry(word(backend)).or_default() += 1;
+    }
+    let out: Vec<String> = out
+        .iter()
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    vec![
+        pool.name.clone(),
+        table::serves(pool, status).to_owned(),
+        format!("{}/{}", serving.count(), backends.len()),
+        connections.to_string(),
+        if pins.is_empty() {
+            "-".to_owned()
+        } else {
+            pins.iter().sum::<u64>().to_string()
+        },
+        out.join(", "),
+    ]
+}
+
+/// Why a backend is out of service, in a word.
+fn word(backend: &Backend) -> String {
+    use crate::state::{Health, State};
+    match (backend.state, backend.health) {
+        (State::Maintain, _) => "in maintenance",
+        _ if backend.damped_until.is_some() => "damped",
+        (_, Health::Down) => "down",
+        (State::Drain, _) => "draining",
+        (State::Ready, Health::Unknown) => "unknown",
+        (State::Ready, Health::Up) => "with weight 0",
+    }
+    .to_owned()
+}
+
+/// The backends that are out of service, and the checks and certificates of the others that deserve a look.
+fn wrong(status: &Status) -> String {
+    let mut text = String::new();
+    let mut left = SHOWN;
+    let mut hidden = 0;
+    for pool in &status.pools {
+        let out: Vec<&Backend> = pool
+            .backends
+            .iter()
+            .filter(|backend| !table::in_service(backend) || table::is_failing(backend))
+            .collect();
+        let shown = out.len().min(left);
+        left -= shown;
+        hidden += out.len() - shown;
+        if shown > 0 {
+            text += &format!("\npool {}:\n", printable(&pool.name));
+            text += &table::backends(out.into_iter().take(shown), status);
+        }
+    }
+    if hidden > 0 {
+        text += &format!(
+            "\nand {} more that are out of service or have a failing check\n",
+            counted(hidden as u64, "backend")
+        );
+    }
+    text
+}

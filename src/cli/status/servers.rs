@@ -1,0 +1,83 @@
+//! The status by server: a line for each name of a backend, over all pools that have it.
+//!
+//! Invariant: pins of pools that share a table count once.
+
+use std::collections::BTreeMap;
+
+use crate::admin::view::{Backend, Pool, Status};
+use crate::cli::table::{self, table};
+
+/// The table.
+pub(super) fn text(status: &Status) -> String {
+    let mut servers: BTreeMap<&str, Vec<(&Pool, &Backend)>> = BTreeMap::new();
+    for pool in &status.pools {
+        for backend in &pool.backends {
+            servers
+                .entry(&backend.name)
+                .or_default()
+                .push((pool, backend));
+        }
+    }
+    let rows = servers.iter().map(|(name, places)| row(name, places));
+    let mut text = table::head(status);
+    text += "\n";
+    text += &table(
+        &["SERVER", "IN SERVICE", "CONNECTIONS", "PINS", "STATE"],
+        &[1, 2, 3],
+        rows.collect(),
+    );
+    text
+}
+
+fn row(name: &str, places: &[(&Pool, &Backend)]) -> Vec<String> {
+    let serving = places
+        .iter()
+        .filter(|(_, backend)| table::in_service(backend));
+    let connections: u64 = places.iter().map(|(_, backend)| backend.connections).sum();
+    let mut pins: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut states: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (pool, backend) in places {
+        if let (Some(group), Some(count)) = (&pool.affinity_group, backend.pins) {
+            let known = pins.entry(group).or_default();
+            *known = count.max(*known);
+        }
+        states.entry(words(backend)).or_default().push(&pool.name);
+    }
+    let state = match states.first_key_value() {
+        Some((words, pools)) if states.len() == 1 && pools.len() > 1 => {
+            format!("{words} in all {} pools", pools.len())
+        }
+        _ => {
+            let each = states
+                .iter()
+                .map(|(words, pools)| format!("{words} in {}", pools.join(", ")));
+            each.collect::<Vec<_>>().join("; ")
+        }
+    };
+    vec![
+        name.to_owned(),
+        format!("{}/{}", serving.count(), places.len()),
+        connections.to_string(),
+        if pins.is_empty() {
+            "-".to_owned()
+        } else {
+            pins.values().sum::<u64>().to_string()
+        },
+        state,
+    ]
+}
+
+/// Health and state, and a weight of 0.
+fn words(backend: &Backend) -> String {
+    let health = if backend.damped_until.is_some() {
+        "damped"
+    } else {
+        backend.health.as_str()
+    };
+    let weight = if backend.weight == 0 {
+        ", weight 0"
+    } else {
+        ""
+    };
+    format!("{health}, {}{weight}", backend.state.as_str())
+}

@@ -1,0 +1,149 @@
+//! What a client's pin does to it.
+//!
+//! Owns the sentences about pins. Invariant: as the data path has it, a pin decides before any policy.
+
+use std::sync::Arc;
+
+use super::candidates::reason;
+use crate::admin::view::{Explanation, Pin};
+use crate::affinity::Origin;
+use crate::backend::Backend;
+use crate::pool::{Client, Obstacle, Pool, obstacle_to_pinned};
+use crate::server::affinity::viewed;
+use crate::timestamp::{counted, span};
+
+/// The client's pin, whether it decides or not.
+pub(super) fn of(pool: &Pool, client: Client, matched: &str) -> Option<Pin> {
+    let (view, _) = pool.pin(client)?;
+    viewed(&pool.affinity.as_ref()?.pins, &view, matched)
+}
+
+/// The backend that the client's pin sends it to, if that takes it; says what there is to say of the pin.
+pub(super) fn decides(
+    pool: &Arc<Pool>,
+    client: Client,
+    told: &mut Explanation,
+) -> Option<Arc<Backend>> {
+    let steps = &mut told.steps;
+    let Some(affinity) = &pool.affinity else {
+        steps.push(format!("pool {:?} has no affinity: no pins", pool.name));
+        return None;
+    };
+    let settings = affinity.pins.settings();
+    if settings.by_session {
+        steps.push(
+            "`tls_session`: a client that resumes a TLS session known here goes to the backend of that session; \
+             what follows is for one that resumes none"
+                .into(),
+        );
+    }
+    let Some((view, backend)) = pool.pin(client) else {
+        if settings.by_source || settings.by_name {
+            steps.push(format!(
+                "the client has no pin in affinity group {:?}",
+                affinity.pins.group()
+            ));
+        }
+        return None;
+    };
+    if let Some(pin) = &told.pin {
+        steps.push(sentence(pin, view.origin));
+    }
+    let Some(backend) = backend else {
+        steps.push(format!(
+            "pool {:?} has no backend of that name: the client is placed here by source_hash, and its pin stays",
+            pool.name
+        ));
+        return None;
+    };
+    let Some(obstacle) = obstacle_to_pinned(backend) else {
+        let others: Vec<&str> = pool.backends.iter().map(|other| &*other.name).collect();
+        if others.len() > 1 {
+            let others = others.into_iter().filter(|other| *other != &*backend.name);
+            steps.push(format!(
+                "a pin goes before the policy: {} {} not compared",
+                others.clone().collect::<Vec<_>>().join(", "),
+                if others.count() == 1 { "is" } else { "are" }
+            ));
+        }
+        return Some(backend.clone());
+    };
+    let becomes = match obstacle {
+        Obstacle::Full(_) => "this connection goes elsewhere, and the pin stays",
+        _ => "the pin moves when another backend has answered",
+    };
+    let why = reason(backend, &obstacle);
+    steps.push(format!(
+        "{} cannot take the client now: {why}; {becomes}",
+        backend.name
+    ));
+    None
+}
+
+/// Where a pin leads, who said so, how old it is and how long it lasts.
+fn sentence(pin: &Pin, origin: Origin) -> String {
+    let backend = &pin.backend;
+    let made = span(std::time::Duration::from_secs(pin.age_seconds));
+    let origin = match origin {
+        Origin::Policy => format!("chosen by the policy {made} ago"),
+        Origin::Session => format!("learned from a TLS session {made} ago"),
+        Origin::Failover => format!(
+            "moved there when another backend could not take it; the pin was made {made} ago"
+        ),
+        Origin::Administrator => {
+            format!("an administrator pinned or moved it there; the pin was made {made} ago")
+        }
+    };
+    let lasts = match pin.expires_in_seconds {
+        Some(left) => {
+            let left = span(std::time::Duration::from_secs(left));
+            format!("it expires in {left} unless the client comes back")
+        }
+        None => format!(
+            "{} {} it, and it does not expire meanwhile",
+            counted(pin.connections, "connection"),
+            if pin.connections == 1 {
+                "holds"
+            } else {
+                "hold"
+            }
+        ),
+    };
+    format!("pinned to {backend}: {origin}; {lasts}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::timestamp::Timestamp;
+
+    fn pin(connections: u64, expires_in_seconds: Option<u64>) -> Pin {
+        Pin {
+            group: "web".into(),
+            client: Some("192.0.2.7/32".into()),
+            name: None,
+            backend: "fe01".into(),
+            origin: "administrator".into(),
+            created: Timestamp(SystemTime::UNIX_EPOCH),
+            age_seconds: 117,
+            connections,
+            expires_in_seconds,
+        }
+    }
+
+    #[test]
+    fn a_pin_tells_its_age_its_reason_and_its_end_apart() {
+        assert_eq!(
+            sentence(&pin(1, None), Origin::Administrator),
+            "pinned to fe01: an administrator pinned or moved it there; the pin was made 1m57s ago; \
+             1 connection holds it, and it does not expire meanwhile"
+        );
+        assert_eq!(
+            sentence(&pin(0, Some(1_083)), Origin::Policy),
+            "pinned to fe01: chosen by the policy 1m57s ago; it expires in 18m3s unless the client comes back"
+        );
+        assert!(sentence(&pin(2, None), Origin::Failover).contains("2 connections hold it"));
+    }
+}
