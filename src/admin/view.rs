@@ -99,7 +99,7 @@ pub struct Pool {
     pub affinity_group: Option<String>,
     /// The pool that serves while nothing here is available.
     pub backup: Option<String>,
-    /// Whether a new client could be placed, in the pool or its backup.
+    /// Whether any client can be served, a pinned one of a backend that drains included, in the pool or its backup.
     pub can_serve: bool,
     /// In the order of the configuration.
     pub backends: Vec<Backend>,

@@ -143,6 +143,15 @@ fn follow(
     };
     told.pin = pin::of(pool, client, &destination.matched);
     let (pick, backend) = choose(pool, client, told, known)?;
+    let affinity = pool.affinity.as_ref();
+    if listener.config.protocol == Protocol::Tls
+        && affinity.is_some_and(|affinity| affinity.pins.settings().by_session)
+    {
+        told.steps.push(
+            "a client that resumes a TLS session known here goes to the backend of that session instead"
+                .into(),
+        );
+    }
     told.pick = Some(pick.as_str().into());
     told.backend = Some(backend.name.to_string());
     told.address = backend.address();

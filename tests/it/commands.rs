@@ -1,6 +1,7 @@
 //! The command line, as a process, before an admin listener with a fixed status.
 
 mod affinity;
+mod status;
 
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;

@@ -102,10 +102,24 @@ fn every_alert_has_its_tests_and_its_line_in_the_operations_page() {
         .filter(|heading| heading.starts_with("Lyncpin"))
         .collect();
     assert_eq!(headings, alerts.iter().map(String::as_str).collect());
-    let runbooks = alerts
-        .iter()
-        .map(|alert| format!("docs/operations.md#{}", alert.to_lowercase()));
+    let runbooks = alerts.iter().map(|alert| {
+        format!("/usr/share/doc/lyncpin/operations.md on the balancer, section {alert}")
+    });
     assert_eq!(values(&text, "runbook"), runbooks.collect::<Vec<_>>());
+    assert!(read("Cargo.toml").contains("[\"docs/*.md\", \"usr/share/doc/lyncpin/\", \"644\"]"));
+    for page in ["README.md", "CHANGELOG.md", "docs/operations.md"] {
+        let text = read(page).replace('\n', " ");
+        for before in text
+            .split(" alerts")
+            .filter_map(|part| part.rsplit(' ').next())
+        {
+            let number = before.parse::<usize>();
+            assert!(
+                number.is_err() || number == Ok(alerts.len()),
+                "{page}: {before} alerts"
+            );
+        }
+    }
     let tests = read("tests/data/prometheus/alerts.yaml");
     let tested = tests.split("alertname: ").skip(1);
     let fired: BTreeSet<_> = tested

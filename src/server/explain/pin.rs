@@ -30,13 +30,6 @@ pub(super) fn decides(
         return None;
     };
     let settings = affinity.pins.settings();
-    if settings.by_session {
-        steps.push(
-            "`tls_session`: a client that resumes a TLS session known here goes to the backend of that session; \
-             what follows is for one that resumes none"
-                .into(),
-        );
-    }
     let Some((view, backend)) = pool.pin(client) else {
         if settings.by_source || settings.by_name {
             steps.push(format!(

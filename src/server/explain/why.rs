@@ -45,11 +45,14 @@ pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -
     let said = if !answered || backend.address().is_none() {
         changed.why
     } else {
-        let said: Vec<String> = deciding
-            .iter()
-            .filter(|check| matters(check, health, &deciding))
-            .map(|check| say(check))
-            .collect();
+        let says = |check: &&CheckReport| say(check);
+        let mut matter = deciding.clone();
+        matter.retain(|check| matters(check, health, &deciding));
+        if matter.is_empty() {
+            // In maintenance health is from before, and the checks may say otherwise.
+            matter.clone_from(&deciding);
+        }
+        let said: Vec<String> = matter.iter().map(says).collect();
         let early = changed.why.ends_with(EARLY) && health == Health::Up;
         said.join("; ") + if early { EARLY } else { "" }
     };

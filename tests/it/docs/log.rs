@@ -1,8 +1,12 @@
 //! Lines of the log that the pages show have the fields of the log.
 
+use std::collections::BTreeSet;
+
+use lyncpin::log::fields::{ACCESS_NUMBERS, EVENT_FIELDS};
 use lyncpin::log::{access, event};
 
-use super::blocks::{Kind, of};
+use super::blocks::{Kind, of, root};
+use super::{column, page, table};
 
 /// The keys of a line of text; a value in quotes may hold spaces.
 fn keys(line: &str) -> Vec<&str> {
@@ -26,4 +30,96 @@ fn a_line_that_is_shown_has_the_fields_of_the_log() {
             }
         }
     }
+}
+
+#[test]
+fn the_types_of_fields_are_those_of_the_page() {
+    let rows = table(&page("log.md"), "### Fields of events");
+    let known = |place: usize| -> Vec<String> {
+        let of = |(name, kind): &(&str, lyncpin::log::fields::Kind)| {
+            [(*name).to_owned(), kind.as_str().to_owned()][place].clone()
+        };
+        EVENT_FIELDS.iter().map(of).collect()
+    };
+    assert_eq!(column(&rows, 0), known(0));
+    assert_eq!(column(&rows, 1), known(1));
+    for row in table(&page("log.md"), "## Access lines") {
+        let name = row[0].trim_matches('`');
+        let number = ACCESS_NUMBERS.contains(&name);
+        assert_eq!(row[1], if number { "number" } else { "text" }, "{name}");
+    }
+}
+
+/// The fields that an event's macro names: `key = value`, `%key`, `?key`, or `key` alone, before the message.
+fn fields_of(arguments: &str) -> Vec<String> {
+    let mut fields = Vec::new();
+    let (mut depth, mut quoted, mut argument) = (0, false, String::new());
+    let mut before = ' ';
+    for character in arguments.chars().chain([',']) {
+        match character {
+            '"' if before != '\\' => quoted = !quoted,
+            '(' | '[' | '{' if !quoted => depth += 1,
+            ')' | ']' | '}' if !quoted => depth -= 1,
+            ',' if !quoted && depth == 0 => {
+                let whole = std::mem::take(&mut argument);
+                let whole = whole.trim();
+                if whole.starts_with('"') || whole.is_empty() {
+                    break;
+                }
+                let name = whole.split(['=', ':']).next().unwrap_or_default();
+                fields.push(name.trim().trim_start_matches(['%', '?']).to_owned());
+                before = character;
+                continue;
+            }
+            _ => {}
+        }
+        argument.push(character);
+        before = character;
+    }
+    fields.retain(|field| field != "target");
+    fields
+}
+
+/// Every event in the code, as the arguments of its macro; tests are left out.
+fn events(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            events(&path, found);
+            continue;
+        }
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let code = whole.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        for level in ["error!(", "warn!(", "info!(", "debug!("] {
+            for (place, _) in code.match_indices(level) {
+                let begins = code[..place].chars().next_back();
+                if begins.is_some_and(|before| before.is_alphanumeric() || before == '_') {
+                    continue;
+                }
+                let rest = &code[place + level.len()..];
+                let end = rest.find(");").expect("a macro ends");
+                found.push((path.display().to_string(), rest[..end].to_owned()));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_field_of_an_event_has_its_type() {
+    let mut found = Vec::new();
+    events(&root().join("src"), &mut found);
+    assert!(found.len() > 60, "{}", found.len());
+    let known: BTreeSet<&str> = EVENT_FIELDS.iter().map(|(name, _)| *name).collect();
+    let mut used = BTreeSet::new();
+    for (file, arguments) in &found {
+        for field in fields_of(arguments) {
+            assert!(
+                known.contains(&*field),
+                "{file}: {field:?} is not among EVENT_FIELDS of src/log/fields.rs"
+            );
+            used.insert(field);
+        }
+    }
+    let written: BTreeSet<&str> = used.iter().map(String::as_str).chain(["lost"]).collect();
+    assert_eq!(written, known, "a field that no event has");
 }

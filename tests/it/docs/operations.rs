@@ -41,3 +41,27 @@ fn what_the_log_is_said_to_say_it_says() {
         assert!(code.contains(words), "nothing says {words:?}");
     }
 }
+
+#[test]
+fn what_the_binary_needs_is_said() {
+    let binary = env!("CARGO_BIN_EXE_lyncpin");
+    let listed = std::process::Command::new("ldd")
+        .arg(binary)
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let needed = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    // What the kernel maps, and the loader itself.
+    let needed = needed.filter(|name| !name.starts_with("linux-vdso") && !name.starts_with('/'));
+    let page = page("quick-start.md");
+    let said = page.split("The binary needs ").nth(1).unwrap();
+    let said = said.split("\n\n").next().unwrap();
+    let mut names: Vec<&str> = needed.collect();
+    names.sort_unstable();
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(said.contains(&format!("`{name}`")), "{name}");
+    }
+}

@@ -187,4 +187,14 @@ fn it_rests_while_nobody_looks_or_it_is_told_to_and_says_when_nobody_answers() {
     balancer.wait();
     browser.until("document.querySelector('#trouble').textContent.includes('No answer')");
     browser.until("document.body.classList.contains('stale')");
+    // Nothing is green any more, in words and in colours.
+    assert_eq!(browser.text("#ready"), "No answer");
+    assert_eq!(
+        browser.value("document.querySelector('#ready').dataset.tone"),
+        "bad"
+    );
+    browser.until("document.title === '(no answer) lyncpin'");
+    let tone = "getComputedStyle(document.querySelector('.pool .badge')).color";
+    let quiet = "getComputedStyle(document.querySelector('main .quiet')).color";
+    browser.until(&format!("{tone} === {quiet}"));
 }

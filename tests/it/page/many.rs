@@ -45,6 +45,11 @@ fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
         0
     );
     browser.until("document.title === '(1 down) lyncpin'");
+    assert_eq!(browser.text("#ready"), "Ready, 1 of 800 down");
+    assert_eq!(
+        browser.value("document.querySelector('#ready').dataset.tone"),
+        "warn"
+    );
     browser.click("#only-trouble");
     browser.until(&format!("{shown} === 1"));
     browser.until("document.querySelector('.pool[data-pool=pool-17] tbody').textContent.includes('connection refused')");

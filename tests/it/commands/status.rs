@@ -1,0 +1,169 @@
+//! `status` of small sites and of large ones, by pool and by server.
+
+use lyncpin::admin::view::Status;
+use lyncpin::admin::{Bounds, Served};
+use lyncpin::state::{Health, State};
+use lyncpin::timestamp::Timestamp;
+
+use super::ask;
+use crate::admin::fake::{Fake, Running, status};
+
+/// So many pools of so many backends, named alike in each pool, all of them up but for `changed`.
+fn site(pools: usize, backends: usize, change: impl FnOnce(&mut Status)) -> Running {
+    let mut status = status();
+    let mut pool = status.pools[0].clone();
+    let mut sound = pool.backends[0].clone();
+    (sound.health, sound.state, sound.damped_until) = (Health::Up, State::Ready, None);
+    (sound.deadline, sound.drain_seconds_left) = (None, None);
+    (sound.effective_weight, sound.why) = (1.0, "tcp:5061: connected".into());
+    let check = &mut sound.checks[0];
+    (check.passing, check.counts, check.certificate_expiry) = (Some(true), Some(true), None);
+    pool.backup = None;
+    pool.backends = (1..=backends)
+        .map(|number| {
+            let mut backend = sound.clone();
+            backend.name = format!("fe{number:02}");
+            backend
+        })
+        .collect();
+    status.pools = (1..=pools)
+        .map(|number| {
+            let mut pool = pool.clone();
+            pool.name = format!("pool-{number:02}");
+            pool
+        })
+        .collect();
+    change(&mut status);
+    Running::start(
+        Fake::with(status),
+        None,
+        Served::Everything,
+        Bounds::default(),
+    )
+}
+
+fn says(running: &Running, arguments: &[&str]) -> String {
+    let said = ask(running, &[&["status"], arguments].concat());
+    assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
+    said.out
+}
+
+#[test]
+fn a_large_site_has_a_line_for_each_pool_and_then_what_is_wrong() {
+    let running = site(40, 20, |status| {
+        let failing = &mut status.pools[16].backends[6];
+        (failing.health, failing.why) = (Health::Down, "tcp:5061: connection refused".into());
+        status.pools[3].backends[1].state = State::Maintain;
+        let observed = &mut status.pools[5].backends[2].checks[0];
+        (observed.decides, observed.passing) = (false, Some(false));
+    });
+    let text = says(&running, &[]);
+    assert!(
+        text.lines().count() < 80,
+        "{} lines\n{text}",
+        text.lines().count()
+    );
+    for part in [
+        "798 of 800 backends in service, 1 down, 1 in maintenance\n",
+        "pool-01  can serve       20/20  ",
+        "pool-17  can serve       19/20           60    40  1 down\n",
+        "1 in maintenance\n",
+        "\npool pool-17:\n",
+        "tcp:5061: connection refused\n",
+        "\npool pool-06:\n",
+        "fe03: observing check tcp:5061 fails for ",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert!(!text.contains("\npool pool-01:\n"), "{text}");
+    let all = says(&running, &["--all"]);
+    assert!(all.lines().count() > 800);
+    assert!(all.contains("pool pool-01: "), "{all}");
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let running = site(40, 20, |status| {
+        for pool in &mut status.pools[..16] {
+            for backend in &mut pool.backends {
+                backend.health = Health::Down;
+            }
+            pool.can_serve = false;
+        }
+    });
+    let text = says(&running, &[]);
+    assert!(
+        text.contains("480 of 800 backends in service, 320 down\n"),
+        "{text}"
+    );
+    assert!(text.contains("and 270 backends more"), "{text}");
+    assert!(text.contains("pool-01  cannot serve        0/20"), "{text}");
+}
+
+#[test]
+fn a_pool_or_a_backend_can_be_asked_for() {
+    let running = site(40, 20, |_| {});
+    let pool = says(&running, &["pool-07"]);
+    assert_eq!(pool.matches("\npool ").count(), 1, "{pool}");
+    assert_eq!(pool.matches("\nfe").count(), 20, "{pool}");
+    let backend = says(&running, &["fe03"]);
+    assert_eq!(backend.matches("\nfe03").count(), 40, "{backend}");
+    let both = says(&running, &["pool-07/fe03", "pool-08/fe04"]);
+    assert_eq!(both.matches("\nfe").count(), 2, "{both}");
+    let json = says(&running, &["--json", "pool-07/fe03"]);
+    let read: Status = serde_json::from_str(&json).unwrap();
+    assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
+    let said = ask(&running, &["status", "pool-99"]);
+    assert_eq!(said.status, 1);
+    assert!(
+        said.err
+            .starts_with("no pool or backend \"pool-99\"; the pools are pool-01, pool-02, "),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn by_server_a_line_has_its_state_in_each_pool() {
+    let running = site(4, 3, |status| {
+        status.pools[2].backends[0].health = Health::Down;
+        status.pools[2].backends[0].effective_weight = 0.0;
+        for pool in &mut status.pools {
+            pool.backends[1].state = State::Drain;
+        }
+        status.pools[3].affinity_group = Some("other".into());
+    });
+    let text = says(&running, &["--by-server"]);
+    for part in [
+        "fe01           3/4           12     4  down, ready in pool-03; up, ready in pool-01, pool-02, pool-04\n",
+        "fe02           0/4           12     4  up, drain in all 4 pools\n",
+        "fe03           4/4           12     4  up, ready in all 4 pools\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn one_is_no_plural_and_what_is_about_to_turn_is_said() {
+    let running = site(1, 1, |status| {
+        (status.connections, status.workers) = (1, 1);
+        let now = status.now.0;
+        let backend = &mut status.pools[0].backends[0];
+        backend.weight = 0;
+        backend.effective_weight = 0.0;
+        let check = &mut backend.checks[0];
+        (check.passing, check.against, check.needed) = (Some(false), 2, 3);
+        let ended = now - std::time::Duration::from_secs(90_061);
+        check.certificate_expiry = Some(Timestamp(ended));
+    });
+    let text = says(&running, &[]);
+    for part in [
+        ": ready, 1 connection of at most 1000, 1 worker, up 2h1m\n",
+        "0 of 1 backend in service, 1 with weight 0\n",
+        ", serves pinned clients only\n",
+        "  fe01: deciding check tcp:5061 fails for 2h1m, 2 of 3 until it counts as failing: connection refused\n",
+        "  fe01: certificate seen by check tcp:5061 ended 1d1h ago\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}

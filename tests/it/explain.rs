@@ -1,0 +1,373 @@
+//! What `explain` and `status` say is so at that moment.
+
+use serde_json::Value;
+
+use crate::support::balancer::Balancer;
+use crate::support::peers::{Backend, ask, connect, connect_from, entries, request};
+use crate::support::{eventually, own_address};
+
+const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1, damping: none }";
+
+/// The steps for a client of `listener` that asks for `name`, as one text.
+fn steps(balancer: &Balancer, listener: &str, name: &str, source: &str) -> String {
+    let path = format!("/api/v1/explain?listener={listener}&name={name}&source={source}");
+    let told: Value = serde_json::from_str(&balancer.get(&path).body).unwrap();
+    let steps = told["steps"].as_array().unwrap();
+    let steps: Vec<&str> = steps.iter().map(|step| step.as_str().unwrap()).collect();
+    steps.join("\n") + "\n"
+}
+
+#[track_caller]
+fn holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+#[test]
+fn each_backend_that_does_not_get_the_client_says_why() {
+    let backends = Backend::several(7);
+    let mut entries: Vec<String> = backends.iter().map(Backend::entry).collect();
+    let last = |entry: &String, more: &str| entry.replace(" }", &format!(", {more} }}"));
+    entries[3] = last(&entries[3], "weight: 0");
+    let yaml = format!(
+        "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}], no_name: web }} }}\n\
+         pools: {{ web: {{ backends: [{}], balance: least_connections, affinity: none, {HEALTH} }} }}\n",
+        entries.join(", ")
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    let all = balancer.status()["pools"][0]["backends"].clone();
+    let name = |place: usize| all[place]["name"].as_str().unwrap().to_owned();
+    eventually("all are up", || {
+        let status = balancer.status();
+        let backends = status["pools"][0]["backends"].as_array().unwrap();
+        backends
+            .iter()
+            .all(|backend| backend["health"] == "up")
+            .then_some(())
+    });
+    backends[0].stop();
+    eventually("one is down", || {
+        (balancer.status()["pools"][0]["backends"][0]["health"] == "down").then_some(())
+    });
+    assert_eq!(balancer.said(&["drain", &name(1)]).status, 0);
+    assert_eq!(balancer.said(&["maintain", &name(2)]).status, 0);
+    // Two connections: on two of the three that are left.
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let client = connect(balancer.at(80)).unwrap();
+            ask(&client, &request("contoso.com")).unwrap();
+            client
+        })
+        .collect();
+    let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
+    holds(
+        &text,
+        &[
+            "Host contoso.com is in a route: pool \"web\"",
+            "pool \"web\" has no affinity",
+            &format!("not {}: down for ", name(0)),
+            &format!("not {}: draining for ", name(1)),
+            &format!("not {}: in maintenance", name(2)),
+            &format!("not {}: its weight is 0", name(3)),
+            "now: the fewest for its weight, 0 connections (weight 1)",
+        ],
+    );
+    assert_eq!(
+        text.matches("more for its weight, 1 connection (weight 1)")
+            .count(),
+        2,
+        "{text}"
+    );
+    assert_eq!(text.matches("\nnot ").count(), 6, "{text}");
+    let text = steps(&balancer, "http", "", "192.0.2.7");
+    holds(
+        &text,
+        &["the client sends no Host: `no_name` leads to pool \"web\""],
+    );
+    drop(held);
+    for place in 3..7 {
+        assert_eq!(balancer.said(&["maintain", &name(place)]).status, 0);
+    }
+    let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
+    holds(
+        &text,
+        &[&format!("not {}: in maintenance", name(6)), "refused: "],
+    );
+}
+
+#[test]
+fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
+    let web = Backend::several(2);
+    let other = Backend::several(2);
+    let backup = Backend::several(1);
+    let named = |backends: &[Backend]| {
+        let address = |backend: &Backend| {
+            let entry = backend.entry();
+            let address = entry.split("address: ").nth(1).unwrap();
+            address.trim_end_matches(" }").trim_matches('"').to_owned()
+        };
+        let entry = |(number, backend)| {
+            format!("{{ name: fe0{number}, address: \"{}\" }}", address(backend))
+        };
+        (1..)
+            .zip(backends)
+            .map(entry)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let yaml = format!(
+        "listeners:\n\
+         \x20 http: {{ bind: [\"HOST:80\"], protocol: http, unknown_name: web }}\n\
+         pools:\n\
+         \x20 web: {{ backends: [{}], max_connections: 1, affinity: {{ by: [source], group: all }}, backup: spare, {HEALTH} }}\n\
+         \x20 other: {{ backends: [{}], affinity: {{ by: [source], group: all }}, {HEALTH} }}\n\
+         \x20 spare: {{ {}, {HEALTH} }}\n",
+        named(&web),
+        named(&other),
+        entries(&backup)
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    other[0].stop();
+    eventually("it is down in the other pool", || {
+        let status = balancer.status();
+        let up =
+            |pool: usize, place: usize| status["pools"][pool]["backends"][place]["health"] == "up";
+        (!up(1, 0) && up(0, 0) && up(0, 1) && up(2, 0)).then_some(())
+    });
+    let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
+    holds(
+        &text,
+        &[
+            "Host contoso.com is in no route: `unknown_name` leads to pool \"web\"",
+            "the client has no pin in affinity group \"all\"",
+            "fe02: the only backend that can take the client",
+            "not fe01: up here, but pool \"other\" of its affinity group cannot use it now",
+        ],
+    );
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let client = connect_from(own_address(), balancer.at(80)).unwrap();
+            ask(&client, &request("contoso.com")).unwrap();
+            client
+        })
+        .collect();
+    let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
+    holds(
+        &text,
+        &[
+            "not fe01: full: it holds the 1 of `max_connections`",
+            "not fe02: full: it holds the 1 of `max_connections`",
+            "no backend of pool \"web\" can take the client: its backup \"spare\" is asked",
+            "the only backend that can take the client",
+        ],
+    );
+    let status = balancer.said(&["status"]).out;
+    holds(&status, &["pool web: ", ", its backup serves\n"]);
+    drop(held);
+}
+
+#[test]
+fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
+    let backends = Backend::several(3);
+    let yaml = format!(
+        "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}] }} }}\n\
+         pools: {{ web: {{ {}, affinity: {{ by: [source] }}, {HEALTH} }} }}\n",
+        entries(&backends)
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    let source = own_address();
+    let client = connect_from(source, balancer.at(80)).unwrap();
+    ask(&client, &request("contoso.com")).unwrap();
+    let source = source.to_string();
+    let text = eventually("the pin stands", || {
+        let text = steps(&balancer, "http", "contoso.com", &source);
+        text.contains("pinned to ").then_some(text)
+    });
+    holds(
+        &text,
+        &[
+            ": chosen by the policy ",
+            "1 connection holds it, and it does not expire meanwhile",
+            "a pin goes before the policy: ",
+            " are not compared",
+        ],
+    );
+    let status = balancer.status();
+    let all = status["pools"][0]["backends"].as_array().unwrap();
+    let elsewhere = all
+        .iter()
+        .find(|backend| backend["connections"] == 0)
+        .unwrap();
+    let elsewhere = elsewhere["name"].as_str().unwrap();
+    let moved = balancer.said(&["affinity", "move", "--client", &source, "--to", elsewhere]);
+    assert_eq!(moved.status, 0, "{}", moved.err);
+    balancer.ended("pin_moved");
+    let text = steps(&balancer, "http", "contoso.com", &source);
+    holds(
+        &text,
+        &[
+            &format!(
+                "pinned to {elsewhere}: an administrator pinned or moved it there; the pin was made "
+            ),
+            "; it expires in ",
+        ],
+    );
+    assert_eq!(balancer.said(&["maintain", elsewhere]).status, 0);
+    let text = steps(&balancer, "http", "contoso.com", &source);
+    holds(
+        &text,
+        &[&format!(
+            "{elsewhere} cannot take the client now: in maintenance; the pin moves when another backend has answered"
+        )],
+    );
+}
+
+#[test]
+fn offline_says_what_it_cannot_know() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("balancer.yaml");
+    std::fs::write(
+        &file,
+        "listeners: { http: { bind: [\"127.0.0.1:1080\"], protocol: http, deny: [192.0.2.0/24], unknown_name: web } }\n\
+         pools: { web: { backends: [fe01.contoso.local, { name: fe02, address: fe02.contoso.local, weight: 0 }, fe03.contoso.local], port: 443 } }\n",
+    )
+    .unwrap();
+    let explain = |source: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+            .args([
+                "explain",
+                "--offline",
+                "--listener",
+                "http",
+                "--name",
+                "contoso.com",
+                "--source",
+                source,
+                "-c",
+            ])
+            .arg(&file)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    holds(
+        &explain("198.51.100.7"),
+        &[
+            "by the file alone: health, states, connections and pins are not known",
+            "not fe02: its weight is 0",
+            "it can take the client as well; connections and turns decide",
+        ],
+    );
+    holds(
+        &explain("192.0.2.7"),
+        &["192.0.2.7 is in `deny`: 192.0.2.0/24", "refused, denied"],
+    );
+}
+
+#[test]
+fn why_and_progress_are_those_of_the_checks_now() {
+    let backends = Backend::several(1);
+    let yaml = |health: &str| {
+        format!(
+            "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, unknown_name: web }} }}\n\
+             pools: {{ web: {{ {}, {health} }} }}\n",
+            entries(&backends)
+        )
+    };
+    let slow = "health: { interval: 50ms, timeout: 50ms, rise: 1000, fall: 1000, damping: none }";
+    let balancer = Balancer::start(&yaml(slow)).ready();
+    let seen = |what: &str, is: &dyn Fn(&Value) -> bool| {
+        eventually(what, || {
+            let backend = balancer.status()["pools"][0]["backends"][0].clone();
+            is(&backend).then_some(backend)
+        })
+    };
+    let why = |backend: &Value| backend["why"].as_str().unwrap().to_owned();
+    backends[0].stop();
+    let failing = seen("its checks fail", &|backend| {
+        backend["checks"][0]["against"].as_u64() >= Some(2)
+    });
+    assert_eq!(failing["health"], "up");
+    assert!(
+        why(&failing).contains(": failing ") && why(&failing).contains(" of 1000: "),
+        "{failing}"
+    );
+    let text = balancer.said(&["status"]).out;
+    assert!(
+        text.contains(" of 1000 until it counts as failing: "),
+        "{text}"
+    );
+    assert_eq!(
+        balancer
+            .said(&["maintain", &failing["name"].as_str().unwrap().to_owned()])
+            .status,
+        0
+    );
+    let maintained = seen("it is maintained", &|backend| {
+        backend["state"] == "maintain" && backend["checks"][0]["counts"] == false
+    });
+    assert!(
+        why(&maintained).starts_with("in maintenance, checks count for nothing: "),
+        "{maintained}"
+    );
+    assert_eq!(
+        balancer
+            .said(&["ready", failing["name"].as_str().unwrap()])
+            .status,
+        0
+    );
+    seen("the first result decides", &|backend| {
+        backend["health"] == "down"
+    });
+    backends[0].start_again();
+    let rising = seen("its checks pass", &|backend| {
+        backend["checks"][0]["counts"] == false
+            && backend["checks"][0]["against"].as_u64() >= Some(2)
+    });
+    assert!(
+        why(&rising).contains(": passing ") && why(&rising).contains(" of 1000: "),
+        "{rising}"
+    );
+    // Other checks: nothing is said of those that are gone.
+    balancer.reloaded(&yaml("health: none"));
+    let unchecked = seen("nothing is checked", &|backend| {
+        backend["checks"].as_array().unwrap().is_empty()
+    });
+    assert!(!why(&unchecked).contains("tcp"), "{unchecked}");
+}
+
+#[test]
+fn a_port_that_refuses_at_a_stop_is_not_said_to_be_open() {
+    let backends = Backend::several(1);
+    let yaml = format!(
+        "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, unknown_name: web }} }}\n\
+         pools: {{ web: {{ {}, {HEALTH} }} }}\ntimeouts: {{ shutdown: 20s }}\n",
+        entries(&backends)
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    let client = connect(balancer.at(80)).unwrap();
+    ask(&client, &request("contoso.com")).unwrap();
+    assert_eq!(balancer.status()["listeners"][0]["open"], true);
+    balancer.signal(rustix::process::Signal::TERM);
+    eventually("it stops", || {
+        balancer.status()["stopping"]
+            .as_bool()
+            .filter(|stopping| *stopping)
+    });
+    assert_eq!(balancer.status()["listeners"][0]["open"], false);
+    eventually("the metric says so too", || {
+        (balancer.metric("lyncpin_listener_open", &[]) == 0.0).then_some(())
+    });
+    let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
+    assert!(
+        text.starts_with("the balancer is stopping: its ports refuse"),
+        "{text}"
+    );
+    let status = balancer.said(&["status"]).out;
+    assert!(
+        status.contains(": stopping, 1 connection of at most "),
+        "{status}"
+    );
+    assert!(status.contains("  closed  "), "{status}");
+}
