@@ -1,5 +1,6 @@
 //! `status`: the balancer as it is now, once or again and again.
 
+mod full;
 mod overview;
 mod servers;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
-use super::{Reader, print, table};
+use super::{Reader, print};
 use crate::admin::client::Client;
 use crate::admin::view::Status as View;
 
@@ -84,7 +85,7 @@ impl Status {
         if self.by_server {
             servers::text(status)
         } else if self.all || !self.only.is_empty() || backends <= FEW {
-            table::status(status, whole)
+            full::text(status, whole)
         } else {
             overview::text(status)
         }

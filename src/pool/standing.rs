@@ -91,14 +91,12 @@ impl Pool {
 /// What keeps a client from `backend` whom a pin sends there; `None` where it may come.
 #[must_use]
 pub fn obstacle_to_pinned(backend: &Backend) -> Option<Obstacle> {
-    match obstacle(backend)? {
-        Obstacle::Draining(_) if backend.takes_pinned() => backend
-            .max_connections()
-            .filter(|_| backend.is_full())
-            .map(Obstacle::Full),
-        Obstacle::NoWeight => None,
-        other => Some(other),
+    let obstacle = obstacle(backend)?;
+    if matches!(obstacle, Obstacle::Draining(_)) {
+        let most = backend.max_connections().filter(|_| backend.is_full());
+        return most.map(Obstacle::Full);
     }
+    (obstacle != Obstacle::NoWeight).then_some(obstacle)
 }
 
 fn obstacle(backend: &Backend) -> Option<Obstacle> {

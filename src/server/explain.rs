@@ -125,8 +125,8 @@ fn follow(
     known: Known,
 ) -> Result<(), Outcome> {
     if !listener.admits(told.source) {
-        let denied = listener.config.deny.iter();
-        let denied = denied.filter(|net| net.contains(&told.source)).next();
+        let mut denied = listener.config.deny.iter();
+        let denied = denied.find(|net| net.contains(&told.source));
         told.steps.push(match denied {
             Some(net) => format!("{} is in `deny`: {net}", told.source),
             None => format!("{} is in no network of `allow`", told.source),

@@ -28,8 +28,7 @@ fn holds(text: &str, parts: &[&str]) {
 fn each_backend_that_does_not_get_the_client_says_why() {
     let backends = Backend::several(7);
     let mut entries: Vec<String> = backends.iter().map(Backend::entry).collect();
-    let last = |entry: &String, more: &str| entry.replace(" }", &format!(", {more} }}"));
-    entries[3] = last(&entries[3], "weight: 0");
+    entries[3] = entries[3].replace(" }", ", weight: 0 }");
     let yaml = format!(
         "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}], no_name: web }} }}\n\
          pools: {{ web: {{ backends: [{}], balance: least_connections, affinity: none, {HEALTH} }} }}\n",
@@ -142,7 +141,7 @@ fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
             "Host contoso.com is in no route: `unknown_name` leads to pool \"web\"",
             "the client has no pin in affinity group \"all\"",
             "fe02: the only backend that can take the client",
-            "not fe01: up here, but pool \"other\" of its affinity group cannot use it now",
+            "not fe01: fe01 is up and passed over: pool \"other\" of its affinity group cannot use it now",
         ],
     );
     let held: Vec<_> = (0..2)
@@ -188,7 +187,7 @@ fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
         &text,
         &[
             ": chosen by the policy ",
-            "1 connection holds it, and it does not expire meanwhile",
+            "in use by 1 connection, and it does not expire meanwhile",
             "a pin goes before the policy: ",
             " are not compared",
         ],
@@ -300,7 +299,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
     );
     assert_eq!(
         balancer
-            .said(&["maintain", &failing["name"].as_str().unwrap().to_owned()])
+            .said(&["maintain", failing["name"].as_str().unwrap()])
             .status,
         0
     );

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::full;
 use crate::admin::view::{Backend, Pool, Status};
-use crate::cli::table::{self, printable, table};
+use crate::cli::table::{printable, table};
 use crate::timestamp::counted;
 
 /// Backends out of service that are shown one by one.
@@ -13,7 +14,7 @@ const SHOWN: usize = 50;
 
 /// Both parts.
 pub(super) fn text(status: &Status) -> String {
-    let mut text = table::head(status);
+    let mut text = full::head(status);
     let rows = status.pools.iter().map(|pool| row(pool, status)).collect();
     text += "\n";
     text += &table(
@@ -29,21 +30,18 @@ pub(super) fn text(status: &Status) -> String {
         rows,
     );
     text += &wrong(status);
-    text += &table::affinity(status);
+    text += &full::affinity(status);
     text += "\n`lyncpin status --all` shows every backend, `lyncpin status POOL` those of a pool, `--by-server` a line for each server\n";
     text
 }
 
 fn row(pool: &Pool, status: &Status) -> Vec<String> {
     let backends = &pool.backends;
-    let serving = backends.iter().filter(|backend| table::in_service(backend));
+    let serving = backends.iter().filter(|backend| full::in_service(backend));
     let connections: u64 = backends.iter().map(|backend| backend.connections).sum();
     let pins: Vec<u64> = backends.iter().filter_map(|backend| backend.pins).collect();
     let mut out: BTreeMap<String, u64> = BTreeMap::new();
-    for backend in backends
-        .iter()
-        .filter(|backend| !table::in_service(backend))
-    {
+    for backend in backends.iter().filter(|backend| !full::in_service(backend)) {
         *out.entry(word(backend)).or_default() += 1;
     }
     let out: Vec<String> = out
@@ -52,7 +50,7 @@ fn row(pool: &Pool, status: &Status) -> Vec<String> {
         .collect();
     vec![
         pool.name.clone(),
-        table::serves(pool, status).to_owned(),
+        full::serves(pool, status).to_owned(),
         format!("{}/{}", serving.count(), backends.len()),
         connections.to_string(),
         if pins.is_empty() {
@@ -87,14 +85,14 @@ fn wrong(status: &Status) -> String {
         let out: Vec<&Backend> = pool
             .backends
             .iter()
-            .filter(|backend| !table::in_service(backend) || table::is_failing(backend))
+            .filter(|backend| !full::in_service(backend) || full::is_failing(backend))
             .collect();
         let shown = out.len().min(left);
         left -= shown;
         hidden += out.len() - shown;
         if shown > 0 {
             text += &format!("\npool {}:\n", printable(&pool.name));
-            text += &table::backends(out.into_iter().take(shown), status);
+            text += &full::backends(out.into_iter().take(shown), status);
         }
     }
     if hidden > 0 {

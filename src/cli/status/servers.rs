@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::full;
 use crate::admin::view::{Backend, Pool, Status};
-use crate::cli::table::{self, table};
+use crate::cli::table::table;
 
 /// The table.
 pub(super) fn text(status: &Status) -> String {
@@ -19,7 +20,7 @@ pub(super) fn text(status: &Status) -> String {
         }
     }
     let rows = servers.iter().map(|(name, places)| row(name, places));
-    let mut text = table::head(status);
+    let mut text = full::head(status);
     text += "\n";
     text += &table(
         &["SERVER", "IN SERVICE", "CONNECTIONS", "PINS", "STATE"],
@@ -32,7 +33,7 @@ pub(super) fn text(status: &Status) -> String {
 fn row(name: &str, places: &[(&Pool, &Backend)]) -> Vec<String> {
     let serving = places
         .iter()
-        .filter(|(_, backend)| table::in_service(backend));
+        .filter(|(_, backend)| full::in_service(backend));
     let connections: u64 = places.iter().map(|(_, backend)| backend.connections).sum();
     let mut pins: BTreeMap<&str, u64> = BTreeMap::new();
     let mut states: BTreeMap<String, Vec<&str>> = BTreeMap::new();

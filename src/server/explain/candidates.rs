@@ -181,7 +181,9 @@ pub(super) fn reason(backend: &Backend, obstacle: &Obstacle) -> String {
         Obstacle::NoWeight => "its weight is 0".to_owned(),
         Obstacle::NotChecked => "not checked yet, and another backend is up".to_owned(),
         Obstacle::NotInGroup(pool) => format!(
-            "up here, but pool {pool:?} of its affinity group cannot use it now, and another backend is available in all"
+            "{} is up and passed over: pool {pool:?} of its affinity group cannot use it now, and another backend is \
+             available in all",
+            backend.name
         ),
     }
 }

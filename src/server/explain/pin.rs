@@ -61,9 +61,10 @@ pub(super) fn decides(
         }
         return Some(backend.clone());
     };
-    let becomes = match obstacle {
-        Obstacle::Full(_) => "this connection goes elsewhere, and the pin stays",
-        _ => "the pin moves when another backend has answered",
+    let becomes = if matches!(obstacle, Obstacle::Full(_)) {
+        "this connection goes elsewhere, and the pin stays"
+    } else {
+        "the pin moves when another backend has answered"
     };
     let why = reason(backend, &obstacle);
     steps.push(format!(
@@ -90,16 +91,11 @@ fn sentence(pin: &Pin, origin: Origin) -> String {
     let lasts = match pin.expires_in_seconds {
         Some(left) => {
             let left = span(std::time::Duration::from_secs(left));
-            format!("it expires in {left} unless the client comes back")
+            format!("it expires in {left} unless it comes into use again")
         }
         None => format!(
-            "{} {} it, and it does not expire meanwhile",
-            counted(pin.connections, "connection"),
-            if pin.connections == 1 {
-                "holds"
-            } else {
-                "hold"
-            }
+            "in use by {}, and it does not expire meanwhile",
+            counted(pin.connections, "connection")
         ),
     };
     format!("pinned to {backend}: {origin}; {lasts}")
@@ -131,12 +127,12 @@ mod tests {
         assert_eq!(
             sentence(&pin(1, None), Origin::Administrator),
             "pinned to fe01: an administrator pinned or moved it there; the pin was made 1m57s ago; \
-             1 connection holds it, and it does not expire meanwhile"
+             in use by 1 connection, and it does not expire meanwhile"
         );
         assert_eq!(
             sentence(&pin(0, Some(1_083)), Origin::Policy),
-            "pinned to fe01: chosen by the policy 1m57s ago; it expires in 18m3s unless the client comes back"
+            "pinned to fe01: chosen by the policy 1m57s ago; it expires in 18m3s unless it comes into use again"
         );
-        assert!(sentence(&pin(2, None), Origin::Failover).contains("2 connections hold it"));
+        assert!(sentence(&pin(2, None), Origin::Failover).contains("in use by 2 connections,"));
     }
 }

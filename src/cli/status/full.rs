@@ -1,0 +1,312 @@
+//! The whole status: the balancer, its listeners, and each backend of each pool.
+//!
+//! Owns what is said of each. Invariant: nothing that came over the network reaches the terminal as a control sequence.
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use crate::admin::view::{Backend, Check, Listener, Pool, Status};
+use crate::cli::table::{bytes, printable, table};
+use crate::state::{Health, State};
+use crate::timestamp::{Timestamp, counted, span};
+
+/// Days of validity under which a certificate is named.
+const NEAR_ITS_END: Duration = Duration::from_secs(14 * 86_400);
+
+/// The pools of `shown`, which is all of `whole` or a part of it, as tables.
+pub(super) fn text(shown: &Status, whole: &Status) -> String {
+    let mut text = head(whole);
+    for pool in &shown.pools {
+        text += &format!("\n{}\n", pool_line(pool, whole));
+        text += &backends(&pool.backends, whole);
+    }
+    text + &affinity(whole)
+}
+
+/// The balancer as a whole, and its listeners.
+pub(super) fn head(status: &Status) -> String {
+    let mut text = headline(status);
+    text += &backends_line(status);
+    let rows = status.listeners.iter().map(listener_row);
+    text += "\n";
+    text += &table(
+        &["LISTENER", "PROTOCOL", "PORT", "CONNECTIONS", "BIND"],
+        &[3],
+        rows.collect(),
+    );
+    text
+}
+
+/// Backends of one pool, and what their checks and certificates want to be said.
+pub(super) fn backends<'a>(
+    backends: impl IntoIterator<Item = &'a Backend>,
+    status: &Status,
+) -> String {
+    let now = status.now.0;
+    let backends: Vec<&Backend> = backends.into_iter().collect();
+    let rows = backends.iter().map(|backend| backend_row(backend, now));
+    let mut text = table(
+        &[
+            "BACKEND",
+            "ADDRESS",
+            "WEIGHT",
+            "STATE",
+            "HEALTH",
+            "FOR",
+            "CONNECTIONS",
+            "TO BACKEND",
+            "TO CLIENT",
+            "PINS",
+            "WHY",
+        ],
+        &[2, 6, 7, 8, 9],
+        rows.collect(),
+    );
+    for backend in backends {
+        text += &checks(backend, now);
+    }
+    text
+}
+
+/// The tables of pins.
+pub(super) fn affinity(status: &Status) -> String {
+    if status.affinity.is_empty() {
+        return String::new();
+    }
+    let rows = status.affinity.iter().map(|table| {
+        vec![
+            table.group.clone(),
+            table.entries.to_string(),
+            table.max_entries.to_string(),
+        ]
+    });
+    let heads = ["AFFINITY GROUP", "PINS", "AT MOST"];
+    "\n".to_owned() + &table(&heads, &[1, 2], rows.collect())
+}
+
+/// Whether new clients may go to it.
+pub(super) fn in_service(backend: &Backend) -> bool {
+    backend.health == Health::Up
+        && backend.state == State::Ready
+        && backend.damped_until.is_none()
+        && backend.weight > 0
+}
+
+/// Whether a check of it fails, be it one that only observes.
+pub(super) fn is_failing(backend: &Backend) -> bool {
+    let mut checks = backend.checks.iter();
+    checks.any(|check| check.passing == Some(false))
+}
+
+fn headline(status: &Status) -> String {
+    let state = match (status.stopping, status.ready) {
+        (true, _) => "stopping",
+        (false, true) => "ready",
+        (false, false) => "not ready: no listener can serve",
+    };
+    let bound = status.limits.connections;
+    let bound = bound.map_or(String::new(), |bound| format!(" of at most {bound}"));
+    format!(
+        "lyncpin {}: {state}, {}{bound}, {}, up {}\n",
+        printable(&status.version),
+        counted(status.connections, "connection"),
+        counted(status.workers.into(), "worker"),
+        ago(status.started, status.now.0),
+    )
+}
+
+/// What backends out of service are; one may be several of it.
+const KINDS: [&str; 6] = [
+    "down",
+    "damped",
+    "not checked yet",
+    "draining",
+    "in maintenance",
+    "with weight 0",
+];
+
+/// How many backends are in service, and what the others are.
+fn backends_line(status: &Status) -> String {
+    let all = || status.pools.iter().flat_map(|pool| &pool.backends);
+    let serving = all().filter(|backend| in_service(backend)).count();
+    let mut text = format!(
+        "{serving} of {} in service",
+        counted(all().count() as u64, "backend")
+    );
+    let mut kinds = [0; KINDS.len()];
+    for backend in all() {
+        let damped = backend.damped_until.is_some();
+        let is = [
+            backend.health == Health::Down && !damped,
+            damped,
+            backend.health == Health::Unknown,
+            backend.state == State::Drain,
+            backend.state == State::Maintain,
+            backend.weight == 0,
+        ];
+        for (count, is) in kinds.iter_mut().zip(is) {
+            *count += u64::from(is);
+        }
+    }
+    for (word, count) in KINDS.iter().zip(kinds).filter(|(_, count)| *count > 0) {
+        text += &format!(", {count} {word}");
+    }
+    text + "\n"
+}
+
+fn listener_row(listener: &Listener) -> Vec<String> {
+    let binds: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
+    vec![
+        listener.name.clone(),
+        listener.protocol.clone(),
+        if listener.open { "open" } else { "closed" }.to_owned(),
+        listener.connections.to_string(),
+        binds.join(" "),
+    ]
+}
+
+fn pool_line(pool: &Pool, status: &Status) -> String {
+    let mut text = format!(
+        "pool {}: {}",
+        printable(&pool.name),
+        printable(&pool.balance)
+    );
+    if let Some(group) = &pool.affinity_group {
+        text += &format!(", affinity group {}", printable(group));
+    }
+    if let Some(backup) = &pool.backup {
+        text += &format!(", backup {}", printable(backup));
+    }
+    text += ", ";
+    let of = status.pools.iter().find(|known| known.name == pool.name);
+    text += serves(of.unwrap_or(pool), status);
+    text
+}
+
+/// Whom a pool can serve now.
+pub(super) fn serves(pool: &Pool, status: &Status) -> &'static str {
+    let place = |backend: &Backend| {
+        let full = backend
+            .max_connections
+            .is_some_and(|most| backend.connections >= most);
+        backend.effective_weight > 0.0 && !full
+    };
+    let ready = |backend: &&Backend| backend.effective_weight > 0.0;
+    if !pool.can_serve {
+        return "cannot serve";
+    }
+    if pool.backends.iter().any(place) {
+        return "can serve";
+    }
+    let named = pool.backup.as_ref();
+    let backup = named.map(|name| status.pools.iter().find(|other| other.name == *name));
+    match backup {
+        Some(Some(backup)) if backup.can_serve => "its backup serves",
+        // One that is not shown here.
+        Some(None) => "can serve",
+        _ if pool.backends.iter().any(|backend| ready(&backend)) => "full: new clients are refused",
+        _ => "serves pinned clients only",
+    }
+}
+
+fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
+    let address = backend.address.map(|address| address.to_string());
+    let connections = match backend.max_connections {
+        Some(bound) => format!("{}/{bound}", backend.connections),
+        None => backend.connections.to_string(),
+    };
+    vec![
+        backend.name.clone(),
+        address.unwrap_or_else(|| format!("{} (unresolved)", backend.configured)),
+        weight(backend),
+        state(backend, now),
+        backend.health.as_str().to_owned(),
+        ago(backend.since, now),
+        connections,
+        bytes(backend.bytes_to_backend),
+        bytes(backend.bytes_to_client),
+        backend.pins.map_or("-".to_owned(), |pins| pins.to_string()),
+        backend.why.clone(),
+    ]
+}
+
+fn state(backend: &Backend, now: SystemTime) -> String {
+    match (backend.state, backend.deadline) {
+        (State::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
+            Ok(left) if !left.is_zero() => format!("drain, {} left", span(left)),
+            Ok(_) | Err(_) => "drain, over".to_owned(),
+        },
+        (state, _) => state.as_str().to_owned(),
+    }
+}
+
+/// Both weights while the one in force grows.
+fn weight(backend: &Backend) -> String {
+    let (now, full) = (backend.effective_weight, backend.weight);
+    if now > 0.0 && now < f64::from(full) {
+        format!("{now:.2} of {full}")
+    } else {
+        full.to_string()
+    }
+}
+
+/// The checks that do not pass, those that are about to turn, and certificates that are near their end.
+fn checks(backend: &Backend, now: SystemTime) -> String {
+    let mut text = String::new();
+    for check in &backend.checks {
+        if check.passing == Some(false) || (check.decides && check.against > 0) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {}", check_line(backend, check, now));
+        }
+        if let Some(end) = check.certificate_expiry {
+            let name = printable(&backend.name);
+            let label = printable(&check.label);
+            let _ = match end.0.duration_since(now) {
+                Ok(left) if left > NEAR_ITS_END => continue,
+                Ok(left) => writeln!(
+                    text,
+                    "  {name}: certificate seen by check {label} ends in {}",
+                    span(left)
+                ),
+                Err(ended) => writeln!(
+                    text,
+                    "  {name}: certificate seen by check {label} ended {} ago",
+                    span(ended.duration())
+                ),
+            };
+        }
+    }
+    text
+}
+
+fn check_line(backend: &Backend, check: &Check, now: SystemTime) -> String {
+    let passes = check.passing == Some(true);
+    let progress = match (check.decides && check.against > 0, passes) {
+        (false, _) => String::new(),
+        (true, false) => format!(
+            ", {} of {} until it counts as failing",
+            check.against, check.needed
+        ),
+        (true, true) => format!(
+            ", {} of {} until it counts as passing",
+            check.against, check.needed
+        ),
+    };
+    format!(
+        "{}: {} check {} {} for {}{progress}: {}",
+        printable(&backend.name),
+        if check.decides {
+            "deciding"
+        } else {
+            "observing"
+        },
+        printable(&check.label),
+        if passes { "passes" } else { "fails" },
+        ago(check.since, now),
+        printable(&check.detail)
+    )
+}
+
+fn ago(then: Timestamp, now: SystemTime) -> String {
+    span(now.duration_since(then.0).unwrap_or_default())
+}
