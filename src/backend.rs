@@ -98,6 +98,8 @@ pub struct Backend {
     /// [`u32::MAX`] is no bound.
     max_connections: AtomicU32,
     address: ArcSwapOption<SocketAddr>,
+    /// Why its name does not resolve any more.
+    name_fault: Mutex<Option<String>>,
     health: AtomicU8,
     state: AtomicU8,
     deadline: Mutex<Option<Deadline>>,
@@ -150,6 +152,7 @@ impl Backend {
             max_connections: AtomicU32::new(max_connections.unwrap_or(u32::MAX)),
             configured: ArcSwap::from_pointee(configured),
             address: ArcSwapOption::empty(),
+            name_fault: Mutex::new(None),
             health: AtomicU8::new(Health::Unknown as u8),
             state: AtomicU8::new(State::Ready as u8),
             deadline: Mutex::new(None),
@@ -181,6 +184,17 @@ impl Backend {
     pub fn set_address(&self, address: SocketAddr) {
         self.address.store(Some(Arc::new(address)));
         self.announce();
+    }
+
+    /// Why its name does not resolve any more, while its last address is kept; `None` while it resolves.
+    #[must_use]
+    pub fn name_fault(&self) -> Option<String> {
+        lock(&self.name_fault).clone()
+    }
+
+    /// For `health` alone.
+    pub fn set_name_fault(&self, fault: Option<&str>) {
+        *lock(&self.name_fault) = fault.map(str::to_owned);
     }
 
     /// What the checks say.

@@ -169,7 +169,10 @@ impl Keeper {
             let followed = watched.name().and_then(|name| self.names.get(name));
             if let Some(Followed { address, fault, .. }) = followed {
                 match (address, fault) {
-                    (Some(address), _) => watched.move_to(*address, &self.events),
+                    (Some(address), fault) => {
+                        watched.keep_address(fault.as_deref());
+                        watched.move_to(*address, &self.events);
+                    }
                     (None, Some(fault)) => watched.lost(fault, &self.events),
                     (None, None) => {}
                 }
@@ -239,14 +242,20 @@ impl Keeper {
         };
         match answer {
             Ok(addresses) => {
-                if known.fault.take().is_some() {
+                let again = known.fault.take().is_some();
+                let before = known.address;
+                if again {
                     info!(target: LOG, %name, "name resolves again");
+                    self.tell(name, |watched, _| watched.keep_address(None));
                 }
-                let chosen = names::choose(known.address, &addresses);
-                let Some(address) = chosen.filter(|_| chosen != known.address) else {
+                let chosen = names::choose(before, &addresses);
+                let Some(address) = chosen.filter(|_| chosen != before) else {
                     return;
                 };
-                match known.address.replace(address) {
+                if let Some(known) = self.names.get_mut(name) {
+                    known.address = Some(address);
+                }
+                match before {
                     Some(before) => {
                         info!(target: LOG, %name, %before, %address, "address of a name has changed");
                     }
@@ -262,6 +271,7 @@ impl Keeper {
                 match known.address {
                     Some(address) => {
                         warn!(target: LOG, %name, %address, fault, "name does not resolve any more, its last address is kept");
+                        self.tell(name, |watched, _| watched.keep_address(Some(&fault)));
                     }
                     None => {
                         warn!(target: LOG, %name, fault, "name does not resolve");

@@ -144,6 +144,7 @@ impl Watched {
     /// Another server stands behind the name now: what was seen of the one before counts no more.
     fn begin_anew(&mut self, server: &ServerAddress) {
         self.server = server.clone();
+        self.backend.set_name_fault(None);
         self.checks.clear();
         (self.address, self.fault) = (None, None);
         self.parked = false;
@@ -218,6 +219,11 @@ impl Watched {
         }
         self.backend
             .set_address(SocketAddr::new(address, self.server.port));
+    }
+
+    /// Its name does not resolve any more, and its last address is kept; `None` when it does again.
+    pub(super) fn keep_address(&self, fault: Option<&str>) {
+        self.backend.set_name_fault(fault);
     }
 
     /// Its name has never been resolved.

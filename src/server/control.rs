@@ -22,7 +22,7 @@ use crate::metrics::definitions;
 use crate::pool::Pool;
 use crate::snapshot::{Listener, Snapshot};
 use crate::state::State;
-use crate::timestamp::Timestamp;
+use crate::timestamp::{Timestamp, counted};
 
 use super::affinity;
 use super::explain::{explain, why_health};
@@ -49,7 +49,7 @@ impl Control for Administration {
             started: Timestamp(self.started),
             now: Timestamp(SystemTime::now()),
             stopping: self.stopping(),
-            ready: self.can_serve(),
+            ready: self.can_serve() && !self.stopping(),
             workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
             connections: self.shared.limits.connections().into(),
             limits: view::Limits {
@@ -332,8 +332,8 @@ fn seconds_until(at: Instant) -> f64 {
 /// Why a backend is kept out, in words that are true now.
 fn kept_out(damped: Damped) -> String {
     let left = seconds_until(damped.until.at).ceil();
-    let falls = damped.falls;
-    format!("damped: passes its checks, kept out for {left} s more after {falls} falls")
+    let falls = counted(damped.falls.into(), "fall");
+    format!("damped: passes its checks, kept out for {left} s more after {falls}")
 }
 
 fn check(report: CheckReport) -> view::Check {

@@ -14,6 +14,7 @@ const showFreshness = (fault) => {
   const banner = byId("trouble");
   say(banner, fault === null ? "" : `No answer (${fault}). ${answered === null ? "Nothing is known yet." : `Data is stale: from ${clock(answered)}.`}`);
   show(banner, fault !== null);
+  document.body.classList.toggle("paused", paused);
   document.body.classList.toggle("stale", fault !== null);
   if (fault !== null) showNoAnswer();
 };
@@ -28,7 +29,7 @@ const showAll = (status) => {
   const rates = showPools(status, at);
   showHead(status);
   showTiles(status, at, rates);
-  showListeners(status.listeners, shapeOfListener, at);
+  showListeners(status.listeners.map((listener) => ({ ...listener, serves: serves(listener, status.pools) })), shapeOfListener, at);
   showPins(status.affinity, ({ group }) => group, at);
   show(byId("pins"), status.affinity.length > 0);
   show(byId("no-pins"), status.affinity.length === 0);

@@ -104,7 +104,13 @@ const listenerRow = (listener) => {
   return {
     whole,
     update(now, at) {
-      state.set(now.open ? { word: "Open", icon: "up", tone: "good" } : { word: "Closed", icon: "down", tone: "bad" });
+      state.set(
+        !now.open
+          ? { word: "Closed", icon: "down", tone: "bad" }
+          : now.serves
+            ? { word: "Open", icon: "up", tone: "good" }
+            : { word: "Open, rejects all", icon: "down", tone: "bad" },
+      );
       say(number, count(now.connections));
       history.add(`listener ${now.name}`, at, now.connections);
       curve.draw(at, [history.of(`listener ${now.name}`)]);
@@ -149,4 +155,11 @@ const rowsOf = (body, make) => {
 
 const showListeners = rowsOf(byId("listeners").tBodies[0], listenerRow);
 const showPins = rowsOf(byId("pins").tBodies[0], pinsRow);
-const shapeOfListener = ({ open, connections, ...rest }) => rest;
+const shapeOfListener = ({ open, connections, serves, ...rest }) => rest;
+
+/** Whether a pool behind a listener can serve; an open port without one (`when_pool_down: refuse`) rejects everybody. */
+const serves = (listener, pools) => {
+  const names = [...listener.routes.map((route) => route.pool), listener.no_name, listener.unknown_name, listener.pool];
+  const known = pools.filter((pool) => names.includes(pool.name));
+  return known.length === 0 || known.some((pool) => pool.can_serve);
+};

@@ -27,7 +27,8 @@ pub(super) fn text(shown: &Status, whole: &Status) -> String {
 pub(super) fn head(status: &Status) -> String {
     let mut text = headline(status);
     text += &backends_line(status);
-    let rows = status.listeners.iter().map(listener_row);
+    let row = |listener| listener_row(listener, status);
+    let rows = status.listeners.iter().map(row);
     text += "\n";
     text += &table(
         &["LISTENER", "PROTOCOL", "PORT", "CONNECTIONS", "BIND"],
@@ -154,15 +155,34 @@ fn backends_line(status: &Status) -> String {
     text + "\n"
 }
 
-fn listener_row(listener: &Listener) -> Vec<String> {
+fn listener_row(listener: &Listener, status: &Status) -> Vec<String> {
     let binds: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
     vec![
         listener.name.clone(),
         listener.protocol.clone(),
-        if listener.open { "open" } else { "closed" }.to_owned(),
+        port(listener, status).to_owned(),
         listener.connections.to_string(),
         binds.join(" "),
     ]
+}
+
+/// What a listener's port does.
+fn port(listener: &Listener, status: &Status) -> &'static str {
+    let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
+    let leads_to = |name: &String| {
+        listener.routes.iter().any(|route| route.pool == *name)
+            || fallbacks.into_iter().flatten().any(|pool| pool == name)
+    };
+    let known = status.pools.iter().filter(|pool| leads_to(&pool.name));
+    let known: Vec<&Pool> = known.collect();
+    if !listener.open {
+        "closed"
+    } else if known.is_empty() || known.iter().any(|pool| pool.can_serve) {
+        "open"
+    } else {
+        // `when_pool_down: refuse`.
+        "open, rejects all"
+    }
 }
 
 fn pool_line(pool: &Pool, status: &Status) -> String {

@@ -56,6 +56,12 @@ pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -
         let early = changed.why.ends_with(EARLY) && health == Health::Up;
         said.join("; ") + if early { EARLY } else { "" }
     };
+    let said = match backend.name_fault() {
+        Some(fault) => format!(
+            "{said}; its name does not resolve any more, and its last address is kept: {fault}"
+        ),
+        None => said,
+    };
     if backend.state() == State::Maintain {
         return format!("in maintenance, checks count for nothing: {said}");
     }

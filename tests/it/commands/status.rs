@@ -167,3 +167,21 @@ fn one_is_no_plural_and_what_is_about_to_turn_is_said() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
 }
+
+#[test]
+fn an_open_port_that_rejects_everybody_is_not_merely_open() {
+    let running = site(1, 2, |status| {
+        status.pools[0].name = "web".into();
+        status.pools[0].can_serve = false;
+        for backend in &mut status.pools[0].backends {
+            (backend.health, backend.effective_weight) = (Health::Down, 0.0);
+        }
+    });
+    let text = says(&running, &[]);
+    for part in [
+        "https     tls       open, rejects all            3  ",
+        "pool web: least_connections, affinity group web, cannot serve\n",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}

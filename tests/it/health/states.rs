@@ -216,11 +216,13 @@ async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
     eventually("some rounds", || resolved() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
     assert_eq!(backend.health(), Health::Up);
+    assert_eq!(backend.name_fault().as_deref(), Some("no such host"));
 
     // Nothing listens at 127.0.0.3: with a `fall` of 1000 only a fresh start takes the backend down.
     answer(&[3]);
     becomes(&backend, Health::Down).await;
     assert_eq!(backend.address().unwrap().ip(), loopback(3));
+    assert_eq!(backend.name_fault(), None);
 }
 
 /// Two backends of one pool with a connection each, and the status that both answer with.
