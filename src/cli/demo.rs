@@ -296,7 +296,7 @@ struct TemporaryFile {
 }
 
 impl TemporaryFile {
-    /// A new file that nobody else has put there.
+    /// A new file.
     fn create(extension: &str) -> std::io::Result<(Self, File)> {
         let name = format!("lyncpin-demo-{}.{extension}", std::process::id());
         let path = std::env::temp_dir().join(name);

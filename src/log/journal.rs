@@ -1,7 +1,7 @@
-//! What the systemd journal is told of a line: its priority.
+//! The priority of a line for the systemd journal.
 //!
 //! Owns the prefix `<N>` of sd-daemon(3), which journald takes off in both formats, and when it is written: when standard
-//! error is the journal, as `JOURNAL_STREAM` says (systemd.exec(5)). Invariant: nobody else ever sees a prefix.
+//! error is the journal, as `JOURNAL_STREAM` says (systemd.exec(5)). Invariant: no other reader ever gets a prefix.
 
 use std::io;
 

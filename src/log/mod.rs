@@ -1,7 +1,7 @@
 //! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
 //!
 //! Owns the form of a line (`line`), its fields ([`access`], [`event`]) and their types ([`fields`]), the way out
-//! ([`sink`]), what the journal is told of a line (`journal`), and the last refusals ([`refusals`]). Knows neither how
+//! ([`sink`]), the priority of a line for the journal (`journal`), and the last refusals ([`refusals`]). Knows neither how
 //! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
 //! line that finds no room is lost, counted, and its loss is told.
 

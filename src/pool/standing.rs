@@ -1,7 +1,7 @@
-//! What stands between each backend of a pool and a new client, for people.
+//! Which backends of a pool may get a new client, and what rules out the others, for people.
 //!
 //! Owns the comparison, in the order in which the choice makes it. Must not know words. Invariant: it asks what
-//! [`Pool::choose`] asks and changes nothing.
+//! `Pool::choose` asks and changes nothing.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::Pool;
 use crate::backend::{Backend, Damped, Deadline};
 use crate::state::{Health, State};
 
-/// How one backend stands to a client without a pin.
+/// Whether one backend may get a client without a pin.
 #[derive(Debug)]
 pub struct Standing {
     /// The backend.
@@ -48,7 +48,7 @@ pub enum Obstacle {
 }
 
 impl Pool {
-    /// How each backend stands to a client without a pin, in the order of the file.
+    /// Whether each backend may get a client without a pin, in the order of the file.
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
         let mut standings: Vec<Standing> = self

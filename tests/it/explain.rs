@@ -274,8 +274,12 @@ fn why_and_progress_are_those_of_the_checks_now() {
             entries(&backends)
         )
     };
-    let slow = "health: { interval: 50ms, timeout: 50ms, rise: 1000, fall: 1000, damping: none }";
-    let balancer = Balancer::start(&yaml(slow)).ready();
+    let slow = |rise| {
+        format!(
+            "health: {{ interval: 300ms, timeout: 300ms, rise: {rise}, fall: 1000, damping: none }}"
+        )
+    };
+    let balancer = Balancer::start(&yaml(&slow(1))).ready();
     let seen = |what: &str, is: &dyn Fn(&Value) -> bool| {
         eventually(what, || {
             let backend = balancer.status()["pools"][0]["backends"][0].clone();
@@ -319,6 +323,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
     seen("the first result decides", &|backend| {
         backend["health"] == "down"
     });
+    balancer.reloaded(&yaml(&slow(1000)));
     backends[0].start_again();
     let rising = seen("its checks pass", &|backend| {
         backend["checks"][0]["counts"] == false

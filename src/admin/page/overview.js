@@ -51,7 +51,7 @@ const readiness = (status) => {
   return { word: "Ready", tone: "good" };
 };
 
-/** The head while nobody answers. */
+/** The head of the page while there is no answer. */
 const showNoAnswer = () => {
   say(byId("ready"), "No answer");
   mark(byId("ready"), "data-tone", "bad");
@@ -157,7 +157,7 @@ const showListeners = rowsOf(byId("listeners").tBodies[0], listenerRow);
 const showPins = rowsOf(byId("pins").tBodies[0], pinsRow);
 const shapeOfListener = ({ open, connections, serves, ...rest }) => rest;
 
-/** Whether a pool behind a listener can serve; an open port without one (`when_pool_down: refuse`) rejects everybody. */
+/** Whether a pool behind a listener can serve; an open port without one (`when_pool_down: refuse`) rejects all clients. */
 const serves = (listener, pools) => {
   const names = [...listener.routes.map((route) => route.pool), listener.no_name, listener.unknown_name, listener.pool];
   const known = pools.filter((pool) => names.includes(pool.name));
