@@ -14,6 +14,7 @@
 //! | `secret` | the hashes that stand for sessions |
 //! | `numbers` | the numbers that stand for texts |
 //! | `kept` | pins outside the table: for a store |
+//! | `scheme` | what keys are made of, and from one scheme to another |
 //! | `terms` | what is configured of it, and may change |
 //! | `succession` | pins that pass to another process |
 //! | `operate` | pins as an administrator sees and changes them |
@@ -22,6 +23,7 @@ mod clock;
 mod kept;
 mod numbers;
 mod operate;
+mod scheme;
 mod secret;
 mod sessions;
 mod shares;
@@ -43,6 +45,7 @@ use clock::Clock;
 pub use kept::{Change, Kept, KeptKey};
 use numbers::Numbers;
 pub use operate::{Cursor, Filter, Touched};
+pub use scheme::KeyScheme;
 pub use secret::Secret;
 pub use sessions::Recognised;
 use shares::Shares;
@@ -129,12 +132,16 @@ impl Pins {
     #[must_use]
     pub fn new(settings: &model::Affinity, registry: &Registry, secret: &Secret) -> Self {
         let (most, ttl) = (settings.max_entries, settings.ttl);
-        let sessions = match (settings.by_session, settings.by_source) {
-            (true, true) => Table::new(most, ttl, Shares::of(SESSIONS_A_CLIENT)),
-            // Nobody is told from the others by an address: one share would be all clients'.
-            (true, false) => Table::new(most, ttl, Shares::none()),
-            (false, _) => Table::new(0, ttl, Shares::none()),
+        // Without a source there is one client for all, and one share would be everybody's.
+        let shares = if settings.by_source {
+            Shares::of(SESSIONS_A_CLIENT)
+        } else {
+            Shares::none()
         };
+        let sessions = Table::new(most, ttl, shares);
+        if !settings.by_session {
+            sessions.set_most(0);
+        }
         Self {
             group: settings.group.clone(),
             settings: ArcSwap::from_pointee(settings.clone()),

@@ -53,8 +53,8 @@ impl Snapshot {
         Self::build_after(None, config, registry, availability, secret)
     }
 
-    /// The same in the place of another one. Backends are kept by pool and name, tables by group where they have the same
-    /// keys; what is new of them is theirs when this returns, and connections that they have are not touched.
+    /// The same in the place of another one. Backends are kept by pool and name, tables by group, where their clients have
+    /// other keys now as far as the pins can be translated; what is new of them is theirs when this returns, and connections that they have are not touched.
     #[must_use]
     pub fn build_after(
         before: Option<&Before<'_>>,
@@ -64,6 +64,7 @@ impl Snapshot {
         secret: &Secret,
     ) -> Self {
         let mut groups: Vec<Arc<Pins>> = Vec::new();
+        let mut other_keys = Vec::new();
         for affinity in config
             .pools
             .iter()
@@ -72,8 +73,11 @@ impl Snapshot {
             if !groups.iter().any(|known| *known.group() == affinity.group) {
                 let known = before.and_then(|before| before.snapshot.group(&affinity.group));
                 let kept = known.filter(|pins| pins.reconfigure(affinity)).cloned();
-                let new = || Arc::new(Pins::new(affinity, registry, secret));
-                groups.push(kept.unwrap_or_else(new));
+                groups.push(kept.unwrap_or_else(|| {
+                    let new = Arc::new(Pins::new(affinity, registry, secret));
+                    other_keys.extend(known.map(|known| (new.clone(), known.clone())));
+                    new
+                }));
             }
         }
         groups.sort_by(|a, b| a.group().cmp(b.group()));
@@ -100,6 +104,10 @@ impl Snapshot {
             ))
         };
         let listeners: Vec<Arc<Listener>> = config.listeners.iter().map(listener).collect();
+        // Names and backends have their numbers by now.
+        for (new, known) in other_keys {
+            new.import(&known);
+        }
         let bound = listeners.iter().flat_map(|listener| {
             let addresses = listener.config.bind.iter();
             addresses.map(|&address| (address, listener.clone()))

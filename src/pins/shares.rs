@@ -4,6 +4,8 @@
 //! as many counts as memory is to be spent on, and clients whose hashes agree in 16 bits share one. Invariant: the counts
 //! add up to the pins that stand and have a share.
 
+use std::sync::OnceLock;
+
 use super::sync::{AtomicU32, Ordering};
 use crate::affinity::{Keyed, Shard};
 
@@ -17,8 +19,9 @@ const COUNTS: usize = if cfg!(lyncpin_shuttle) {
 /// The counts of one table.
 #[derive(Debug)]
 pub(super) struct Shares {
-    /// None, or [`COUNTS`].
-    counts: Box<[AtomicU32]>,
+    /// [`COUNTS`] of them, from the first pin on: a table without pins takes no memory for them.
+    counts: OnceLock<Box<[AtomicU32]>>,
+    /// 0 where clients have no shares.
     most: u32,
 }
 
@@ -26,7 +29,7 @@ impl Shares {
     /// For a table in which clients have no shares.
     pub(super) fn none() -> Self {
         Self {
-            counts: Box::default(),
+            counts: OnceLock::new(),
             most: 0,
         }
     }
@@ -34,7 +37,7 @@ impl Shares {
     /// At most `most` pins a client.
     pub(super) fn of(most: u32) -> Self {
         Self {
-            counts: (0..COUNTS).map(|_| AtomicU32::new(0)).collect(),
+            counts: OnceLock::new(),
             most,
         }
     }
@@ -81,7 +84,7 @@ impl Shares {
 
     /// Counts off the pins that this shard has removed.
     pub(super) fn give_back<K: Keyed>(&self, shard: &mut Shard<K>) {
-        if self.counts.is_empty() {
+        if self.most == 0 {
             return;
         }
         for client in shard.take_removed().iter().filter_map(Keyed::share) {
@@ -97,7 +100,11 @@ impl Shares {
     }
 
     fn count(&self, client: u64) -> Option<&AtomicU32> {
-        self.counts
-            .get(usize::try_from(client).unwrap_or(0) % COUNTS)
+        if self.most == 0 {
+            return None;
+        }
+        let counts = || (0..COUNTS).map(|_| AtomicU32::new(0)).collect();
+        let counts = self.counts.get_or_init(counts);
+        counts.get(usize::try_from(client).unwrap_or(0) % COUNTS)
     }
 }

@@ -156,8 +156,9 @@ fn groups(before: &Snapshot, now: &Snapshot, said: &mut Vec<String>) {
                 old.len()
             )),
             Some(new) if !Arc::ptr_eq(old, new) => said.push(format!(
-                "affinity group {:?} has other keys, so its {} pins are forgotten",
+                "affinity group {:?} has other keys: {} of its {} pins are kept",
                 old.group(),
+                new.len().min(old.len()),
                 old.len()
             )),
             Some(_) => {}

@@ -11,22 +11,18 @@ use super::frame::{self, MOST};
 use super::records::{Group, Key, Pin, Record, State};
 use crate::affinity::Moment;
 use crate::config::model::Affinity;
-use crate::pins::{Change, Kept, KeptKey};
+use crate::pins::{Change, Kept, KeptKey, KeyScheme};
 
 /// A frame is closed when its payload has so many bytes: little is lost with one, and 12 bytes of head are nothing.
 const FULL: usize = 64 * 1024;
 
-/// A group, and what the keys of its pins are made of: a pin means nothing to a group of another shape.
+/// A group, and what the keys of its pins are made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Its name.
     pub(super) name: Arc<str>,
-    /// Bit 0: the source is in the key. Bit 1: the configured name is.
-    pub(super) keys: u8,
-    /// Bits of an IPv4 source that count.
-    pub(super) ipv4: u8,
-    /// The same of IPv6.
-    pub(super) ipv6: u8,
+    /// What tells its clients apart.
+    pub(super) keys: KeyScheme,
 }
 
 impl Shape {
@@ -34,9 +30,7 @@ impl Shape {
     pub(super) fn of(settings: &Affinity) -> Self {
         Self {
             name: settings.group.clone(),
-            keys: u8::from(settings.by_source) | (u8::from(settings.by_name) << 1),
-            ipv4: settings.source_prefix.ipv4,
-            ipv6: settings.source_prefix.ipv6,
+            keys: KeyScheme::of(settings),
         }
     }
 }
@@ -87,11 +81,12 @@ impl Encoder {
     pub(super) fn group(&mut self, shape: &Shape) -> u32 {
         let known = self.groups.iter().position(|known| known == shape);
         let place = known.unwrap_or_else(|| {
+            let [keys, ipv4, ipv6] = shape.keys.to_bytes();
             let group = Group {
                 name: self.text(&shape.name),
-                keys: shape.keys,
-                ipv4: shape.ipv4,
-                ipv6: shape.ipv6,
+                keys,
+                ipv4,
+                ipv6,
             };
             self.groups.push(shape.clone());
             self.put(Record::Group(group));

@@ -137,9 +137,7 @@ mod tests {
             encoder.begin(stamp);
             encoder.group(&Shape {
                 name: "web".into(),
-                keys: 3,
-                ipv4: 32,
-                ipv6: 64,
+                keys: crate::pins::KeyScheme::from_bytes([3, 32, 64]),
             });
             encoder.state(
                 &"web".into(),

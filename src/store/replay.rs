@@ -10,6 +10,7 @@ use super::bytes::{Malformed, Reader};
 use super::clock::Stamp;
 use super::encoder::Shape;
 use super::records::{Key, Pin, Record, State};
+use crate::pins::KeyScheme;
 
 /// What a file holds.
 #[derive(Default)]
@@ -148,9 +149,7 @@ impl Contents {
             Record::Group(group) => {
                 let shape = Shape {
                     name: self.texts.texts[text(group.name) as usize].clone(),
-                    keys: group.keys,
-                    ipv4: group.ipv4,
-                    ipv6: group.ipv6,
+                    keys: KeyScheme::from_bytes([group.keys, group.ipv4, group.ipv6]),
                 };
                 let known = self.groups.iter().position(|known| *known == shape);
                 let place = known.unwrap_or_else(|| {

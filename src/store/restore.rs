@@ -16,7 +16,7 @@ use super::replay::{Contents, Pinned};
 use crate::affinity::{Moment, Origin};
 use crate::backend::Deadline;
 use crate::config::model::Target;
-use crate::pins::{Kept, KeptKey, Pins};
+use crate::pins::{Kept, KeptKey, KeyScheme, Pins};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 
@@ -33,7 +33,8 @@ pub(super) struct Restored {
     pub(super) drained: usize,
     /// Pins and states of groups, names and backends that the configuration no longer has.
     pub(super) unknown: usize,
-    /// Pins of groups that now tell clients apart by something else.
+    /// Pins of groups that now tell clients apart by more than the pin's key says, or by less, where another pin has the
+    /// same key now.
     pub(super) other_keys: usize,
     /// Pins for which their table had no room.
     pub(super) no_room: usize,
@@ -136,6 +137,8 @@ fn deadline(left: Duration, ago: Duration) -> Deadline {
 /// A group's table, and what it knows of the texts in the file, by their numbers.
 struct Table<'a> {
     pins: &'a Arc<Pins>,
+    /// What the keys in the file are made of, and those in force.
+    keys: (KeyScheme, KeyScheme),
     backends: Vec<bool>,
     drained: Vec<bool>,
     names: Vec<bool>,
@@ -154,14 +157,12 @@ impl<'a> Table<'a> {
             .iter()
             .find(|pins| *pins.group() == shape.name)
             .ok_or(Gone::Unknown)?;
-        if Shape::of(&pins.settings()) != *shape {
-            return Err(Gone::OtherKeys);
-        }
         let backends = backends(snapshot, &shape.name);
         let names = names(snapshot, &shape.name);
         let each = |known: &dyn Fn(&Arc<str>) -> bool| contents.texts().iter().map(known).collect();
         Ok(Self {
             pins,
+            keys: (shape.keys, KeyScheme::of(&pins.settings())),
             backends: each(&|text| backends.contains(text)),
             drained: each(&|text| ended.contains(&(shape.name.clone(), text.clone()))),
             names: each(&|text| names.contains(&**text)),
@@ -177,15 +178,19 @@ impl<'a> Table<'a> {
         idle_since: Duration,
     ) -> Result<(), Gone> {
         let backend = pinned.pin.backend as usize;
+        let (from, to) = &self.keys;
         let key = match pinned.key {
             Key::Client(source, name) => {
-                if name.is_some_and(|name| !self.names[name as usize]) {
-                    return Err(Gone::Unknown);
-                }
-                KeptKey::Client {
+                let key = KeptKey::Client {
                     source,
                     name: name.map(|name| contents.text(name).clone()),
+                };
+                let key = from.translate(key, to).ok_or(Gone::OtherKeys)?;
+                let is_named = matches!(key, KeptKey::Client { name: Some(_), .. });
+                if is_named && name.is_some_and(|name| !self.names[name as usize]) {
+                    return Err(Gone::Unknown);
                 }
+                key
             }
             Key::Session(..) if !self.pins.settings().by_session => return Err(Gone::OtherKeys),
             Key::Session(hash, client) => KeptKey::Session { hash, client },
@@ -215,7 +220,12 @@ impl<'a> Table<'a> {
             expires: Some(Moment(self.now.0.saturating_add(milliseconds(left)))),
             in_use: 0,
         };
-        self.pins.restore(&kept).then_some(()).ok_or(Gone::NoRoom)
+        let not = if from == to {
+            Gone::NoRoom
+        } else {
+            Gone::OtherKeys
+        };
+        self.pins.restore(&kept).then_some(()).ok_or(not)
     }
 }
 

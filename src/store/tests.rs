@@ -15,7 +15,7 @@ use super::frame::{Fault, Frames};
 use super::records::Key;
 use super::replay::Contents;
 use crate::affinity::{Moment, Origin};
-use crate::pins::{Change, Kept, KeptKey};
+use crate::pins::{Change, Kept, KeptKey, KeyScheme};
 
 const NOW: Moment = Moment(1 << 40);
 
@@ -52,9 +52,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 fn shape(group: usize) -> Shape {
     Shape {
         name: ["web", "apps"][group].into(),
-        keys: 3,
-        ipv4: 32,
-        ipv6: 64,
+        keys: KeyScheme::from_bytes([3, 32, 64]),
     }
 }
 

@@ -260,8 +260,15 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     balancer.signal(Signal::TERM);
     balancer.wait();
 
-    // Sources that count by another prefix are other keys.
-    let balancer = Balancer::start(&site.yaml(", affinity: { source_prefix: { ipv4: 24 } }"));
+    // TLS sessions are keys of their own, and clients' keys stay what they are.
+    let with_sessions = ", affinity: { by: [source, name, tls_session] }";
+    let mut balancer = Balancer::start(&site.yaml(with_sessions)).ready();
+    all_come_home(&balancer, &left);
+    balancer.signal(Signal::TERM);
+    balancer.wait();
+
+    // Where clients have no key any more, their pins mean nothing.
+    let balancer = Balancer::start(&site.yaml(", affinity: { by: [tls_session] }"));
     let dropped = told(
         &balancer,
         "affinity store: what was in the file and means nothing",

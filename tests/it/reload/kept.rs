@@ -179,7 +179,7 @@ fn weights_and_bounds_take_effect_on_backends_that_stay() {
 }
 
 #[test]
-fn pins_stay_with_another_time_to_live_and_bound_and_are_forgotten_with_other_keys() {
+fn pins_stay_with_another_time_to_live_and_bound() {
     let backends = Backend::several(3);
     let with = |affinity: &str| pool(&entries(&backends), &format!("affinity: {{ {affinity} }}"));
     let balancer = Balancer::start(&with("ttl: 1h")).ready();
@@ -202,9 +202,46 @@ fn pins_stay_with_another_time_to_live_and_bound_and_are_forgotten_with_other_ke
     balancer.reloaded(&with("ttl: 1h"));
     from(clients[0], &balancer);
     assert_eq!(entries(), 1.0);
-    let answer = balancer.reload(&with("ttl: 1h, by: [source]"));
-    assert!(answer.body.contains("has other keys"), "{}", answer.body);
+}
+
+#[test]
+fn pins_stay_with_other_keys_as_far_as_they_can_be_translated() {
+    let backends = Backend::several(3);
+    let with = |affinity: &str| pool(&entries(&backends), &format!("affinity: {{ {affinity} }}"));
+    let balancer = Balancer::start(&with("by: [source, name]")).ready();
+    up(&balancer, 3.0);
+    let clients: Vec<_> = (0..9).map(|_| own_address()).collect();
+    let held: Vec<_> = clients.iter().map(|&of| from(of, &balancer)).collect();
+    let entries = || balancer.metric("lyncpin_affinity_entries", &[]);
+    let all_stay = || {
+        for (&client, (_, server)) in clients.iter().zip(&held) {
+            assert_eq!(from(client, &balancer).1, *server);
+        }
+    };
+    // Sessions are keys of their own: neither adding nor removing them touches a client.
+    for by in ["by: [source, name, tls_session]", "by: [source, name]"] {
+        let answer = balancer.reload(&with(by));
+        assert!(!answer.body.contains("other keys"), "{}", answer.body);
+        assert_eq!(entries(), 9.0);
+        all_stay();
+    }
+    // Another prefix of one family leaves the other family's pins; less in a key leaves it a key.
+    for by in [
+        "by: [source, name], source_prefix: { ipv6: 56 }",
+        "by: [source], source_prefix: { ipv6: 56 }",
+    ] {
+        let answer = balancer.reload(&with(by));
+        let kept = "has other keys: 9 of its 9 pins are kept";
+        assert!(answer.body.contains(kept), "{}", answer.body);
+        assert_eq!(entries(), 9.0);
+        all_stay();
+    }
+    // What a key does not have cannot be added to it.
+    let answer = balancer.reload(&with("by: [source, name]"));
+    let kept = "has other keys: 0 of its 9 pins are kept";
+    assert!(answer.body.contains(kept), "{}", answer.body);
     assert_eq!(entries(), 0.0);
+    assert!(held.iter().all(|(stream, _)| is_alive(stream)));
 }
 
 #[test]
