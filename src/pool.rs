@@ -16,6 +16,7 @@ use crate::affinity::{Fit, Key, Member, Session, View};
 use crate::backend::{Backend, Slot};
 use crate::balance::{Ramp, Turns, mix};
 use crate::client_hello::ClientHello;
+use crate::config::defaults::SOURCE_PREFIX;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
 use crate::pins::{Claim, Lookup, Pins, Recognised};
 use crate::state::Health;
@@ -387,10 +388,9 @@ impl Pool {
     }
 
     fn prefix(&self) -> SourcePrefix {
-        let default = SourcePrefix { ipv4: 32, ipv6: 64 };
         self.affinity
             .as_ref()
-            .map_or(default, |affinity| affinity.pins.settings().source_prefix)
+            .map_or(SOURCE_PREFIX, |affinity| affinity.pins.settings().source_prefix)
     }
 }
 

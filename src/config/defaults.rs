@@ -40,13 +40,20 @@ pub(crate) fn admin_bind() -> AdminBind {
     AdminBind::Tcp(SocketAddr::from(([127, 0, 0, 1], 9900)))
 }
 
+/// How much of a source address counts where nothing says otherwise: all of it. The devices of one Wi-Fi share an IPv6
+/// /64, so a shorter prefix would send all of them to one server.
+pub(crate) const SOURCE_PREFIX: SourcePrefix = SourcePrefix {
+    ipv4: 32,
+    ipv6: 128,
+};
+
 /// What a pool has that says nothing.
 pub(crate) fn default_affinity(pool: &Arc<str>) -> Affinity {
     Affinity {
         by_source: true,
         by_name: true,
         by_session: false,
-        source_prefix: SourcePrefix { ipv4: 32, ipv6: 64 },
+        source_prefix: SOURCE_PREFIX,
         ttl: Duration::from_secs(20 * 60),
         group: Arc::clone(pool),
         max_entries: 1_000_000,

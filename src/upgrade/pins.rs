@@ -4,6 +4,7 @@
 //! counted from now, since the clocks of tables are their own. Invariant: what is read is what was written, or an error.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::message::{PINS_LARGEST, milliseconds};
@@ -130,7 +131,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Reads a batch. `table` finds a group's table; of a group that is not known, or whose keys are made of something else,
-/// nothing is read.
+/// nothing is read, and no pin of an address family whose prefix differs.
 ///
 /// # Errors
 ///
@@ -147,14 +148,31 @@ pub fn read(
     };
     let group = reader.text().ok_or_else(malformed)?;
     let keys: [u8; 3] = reader.array().ok_or_else(malformed)?;
-    let Some(pins) = table(&group).filter(|pins| shape(&pins.settings()) == keys) else {
+    let Some(pins) = table(&group).filter(|pins| shape(&pins.settings())[0] == keys[0]) else {
         return Ok(());
     };
+    let own = shape(&pins.settings());
     while !reader.bytes.is_empty() {
         let told = reader.told(&pins).ok_or_else(malformed)?;
-        each(&pins, told);
+        if has_same_key(&told, own, keys) {
+            each(&pins, told);
+        }
     }
     Ok(())
+}
+
+/// Whether a pin is found by the same key under both shapes: a prefix counts for the addresses of its family.
+fn has_same_key(told: &Told, own: [u8; 3], keys: [u8; 3]) -> bool {
+    let (Told::Stands(Kept { key, .. }) | Told::LetGo(key)) = told;
+    let KeptKey::Client { source, .. } = key else {
+        return true;
+    };
+    let family = match Ipv6Addr::from(*source).to_ipv4_mapped() {
+        Some(_) => 1,
+        None => 2,
+    };
+    let by_source = own[0] & 1 != 0;
+    !by_source || own[family] == keys[family]
 }
 
 /// What keys are made of.
@@ -282,11 +300,15 @@ mod tests {
     const TTL: Duration = Duration::from_secs(60);
 
     fn table(ipv4: u8, secret: &Secret) -> Arc<Pins> {
+        table_with(ipv4, 64, secret)
+    }
+
+    fn table_with(ipv4: u8, ipv6: u8, secret: &Secret) -> Arc<Pins> {
         let settings = model::Affinity {
             by_source: true,
             by_name: false,
             by_session: true,
-            source_prefix: model::SourcePrefix { ipv4, ipv6: 64 },
+            source_prefix: model::SourcePrefix { ipv4, ipv6 },
             ttl: TTL,
             group: "web".into(),
             max_entries: 10_000,
@@ -420,6 +442,21 @@ mod tests {
         assert_eq!(tell(&old, &other, Duration::ZERO).0, 0);
         assert_eq!(tell(&old, &same, Duration::ZERO).0, 5_000);
         assert_eq!(same.len(), 5_000);
+    }
+
+    #[test]
+    fn another_prefix_of_one_family_costs_the_other_no_pin() {
+        let secret = Secret::random();
+        let (old, new) = (table(32, &secret), table_with(32, 128, &secret));
+        drop(come(&old, 1, "fe01"));
+        let source: Ipv6Addr = "2001:db8:0:1::".parse().unwrap();
+        let ipv6 = Key {
+            source: source.octets(),
+            name: 0,
+        };
+        old.pin(ipv6, member(&old, "fe02")).unwrap();
+        assert_eq!(tell(&old, &new, Duration::ZERO).0, 1);
+        assert!(new.view(&key(1)).is_some() && new.view(&ipv6).is_none());
     }
 
     #[test]

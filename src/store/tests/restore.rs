@@ -1,13 +1,13 @@
 //! What of an old picture still means something, and when.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::affinity::{Moment, Origin};
 use crate::backend::Availability;
 use crate::metrics::Registry;
-use crate::pins::{Change, Kept, KeptKey, Secret};
+use crate::pins::{Change, Kept, KeptKey, KeyScheme, Secret};
 use crate::snapshot::Snapshot;
 use crate::state::State;
 use crate::store::clock::Stamp;
@@ -72,9 +72,14 @@ type Said<'a> = &'a dyn Fn(&mut Encoder, u32);
 
 /// What batches add up to: each has a stamp, and says what it has to say.
 fn contents(snapshot: &Snapshot, batches: &[(Stamp, Said<'_>)]) -> Contents {
+    contents_of(&Shape::of(&snapshot.groups[0].settings()), batches)
+}
+
+/// The same, written by a balancer whose group had this shape.
+fn contents_of(shape: &Shape, batches: &[(Stamp, Said<'_>)]) -> Contents {
     let mut encoder = Encoder::new(batches[0].0);
     encoder.begin(batches[0].0);
-    let group = encoder.group(&Shape::of(&snapshot.groups[0].settings()));
+    let group = encoder.group(shape);
     encoder.whole();
     for (stamp, put) in batches {
         encoder.begin(*stamp);
@@ -226,6 +231,37 @@ fn sessions_come_back_too() {
     let mut found = Vec::new();
     snapshot.groups[0].export(&mut |kept| found.push((kept.key, kept.backend)));
     assert_eq!(found, [(session, "fe02".into())]);
+}
+
+/// A balancer whose default was an IPv6 /64 has written; all 128 bits count now.
+#[test]
+fn another_prefix_of_one_family_costs_the_other_no_pin() {
+    let snapshot = snapshot();
+    let ipv6 = KeptKey::Client {
+        source: "2001:db8:0:1::".parse::<Ipv6Addr>().unwrap().octets(),
+        name: None,
+    };
+    let session = KeptKey::Session {
+        hash: [9; 16],
+        client: 7,
+    };
+    let put = |encoder: &mut Encoder, group: u32| {
+        for key in [key(1), ipv6.clone(), session.clone()] {
+            encoder.set(group, &pin(key, "fe01", Some(5 * MINUTE)), NOW);
+        }
+    };
+    let now = Shape::of(&snapshot.groups[0].settings());
+    assert_eq!(now.keys.to_bytes(), [1, 32, 128]);
+    let before = Shape {
+        keys: KeyScheme::from_bytes([1, 32, 64]),
+        ..now
+    };
+    let at = stamp(1, HOUR, 0);
+    let restored = restore(&contents_of(&before, &[(at, &put)]), &snapshot, &at);
+    assert_eq!((restored.pins, restored.other_keys), (2, 1));
+    let mut found = Vec::new();
+    snapshot.groups[0].export(&mut |kept| found.push(kept.key));
+    assert!(found.contains(&key(1)) && found.contains(&session));
 }
 
 #[test]
