@@ -7,6 +7,7 @@
 //! The way of a file: `tree` (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
 //! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
 
+mod capacity;
 pub(crate) mod defaults;
 mod excerpt;
 pub(crate) mod fault;
@@ -30,9 +31,10 @@ use std::sync::Arc;
 use fault::{Note, Notes, Place, Source};
 use model::Config;
 
+pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
 pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
-pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
+pub use lint::{DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
 pub use typed::{admin_bind, deadline};
 

@@ -15,7 +15,7 @@ use super::{Fault, Listen, Side};
 use crate::metrics::{BackendMetrics, Direction, Path};
 use crate::reactor::{self, Stream};
 use crate::server_hello::Hearing;
-use crate::splice::Pipe;
+use crate::splice::{self, Pipe};
 
 /// What one read of a message takes, in bytes.
 const MESSAGE: usize = 16 * 1024;
@@ -144,12 +144,10 @@ impl<'a> Flow<'a> {
 
     /// One read and, where bytes were copied, one write.
     fn read(&mut self, metrics: &BackendMetrics) -> Result<(), Fault> {
-        if let (Mode::Stream(small), None) = (self.mode, &self.listen) {
-            self.pipe = self.pipe.take().or_else(Pipe::borrow);
-            if let Some(pipe) = &mut self.pipe {
-                let filled = self.from.read_with(|| pipe.fill(self.from));
-                return self.has_filled(filled, small);
-            }
+        if let (Mode::Stream(small), None) = (self.mode, &self.listen)
+            && let Some(filled) = self.fill()
+        {
+            return self.has_filled(filled, small);
         }
         let room = match self.mode {
             Mode::Stream(_) => BUFFER,
@@ -174,7 +172,22 @@ impl<'a> Flow<'a> {
         })
     }
 
+    /// Fills a pipe; `None` where there is none to be had, or the kernel splices nothing.
+    fn fill(&mut self) -> Option<io::Result<Option<usize>>> {
+        self.pipe = self.pipe.take().or_else(Pipe::borrow);
+        let pipe = self.pipe.as_mut()?;
+        let filled = self.from.splice_with(|| pipe.fill(self.from));
+        if filled.as_ref().is_err_and(splice::note_refusal) {
+            self.pipe = None;
+            return None;
+        }
+        Some(filled)
+    }
+
     fn has_read(&mut self, read: usize, room: usize) {
+        if read == room {
+            self.from.keep_urgent_bytes();
+        }
         self.mode = match self.mode {
             Mode::Messages(full) if read == room && full + 1 >= STREAM_AFTER => Mode::Stream(0),
             Mode::Messages(full) if read == room => Mode::Messages(full + 1),
@@ -198,6 +211,8 @@ impl<'a> Flow<'a> {
             // recv(2) tells them apart.
             Ok(Some(0)) => self.mode = Mode::Messages(0),
             Ok(Some(filled)) => self.mode = Self::after_fill(filled, small),
+            // At the mark it may also say that there is nothing now.
+            Ok(None) if self.from.is_readable() => self.mode = Mode::Messages(0),
             Ok(None) => {}
             Err(error) => return Err(self.fault_of_source(error)),
         }
@@ -218,6 +233,9 @@ impl<'a> Flow<'a> {
         }
         if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             let drained = self.to.write_with(|| pipe.drain(self.to));
+            if drained.as_ref().is_err_and(splice::note_refusal) {
+                return Poll::Ready(self.empty_pipe());
+            }
             let drained = drained.map_err(|error| self.fault_of_target(error))?;
             self.count(Path::Spliced, drained, metrics);
             return Poll::Ready(Ok(()));
@@ -229,6 +247,17 @@ impl<'a> Flow<'a> {
             (self.rest, self.written) = (Vec::new(), 0);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes over what the pipe holds, which cannot be spliced on.
+    fn empty_pipe(&mut self) -> Result<(), Fault> {
+        let Some(pipe) = self.pipe.take() else {
+            return Ok(());
+        };
+        let rest = pipe.into_bytes();
+        self.rest = rest.map_err(|error| self.fault_of_target(error))?;
+        self.written = 0;
+        Ok(())
     }
 
     /// While nothing is read, for the target takes nothing or the source has closed, a reset would not be seen.
