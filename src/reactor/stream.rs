@@ -126,7 +126,8 @@ impl Stream {
     }
 
     /// Leaves urgent bytes where they are in the stream, as a client's socket does from the start. A backend's is spared
-    /// that call until it has sent a full read, or an urgent byte.
+    /// that call until it has sent much, or an urgent byte; before that the kernel drops an urgent byte if the next one comes
+    /// before anyone could look (`tcp_check_urg` of Linux).
     pub fn keep_urgent_bytes(&self) {
         if !self.keeps_urgent.replace(true) {
             socket::keep_urgent_bytes(&self.socket);

@@ -22,8 +22,8 @@ const DOUBT: Duration = Duration::from_secs(2);
 pub(super) struct Answers {
     /// How many bytes the socket had taken when all of them were known to be acknowledged.
     acknowledged: u64,
-    /// `None` where the peer owes no answer.
-    owed: Option<Owed>,
+    /// `None` where the peer owes no answer. Boxed, as most connections rest.
+    owed: Option<Box<Owed>>,
     /// The kernel probes it more often than usual.
     hurried: bool,
     /// The kernel tells nothing.
@@ -77,7 +77,8 @@ impl Answers {
         }
         let (reactor, bound) = (to.reactor(), user.max(LEAST));
         let now = reactor.now();
-        let owed = *self.owed.get_or_insert(Owed::begin(now, bound));
+        let begin = || Box::new(Owed::begin(now, bound));
+        let owed = **self.owed.get_or_insert_with(begin);
         if reactor.poll_deadline(owed.look).is_pending() {
             return Poll::Pending;
         }
@@ -94,15 +95,13 @@ impl Answers {
             self.hurried = true;
             socket::probe_within(to, bound / 2);
         }
-        self.owed = owed.after(seen, now, bound);
-        match self.owed {
-            None => Poll::Ready(()),
-            Some(owed) => {
-                // In the future: it only has the task looked at then.
-                let _ = reactor.poll_deadline(owed.look);
-                Poll::Pending
-            }
-        }
+        let Some(owed) = owed.after(seen, now, bound) else {
+            return Poll::Ready(());
+        };
+        self.owed = Some(Box::new(owed));
+        // In the future: it only has the task looked at then.
+        let _ = reactor.poll_deadline(owed.look);
+        Poll::Pending
     }
 
     /// The relay is over; what `to` has not sent yet, the kernel goes on with.

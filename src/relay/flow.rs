@@ -11,6 +11,7 @@ use std::task::{Poll, ready};
 
 use rustix::net::{Shutdown, shutdown};
 
+use super::shelf::Held;
 use super::{Fault, Listen, Side};
 use crate::metrics::{BackendMetrics, Direction, Path};
 use crate::reactor::{self, Stream};
@@ -22,6 +23,8 @@ const MESSAGE: usize = 16 * 1024;
 /// What one read of a stream takes while there are no pipes, in bytes: also what a flow holds at most whose target has
 /// stalled.
 const BUFFER: usize = reactor::BUFFER;
+/// Whose source sends as much at once may send a stream, in bytes.
+const MUCH: usize = 4096;
 /// Full reads in a row that make a stream.
 const STREAM_AFTER: u8 = 2;
 /// Fills under [`MESSAGE`] in a row that make messages of a stream again.
@@ -54,9 +57,8 @@ pub(super) struct Flow<'a> {
     direction: Direction,
     state: State,
     mode: Mode,
-    /// Bytes that were read and that the target has not taken, from `written` on.
-    rest: Vec<u8>,
-    written: usize,
+    /// Bytes that were read and that the target has not taken; some, if any.
+    rest: Option<Held>,
     pipe: Option<Pipe>,
     /// Who still listens to what is read; nothing is spliced meanwhile.
     listen: Option<Listen<'a>>,
@@ -79,8 +81,7 @@ impl<'a> Flow<'a> {
             direction,
             state: State::Open,
             mode: Mode::Messages(0),
-            rest,
-            written: 0,
+            rest: (!rest.is_empty()).then(|| Held::from_vec(rest)),
             pipe: None,
             listen: None,
             moved,
@@ -131,7 +132,7 @@ impl<'a> Flow<'a> {
     }
 
     fn holds(&self) -> bool {
-        !self.rest.is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+        self.rest.is_some() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
     }
 
     fn poll_read(&mut self, metrics: &BackendMetrics) -> Poll<Result<(), Fault>> {
@@ -166,7 +167,8 @@ impl<'a> Flow<'a> {
                 self.let_hear(&buffer[..chunk.len]);
                 let written = self.write(&buffer[..chunk.len])?;
                 self.count(Path::Copied, written, metrics);
-                self.rest.extend_from_slice(&buffer[written..chunk.len]);
+                let rest = &buffer[written..chunk.len];
+                self.rest = (!rest.is_empty()).then(|| Held::of(rest));
             }
             Ok(())
         })
@@ -185,7 +187,7 @@ impl<'a> Flow<'a> {
     }
 
     fn has_read(&mut self, read: usize, room: usize) {
-        if read == room {
+        if read >= MUCH {
             self.from.keep_urgent_bytes();
         }
         self.mode = match self.mode {
@@ -240,11 +242,10 @@ impl<'a> Flow<'a> {
             self.count(Path::Spliced, drained, metrics);
             return Poll::Ready(Ok(()));
         }
-        let written = self.write(&self.rest[self.written..])?;
-        self.count(Path::Copied, written, metrics);
-        self.written += written;
-        if self.written == self.rest.len() {
-            (self.rest, self.written) = (Vec::new(), 0);
+        if let Some(mut rest) = self.rest.take() {
+            let written = rest.with(|bytes| self.write(bytes))?;
+            self.count(Path::Copied, written, metrics);
+            self.rest = rest.take(written).then_some(rest);
         }
         Poll::Ready(Ok(()))
     }
@@ -255,8 +256,8 @@ impl<'a> Flow<'a> {
             return Ok(());
         };
         let rest = pipe.into_bytes();
-        self.rest = rest.map_err(|error| self.fault_of_target(error))?;
-        self.written = 0;
+        let rest = rest.map_err(|error| self.fault_of_target(error))?;
+        self.rest = Some(Held::from_vec(rest));
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 
 mod answers;
 mod flow;
+mod shelf;
 
 use std::future::poll_fn;
 use std::io;
