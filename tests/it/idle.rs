@@ -154,7 +154,7 @@ fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
         }
     }
     let stalled = balancer.resident_kib() - before;
-    println!("{} KiB for {READERS} stalled readers", stalled);
+    println!("{stalled} KiB for {READERS} stalled readers");
     // Less than 24 KiB each.
     assert!(stalled < 24 * READERS as u64, "{stalled} KiB");
     let mut heard = 0;

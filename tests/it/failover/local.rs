@@ -86,16 +86,19 @@ fn no_port_is_left() {
     let range = format!("net.ipv4.ip_local_port_range=40000 {}", 40_000 + PORTS - 1);
     run("sysctl", &["-q", "-w", &range]);
     // A port that a client binds is no port for the balancer: theirs are not of the range.
-    let come = |source| {
+    let mut ports = 50_000..;
+    let mut come = |source| {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         client.set_reuse_address(true).unwrap();
-        client.bind(&at(source, 50_000).into()).unwrap();
+        client
+            .bind(&at(source, ports.next().unwrap()).into())
+            .unwrap();
         client.connect(&balancer.at(5000).into()).unwrap();
         let client = TcpStream::from(client);
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         (ask(&client, b"?").unwrap(), client)
     };
-    let come_pinned = || {
+    let mut come_pinned = || {
         let source = own_address();
         pin(&balancer, source, "full");
         (source, come(source))
@@ -107,7 +110,9 @@ fn no_port_is_left() {
         (name.as_str(), pinned(&balancer, source).as_str()),
         ("other", "full")
     );
+    assert!(is_alive(&elsewhere));
     // Without a rest in TIME_WAIT.
+    reset(elsewhere);
     for (_, (_, client)) in held {
         reset(client);
     }
