@@ -1,7 +1,8 @@
 //! Reaching a backend: the one that was picked, then others.
 //!
 //! Owns the order and number of tries. Knows no listener and no protocol. Invariant: at most [`MOST_BACKENDS`]
-//! backends and [`MOST_TIME`] in all; the pin moves only when another backend has answered.
+//! backends and [`MOST_TIME`] in all; the pin moves only when another backend has answered, and stays where only this
+//! machine had no way to its backend.
 
 use std::future::poll_fn;
 use std::io;
@@ -57,20 +58,23 @@ pub async fn connect(
             }
             *tries += 1;
             let started = reactor.now();
-            let fault = match try_once(client, pick, give_up.min(started + bound)).await {
+            let failed = match try_once(client, pick, give_up.min(started + bound)).await {
                 Ok(stream) => {
                     let took = reactor.now() - started;
                     pick.backend().metrics.connected(took.as_secs_f64());
                     pick.answered(last);
                     return Ok(stream);
                 }
-                Err(ConnectError::Backend(fault)) => fault,
-                Err(ConnectError::ClientGone) => return Err(ConnectError::ClientGone),
+                Err(failed) => failed,
+            };
+            let (fault, everywhere) = match failed {
+                Failed::ClientGone => return Err(ConnectError::ClientGone),
+                Failed::Here(fault) => (fault, false),
+                Failed::Everywhere => (ConnectFault::Local, true),
             };
             pick.backend().metrics.connect_failed(fault);
             last = Some(fault);
-            // What this machine lacks says nothing of the backend, so the client stays where it belongs.
-            if fault == ConnectFault::Local || reactor.now() >= give_up {
+            if everywhere || reactor.now() >= give_up {
                 return Err(ConnectError::Backend(fault));
             }
         }
@@ -84,10 +88,20 @@ pub async fn connect(
     ))
 }
 
-async fn try_once(client: &Stream, pick: &Pick, deadline: Instant) -> Result<Stream, ConnectError> {
-    let failed = |error: &io::Error| ConnectError::Backend(fault(error));
+/// How one try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    /// This backend cannot be reached; another one may be.
+    Here(ConnectFault),
+    /// This machine lacks what every connection takes.
+    Everywhere,
+    /// The client reset meanwhile.
+    ClientGone,
+}
+
+async fn try_once(client: &Stream, pick: &Pick, deadline: Instant) -> Result<Stream, Failed> {
     let Some(address) = pick.backend().address() else {
-        return Err(ConnectError::Backend(ConnectFault::Unreachable));
+        return Err(Failed::Here(ConnectFault::Unreachable));
     };
     let stream = socket::connect(address)
         .and_then(|socket| Stream::connecting(client.reactor(), socket))
@@ -101,31 +115,53 @@ async fn try_once(client: &Stream, pick: &Pick, deadline: Instant) -> Result<Str
             return Poll::Ready(Ok(()));
         }
         if client.poll_failed().is_ready() {
-            return Poll::Ready(Err(ConnectError::ClientGone));
+            return Poll::Ready(Err(Failed::ClientGone));
         }
-        let timeout = || Err(ConnectError::Backend(ConnectFault::Timeout));
+        let timeout = || Err(Failed::Here(ConnectFault::Timeout));
         client.reactor().poll_deadline(deadline).map(|()| timeout())
     });
     connected.await.map(|()| stream)
 }
 
-fn fault(error: &io::Error) -> ConnectFault {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
+fn failed(error: &io::Error) -> Failed {
+    Failed::Here(match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED) => ConnectFault::Refused,
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => ConnectFault::Reset,
         Some(Errno::TIMEDOUT) => ConnectFault::Timeout,
+        // Descriptors, memory, watches of the epoll.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => {
+            return Failed::Everywhere;
+        }
+        // No port is left to this backend, or no address; a firewall forbids this one; its family is switched off here.
         Some(
-            Errno::MFILE
-            | Errno::NFILE
-            | Errno::NOBUFS
-            | Errno::NOMEM
-            | Errno::ADDRNOTAVAIL
+            Errno::ADDRNOTAVAIL
             | Errno::ADDRINUSE
             | Errno::ACCESS
             | Errno::PERM
             | Errno::AGAIN
-            | Errno::INVAL,
+            | Errno::INVAL
+            | Errno::AFNOSUPPORT,
         ) => ConnectFault::Local,
         _ => ConnectFault::Unreachable,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_what_it_lacks_for_one_backend() {
+        let of = |errno: Errno| failed(&errno.into());
+        for errno in [Errno::ADDRNOTAVAIL, Errno::PERM, Errno::INVAL, Errno::AGAIN] {
+            assert_eq!(of(errno), Failed::Here(ConnectFault::Local));
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert_eq!(of(errno), Failed::Everywhere);
+        }
+        assert_eq!(
+            of(Errno::HOSTUNREACH),
+            Failed::Here(ConnectFault::Unreachable)
+        );
     }
 }

@@ -184,6 +184,10 @@ fn send(backend: &Stream, mut received: Vec<u8>, pick: &Pick, account: &mut Acco
         .metrics
         .moved(Direction::ToBackend, Path::Copied, sent as u64);
     account.moved.to_backend = sent as u64;
+    if sent == received.len() {
+        // What it has room for would be held for as long as the connection lives.
+        return Vec::new();
+    }
     received.drain(..sent);
     received
 }

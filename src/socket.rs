@@ -2,7 +2,9 @@
 //!
 //! Owns every option that is set on a socket of a listener, a client or a backend. Knows no configuration but the
 //! values that it is given. Invariant: what is accepted or connected here is nonblocking and close-on-exec; what is
-//! accepted has TCP_NODELAY.
+//! accepted has TCP_NODELAY and SO_OOBINLINE.
+
+mod outgoing;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,20 +17,40 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::model::Timeouts;
+pub use outgoing::{Outgoing, outgoing, probe_as_usual, probe_within};
 
 /// Connections that the kernel holds ready for a worker; it takes `net.core.somaxconn` where that is less.
 pub const BACKLOG: i32 = 65_535;
-/// Probes before a silent peer counts as gone, and the time between them: with TCP_USER_TIMEOUT set that decides
-/// (tcp(7)), so these are only the pace.
-const KEEPALIVE_PACE: Duration = Duration::from_secs(10);
+/// The time between two keepalive probes is a part of `tcp_user`, within these bounds.
+const KEEPALIVE_PACES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// How many of them `tcp_user` has.
+const PACES: u32 = 12;
+/// Probes that a peer must leave unanswered at least: one may be lost on the way.
+const LEAST_PROBES: u32 = 3;
+/// The most that the kernel counts (MAX_TCP_KEEPCNT, linux/net/tcp.h).
+const MOST_PROBES: u32 = 127;
 
 /// How long a peer may be silent or slow to acknowledge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// Silence before keepalive probes (TCP_KEEPIDLE, tcp(7)).
     pub keepalive: Duration,
-    /// How long sent bytes may stay unacknowledged (TCP_USER_TIMEOUT, RFC 5482, tcp(7)).
+    /// How long a peer may leave bytes or probes unanswered.
     pub user: Duration,
+}
+
+impl Patience {
+    /// The whole seconds between two probes, and how many of them a peer leaves unanswered that is gone: about as many as
+    /// make its whole silence `user`.
+    fn probes(self) -> (Duration, u32) {
+        let [least, most] = KEEPALIVE_PACES;
+        let pace = (self.user / PACES).clamp(least, most).as_secs();
+        let left = self.user.saturating_sub(self.keepalive).as_secs();
+        let pace = pace.max(left.div_ceil(MOST_PROBES.into()));
+        let count = u32::try_from(left.div_ceil(pace)).unwrap_or(MOST_PROBES);
+        let count = count.clamp(LEAST_PROBES, MOST_PROBES);
+        (Duration::from_secs(pace), count)
+    }
 }
 
 impl From<&Timeouts> for Patience {
@@ -53,7 +75,7 @@ impl Listening {
     ///
     /// The address is probed once without SO_REUSEPORT, because a second instance would join the group in silence.
     /// An address that this machine does not have yet is bound all the same (IP_FREEBIND, ip(7)), which needs no
-    /// privilege, so that a standby can wait for it. What is accepted inherits TCP_NODELAY.
+    /// privilege, so that a standby can wait for it. What is accepted inherits TCP_NODELAY and SO_OOBINLINE.
     ///
     /// # Errors
     ///
@@ -79,7 +101,7 @@ impl Listening {
             socket.set_reuse_port(true)?;
             socket.set_nonblocking(true)?;
             bind_closed(&socket, bound)?;
-            socket.set_tcp_nodelay(true)?;
+            hand_down(&socket)?;
             // Port 0 is chosen by the first socket.
             bound = socket.local_addr()?.as_socket().unwrap_or(address);
             sockets.push(Arc::new(Self {
@@ -99,6 +121,7 @@ impl Listening {
         let socket = Socket::from(socket);
         let address = socket.local_addr()?.as_socket();
         let address = address.ok_or_else(|| io::Error::from(Errno::PROTOTYPE))?;
+        hand_down(&socket)?;
         Ok(Self { socket, address })
     }
 
@@ -178,6 +201,12 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Sets what accepted sockets are to inherit.
+fn hand_down(listening: &Socket) -> io::Result<()> {
+    listening.set_tcp_nodelay(true)?;
+    listening.set_out_of_band_inline(true)
+}
+
 /// Binds a socket that does not listen yet.
 ///
 /// Of two sockets with SO_REUSEADDR only one that listens is in the other's way (`inet_bind_conflict` of Linux). So it
@@ -218,14 +247,30 @@ pub fn send_at_once(socket: &impl AsFd) {
     let _ = sockopt::set_tcp_nodelay(socket, true);
 }
 
-/// Has the kernel watch over a connection for `patience`. Nothing of that shows before seconds have passed, so it is
-/// for connections that live so long.
+/// Leaves urgent bytes where they are in the stream (SO_OOBINLINE, socket(7); RFC 6093).
+pub fn keep_urgent_bytes(socket: &impl AsFd) {
+    // It can only fail on what is no socket; the urgent byte is then passed over.
+    let _ = sockopt::set_socket_oobinline(socket, true);
+}
+
+/// Has the kernel probe a peer of which nothing is heard and to which nothing is said. Nothing of that shows before seconds
+/// have passed, so it is for connections that live so long. One that owes an acknowledgement is not probed so: [`outgoing`].
+///
+/// TCP_USER_TIMEOUT is not set: it also ends connections whose peer answers every probe and has no room
+/// (`tcp_probe_timer` of Linux), against RFC 1122, 4.2.2.17.
 pub fn watch_over(socket: &impl AsFd, patience: Patience) {
+    let (pace, count) = patience.probes();
     // Each can only fail on what is no TCP socket, or on times that the configuration does not allow.
-    let user = u32::try_from(patience.user.as_millis()).unwrap_or(u32::MAX);
     let _ = sockopt::set_socket_keepalive(socket, true);
     let _ = sockopt::set_tcp_keepidle(socket, patience.keepalive);
-    let _ = sockopt::set_tcp_keepintvl(socket, KEEPALIVE_PACE);
+    let _ = sockopt::set_tcp_keepintvl(socket, pace);
+    let _ = sockopt::set_tcp_keepcnt(socket, count);
+}
+
+/// Has the kernel end a connection whose peer acknowledges nothing for `user` (TCP_USER_TIMEOUT, tcp(7)), and one whose peer
+/// takes nothing for so long: for where [`outgoing`] is not to be had.
+pub fn give_up_after(socket: &impl AsFd, user: Duration) {
+    let user = u32::try_from(user.as_millis()).unwrap_or(u32::MAX);
     let _ = sockopt::set_tcp_user_timeout(socket, user);
 }
 
@@ -348,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted_sends_at_once_and_is_watched_over_as_told() {
+    fn what_is_accepted_sends_at_once_keeps_urgent_bytes_and_is_watched_over_as_told() {
         let sockets = bind();
         let _client = std::net::TcpStream::connect(sockets[0].address()).unwrap();
         let accepted = sockets
@@ -363,8 +408,35 @@ mod tests {
         watch_over(&accepted, patience);
         let accepted = SockRef::from(&accepted);
         assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(patience.user));
+        assert!(accepted.out_of_band_inline().unwrap());
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), None);
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), patience.keepalive);
+        let pace = accepted.tcp_keepalive_interval().unwrap();
+        let count = accepted.tcp_keepalive_retries().unwrap();
+        assert_eq!((pace, count), (Duration::from_secs(5), 4));
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_known_to_be_after_the_time_that_is_told_and_some_seconds() {
+        let seconds = Duration::from_secs;
+        let day = 24 * 60 * 60;
+        for keepalive in [1, 2, 60, 600, 32_767] {
+            for user in [0, 1, 2, 5, 30, 59, 60, 61, 600, 3600, day] {
+                let patience = Patience {
+                    keepalive: seconds(keepalive),
+                    user: seconds(user),
+                };
+                let (pace, count) = patience.probes();
+                assert!((1..=MOST_PROBES).contains(&count) && pace >= seconds(1));
+                let known = keepalive + pace.as_secs() * u64::from(count);
+                assert!(known >= user, "{patience:?}");
+                let slack = 3 * pace.as_secs();
+                assert!(
+                    known <= user.max(keepalive) + slack,
+                    "{patience:?}: {known}"
+                );
+            }
+        }
     }
 
     #[test]

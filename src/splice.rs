@@ -1,8 +1,11 @@
 //! Pipes and splice(2): bytes that move between sockets without entering the process.
 //!
 //! Owns the only calls to splice(2) and pipe(2), and a worker's spare pipes. Knows no connection. Invariants: a worker
-//! keeps to its [`Budget`]; a pipe is filled only when it is empty and drained whole before the next fill, so that EAGAIN is
-//! always the socket's; a pipe goes back to the spare ones only when it is empty.
+//! keeps to its [`Allowance`]; a pipe is filled only when it is empty and drained whole before the next fill, so that EAGAIN
+//! is always the socket's; a pipe goes back to the spare ones only when it is empty; what a pipe holds can always be had back.
+//!
+//! A sandbox or an old kernel may refuse splice(2) or pipe(2). Then the caller copies, for good on this worker, or for a
+//! moment where only descriptors or memory were lacking.
 //!
 //! Without CAP_SYS_RESOURCE the kernel gives a user pipes of two pages once `fs.pipe-user-pages-soft` pages are taken
 //! (pipe(7)). The budget stays below that, but other programs of the same user count too: a pipe so small costs more than
@@ -11,8 +14,11 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
@@ -21,7 +27,7 @@ use rustix::pipe::{
 const LEAST: usize = 64 * 1024;
 /// Spare pipes that a worker keeps.
 const SPARE: usize = 32;
-/// How long a worker copies after the kernel has refused a pipe that is worth having.
+/// How long a worker copies after the kernel could not give what splicing takes.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The pipes that a worker may have.
@@ -60,9 +66,49 @@ impl Budget {
     }
 }
 
-/// Gives the running thread its budget; one that was given none has [`Budget::MOST`].
-pub fn allow(budget: Budget) {
-    BUDGET.set(budget);
+/// How many pipes each worker may have now, which the descriptors decide; shared by all of them.
+#[derive(Debug, Clone)]
+pub struct Allowance {
+    pipes: Arc<AtomicUsize>,
+    /// What each is asked to hold, in bytes.
+    size: usize,
+}
+
+impl Allowance {
+    /// All of a budget.
+    #[must_use]
+    pub fn of(budget: Budget) -> Self {
+        Self {
+            pipes: Arc::new(AtomicUsize::new(budget.pipes)),
+            size: budget.size,
+        }
+    }
+
+    /// Each worker may have so many from now on; what is lent is not taken away.
+    pub fn set(&self, pipes: usize) {
+        self.pipes.store(pipes, Ordering::Relaxed);
+    }
+
+    /// How many that is.
+    #[must_use]
+    pub fn pipes(&self) -> usize {
+        self.pipes.load(Ordering::Relaxed)
+    }
+}
+
+/// Gives the running thread its allowance; one that was given none has all of [`Budget::MOST`].
+pub fn allow(allowance: Allowance) {
+    SPARE_PIPES.with_borrow_mut(|spare| spare.allowed = allowance);
+}
+
+/// Whether this error says that splicing does not work here, and not that a socket has failed. Then no byte has moved, and
+/// nothing is spliced for a while, or at all: it is said once in the log.
+pub fn note_refusal(error: &io::Error) -> bool {
+    let refusal = Refusal::of(error);
+    if let Some(refusal) = refusal {
+        SPARE_PIPES.with_borrow_mut(|spare| spare.refuse(refusal, error));
+    }
+    refusal.is_some()
 }
 
 /// An empty pipe of this worker's, or one on its way through a transfer.
@@ -80,12 +126,9 @@ pub struct Pipe {
 struct Living;
 
 impl Living {
-    /// `None` where there are as many as there may be.
-    fn begin() -> Option<Self> {
-        let living = LIVING.get();
-        (living < BUDGET.get().pipes)
-            .then(|| LIVING.set(living + 1))
-            .map(|()| Self)
+    fn begin() -> Self {
+        LIVING.set(LIVING.get() + 1);
+        Self
     }
 }
 
@@ -96,58 +139,138 @@ impl Drop for Living {
     }
 }
 
-#[derive(Default)]
+/// Why nothing is spliced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Descriptors, memory or the user's pages are lacking.
+    Now(Instant),
+    /// The kernel does not have it, or a sandbox forbids it.
+    ForGood,
+}
+
+impl Refusal {
+    fn of(error: &io::Error) -> Option<Self> {
+        match error.raw_os_error().map(Errno::from_raw_os_error)? {
+            Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP => {
+                Some(Self::ForGood)
+            }
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Some(Self::Now(Instant::now())),
+            _ => None,
+        }
+    }
+}
+
 struct Spare {
     pipes: Vec<Pipe>,
-    refused: Option<Instant>,
+    refused: Option<Refusal>,
+    allowed: Allowance,
+}
+
+impl Spare {
+    fn new() -> Self {
+        Self {
+            pipes: Vec::new(),
+            refused: None,
+            allowed: Allowance::of(Budget::MOST),
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        match self.refused {
+            Some(Refusal::ForGood) => true,
+            Some(Refusal::Now(at)) => at.elapsed() < PAUSE,
+            None => false,
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, error: &io::Error) {
+        static TOLD: AtomicBool = AtomicBool::new(false);
+        static TOLD_FOR_GOOD: AtomicBool = AtomicBool::new(false);
+        self.refused = Some(refusal);
+        let told = match refusal {
+            Refusal::Now(_) => &TOLD,
+            Refusal::ForGood => {
+                self.pipes.clear();
+                &TOLD_FOR_GOOD
+            }
+        };
+        if told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match refusal {
+            Refusal::Now(_) => tracing::warn!(
+                target: "lyncpin::splice", %error,
+                "streams are copied while there are no pipes to splice them through: it takes more processor time"
+            ),
+            Refusal::ForGood => tracing::warn!(
+                target: "lyncpin::splice", %error,
+                "streams are copied from now on, since splicing is refused here: it takes more processor time"
+            ),
+        }
+    }
+
+    /// Closes what there is too much of, since fewer pipes are allowed than before.
+    fn trim(&mut self) {
+        while LIVING.get() > self.allowed.pipes() && self.pipes.pop().is_some() {}
+    }
 }
 
 thread_local! {
-    static SPARE_PIPES: RefCell<Spare> = RefCell::default();
     static LIVING: Cell<usize> = const { Cell::new(0) };
-    static BUDGET: Cell<Budget> = const { Cell::new(Budget::MOST) };
+    static SPARE_PIPES: RefCell<Spare> = RefCell::new(Spare::new());
 }
 
 impl Pipe {
-    /// A pipe that is worth having; `None` where the kernel gives none now.
+    /// A pipe that is worth having; `None` where there is none now.
     #[must_use]
     pub fn borrow() -> Option<Self> {
         SPARE_PIPES.with_borrow_mut(|spare| {
+            if spare.is_refused() {
+                return None;
+            }
+            spare.trim();
             if let Some(pipe) = spare.pipes.pop() {
                 return Some(pipe);
             }
-            if spare.refused.is_some_and(|at| at.elapsed() < PAUSE) {
+            if LIVING.get() >= spare.allowed.pipes() {
                 return None;
             }
-            if LIVING.get() >= BUDGET.get().pipes {
-                return None;
+            match Self::open(spare.allowed.size) {
+                Ok(Some(pipe)) => Some(pipe),
+                // The user's pages are used up.
+                Ok(None) => {
+                    spare.refused = Some(Refusal::Now(Instant::now()));
+                    None
+                }
+                Err(error) => {
+                    let refusal = Refusal::of(&error);
+                    let refusal = refusal.unwrap_or(Refusal::Now(Instant::now()));
+                    spare.refuse(refusal, &error);
+                    None
+                }
             }
-            let pipe = Self::open();
-            spare.refused = pipe.is_none().then(Instant::now);
-            pipe
         })
     }
 
-    fn open() -> Option<Self> {
-        let living = Living::begin()?;
-        let (output, input) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        let size = fcntl_setpipe_size(&input, BUDGET.get().size)
-            .or_else(|_| fcntl_getpipe_size(&input))
-            .ok()?;
-        (size >= LEAST).then_some(Self {
+    /// `None` where the kernel gives only one that is not worth having.
+    fn open(wanted: usize) -> io::Result<Option<Self>> {
+        let (output, input) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        let size = fcntl_setpipe_size(&input, wanted).or_else(|_| fcntl_getpipe_size(&input))?;
+        Ok((size >= LEAST).then(|| Self {
             output,
             input,
             size,
             held: 0,
-            _living: living,
-        })
+            _living: Living::begin(),
+        }))
     }
 
     /// Gives the pipe back; one that still holds bytes is closed with them.
     pub fn give_back(self) {
         SPARE_PIPES.with_borrow_mut(|spare| {
-            if self.held == 0 && spare.pipes.len() < SPARE {
+            if self.held == 0 && spare.pipes.len() < SPARE && !spare.is_refused() {
                 spare.pipes.push(self);
+                spare.trim();
             }
         });
     }
@@ -199,6 +322,26 @@ impl Pipe {
         self.held -= moved;
         Ok(moved)
     }
+
+    /// What it holds, where it cannot be spliced on.
+    ///
+    /// # Errors
+    ///
+    /// What read(2) says.
+    pub fn into_bytes(self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.held];
+        let mut read = 0;
+        while read < bytes.len() {
+            match rustix::io::read(&self.output, &mut bytes[read..]) {
+                // A pipe holds what was put into it.
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -241,18 +384,61 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_no_more_pipes_than_it_may() {
-        for pipes in [Budget::MOST.pipes, 3] {
-            allow(Budget {
-                pipes,
-                size: 2 * LEAST,
-            });
+    fn what_a_pipe_holds_can_be_had_back() {
+        let (mut from, source) = pair();
+        let said: Vec<u8> = (0..100_000_u32).flat_map(u32::to_ne_bytes).collect();
+        std::thread::scope(|threads| {
+            threads.spawn(|| from.write_all(&said).unwrap());
+            let mut had = Vec::new();
+            while had.len() < said.len() {
+                let mut pipe = Pipe::borrow().unwrap();
+                pipe.fill(&source).unwrap();
+                had.extend(pipe.into_bytes().unwrap());
+            }
+            assert!(had == said);
+        });
+        assert!(Pipe::borrow().unwrap().into_bytes().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_worker_has_no_more_pipes_than_it_may_now() {
+        let allowance = Allowance::of(Budget {
+            pipes: 0,
+            size: 2 * LEAST,
+        });
+        allow(allowance.clone());
+        for pipes in [Budget::MOST.pipes, 3, 0, 5] {
+            allowance.set(pipes);
             let lent: Vec<Pipe> = std::iter::from_fn(Pipe::borrow).collect();
             assert_eq!(lent.len(), pipes);
             assert!(lent.iter().all(|pipe| pipe.size() == 2 * LEAST));
-            drop(lent);
-            assert!(Pipe::borrow().is_some());
+            lent.into_iter().for_each(Pipe::give_back);
         }
+        allowance.set(2);
+        Pipe::borrow().unwrap().give_back();
+        assert_eq!(LIVING.get(), 2);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_refused_for_good_and_what_it_lacks_for_a_moment() {
+        let refused = |errno: Errno| Refusal::of(&errno.into());
+        for errno in [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS] {
+            assert_eq!(refused(errno), Some(Refusal::ForGood));
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(matches!(refused(errno), Some(Refusal::Now(_))));
+        }
+        for errno in [Errno::CONNRESET, Errno::PIPE, Errno::TIMEDOUT, Errno::AGAIN] {
+            assert_eq!(refused(errno), None);
+        }
+        Pipe::borrow().unwrap().give_back();
+        assert!(!note_refusal(&Errno::CONNRESET.into()));
+        assert!(Pipe::borrow().is_some());
+        assert!(note_refusal(&Errno::NFILE.into()));
+        assert!(Pipe::borrow().is_none());
+        assert!(note_refusal(&Errno::PERM.into()));
+        std::thread::sleep(PAUSE);
+        assert!(Pipe::borrow().is_none());
     }
 
     #[test]

@@ -4,18 +4,19 @@
 //! it, and none speaks about a configuration that does what its words say.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
 use super::fault::{self, Note, Notes};
 use super::model::{Affinity, Config, NamePattern, PoolId, Protocol, WhenPoolDown};
 use super::scalar::print_duration;
 use super::written::{At, Listener, Pool, Written};
 use super::{Lint, Loaded};
+use crate::timestamp::counted;
 
-/// Descriptors that one relayed connection holds: the client's and the backend's.
-pub const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors kept for what is no connection: listening sockets, checks, the admin listener, borrowed pipes.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
 
@@ -30,24 +31,45 @@ const MAX_NAME: usize = 253;
 #[must_use]
 pub fn lint(loaded: &Loaded, descriptors: u64) -> Vec<Lint> {
     let mut lints = loaded.lints.clone();
-    let Some(connections) = loaded.config.limits.connections else {
-        return lints;
+    let note = match loaded.config.limits.connections {
+        Some(connections) => too_many(connections, descriptors),
+        None => few(&loaded.config, descriptors),
     };
-    let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_RESERVED;
-    if needed > descriptors {
-        let need = if connections == 1 {
-            "1 connection needs".to_owned()
-        } else {
-            format!("{connections} connections need")
-        };
-        let message =
-            format!("{need} {needed} descriptors, and the process may have {descriptors}");
-        let note = Note::new(loaded.connections_at, message);
-        let note = note.hint("raise the limit (LimitNOFILE=, ulimit -n), or write `auto`");
+    if let Some((message, hint)) = note {
+        let note = Note::new(loaded.connections_at, message).hint(hint);
         lints.extend(fault::lints(vec![note], &loaded.source));
     }
     lints.sort_by_key(|lint| (lint.as_fault().line, lint.as_fault().column));
     lints
+}
+
+fn too_many(connections: u32, descriptors: u64) -> Option<(String, &'static str)> {
+    let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_RESERVED;
+    let need = if connections == 1 {
+        "1 connection needs".to_owned()
+    } else {
+        format!("{connections} connections need")
+    };
+    let message = format!("{need} {needed} descriptors, and the process may have {descriptors}");
+    let hint = "raise the limit (LimitNOFILE=, ulimit -n), or write `auto`";
+    (needed > descriptors).then_some((message, hint))
+}
+
+/// With as many workers as are configured, or one: with more of them there is less left for connections.
+fn few(config: &Config, descriptors: u64) -> Option<(String, &'static str)> {
+    let workers = config.workers.map_or(1, NonZeroUsize::get);
+    let binds = config.listeners.iter().map(|listener| listener.bind.len());
+    let uses = Uses {
+        listening: binds.sum::<usize>() * workers,
+        workers,
+        pipes: 0,
+    };
+    let Capacity { connections, .. } = Capacity::of(descriptors, uses, None);
+    let most = counted(connections.into(), "connection");
+    let message =
+        format!("the {descriptors} descriptors that the process may have allow {most} at most");
+    let hint = "raise the limit (LimitNOFILE=, ulimit -n)";
+    (connections < FEW_CONNECTIONS).then_some((message, hint))
 }
 
 /// Notes everything about a file that the file alone shows.

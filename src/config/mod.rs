@@ -9,6 +9,7 @@
 
 mod admin_alone;
 mod advice;
+mod capacity;
 pub(crate) mod defaults;
 mod excerpt;
 pub(crate) mod fault;
@@ -33,9 +34,10 @@ use fault::{Note, Notes, Place, Source};
 use model::Config;
 
 pub use admin_alone::read_admin;
+pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
 pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
-pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
+pub use lint::{DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
 pub use tree::MAX_FILE_BYTES;
 pub use typed::{

@@ -324,7 +324,7 @@ pub struct Timeouts {
     pub shutdown: Duration,
     /// Silence before keepalive probes, both sides.
     pub tcp_keepalive: Duration,
-    /// TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged, both sides.
+    /// How long a peer may answer nothing while bytes wait for it, both sides.
     pub tcp_user: Duration,
 }
 

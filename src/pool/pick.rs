@@ -22,6 +22,8 @@ pub struct Pick {
     by: PickedBy,
     hold: Hold,
     tried: Vec<usize>,
+    /// The pins stay where they are, whoever answers.
+    away: bool,
 }
 
 /// What a connection holds of its group's tables.
@@ -80,6 +82,7 @@ impl Pick {
             by,
             hold,
             tried: Vec::new(),
+            away: false,
         }
     }
 
@@ -101,7 +104,8 @@ impl Pick {
         &self.slot
     }
 
-    /// Goes on to a backend of the pool that this connection has not tried; `false` where there is none.
+    /// Goes on to a backend of the pool that this connection has not tried; `false` where there is none. Where it leaves its
+    /// pinned backend because this machine has no way there now, it is away: the pin says nothing of that, and stays.
     pub fn redispatch(&mut self, fault: ConnectFault) -> bool {
         let Some(here) = self.place(self.slot.backend()) else {
             return false;
@@ -111,6 +115,8 @@ impl Pick {
             return false;
         };
         self.slot.backend().metrics.redispatched(fault);
+        let pinned = matches!(self.by, PickedBy::Pin | PickedBy::Session);
+        self.away |= pinned && fault == ConnectFault::Local;
         self.slot = slot;
         self.by = PickedBy::Redispatch;
         true
@@ -148,7 +154,7 @@ impl Pick {
 
     /// The backend has answered: the pins follow. `fault` is what the last one failed with, if one did.
     pub fn answered(&self, fault: Option<ConnectFault>) {
-        let Some((affinity, pinned)) = self.pinned() else {
+        let Some((affinity, pinned)) = self.pinned().filter(|_| !self.away) else {
             return;
         };
         let Some(member) = self.member(affinity) else {

@@ -45,6 +45,8 @@ pub struct Stream {
     delay: Cell<Delay>,
     /// Whether it is told when the socket takes bytes again: an accepted one does from the start, and few ever fill up.
     hears_writable: Cell<bool>,
+    /// Whether urgent bytes stay where they are in the stream.
+    keeps_urgent: Cell<bool>,
 }
 
 /// What every connection is watched for.
@@ -54,7 +56,7 @@ const READING: EventFlags = EventFlags::IN
     .union(EventFlags::ET);
 
 impl Stream {
-    /// Takes an accepted socket over, which inherited TCP_NODELAY.
+    /// Takes an accepted socket over, which inherited TCP_NODELAY and SO_OOBINLINE.
     ///
     /// # Errors
     ///
@@ -62,6 +64,7 @@ impl Stream {
     pub fn accepted(reactor: &Reactor, socket: OwnedFd) -> io::Result<Self> {
         let stream = Self::adopt(reactor, socket, READING, Delay::Off)?;
         stream.source.set(ready::WRITABLE);
+        stream.keeps_urgent.set(true);
         Ok(stream)
     }
 
@@ -88,6 +91,7 @@ impl Stream {
             source,
             delay: Cell::new(delay),
             hears_writable: Cell::new(events.contains(EventFlags::OUT)),
+            keeps_urgent: Cell::new(false),
         })
     }
 
@@ -121,6 +125,15 @@ impl Stream {
         }
     }
 
+    /// Leaves urgent bytes where they are in the stream, as a client's socket does from the start. A backend's is spared
+    /// that call until it has sent much, or an urgent byte; before that the kernel drops an urgent byte if the next one comes
+    /// before anyone could look (`tcp_check_urg` of Linux).
+    pub fn keep_urgent_bytes(&self) {
+        if !self.keeps_urgent.replace(true) {
+            socket::keep_urgent_bytes(&self.socket);
+        }
+    }
+
     /// Reads once; `None` where there is nothing now.
     ///
     /// A short count says that the socket is drained, so the call that would say EAGAIN is never made (epoll(7), question
@@ -132,8 +145,15 @@ impl Stream {
     /// What recv(2) says.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Chunk>> {
         let ended = self.source.is(ready::ENDED);
+        if self.source.is(ready::URGENT) {
+            self.keep_urgent_bytes();
+        }
         let read =
             self.read_with(|| Ok(recv(&self.socket, &mut *buffer, RecvFlags::empty())?.0))?;
+        if read.is_none() && !self.source.is(ready::READABLE) {
+            // All of it has been read, the urgent byte as well.
+            self.source.clear(ready::URGENT);
+        }
         Ok(read.map(|len| {
             let short = len < buffer.len();
             if short && len > 0 && !self.source.is(ready::ENDED | ready::URGENT) {
@@ -144,6 +164,29 @@ impl Stream {
                 last: len == 0 || (short && ended),
             }
         }))
+    }
+
+    /// Makes a call of splice(2) that reads; `None` where that found nothing. At an urgent byte it finds nothing though more
+    /// may be there (`tcp_read_sock` of Linux): then the socket stays readable, and only [`Stream::receive`] can go on.
+    ///
+    /// # Errors
+    ///
+    /// What the call says.
+    pub fn splice_with(
+        &self,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        let found = self.read_with(call)?;
+        if found.is_none() && self.source.is(ready::URGENT) {
+            self.source.set(ready::READABLE);
+        }
+        Ok(found)
+    }
+
+    /// Whether it is still to be seen if there is something to read.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.source.is(ready::READABLE)
     }
 
     /// Writes once; says how many bytes the socket took, none where it is full.

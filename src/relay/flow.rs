@@ -11,17 +11,20 @@ use std::task::{Poll, ready};
 
 use rustix::net::{Shutdown, shutdown};
 
+use super::shelf::Held;
 use super::{Fault, Listen, Side};
 use crate::metrics::{BackendMetrics, Direction, Path};
 use crate::reactor::{self, Stream};
 use crate::server_hello::Hearing;
-use crate::splice::Pipe;
+use crate::splice::{self, Pipe};
 
 /// What one read of a message takes, in bytes.
 const MESSAGE: usize = 16 * 1024;
 /// What one read of a stream takes while there are no pipes, in bytes: also what a flow holds at most whose target has
 /// stalled.
 const BUFFER: usize = reactor::BUFFER;
+/// Whose source sends as much at once may send a stream, in bytes.
+const MUCH: usize = 4096;
 /// Full reads in a row that make a stream.
 const STREAM_AFTER: u8 = 2;
 /// Fills under [`MESSAGE`] in a row that make messages of a stream again.
@@ -54,9 +57,8 @@ pub(super) struct Flow<'a> {
     direction: Direction,
     state: State,
     mode: Mode,
-    /// Bytes that were read and that the target has not taken, from `written` on.
-    rest: Vec<u8>,
-    written: usize,
+    /// Bytes that were read and that the target has not taken; some, if any.
+    rest: Option<Held>,
     pipe: Option<Pipe>,
     /// Who still listens to what is read; nothing is spliced meanwhile.
     listen: Option<Listen<'a>>,
@@ -79,8 +81,7 @@ impl<'a> Flow<'a> {
             direction,
             state: State::Open,
             mode: Mode::Messages(0),
-            rest,
-            written: 0,
+            rest: (!rest.is_empty()).then(|| Held::from_vec(rest)),
             pipe: None,
             listen: None,
             moved,
@@ -131,7 +132,7 @@ impl<'a> Flow<'a> {
     }
 
     fn holds(&self) -> bool {
-        !self.rest.is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+        self.rest.is_some() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
     }
 
     fn poll_read(&mut self, metrics: &BackendMetrics) -> Poll<Result<(), Fault>> {
@@ -144,12 +145,10 @@ impl<'a> Flow<'a> {
 
     /// One read and, where bytes were copied, one write.
     fn read(&mut self, metrics: &BackendMetrics) -> Result<(), Fault> {
-        if let (Mode::Stream(small), None) = (self.mode, &self.listen) {
-            self.pipe = self.pipe.take().or_else(Pipe::borrow);
-            if let Some(pipe) = &mut self.pipe {
-                let filled = self.from.read_with(|| pipe.fill(self.from));
-                return self.has_filled(filled, small);
-            }
+        if let (Mode::Stream(small), None) = (self.mode, &self.listen)
+            && let Some(filled) = self.fill()
+        {
+            return self.has_filled(filled, small);
         }
         let room = match self.mode {
             Mode::Stream(_) => BUFFER,
@@ -168,13 +167,29 @@ impl<'a> Flow<'a> {
                 self.let_hear(&buffer[..chunk.len]);
                 let written = self.write(&buffer[..chunk.len])?;
                 self.count(Path::Copied, written, metrics);
-                self.rest.extend_from_slice(&buffer[written..chunk.len]);
+                let rest = &buffer[written..chunk.len];
+                self.rest = (!rest.is_empty()).then(|| Held::of(rest));
             }
             Ok(())
         })
     }
 
+    /// Fills a pipe; `None` where there is none to be had, or the kernel splices nothing.
+    fn fill(&mut self) -> Option<io::Result<Option<usize>>> {
+        self.pipe = self.pipe.take().or_else(Pipe::borrow);
+        let pipe = self.pipe.as_mut()?;
+        let filled = self.from.splice_with(|| pipe.fill(self.from));
+        if filled.as_ref().is_err_and(splice::note_refusal) {
+            self.pipe = None;
+            return None;
+        }
+        Some(filled)
+    }
+
     fn has_read(&mut self, read: usize, room: usize) {
+        if read >= MUCH {
+            self.from.keep_urgent_bytes();
+        }
         self.mode = match self.mode {
             Mode::Messages(full) if read == room && full + 1 >= STREAM_AFTER => Mode::Stream(0),
             Mode::Messages(full) if read == room => Mode::Messages(full + 1),
@@ -198,6 +213,8 @@ impl<'a> Flow<'a> {
             // recv(2) tells them apart.
             Ok(Some(0)) => self.mode = Mode::Messages(0),
             Ok(Some(filled)) => self.mode = Self::after_fill(filled, small),
+            // At the mark it may also say that there is nothing now.
+            Ok(None) if self.from.is_readable() => self.mode = Mode::Messages(0),
             Ok(None) => {}
             Err(error) => return Err(self.fault_of_source(error)),
         }
@@ -218,17 +235,30 @@ impl<'a> Flow<'a> {
         }
         if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
             let drained = self.to.write_with(|| pipe.drain(self.to));
+            if drained.as_ref().is_err_and(splice::note_refusal) {
+                return Poll::Ready(self.empty_pipe());
+            }
             let drained = drained.map_err(|error| self.fault_of_target(error))?;
             self.count(Path::Spliced, drained, metrics);
             return Poll::Ready(Ok(()));
         }
-        let written = self.write(&self.rest[self.written..])?;
-        self.count(Path::Copied, written, metrics);
-        self.written += written;
-        if self.written == self.rest.len() {
-            (self.rest, self.written) = (Vec::new(), 0);
+        if let Some(mut rest) = self.rest.take() {
+            let written = rest.with(|bytes| self.write(bytes))?;
+            self.count(Path::Copied, written, metrics);
+            self.rest = rest.take(written).then_some(rest);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Takes over what the pipe holds, which cannot be spliced on.
+    fn empty_pipe(&mut self) -> Result<(), Fault> {
+        let Some(pipe) = self.pipe.take() else {
+            return Ok(());
+        };
+        let rest = pipe.into_bytes();
+        let rest = rest.map_err(|error| self.fault_of_target(error))?;
+        self.rest = Some(Held::from_vec(rest));
+        Ok(())
     }
 
     /// While nothing is read, for the target takes nothing or the source has closed, a reset would not be seen.

@@ -7,7 +7,9 @@
 //! Timers cost nothing for each message: the reactor keeps the earliest deadline that was ever asked for, and one that
 //! comes too early is asked for again. The same holds for the recall: each wake-up reads one atomic.
 
+mod answers;
 mod flow;
+mod shelf;
 
 use std::future::poll_fn;
 use std::io;
@@ -22,9 +24,10 @@ use crate::metrics::{BackendMetrics, Direction};
 use crate::reactor::Stream;
 use crate::server_hello::Hearing;
 use crate::socket::{self, Patience};
+use answers::Answers;
 use flow::Flow;
 
-/// How long a connection lives before the kernel is told to watch over it: most are gone by then, and spare its options.
+/// How long a connection lives before its peers are watched over: most are gone by then, and spare the options.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// One of the two ends.
@@ -43,7 +46,7 @@ pub enum End {
     Closed(Side),
     /// This side reset.
     Reset(Side),
-    /// This side stopped acknowledging, or the way to it broke.
+    /// This side answers no more, or the way to it broke.
     Lost(Side),
     /// No progress for `idle`.
     Idle,
@@ -111,6 +114,7 @@ pub fn relay<'a>(
         last: now,
         first: None,
         settles: Some(now + settled_after(timeouts)),
+        answers: Sides::default(),
     };
     poll_fn(move |_| relay.poll())
 }
@@ -132,8 +136,16 @@ struct Relay<'a> {
     last: Instant,
     /// Who closed first.
     first: Option<Side>,
-    /// When the kernel is told to watch over both sockets; `None` where it has been.
+    /// When both sockets begin to be watched over; `None` where they are.
     settles: Option<Instant>,
+    answers: Sides,
+}
+
+/// Whether they answer.
+#[derive(Default)]
+struct Sides {
+    client: Answers,
+    backend: Answers,
 }
 
 impl Relay<'_> {
@@ -183,15 +195,19 @@ impl Relay<'_> {
 
     /// The time without progress.
     fn poll_time(&mut self) -> Poll<End> {
-        let (client, backend) = (self.up.from, self.down.from);
-        let reactor = client.reactor();
-        if let Some(settles) = self.settles
-            && reactor.poll_deadline(settles).is_ready()
+        let reactor = self.up.from.reactor();
+        match self.settles {
+            Some(settles) if reactor.poll_deadline(settles).is_pending() => {}
+            Some(_) => {
+                self.settles = None;
+                self.watch_over();
+            }
+            None => {}
+        }
+        if self.settles.is_none()
+            && let Some(lost) = self.poll_lost()
         {
-            self.settles = None;
-            let patience = Patience::from(self.timeouts);
-            socket::watch_over(client, patience);
-            socket::watch_over(backend, patience);
+            return Poll::Ready(End::Lost(lost));
         }
         let bound = match self.first {
             Some(_) => self.timeouts.half_close,
@@ -200,11 +216,32 @@ impl Relay<'_> {
         let end = || self.first.map_or(End::Idle, End::HalfClosed);
         reactor.poll_deadline(self.last + bound).map(|()| end())
     }
+
+    fn watch_over(&self) {
+        let patience = Patience::from(self.timeouts);
+        for stream in [self.up.from, self.down.from] {
+            socket::watch_over(stream, patience);
+            stream.keep_urgent_bytes();
+        }
+    }
+
+    /// The side that bytes wait for and that answers no more.
+    fn poll_lost(&mut self) -> Option<Side> {
+        let (client, backend) = (self.up.from, self.down.from);
+        let user = self.timeouts.tcp_user;
+        let answers = &mut self.answers;
+        let client = answers.client.poll(client, self.down.moved, user);
+        let backend = answers.backend.poll(backend, self.up.moved, user);
+        let lost = |poll: Poll<()>, side| poll.is_ready().then_some(side);
+        lost(client, Side::Client).or(lost(backend, Side::Backend))
+    }
 }
 
 impl Drop for Relay<'_> {
     fn drop(&mut self) {
         *self.told = self.moved();
+        self.answers.client.leave(self.up.from);
+        self.answers.backend.leave(self.down.from);
     }
 }
 

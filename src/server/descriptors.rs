@@ -1,15 +1,16 @@
-//! Descriptors: how many there are, and how many connections they allow.
+//! Descriptors: how many there are, and what they are spent on.
 //!
-//! Invariant: a connection is only let in where the two descriptors that it needs are there.
+//! Invariant: a connection is only let in where the two descriptors that it needs are there, unless the configuration
+//! insists, which is warned of.
 
-use crate::config::{DESCRIPTORS_PER_CONNECTION, model};
-use crate::splice::Budget;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for files, the log, the admin listener, checks and resolving.
-const RESERVE: u64 = 64;
-/// Kept for each worker's event loop.
-const RESERVE_A_WORKER: u64 = 8;
+use crate::config::model;
+use crate::config::{Capacity, FEW_CONNECTIONS, Uses};
+use crate::splice::{Allowance, Budget};
+
+/// So many times fewer pipes than there could be are worth a word.
+const FEW_PIPES: usize = 4;
 
 /// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
 pub(super) fn raise() -> u64 {
@@ -23,49 +24,61 @@ pub(super) fn raise() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// What there is for connections, beside the listening sockets.
-pub(super) struct Capacity {
-    pub(super) descriptors: u64,
-    pub(super) workers: usize,
-    pub(super) pipes: Budget,
+/// What there is for connections and pipes, beside the listening sockets.
+pub(super) struct Descriptors {
+    all: u64,
+    workers: usize,
+    pipes: Budget,
+    allowance: Allowance,
 }
 
-impl Capacity {
-    /// The bound of connections beside so many listening sockets; more than the descriptors allow is warned of.
-    pub(super) fn most(&self, configured: &model::Limits, listening: usize) -> u32 {
-        let allowed = connections(self.descriptors, listening, self.workers, self.pipes);
-        let most = configured.connections.unwrap_or(allowed);
-        if most > allowed {
-            tracing::warn!(
-                target: "lyncpin::server",
-                limit = most,
-                allowed,
-                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
-            );
+impl Descriptors {
+    /// What this process may have, with as many pipes as the kernel lets each worker have.
+    pub(super) fn of(workers: usize, pipes: Budget) -> Self {
+        Self {
+            all: raise(),
+            workers,
+            pipes,
+            allowance: Allowance::of(pipes),
         }
-        most
     }
-}
 
-/// Connections that `descriptors` allow beside the listening sockets, and the workers with their pipes.
-fn connections(descriptors: u64, listening: usize, workers: usize, pipes: Budget) -> u32 {
-    let a_worker = RESERVE_A_WORKER + 2 * pipes.pipes as u64;
-    let (listening, workers) = (listening as u64, workers as u64);
-    let left = descriptors.saturating_sub(RESERVE + listening + workers * a_worker);
-    u32::try_from(left / DESCRIPTORS_PER_CONNECTION)
-        .unwrap_or(u32::MAX)
-        .max(1)
-}
+    /// Of threads that relay.
+    pub(super) fn workers(&self) -> usize {
+        self.workers
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// The pipes that each worker may have, as [`Descriptors::share`] has it.
+    pub(super) fn allowance(&self) -> Allowance {
+        self.allowance.clone()
+    }
 
-    #[test]
-    fn a_connection_counts_two_descriptors() {
-        let with = |descriptors| connections(descriptors, 8, 2, Budget::MOST);
-        assert_eq!(with(20_002) - with(20_000), 1);
-        assert!(with(1024) > 300);
-        assert_eq!(with(16), 1);
+    /// Shares them out beside so many listening sockets, and gives the bound of connections. Warns where there are few.
+    pub(super) fn share(&self, configured: &model::Limits, listening: usize) -> u32 {
+        let uses = Uses {
+            listening,
+            workers: self.workers,
+            pipes: self.pipes.pipes,
+        };
+        let Capacity { connections, pipes } = Capacity::of(self.all, uses, configured.connections);
+        self.allowance.set(pipes);
+        let (descriptors, allowed) = (self.all, connections);
+        match configured.connections {
+            Some(most) if most > allowed => tracing::warn!(
+                target: "lyncpin::server", limit = most, allowed, descriptors,
+                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
+            ),
+            None if allowed < FEW_CONNECTIONS => tracing::warn!(
+                target: "lyncpin::server", allowed, descriptors, pipes,
+                "the limit of descriptors allows few connections: raise LimitNOFILE"
+            ),
+            Some(_) | None if pipes < self.pipes.pipes / FEW_PIPES => tracing::warn!(
+                target: "lyncpin::server", pipes, descriptors,
+                "the limit of descriptors leaves each worker few pipes, and streams without one are copied, which takes more \
+                 processor time: raise LimitNOFILE"
+            ),
+            Some(_) | None => {}
+        }
+        configured.connections.unwrap_or(allowed)
     }
 }

@@ -54,7 +54,7 @@ use crate::snapshot::Snapshot;
 use crate::store;
 use crate::upgrade::Program;
 use control::Administration;
-use descriptors::Capacity;
+use descriptors::Descriptors;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
 pub use explain::explain_offline;
@@ -151,14 +151,9 @@ impl Server {
         sockets.add(ports);
         let doors =
             Doors::open(&config.admin, None, &mut inherited).map_err(first(StartError::Admin))?;
-        let pipes = pipes::budget(count);
-        let capacity = Capacity {
-            descriptors: descriptors::raise(),
-            workers: count,
-            pipes,
-        };
+        let descriptors = Descriptors::of(count, pipes::budget(count));
         let limits = Limits::new(
-            capacity.most(&config.limits, sockets.count()),
+            descriptors.share(&config.limits, sockets.count()),
             config.limits.per_source,
             config.limits.new_per_source_per_second,
         );
@@ -191,8 +186,8 @@ impl Server {
         let store = Vault::new(store);
         reload::mark_reload(&shared);
         let (reloads, requested) = requests::pair();
-        let workers =
-            Workers::start(count, &shared, &availability, pipes).map_err(StartError::Workers)?;
+        let workers = Workers::start(count, &shared, &availability, &descriptors.allowance())
+            .map_err(StartError::Workers)?;
         sockets.assign(workers.posts());
         let resolver = Resolver::system();
         let health = Monitor::start(
@@ -239,7 +234,7 @@ impl Server {
             file,
             sockets: sockets.clone(),
             posts: workers.posts().clone(),
-            capacity,
+            descriptors,
             availability,
             secret,
             resolver,

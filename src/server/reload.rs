@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::changes;
-use super::descriptors::Capacity;
+use super::descriptors::Descriptors;
 use super::doors::{Doors, Serving};
 use super::gates;
 use super::requests::{Answer, Asker, Request, Requests};
@@ -51,7 +51,7 @@ pub(super) struct Reloader {
     pub(super) file: Option<PathBuf>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) posts: Posts,
-    pub(super) capacity: Capacity,
+    pub(super) descriptors: Descriptors,
     pub(super) availability: Arc<Availability>,
     pub(super) secret: Secret,
     pub(super) resolver: Resolver,
@@ -162,7 +162,7 @@ impl Reloader {
         let found = self.shared.stop.run_until_cancelled(finding).await;
         let found = found.ok_or(Fault::Refused(ReloadError::Stopping))?;
         self.remove_sockets(config).await;
-        let warnings = changes::warnings(&loaded, self.capacity.workers);
+        let warnings = changes::warnings(&loaded, self.descriptors.workers());
         let after = self.take(loaded.config, &before, &found, ports);
         self.admin.replace(doors, &self.control);
         if let Some(to) = move_store {
@@ -187,7 +187,9 @@ impl Reloader {
             faults.push(fault);
             None
         });
-        let bound = self.sockets.bind(&loaded.config, self.capacity.workers);
+        let bound = self
+            .sockets
+            .bind(&loaded.config, self.descriptors.workers());
         let ports = bound.unwrap_or_else(|found| {
             faults.extend(found.iter().map(|fault| chain(fault)));
             Vec::new()
@@ -264,7 +266,7 @@ impl Reloader {
         self.sockets.add(ports);
         let limits = &config.limits;
         shared.limits.set(
-            self.capacity.most(limits, self.sockets.count()),
+            self.descriptors.share(limits, self.sockets.count()),
             limits.per_source,
             limits.new_per_source_per_second,
         );

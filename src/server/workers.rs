@@ -15,7 +15,7 @@ use crate::backend::Availability;
 use crate::listener::{self, Gate, Shared};
 use crate::reactor::{Alarm, Reactor};
 use crate::socket::Listening;
-use crate::splice::{self, Budget};
+use crate::splice::{self, Allowance};
 
 use super::sockets::Port;
 
@@ -68,7 +68,7 @@ impl Workers {
         count: usize,
         shared: &Arc<Shared>,
         availability: &Availability,
-        pipes: Budget,
+        pipes: &Allowance,
     ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let mut workers = Self {
@@ -78,7 +78,7 @@ impl Workers {
             ended,
         };
         for _ in 0..count {
-            if let Err(error) = workers.start_one(shared, pipes, alive.clone()) {
+            if let Err(error) = workers.start_one(shared, pipes.clone(), alive.clone()) {
                 workers.end();
                 return Err(error);
             }
@@ -97,7 +97,7 @@ impl Workers {
     fn start_one(
         &mut self,
         shared: &Arc<Shared>,
-        pipes: Budget,
+        pipes: Allowance,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let (tell, told) = std::sync::mpsc::channel();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use socket2::SockRef;
 
 mod pipes;
+mod refused;
+mod urgent;
 
 use crate::support::balancer::Balancer;
 use crate::support::hello_builder::HelloBuilder;

@@ -1,6 +1,7 @@
 //! What clients see when servers die, half die, hang and come back.
 
 mod administration;
+mod local;
 mod pools;
 mod returns;
 

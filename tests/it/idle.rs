@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::own_address;
-use crate::support::peers::{Backend, ask, connect_from, entries, is_alive, raise_descriptors};
+use crate::support::peers::{
+    Backend, ask, connect_from, entries, is_alive, pair, raise_descriptors,
+};
 
 /// Their four ends are 16,000 descriptors, half of them in this process.
 const CONNECTIONS: usize = 4000;
@@ -115,4 +117,60 @@ fn pipes_go_back_when_a_stream_rests() {
     let kept = pipes() - before;
     assert!(kept <= 4, "{kept} ends of pipes");
     assert!(streamed.iter().all(is_alive));
+}
+
+/// Stalled readers, of each kind of bytes on their way: the balancer holds the rest of one read for each.
+#[test]
+fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
+    const READERS: usize = 1000;
+    raise_descriptors();
+    let server = std::net::TcpListener::bind((own_address(), 7000)).unwrap();
+    let balancer = Balancer::start(&format!(
+        "listeners: {{ tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }} }}\n\
+         pools: {{ web: {{ backends: [\"{}\"], health: none, affinity: none }} }}\nworkers: 1",
+        server.local_addr().unwrap()
+    ));
+    let pairs: Vec<(TcpStream, TcpStream)> = (0..READERS)
+        .map(|_| pair(balancer.at(5000), &server, b"?"))
+        .collect();
+    for (client, backend) in &pairs {
+        client.set_nonblocking(true).unwrap();
+        backend.set_nonblocking(true).unwrap();
+    }
+    let before = balancer.resident_kib();
+    // Small writes are no stream, so no pipe holds them.
+    let said = |stream: &TcpStream| {
+        let written = std::io::Write::write(&mut &*stream, &[7; 4000]);
+        written.unwrap_or(0)
+    };
+    let mut sent = 0;
+    let mut quiet = 0;
+    while quiet < 5 {
+        let more: usize = pairs.iter().map(|(_, backend)| said(backend)).sum();
+        sent += more;
+        quiet = if more == 0 { quiet + 1 } else { 0 };
+        if more == 0 {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    let stalled = balancer.resident_kib() - before;
+    println!("{stalled} KiB for {READERS} stalled readers");
+    // Less than 24 KiB each.
+    assert!(stalled < 24 * READERS as u64, "{stalled} KiB");
+    let mut heard = 0;
+    let mut buffer = vec![0; 1 << 20];
+    eventually("everything has come", || {
+        for (client, _) in &pairs {
+            while let Ok(read @ 1..) = std::io::Read::read(&mut &*client, &mut buffer) {
+                heard += read;
+            }
+        }
+        (heard == sent).then_some(())
+    });
+    let left = eventually("the memory is given back", || {
+        let left = balancer.resident_kib().saturating_sub(before);
+        (left < 4096).then_some(left)
+    });
+    println!("{left} KiB afterwards");
+    drop(pairs);
 }

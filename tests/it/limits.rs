@@ -236,6 +236,84 @@ fn without_descriptors_it_waits_quietly_serves_whom_it_has_and_recovers() {
     assert!(balancer.log().iter().any(warned));
 }
 
+/// The fields of the warnings that say this.
+fn warnings(balancer: &Balancer, text: &str) -> Vec<serde_json::Value> {
+    let says = |line: &serde_json::Value| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["level"] == "warn" && message.contains(text)
+    };
+    balancer.log().into_iter().filter(says).collect()
+}
+
+#[test]
+fn few_descriptors_are_spent_on_connections_before_pipes_and_it_says_how_many_there_are() {
+    const FEW: &str = "allows few connections";
+    raise_descriptors();
+    for (descriptors, least) in [(64, 10), (128, 20), (300, 70), (500, 130)] {
+        let balancer = start_with("", "workers: 2", with_descriptors(descriptors));
+        let said = eventually("it says so", || warnings(&balancer, FEW).pop());
+        let number = |line: &serde_json::Value, field: &str| {
+            let text = line[field].to_string();
+            text.trim_matches('"').parse::<usize>().unwrap()
+        };
+        assert_eq!(number(&said, "descriptors"), descriptors as usize);
+        let allowed = number(&said, "allowed");
+        assert!(allowed >= least, "{allowed} with {descriptors} descriptors");
+        let to = balancer.at(TLS);
+        let mut held: Vec<TcpStream> = (0..allowed).map(|_| served(to)).collect();
+        is_reset_from(own_address(), to);
+        // Streams have what they need, pipes or not, and so has the administrator.
+        for stream in &held {
+            echoed(stream, &[1; 60_000]).unwrap();
+        }
+        assert_eq!(balancer.get("/api/v1/status").status, 200);
+        held.pop();
+        eventually("there is room again", || exchange(to).ok());
+        let failed = balancer.metric("lyncpin_accept_errors_total", &[]);
+        assert_eq!(failed, 0.0, "with {descriptors} descriptors");
+        drop(held);
+        all_ended(&balancer);
+    }
+}
+
+#[test]
+fn a_reload_shares_the_descriptors_out_again_and_says_how_many_connections_they_allow() {
+    raise_descriptors();
+    let echo = echo();
+    let yaml = |limits: &str| {
+        format!(
+            r#"
+listeners: {{ tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}] }} }}
+pools: {{ web: {{ backends: [{{ name: fe01, address: "{echo}" }}] }} }}
+limits: {{ {limits} }}
+workers: 2
+"#
+        )
+    };
+    let balancer = Balancer::start_with(&yaml("connections: 5"), with_descriptors(300)).ready();
+    assert!(warnings(&balancer, "descriptors").is_empty());
+    balancer.reloaded(&yaml("connections: auto"));
+    let says = |text: &str| {
+        eventually("it says so", || {
+            let warnings = warnings(&balancer, text);
+            (warnings.len() == 1).then_some(())
+        });
+    };
+    says("allows few connections");
+    balancer.reloaded(&yaml("connections: 100"));
+    says("few pipes");
+    let to = balancer.at(TLS);
+    let held: Vec<TcpStream> = (0..100).map(|_| served(to)).collect();
+    for stream in &held {
+        echoed(stream, &[1; 60_000]).unwrap();
+    }
+    is_reset_from(own_address(), to);
+    drop(held);
+    all_ended(&balancer);
+    balancer.reloaded(&yaml("connections: 1000"));
+    says("more than the descriptors allow");
+}
+
 #[test]
 fn a_port_that_opens_while_there_are_no_descriptors_is_served_once_there_are() {
     raise_descriptors();

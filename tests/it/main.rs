@@ -31,3 +31,4 @@ mod service;
 mod store;
 mod support;
 mod upgrade;
+mod vanished;

@@ -1,0 +1,90 @@
+//! Urgent bytes in streams: they are bytes like any other, both ways, and hold nothing up.
+
+use std::net::TcpStream;
+use std::thread::scope;
+use std::time::Duration;
+
+use rustix::net::{SendFlags, send};
+
+use super::start;
+use crate::support::eventually;
+use crate::support::pattern::{Pattern, Sum, read_sum};
+use crate::support::peers::{close_write, pair};
+
+/// Sends the stream in pieces, the last byte of each marked as urgent.
+fn write_urgently(mut to: &TcpStream, pattern: Pattern, piece: usize) {
+    let written = pattern.each(piece, |piece| {
+        let (last, others) = piece.split_last().unwrap();
+        std::io::Write::write_all(&mut to, others)?;
+        // One byte is taken or not: the socket blocks.
+        assert_eq!(send(to, &[*last], SendFlags::OOB)?, 1);
+        Ok(())
+    });
+    written.unwrap();
+    close_write(to);
+}
+
+/// What comes of it to a reader that starts after `pause`.
+fn passed(
+    from: &TcpStream,
+    to: &TcpStream,
+    pattern: Pattern,
+    piece: usize,
+    pause: Duration,
+) -> Sum {
+    scope(|threads| {
+        threads.spawn(|| write_urgently(from, pattern, piece));
+        std::thread::sleep(pause);
+        read_sum(to, 1 << 20).unwrap()
+    })
+}
+
+#[test]
+fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up() {
+    const LENGTH: u64 = 8 << 20;
+    let (server, balancer) = start();
+    let mut sent = 0;
+    for piece in [1 << 20, 300_000, 65_536, 16_384, 5_000] {
+        for pause in [Duration::ZERO, Duration::from_millis(300)] {
+            let (client, backend) = pair(balancer.at(5000), &server, b"?");
+            // A backend's socket keeps urgent bytes once it has sent much.
+            let mut first = [7; 16 * 1024];
+            std::io::Write::write_all(&mut &backend, &first).unwrap();
+            std::io::Read::read_exact(&mut &client, &mut first).unwrap();
+            sent += first.len() as u64;
+            let pattern = Pattern {
+                seed: piece as u64,
+                length: LENGTH,
+            };
+            let up = passed(&client, &backend, pattern, piece, pause);
+            assert_eq!(up, pattern.sum(), "up, in pieces of {piece}");
+            let down = passed(&backend, &client, pattern, piece, pause);
+            assert_eq!(down, pattern.sum(), "down, in pieces of {piece}");
+            sent += LENGTH;
+        }
+    }
+    eventually("all have ended", || {
+        (balancer.access().len() == 10).then_some(())
+    });
+    let outcomes = balancer.access();
+    assert!(
+        outcomes
+            .iter()
+            .all(|line| line["outcome"] == "client_closed")
+    );
+    let (all, _) = super::counted(&balancer, "to_client");
+    assert_eq!(all, sent);
+    // Between the marks a stream is a stream.
+    let (client, backend) = pair(balancer.at(5000), &server, b"?");
+    let (_, before) = super::counted(&balancer, "to_client");
+    let pattern = Pattern {
+        seed: 99,
+        length: 64 << 20,
+    };
+    assert_eq!(
+        passed(&backend, &client, pattern, 8 << 20, Duration::ZERO),
+        pattern.sum()
+    );
+    let (_, after) = super::counted(&balancer, "to_client");
+    assert!(after - before > 32 << 20, "{} spliced", after - before);
+}

@@ -1,0 +1,136 @@
+//! What this machine lacks for one backend, such as a port, another backend makes good, and no pin moves by it.
+
+use std::net::{IpAddr, TcpStream};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::balancer::Balancer;
+use crate::support::network::{in_own_network, run};
+use crate::support::peers::{Backend, ask, connect_from, is_alive, reset};
+use crate::support::{PATIENCE, at, eventually, own_address};
+
+/// A backend to which no connection can even begin: a link's address without the link (connect(2): EINVAL).
+const NOWHERE: &str = "{ name: nowhere, address: \"[fe80::1]:7000\" }";
+
+fn start(backends: &[String]) -> Balancer {
+    Balancer::start(&format!(
+        "listeners: {{ tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }} }}\n\
+         pools: {{ web: {{ backends: [{}], health: none, balance: round_robin, affinity: {{ by: [source] }} }} }}\n\
+         workers: 1",
+        backends.join(", ")
+    ))
+}
+
+fn pin(balancer: &Balancer, source: IpAddr, backend: &str) {
+    let body = format!(r#"{{"action":"pin","client":"{source}","backend":"{backend}"}}"#);
+    let answer = balancer.ask("PUT", "/api/v1/affinity", &body).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// Where a client's pin leads.
+fn pinned(balancer: &Balancer, source: IpAddr) -> String {
+    let answer = balancer.get(&format!("/api/v1/affinity?client={source}"));
+    let shown: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    shown["entries"][0]["backend"].as_str().unwrap().to_owned()
+}
+
+fn come(balancer: &Balancer, source: IpAddr) -> (String, TcpStream) {
+    let client = connect_from(source, balancer.at(5000)).unwrap();
+    (ask(&client, b"?").unwrap(), client)
+}
+
+#[test]
+fn a_backend_that_this_machine_cannot_reach_is_passed_over_and_the_pin_stays() {
+    let server = Backend::start("there");
+    let balancer = start(&[NOWHERE.into(), server.entry()]);
+    let source = own_address();
+    pin(&balancer, source, "nowhere");
+    for _ in 0..3 {
+        let (name, held) = come(&balancer, source);
+        assert_eq!(name, "there");
+        assert!(is_alive(&held));
+        assert_eq!(pinned(&balancer, source), "nowhere");
+    }
+    let broken = balancer.metric("lyncpin_affinity_pins_broken_total", &[]);
+    assert_eq!(broken, 0.0);
+    // Twice each time, as every pinned backend is tried.
+    let local = ["backend=\"nowhere\"", "reason=\"local\""];
+    let failures = balancer.metric("lyncpin_connect_failures_total", &local);
+    assert_eq!(failures, 6.0);
+    let redispatched = balancer.metric("lyncpin_redispatches_total", &["reason=\"local\""]);
+    assert_eq!(redispatched, 3.0);
+    // Who belongs nowhere yet belongs to who answers.
+    for _ in 0..4 {
+        let source = own_address();
+        assert_eq!(come(&balancer, source).0, "there");
+        assert_eq!(pinned(&balancer, source), "there");
+    }
+}
+
+#[test]
+fn where_no_backend_can_be_reached_it_is_the_machine_that_is_named() {
+    let other = NOWHERE
+        .replace("nowhere", "nowhere_else")
+        .replace("::1", "::2");
+    let balancer = start(&[NOWHERE.into(), other]);
+    // It may be reset before it is known to be connected.
+    let _client = connect_from(own_address(), balancer.at(5000));
+    let ended = balancer.ended("connect_local");
+    assert_eq!(ended["tries"], 2, "{ended}");
+}
+
+fn no_port_is_left() {
+    const PORTS: usize = 6;
+    let (full, other) = (Backend::start("full"), Backend::start("other"));
+    let balancer = start(&[full.entry(), other.entry()]);
+    let range = format!("net.ipv4.ip_local_port_range=40000 {}", 40_000 + PORTS - 1);
+    run("sysctl", &["-q", "-w", &range]);
+    // A port that a client binds is no port for the balancer: theirs are not of the range.
+    let mut ports = 50_000..;
+    let mut come = |source| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_reuse_address(true).unwrap();
+        client
+            .bind(&at(source, ports.next().unwrap()).into())
+            .unwrap();
+        client.connect(&balancer.at(5000).into()).unwrap();
+        let client = TcpStream::from(client);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        (ask(&client, b"?").unwrap(), client)
+    };
+    let mut come_pinned = || {
+        let source = own_address();
+        pin(&balancer, source, "full");
+        (source, come(source))
+    };
+    let held: Vec<_> = (0..PORTS).map(|_| come_pinned()).collect();
+    assert!(held.iter().all(|(_, (name, _))| name == "full"));
+    let (source, (name, elsewhere)) = come_pinned();
+    assert_eq!(
+        (name.as_str(), pinned(&balancer, source).as_str()),
+        ("other", "full")
+    );
+    assert!(is_alive(&elsewhere));
+    // Without a rest in TIME_WAIT.
+    reset(elsewhere);
+    for (_, (_, client)) in held {
+        reset(client);
+    }
+    let back = eventually("there are ports again", || {
+        let (name, held) = come(source);
+        if name == "full" {
+            return Some(held);
+        }
+        reset(held);
+        None
+    });
+    assert!(is_alive(&back));
+}
+
+#[test]
+fn who_finds_no_port_to_its_backend_is_served_by_another_and_comes_back() {
+    in_own_network(
+        "failover::local::who_finds_no_port_to_its_backend_is_served_by_another_and_comes_back",
+        no_port_is_left,
+    );
+}
