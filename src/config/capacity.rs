@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn as_many_connections_as_are_configured_come_before_pipes() {
         assert_eq!(allowed(300, 2, Some(20)).1, 43);
-        assert_eq!(allowed(300, 2, Some(100)), (102, 2));
+        assert_eq!(allowed(300, 2, Some(100)), (100, 3));
         assert_eq!(allowed(300, 2, Some(1000)), (106, 0));
         assert_eq!(allowed(u64::MAX, 2, Some(1000)), (u32::MAX, 64));
     }

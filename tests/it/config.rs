@@ -184,6 +184,20 @@ fn more_connections_than_descriptors_are_a_lint() {
 }
 
 #[test]
+fn few_connections_that_the_descriptors_allow_are_a_lint() {
+    let loaded = load(&data("good").join("lync_minimal.yaml")).unwrap();
+    assert_eq!(loaded.config.limits.connections, None);
+    assert_eq!(config::lint(&loaded, 1024), loaded.lints);
+    for descriptors in [0, 64, 300] {
+        let lints = config::lint(&loaded, descriptors);
+        let said = lints.first().unwrap().to_string();
+        let expected = format!("the {descriptors} descriptors that the process may have allow ");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(lints.len(), loaded.lints.len() + 1);
+    }
+}
+
+#[test]
 fn the_bounds_on_a_file_hold_with_many_faults() {
     let many: String = (0..5000).map(|n| format!("key{n}: 1\n")).collect();
     let faults = config::read(&many, "f").unwrap_err();

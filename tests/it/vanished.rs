@@ -18,7 +18,7 @@ const USER: Duration = Duration::from_secs(2);
 /// Far longer than that.
 const LONG: Duration = Duration::from_secs(8);
 /// What comes on top of it at most before a vanished peer is noticed, on a machine with other things to do.
-const SOME: Duration = Duration::from_secs(15);
+const SOME: Duration = Duration::from_secs(25);
 
 fn start(bind: &[SocketAddr], server: SocketAddr) -> Balancer {
     let bind: Vec<String> = bind.iter().map(|bind| format!("\"{bind}\"")).collect();
