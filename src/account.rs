@@ -87,6 +87,13 @@ impl Account {
         self.detail = Some(why.to_string());
     }
 
+    /// No route took the hello. What it asked for is shown in words where it is no host name.
+    pub fn name_nothing(&mut self, hello: &Hello) {
+        if hello.asked() == Asked::NoHostName {
+            self.explain(&"it asks for an address, or for what is no host name");
+        }
+    }
+
     /// The hello is whole since `now`.
     pub fn heard(&mut self, hello: &Hello, now: Instant) {
         if !matches!(hello, Hello::Unread) {

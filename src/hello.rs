@@ -41,8 +41,8 @@ pub enum Hello {
 pub enum Asked<'a> {
     /// A name.
     Name(&'a HostName),
-    /// An address, which no route can name.
-    Address,
+    /// An address, or characters that no host name has: nothing that a route can name.
+    NoHostName,
     /// Nothing.
     Nothing,
 }
@@ -63,12 +63,12 @@ impl Hello {
         match self {
             Self::Tls(hello) => match &hello.server_name {
                 ServerName::Name(name) => Asked::Name(name),
-                ServerName::IpLiteral => Asked::Address,
+                ServerName::NoHostName => Asked::NoHostName,
                 ServerName::Absent => Asked::Nothing,
             },
             Self::Http(head) => match &head.host {
                 Host::Name(name) => Asked::Name(name),
-                Host::IpLiteral => Asked::Address,
+                Host::NoHostName => Asked::NoHostName,
                 Host::Absent => Asked::Nothing,
             },
             Self::Unread => Asked::Nothing,

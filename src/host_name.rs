@@ -97,6 +97,35 @@ impl HostName {
         Ok(Self(text.into()))
     }
 
+    /// Reads a name as clients send it: [`HostName::parse`], and a `:port` behind the name does not count.
+    ///
+    /// `None` is what no route can name, and is sound all the same: the text of an address, or characters that no host
+    /// name has.
+    ///
+    /// ```
+    /// use lyncpin::host_name::HostName;
+    ///
+    /// let name = HostName::parse_sent(b"meet.contoso.com:443")?;
+    /// assert_eq!(name, Some(HostName::parse(b"meet.contoso.com")?));
+    /// assert_eq!(HostName::parse_sent(b"192.0.2.1")?, None);
+    /// # Ok::<(), lyncpin::host_name::HostNameFault>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What no client may send: an empty or over-long name or label, or a control byte.
+    pub fn parse_sent(bytes: &[u8]) -> Result<Option<Self>, HostNameFault> {
+        let name = without_port(bytes);
+        match Self::parse(name) {
+            Ok(name) => Ok(Some(name)),
+            Err(HostNameFault::BadCharacter | HostNameFault::NonAscii) => {
+                check_labels(name).map(|()| None)
+            }
+            Err(HostNameFault::IpLiteral) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -125,6 +154,38 @@ pub fn is_ip_literal(bytes: &[u8]) -> bool {
         .split_once('%')
         .map_or(inner, |(address, _zone)| address);
     Ipv6Addr::from_str(address).is_ok()
+}
+
+/// The name before a `:port`, or all of it where nothing that could be a port follows one colon. An IPv6 address in
+/// brackets may have one, too.
+fn without_port(bytes: &[u8]) -> &[u8] {
+    let Some(colon) = bytes.iter().rposition(|&byte| byte == b':') else {
+        return bytes;
+    };
+    let (name, port) = (&bytes[..colon], &bytes[colon + 1..]);
+    let is_port = port.is_empty()
+        || port.iter().all(u8::is_ascii_digit)
+            && str::from_utf8(port).is_ok_and(|port| port.parse::<u16>().is_ok());
+    let is_alone = !name.contains(&b':') || name.starts_with(b"[") && name.ends_with(b"]");
+    if is_port && is_alone { name } else { bytes }
+}
+
+/// The faults of a name whatever its characters are. Its length is that of a name.
+fn check_labels(name: &[u8]) -> Result<(), HostNameFault> {
+    if name.iter().any(|byte| matches!(byte, 0..0x20 | 0x7f)) {
+        return Err(HostNameFault::ControlByte);
+    }
+    if is_ip_literal(name) {
+        return Ok(());
+    }
+    for label in without_trailing_dot(name).split(|&byte| byte == b'.') {
+        match label.len() {
+            0 => return Err(HostNameFault::EmptyLabel),
+            1..=MAX_LABEL => {}
+            _ => return Err(HostNameFault::LabelTooLong),
+        }
+    }
+    Ok(())
 }
 
 fn without_trailing_dot(bytes: &[u8]) -> &[u8] {
@@ -303,6 +364,91 @@ mod tests {
         ] {
             assert!(!is_ip_literal(name.as_bytes()), "{name}");
         }
+    }
+
+    #[track_caller]
+    fn check_sent(input: &[u8], expected: Result<Option<&str>, HostNameFault>) {
+        let parsed = HostName::parse_sent(input);
+        let parsed = parsed
+            .as_ref()
+            .map(|name| name.as_ref().map(HostName::as_str));
+        assert_eq!(
+            parsed,
+            expected.as_ref().map(|name| *name),
+            "{}",
+            input.escape_ascii()
+        );
+    }
+
+    #[test]
+    fn a_port_behind_a_sent_name_does_not_count() {
+        for sent in [
+            "a.test",
+            "a.test.",
+            "A.TEST:443",
+            "a.test:",
+            "a.test.:8443",
+            "a.test:0",
+            "a.test:00443",
+            "a.test:65535",
+        ] {
+            check_sent(sent.as_bytes(), Ok(Some("a.test")));
+        }
+        check_sent(b"fe_01:443", Ok(Some("fe_01")));
+        let longest = format!("{0}.{0}.{0}.{1}", "a".repeat(63), "b".repeat(61));
+        check_sent(format!("{longest}:443").as_bytes(), Ok(Some(&longest)));
+    }
+
+    #[test]
+    fn what_no_route_can_name_is_no_fault() {
+        for sent in [
+            "192.0.2.1",
+            "192.0.2.1:443",
+            "2001:db8::1",
+            "[2001:db8::1]",
+            "[2001:db8::1]:443",
+            "[::1]:",
+            "::",
+            "*.a.test",
+            "a.test:65536",
+            "a.test:https",
+            "a.test:+1",
+            "a.test:443:443",
+            "a.test::443",
+            "a b.test",
+            "a.test/",
+            "https://a.test",
+            "a.test:443/path",
+            "b\u{fc}cher.test",
+            "user@a.test",
+        ] {
+            check_sent(sent.as_bytes(), Ok(None));
+        }
+        check_sent(b"\xff.test", Ok(None));
+    }
+
+    #[test]
+    fn what_no_client_may_send_is_a_fault_with_a_port_too() {
+        let label = "a".repeat(64);
+        for port in ["", ":443", ":", ":x"] {
+            for (name, fault) in [
+                ("a.test\0", HostNameFault::ControlByte),
+                ("a\u{7f}.test", HostNameFault::ControlByte),
+                ("a..test", HostNameFault::EmptyLabel),
+                (".test", HostNameFault::EmptyLabel),
+                ("a*b..test", HostNameFault::EmptyLabel),
+                ("*.\n", HostNameFault::ControlByte),
+                (&format!("{label}.test"), HostNameFault::LabelTooLong),
+                (&format!("*.{label}.test"), HostNameFault::LabelTooLong),
+                (&"a.".repeat(200), HostNameFault::TooLong),
+            ] {
+                check_sent(format!("{name}{port}").as_bytes(), Err(fault));
+            }
+        }
+        check_sent(b"", Err(HostNameFault::Empty));
+        check_sent(b":443", Err(HostNameFault::Empty));
+        check_sent(b":", Err(HostNameFault::Empty));
+        check_sent(b".:443", Err(HostNameFault::EmptyLabel));
     }
 
     #[test]

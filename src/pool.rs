@@ -388,9 +388,9 @@ impl Pool {
     }
 
     fn prefix(&self) -> SourcePrefix {
-        self.affinity
-            .as_ref()
-            .map_or(SOURCE_PREFIX, |affinity| affinity.pins.settings().source_prefix)
+        self.affinity.as_ref().map_or(SOURCE_PREFIX, |affinity| {
+            affinity.pins.settings().source_prefix
+        })
     }
 }
 

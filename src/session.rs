@@ -69,7 +69,7 @@ async fn converse(
     peeked: &mut Peeked,
 ) -> Result<Outcome, Outcome> {
     let hello = read(client, listener, account, peeked).await?;
-    let destination = route(listener, hello)?;
+    let destination = route(listener, hello).inspect_err(|_| account.name_nothing(hello))?;
     account.routed(destination);
     let tls = hello.tls();
     let mut pick = pick(destination, tls, account)?;
@@ -127,7 +127,7 @@ fn route<'a>(listener: &'a Listener, hello: &Hello) -> Result<&'a Destination, O
     }
     match hello.asked() {
         Asked::Name(name) => listener.route(name).ok_or(Outcome::UnknownName),
-        Asked::Address => listener.route_unknown().ok_or(Outcome::UnknownName),
+        Asked::NoHostName => listener.route_unknown().ok_or(Outcome::UnknownName),
         Asked::Nothing => listener.route_no_name().ok_or(Outcome::NoName),
     }
 }

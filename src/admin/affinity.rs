@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::unknown::Unknown;
+
 /// A client as typed: an address or a network, such as `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/64`; an IPv4-mapped
 /// address is its IPv4 address, and bits after the prefix do not count.
 ///
@@ -18,7 +20,9 @@ pub fn client(text: &str) -> Result<IpNet, String> {
         return Ok(address.to_canonical().into());
     }
     let net: IpNet = text.parse().map_err(|_| {
-        format!("{text:?} is neither an address nor a network such as 192.0.2.0/24")
+        let hint = crate::config::network_hint(text);
+        let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("{text:?} is neither an address nor a network such as 192.0.2.0/24{hint}")
     })?;
     let mapped = match net {
         IpNet::V6(net) => net
@@ -39,13 +43,13 @@ pub fn client(text: &str) -> Result<IpNet, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AffinityError {
     /// No group has this name.
-    UnknownGroup(String),
+    UnknownGroup(Unknown),
     /// No pool has this name.
-    UnknownPool(String),
+    UnknownPool(Unknown),
     /// Nothing that is meant has a backend of this name.
     UnknownBackend {
         /// The backend.
-        backend: String,
+        backend: Unknown,
         /// The group or the pool that was named, in words; `None` is any of them.
         within: Option<String>,
     },
@@ -132,12 +136,27 @@ impl fmt::Display for AffinityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Upgrading => f.write_str("an upgrade is under way; ask again in a moment"),
-            Self::UnknownGroup(group) => write!(f, "there is no affinity group {group:?}"),
-            Self::UnknownPool(pool) => write!(f, "there is no pool {pool:?}"),
-            Self::UnknownBackend { backend, within } => match within {
-                Some(within) => write!(f, "{within} has no backend {backend:?}"),
-                None => write!(f, "no pool with affinity has a backend {backend:?}"),
-            },
+            Self::UnknownGroup(group) => write!(
+                f,
+                "there is no affinity group {:?}{}",
+                group.name(),
+                group.instead("affinity group")
+            ),
+            Self::UnknownPool(pool) => {
+                write!(
+                    f,
+                    "there is no pool {:?}{}",
+                    pool.name(),
+                    pool.instead("pool")
+                )
+            }
+            Self::UnknownBackend { backend, within } => {
+                let (name, instead) = (backend.name(), backend.instead("backend"));
+                match within {
+                    Some(within) => write!(f, "{within} has no backend {name:?}{instead}"),
+                    None => write!(f, "no pool with affinity has a backend {name:?}{instead}"),
+                }
+            }
             Self::UnknownName(name) => {
                 write!(f, "no route leads {name:?} to a pool with affinity")
             }

@@ -5,6 +5,7 @@
 //! asks for the page without the token gets a page that asks for it.
 
 mod affinity;
+mod state;
 
 use std::net::IpAddr;
 
@@ -21,9 +22,7 @@ use super::caller::Caller;
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
 use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
-use crate::config;
 use crate::metrics::process;
-use crate::state::State;
 
 /// One thing that can be asked. HEAD goes wherever GET does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +61,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "/api/v1/pools/{pool}/backends/{backend}/state",
         Access::Guarded,
     ),
+    endpoint("PUT", "/api/v1/backends/{backend}/state", Access::Guarded),
     endpoint("GET", "/api/v1/affinity", Access::Guarded),
     endpoint("GET", "/api/v1/affinity/client", Access::Guarded),
     endpoint("PUT", "/api/v1/affinity", Access::Guarded),
@@ -167,7 +167,11 @@ async fn respond(
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
             let change: StateChange = read_body(site, body).await?;
-            set_state(control, pool, backend, &change)
+            state::set_in_pool(control, pool, backend, &change)
+        }
+        (&Method::PUT, ["api", "v1", "backends", backend, "state"]) => {
+            let change: StateChange = read_body(site, body).await?;
+            state::set_everywhere(control, backend, &change)
         }
         (_, ["api", "v1", "affinity"]) if get => affinity::list(control, parts),
         (_, ["api", "v1", "affinity", "client"]) if get => affinity::show(site, parts).await,
@@ -186,7 +190,11 @@ async fn respond(
             | ["api", "v1", "status" | "events" | "explain"]
             | ["api", "v1", "affinity", "client"],
         ) => Err(Refusal::not_allowed("GET, HEAD")),
-        (_, ["api", "v1", "pools", _, "backends", _, "state"]) => Err(Refusal::not_allowed("PUT")),
+        (
+            _,
+            ["api", "v1", "pools", _, "backends", _, "state"]
+            | ["api", "v1", "backends", _, "state"],
+        ) => Err(Refusal::not_allowed("PUT")),
         (_, ["api", "v1", "affinity"]) => Err(Refusal::not_allowed("GET, HEAD, PUT, DELETE")),
         (_, ["api", "v1", "reload" | "upgrade"]) => Err(Refusal::not_allowed("POST")),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path")),
@@ -195,13 +203,18 @@ async fn respond(
 
 /// Lets in who may ask. Foreign hosts come first: they are told nothing, not even that a token is wanted.
 fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(), Refusal> {
-    guard::check_host(parts, reach, access).map_err(|fault| match fault {
-        HostFault::Missing => Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "the request names no host, or more than one",
-        ),
-        HostFault::Foreign => Refusal::new(StatusCode::FORBIDDEN, "the request names another host"),
-    })?;
+    guard::check_host(parts, reach, access, &site.terms.now().hosts).map_err(
+        |fault| match fault {
+            HostFault::Missing => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "the request names no host, or more than one",
+            ),
+            HostFault::Foreign => Refusal::new(
+                StatusCode::FORBIDDEN,
+                "the request names another host; `admin.hosts` can name this one",
+            ),
+        },
+    )?;
     if access == Access::Open {
         return Ok(());
     }
@@ -314,26 +327,6 @@ async fn read_body<T: DeserializeOwned>(site: &Site, body: Incoming) -> Result<T
             format!("the body is not what is wanted: {error}"),
         )
     })
-}
-
-fn set_state(
-    control: &dyn Control,
-    pool: &str,
-    backend: &str,
-    change: &StateChange,
-) -> Result<Answer, Refusal> {
-    let bad = |error: String| Refusal::new(StatusCode::BAD_REQUEST, error);
-    let deadline = match &change.deadline {
-        Some(_) if change.state != State::Drain => {
-            return Err(bad("a deadline goes with `drain` alone".into()));
-        }
-        Some(text) => Some(config::deadline(text).map_err(bad)?),
-        None => None,
-    };
-    match control.set_state(pool, backend, change.state, deadline) {
-        Ok(changed) => Ok(json(StatusCode::OK, &changed)),
-        Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
-    }
 }
 
 async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {

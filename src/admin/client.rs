@@ -18,15 +18,17 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 
 use super::caller::COMMAND;
 use super::target;
 use super::token::Token;
 use super::view::{
-    Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status, Upgraded,
+    Changed, ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange,
+    Status, Upgraded,
 };
+use crate::config::AdminAddress;
 use crate::config::model::AdminBind;
 
 /// From connecting to the end of the answer.
@@ -41,7 +43,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// One who asks the admin listener at one place.
 #[derive(Debug, Clone)]
 pub struct Client {
-    at: AdminBind,
+    at: AdminAddress,
     token: Option<Token>,
     patience: Duration,
 }
@@ -50,13 +52,13 @@ pub struct Client {
 #[derive(Debug)]
 pub enum ClientError {
     /// Nobody can be connected to.
-    Unreachable(AdminBind, io::Error),
+    Unreachable(AdminAddress, io::Error),
     /// The answer did not come in time.
-    Late(AdminBind),
+    Late(AdminAddress),
     /// The connection broke, or the answer is too large.
-    Broken(AdminBind, Box<dyn std::error::Error + Send + Sync>),
+    Broken(AdminAddress, Box<dyn std::error::Error + Send + Sync>),
     /// The answer is not the admin listener's.
-    Strange(AdminBind, String),
+    Strange(AdminAddress, String),
     /// The answer is an error, in its own words.
     Refused(StatusCode, String),
 }
@@ -65,9 +67,17 @@ impl Client {
     /// For the listener that is bound at `bind`; one that is bound to every address is asked on loopback.
     #[must_use]
     pub fn new(bind: &AdminBind, token: Option<Token>) -> Self {
-        let at = match bind {
-            AdminBind::Tcp(address) => AdminBind::Tcp(reachable(*address)),
-            AdminBind::Unix(_) => bind.clone(),
+        Self::at(&AdminAddress::Bound(bind.clone()), token)
+    }
+
+    /// For the listener that is asked there; of a name, every address is tried.
+    #[must_use]
+    pub fn at(address: &AdminAddress, token: Option<Token>) -> Self {
+        let at = match address {
+            AdminAddress::Bound(AdminBind::Tcp(address)) => {
+                AdminAddress::Bound(AdminBind::Tcp(reachable(*address)))
+            }
+            AdminAddress::Bound(AdminBind::Unix(_)) | AdminAddress::Named { .. } => address.clone(),
         };
         Self {
             at,
@@ -126,6 +136,22 @@ impl Client {
         self.ask(Method::PUT, &path, body).await
     }
 
+    /// `PUT /api/v1/backends/{backend}/state`: in every pool that has a backend of that name, or in none.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub async fn set_state_everywhere(
+        &self,
+        backend: &str,
+        change: &StateChange,
+    ) -> Result<Vec<Changed>, ClientError> {
+        let path = format!("/api/v1/backends/{}/state", target::encode(backend));
+        let body = self.written(change)?;
+        let answer: ChangedEverywhere = self.ask(Method::PUT, &path, body).await?;
+        Ok(answer.changed)
+    }
+
     /// `POST /api/v1/reload`.
     ///
     /// # Errors
@@ -161,13 +187,17 @@ impl Client {
     ) -> Result<T, ClientError> {
         let answered = tokio::time::timeout(self.patience, async {
             match &self.at {
-                AdminBind::Tcp(address) => {
+                AdminAddress::Bound(AdminBind::Tcp(address)) => {
                     self.exchange(TcpStream::connect(address).await, method, path, body)
                         .await
                 }
-                AdminBind::Unix(file) => {
+                AdminAddress::Bound(AdminBind::Unix(file)) => {
                     self.exchange(UnixStream::connect(file).await, method, path, body)
                         .await
+                }
+                AdminAddress::Named { host, port } => {
+                    let connected = self.connect_to_any(host, *port).await;
+                    self.exchange(connected, method, path, body).await
                 }
             }
         });
@@ -184,7 +214,22 @@ impl Client {
         }
     }
 
-    async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    /// Connects to the first address of a name that takes it; each gets its share of the patience.
+    async fn connect_to_any(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
+        let share = self.patience / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = io::Error::other("the name has no address");
+        for address in found {
+            match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn exchange<S: Peer>(
         &self,
         connected: io::Result<S>,
         method: Method,
@@ -192,7 +237,7 @@ impl Client {
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = connected.map_err(|error| ClientError::Unreachable(self.at.clone(), error))?;
-        let request = self.request(method, path, body)?;
+        let request = self.request(stream.host(), method, path, body)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
@@ -211,14 +256,11 @@ impl Client {
 
     fn request(
         &self,
+        host: String,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
-        let host = match &self.at {
-            AdminBind::Tcp(address) => address.to_string(),
-            AdminBind::Unix(_) => "localhost".to_owned(),
-        };
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -248,6 +290,28 @@ impl Client {
 
     fn strange(&self, why: String) -> ClientError {
         ClientError::Strange(self.at.clone(), why)
+    }
+}
+
+/// Who answers.
+trait Peer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// What it is called in a request: its address, which is its own under any name.
+    fn host(&self) -> String;
+}
+
+impl Peer for TcpStream {
+    fn host(&self) -> String {
+        // Without the zone of an IPv6 address, which means nothing to others.
+        let address = self
+            .peer_addr()
+            .map(|peer| SocketAddr::new(peer.ip(), peer.port()));
+        address.map_or("localhost".to_owned(), |address| address.to_string())
+    }
+}
+
+impl Peer for UnixStream {
+    fn host(&self) -> String {
+        "localhost".to_owned()
     }
 }
 

@@ -11,6 +11,8 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
+use crate::host_name::HostName;
+
 /// From where the listener can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -44,7 +46,12 @@ pub(super) enum HostFault {
 ///
 /// A page whose name was made to resolve to us sends that name; it cannot send an address. Probes that are bound to the
 /// network answer to any name, because Prometheus and Kubernetes ask them by the names that machines have.
-pub(super) fn check_host(parts: &Parts, reach: Reach, access: Access) -> Result<(), HostFault> {
+pub(super) fn check_host(
+    parts: &Parts,
+    reach: Reach,
+    access: Access,
+    further: &[HostName],
+) -> Result<(), HostFault> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => Some(host.to_str().map_err(|_| HostFault::Foreign)?),
@@ -55,15 +62,15 @@ pub(super) fn check_host(parts: &Parts, reach: Reach, access: Access) -> Result<
     if reach == Reach::UnixSocket || (reach == Reach::Network && access == Access::Open) {
         return Ok(());
     }
-    let foreign = |host: &str| !is_ours(host, reach);
+    let foreign = |host: &str| !is_ours(host, reach, further);
     if host.is_some_and(foreign) || target.is_some_and(foreign) {
         return Err(HostFault::Foreign);
     }
     Ok(())
 }
 
-/// Whether `host`, with or without a port, can only be us.
-fn is_ours(host: &str, reach: Reach) -> bool {
+/// Whether `host`, with or without a port, can only be us, or is one of the names that the configuration adds.
+fn is_ours(host: &str, reach: Reach, further: &[HostName]) -> bool {
     let name = match host.rsplit_once(':') {
         // The colon is inside an address without a port.
         Some((_, port)) if port.ends_with(']') => host,
@@ -79,6 +86,12 @@ fn is_ours(host: &str, reach: Reach) -> bool {
         return true;
     }
     let name = name.strip_suffix('.').unwrap_or(name);
+    if further
+        .iter()
+        .any(|known| known.as_str().eq_ignore_ascii_case(name))
+    {
+        return true;
+    }
     name.eq_ignore_ascii_case("localhost") || (reach == Reach::Network && is_this_machine(name))
 }
 
@@ -131,7 +144,7 @@ mod tests {
     #[track_caller]
     fn check(host: &str, reach: Reach, access: Access, expected: Result<(), HostFault>) {
         let parts = request("GET", "/", &[("host", host)]);
-        assert_eq!(check_host(&parts, reach, access), expected, "{host}");
+        assert_eq!(check_host(&parts, reach, access, &[]), expected, "{host}");
     }
 
     #[test]
@@ -199,11 +212,32 @@ mod tests {
     }
 
     #[test]
+    fn names_of_the_configuration_are_ours_wherever_it_is_bound() {
+        let further = [HostName::parse(b"lb.contoso.com").unwrap()];
+        for reach in [Reach::Loopback, Reach::Network] {
+            for (host, expected) in [
+                ("lb.contoso.com", Ok(())),
+                ("LB.Contoso.com.:9900", Ok(())),
+                ("localhost", Ok(())),
+                ("lb.contoso.com.evil.example", Err(HostFault::Foreign)),
+                ("evil.lb.contoso.com", Err(HostFault::Foreign)),
+                ("lb.contoso.com@evil.example", Err(HostFault::Foreign)),
+                ("contoso.com", Err(HostFault::Foreign)),
+                ("", Err(HostFault::Foreign)),
+            ] {
+                let parts = request("GET", "/", &[("host", host)]);
+                let checked = check_host(&parts, reach, Access::Guarded, &further);
+                assert_eq!(checked, expected, "{host}");
+            }
+        }
+    }
+
+    #[test]
     fn a_request_names_one_host() {
         let host = |target, headers: &[(&str, &str)], version| {
             let mut parts = request("GET", target, headers);
             parts.version = version;
-            check_host(&parts, Reach::Loopback, Access::Guarded)
+            check_host(&parts, Reach::Loopback, Access::Guarded, &[])
         };
         let twice = [("host", "localhost"), ("host", "localhost")];
         assert_eq!(host("/", &[], Version::HTTP_11), Err(HostFault::Missing));

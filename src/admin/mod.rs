@@ -12,16 +12,16 @@ mod guard;
 mod page;
 mod server;
 mod socket;
+mod state;
 mod target;
 mod terms;
 mod token;
+mod unknown;
 pub mod view;
 
 use std::fmt;
 use std::pin::Pin;
-use std::time::Duration;
 
-use crate::state::State;
 use view::{
     Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Reloaded, Status, Touched, Upgraded,
@@ -33,8 +33,10 @@ pub use caller::{Caller, Means};
 pub use guard::Access;
 pub use server::{Bounds, Site, serve};
 pub use socket::{BindError, Listener};
+pub use state::{Instead, Last, LastBackend, SetStateError, WantedState};
 pub use terms::{Served, Terms};
 pub use token::{Token, TokenError};
+pub use unknown::Unknown;
 
 /// What comes of a reload.
 pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
@@ -58,19 +60,18 @@ pub trait Control: Send + Sync + 'static {
     /// When the question names what does not exist.
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError>;
 
-    /// Sets the administrative state of one backend of one pool. `deadline` comes with [`State::Drain`] alone; without
-    /// it a drain lasts for `timeouts.drain`.
+    /// Sets the administrative state of a backend in one pool, or without `pool` in every pool that has a backend of that
+    /// name: in all of them or in none. What comes back has an entry for each.
     ///
     /// # Errors
     ///
-    /// When there is no such pool or backend.
+    /// When there is no such pool or backend, or it is the last one in service and stays.
     fn set_state(
         &self,
-        pool: &str,
+        pool: Option<&str>,
         backend: &str,
-        state: State,
-        deadline: Option<Duration>,
-    ) -> Result<Changed, SetStateError>;
+        wanted: &WantedState,
+    ) -> Result<Vec<Changed>, SetStateError>;
 
     /// At most `most` of the pins that fit, from `cursor` on, which the page before gave; `None` is the beginning.
     ///
@@ -133,45 +134,23 @@ pub trait Control: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExplainError {
     /// No listener has this name.
-    UnknownListener(String),
+    UnknownListener(Unknown),
 }
 
 impl fmt::Display for ExplainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UnknownListener(name) => write!(f, "there is no listener {name:?}"),
+            Self::UnknownListener(listener) => write!(
+                f,
+                "there is no listener {:?}{}",
+                listener.name(),
+                listener.instead("listener")
+            ),
         }
     }
 }
 
 impl std::error::Error for ExplainError {}
-
-/// Why a state was not set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SetStateError {
-    /// No pool has this name.
-    UnknownPool(String),
-    /// The pool has no backend of this name.
-    UnknownBackend {
-        /// The pool.
-        pool: String,
-        /// The name that it has no backend of.
-        backend: String,
-    },
-}
-
-impl fmt::Display for SetStateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownPool(pool) => write!(f, "there is no pool {pool:?}"),
-            Self::UnknownBackend { pool, backend } => {
-                write!(f, "pool {pool:?} has no backend {backend:?}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SetStateError {}
 
 /// Why a configuration was not reloaded; what was in force before still is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -161,8 +161,13 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     )?;
     // Connections of the last run may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+    // A standby has the address that its admin listener is asked at only when it takes over (ip(7), IP_FREEBIND).
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_freebind_v6(true)?;
+        }
     }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -1,12 +1,13 @@
 //! What a listener asks for and what it serves, which may change while it is served.
 //!
-//! Owns the two, as one. Invariant: a request sees both of one moment.
+//! Owns them, as one. Invariant: a request sees all of them of one moment.
 
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
 use super::token::Token;
+use crate::host_name::HostName;
 
 /// Which endpoints a listener has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,18 +29,28 @@ pub(super) struct InForce {
     pub(super) token: Option<Token>,
     /// Which endpoints there are.
     pub(super) served: Served,
+    /// Names under which it may be asked, beside those that can only be its own.
+    pub(super) hosts: Vec<HostName>,
 }
 
 impl Terms {
     /// These.
     #[must_use]
-    pub fn new(token: Option<Token>, served: Served) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(InForce { token, served })))
+    pub fn new(token: Option<Token>, served: Served, hosts: Vec<HostName>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(InForce {
+            token,
+            served,
+            hosts,
+        })))
     }
 
     /// Others for every request from now on.
-    pub fn change(&self, token: Option<Token>, served: Served) {
-        self.0.store(Arc::new(InForce { token, served }));
+    pub fn change(&self, token: Option<Token>, served: Served, hosts: Vec<HostName>) {
+        self.0.store(Arc::new(InForce {
+            token,
+            served,
+            hosts,
+        }));
     }
 
     pub(super) fn now(&self) -> Guard<Arc<InForce>> {

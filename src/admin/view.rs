@@ -283,7 +283,14 @@ pub struct Changed {
     pub connections: u64,
 }
 
-/// The body of `PUT /api/v1/pools/{pool}/backends/{backend}/state`.
+/// The answer to a change of a backend's state in every pool that has one of that name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedEverywhere {
+    /// The backend in each of the pools, in the order of the configuration.
+    pub changed: Vec<Changed>,
+}
+
+/// The body of `PUT /api/v1/pools/{pool}/backends/{backend}/state` and of `PUT /api/v1/backends/{backend}/state`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StateChange {
@@ -292,6 +299,9 @@ pub struct StateChange {
     /// How long a drain may last, such as `15m`; without it `timeouts.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
+    /// `false`: the last backend of a pool that is in service stays. Without it, nothing is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<bool>,
 }
 
 /// The answer to a reload that was taken.

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use super::answer;
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
-use super::table::printable;
+use super::table::{counted, printable};
+use crate::admin::client::Client;
 use crate::admin::parse_client;
 use crate::admin::view::{AffinityChange, PinFilter, Pinned, Touched};
 
@@ -81,7 +82,7 @@ struct List {
 #[derive(Debug, clap::Args)]
 struct Show {
     /// The client's address
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = crate::config::address)]
     client: IpAddr,
     /// What it asks for; without it, every name
     #[arg(long, value_name = "NAME", value_parser = said)]
@@ -170,21 +171,58 @@ impl Pin {
 impl Move {
     fn run(self) -> Result<(), Failure> {
         let client = self.ask.client()?;
-        let to = self.to;
+        let filter = self.filter.view();
         let change = AffinityChange::Move {
-            group: self.filter.group,
-            client: self.filter.client.map(|client| client.to_string()),
-            name: self.filter.name,
-            pool: self.filter.pool,
-            backend: self.filter.backend,
-            to: to.clone(),
+            group: filter.group.clone(),
+            client: filter.client.map(|client| client.to_string()),
+            name: filter.name.clone(),
+            pool: filter.pool.clone(),
+            backend: filter.backend.clone(),
+            to: self.to.clone(),
         };
-        let touched = block_on(async { Ok(client.move_pins(&change).await?) })?;
-        let to = printable(&to);
-        let none = || format!("no pin fits that does not lead to {to} already");
-        let (what, connections) = counts(&touched).ok_or_else(|| Failure::answer(none()))?;
-        answer(&format!("{what} moved to {to}, {connections} reset\n"))
+        let to = printable(&self.to);
+        block_on(async {
+            let touched = client.move_pins(&change).await?;
+            match counts(&touched) {
+                Some((what, connections)) => {
+                    answer(&format!("{what} moved to {to}, {connections} reset\n"))
+                }
+                None => Err(nothing_moved(&client, &filter, &to).await?),
+            }
+        })
     }
+}
+
+/// Why a move has moved nothing: no pin fits, or every one leads there already. A client without a pin can be given one.
+async fn nothing_moved(client: &Client, filter: &PinFilter, to: &str) -> Result<Failure, Failure> {
+    let mut cursor = None;
+    loop {
+        let page = client.pins(filter, cursor.as_deref(), 1).await?;
+        if !page.entries.is_empty() {
+            let what = format!("every pin that fits leads to {to} already");
+            return Ok(Failure::answer(what));
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let Some(whom) = filter.client else {
+        return Ok(Failure::answer("no pin fits"));
+    };
+    let option = |name: &str, value: &Option<String>| {
+        let value = value.as_deref().map(printable);
+        value.map_or(String::new(), |value| format!(" --{name} {value}"))
+    };
+    let whom = match whom.prefix_len() == whom.max_prefix_len() {
+        true => whom.addr().to_string(),
+        false => whom.to_string(),
+    };
+    let (name, group) = (option("name", &filter.name), option("group", &filter.group));
+    let none = Failure::answer(format!("{whom} has no pin that fits"));
+    Ok(none.also(format!(
+        "`lyncpin affinity pin --client {whom}{name}{group} {to}` makes one"
+    )))
 }
 
 impl Clear {
@@ -257,12 +295,4 @@ fn counts(touched: &Touched) -> Option<(String, String)> {
         what += &format!(" and {}", counted(touched.sessions, "TLS session"));
     }
     Some((what, counted(touched.connections, "connection")))
-}
-
-fn counted(count: u64, what: &str) -> String {
-    if count == 1 {
-        format!("1 {what}")
-    } else {
-        format!("{count} {what}s")
-    }
 }

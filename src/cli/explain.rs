@@ -20,7 +20,7 @@ pub(super) struct Explain {
     #[arg(long, value_name = "SNI")]
     name: Option<String>,
     /// The address that it comes from
-    #[arg(long, value_name = "IP")]
+    #[arg(long, value_name = "IP", value_parser = crate::config::address)]
     source: IpAddr,
     /// Ask the configuration file, not the running balancer: nothing is known of health and pins then
     #[arg(long)]

@@ -55,7 +55,7 @@ enum Command {
     /// Let a backend keep the clients that are pinned to it until a deadline, and send it no new ones
     Drain(state::Drain),
     /// Send nobody to a backend, and reset the connections that it holds
-    Maintain(state::Change),
+    Maintain(state::Maintain),
     /// Send clients to a backend again
     Ready(state::Change),
     /// List, show, pin, move and clear pins: which client goes to which backend
@@ -117,8 +117,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Explain(explain) => explain.run(),
         Command::Status(status) => status.run(),
         Command::Drain(drain) => drain.run(),
-        Command::Maintain(change) => change.run(crate::state::State::Maintain),
-        Command::Ready(change) => change.run(crate::state::State::Ready),
+        Command::Maintain(maintain) => maintain.run(),
+        Command::Ready(change) => change.ready(),
         Command::Affinity(affinity) => affinity.run(),
         Command::Demo(demo) => demo.run(),
         Command::Reload(reload) => reload.run(),

@@ -42,7 +42,7 @@ impl Run {
     }
 
     fn serve(&self, heir: Option<Heir>) -> Result<(), Failure> {
-        let file = self.file.path().to_owned();
+        let file = self.file.find()?;
         let source = if self.watch {
             Source::Watched(Watched::new(file))
         } else {
@@ -108,8 +108,10 @@ pub(super) struct Signals {
     stop: [Signal; 2],
     /// Whoever catches it gets an error of the write, and not the end of the process (setrlimit(2), RLIMIT_FSIZE).
     _file_too_large: Signal,
+    /// Whoever sends it to have logs rotated, as other servers take it, ends nothing (signal(7)).
+    _user1: Signal,
     hangup: Signal,
-    user: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -126,12 +128,13 @@ impl Signals {
             ],
             _file_too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             hangup: catch(SignalKind::hangup())?,
-            user: catch(SignalKind::user_defined2())?,
+            _user1: catch(SignalKind::user_defined1())?,
+            user2: catch(SignalKind::user_defined2())?,
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
-    /// upgrade, after which this process lives on for its connections alone.
+    /// upgrade, after which this process lives on for its connections alone. SIGUSR1 does nothing.
     pub(super) async fn serve(mut self, server: Server) -> Result<(), Failure> {
         let reloads = server.reloads().clone();
         let fate = tokio::select! {
@@ -158,7 +161,7 @@ impl Signals {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = self.hangup.recv() => reloads.request(Asker::Signal),
-                _ = self.user.recv() => reloads.request_upgrade(Asker::Signal),
+                _ = self.user2.recv() => reloads.request_upgrade(Asker::Signal),
             }
         }
     }

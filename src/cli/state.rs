@@ -5,12 +5,14 @@ use std::time::{Duration, SystemTime};
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
 use super::{answer, table, wait};
-use crate::admin::client::Client;
+use hyper::StatusCode;
+
+use crate::admin::client::ClientError;
 use crate::admin::view::{Changed, StateChange};
 use crate::config;
 use crate::state::State;
 
-/// `lyncpin maintain` and `lyncpin ready`
+/// `lyncpin ready`
 #[derive(Debug, clap::Args)]
 pub(super) struct Change {
     /// The backend, in one pool or in every pool that has one of that name
@@ -18,6 +20,15 @@ pub(super) struct Change {
     backend: String,
     #[command(flatten)]
     ask: Ask,
+}
+
+/// `lyncpin maintain`
+#[derive(Debug, clap::Args)]
+pub(super) struct Maintain {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    force: Force,
 }
 
 /// `lyncpin drain`
@@ -31,6 +42,16 @@ pub(super) struct Drain {
     /// Show what is left, until that is nothing or the deadline is over
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    force: Force,
+}
+
+/// Whether the last backend of a pool may be taken out of service.
+#[derive(Debug, Clone, Copy, clap::Args)]
+struct Force {
+    /// Take it out of service even if it is the last backend of a pool that is in service
+    #[arg(long)]
+    force: bool,
 }
 
 /// Whether a command ends with the change or looks on.
@@ -41,9 +62,13 @@ enum Then {
 }
 
 impl Change {
-    pub(super) fn run(self, state: State) -> Result<(), Failure> {
-        let deadline = None;
-        self.set(&StateChange { state, deadline }, Then::End)
+    pub(super) fn ready(self) -> Result<(), Failure> {
+        let change = StateChange {
+            state: State::Ready,
+            deadline: None,
+            force: None,
+        };
+        self.set(&change, Then::End)
     }
 
     fn set(self, change: &StateChange, then: Then) -> Result<(), Failure> {
@@ -53,16 +78,45 @@ impl Change {
             None => (None, self.backend.as_str()),
         };
         block_on(async {
-            let pools = pools(&client, pool, backend).await?;
-            for pool in &pools {
-                let changed = client.set_state(pool, backend, change).await?;
-                answer(&told(&changed))?;
+            let changed = match pool {
+                Some(pool) => client
+                    .set_state(pool, backend, change)
+                    .await
+                    .map(|changed| vec![changed]),
+                None => client.set_state_everywhere(backend, change).await,
+            };
+            let changed = changed.map_err(|error| refused(error, change))?;
+            let lines: Vec<String> = changed.iter().map(told).collect();
+            answer(&lines.concat())?;
+            if then == Then::End {
+                return Ok(());
             }
-            match then {
-                Then::End => Ok(()),
-                Then::Wait => wait::wait(&client, &pools, backend).await,
-            }
+            let pools: Vec<String> = changed.into_iter().map(|changed| changed.pool).collect();
+            wait::wait(&client, &pools, backend).await
         })
+    }
+}
+
+/// What was refused because the backend is the last one is told with what does it all the same.
+fn refused(error: ClientError, change: &StateChange) -> Failure {
+    let is_last = change.force == Some(false)
+        && matches!(&error, ClientError::Refused(status, _) if *status == StatusCode::CONFLICT);
+    let failure = Failure::from(error);
+    if is_last {
+        failure.also("nothing was changed; --force does it all the same")
+    } else {
+        failure
+    }
+}
+
+impl Maintain {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let change = StateChange {
+            state: State::Maintain,
+            deadline: None,
+            force: Some(self.force.force),
+        };
+        self.change.set(&change, Then::End)
     }
 }
 
@@ -71,26 +125,14 @@ impl Drain {
         if let Some(text) = &self.deadline {
             config::deadline(text).map_err(Failure::usage)?;
         }
-        let (state, deadline) = (State::Drain, self.deadline);
+        let change = StateChange {
+            state: State::Drain,
+            deadline: self.deadline,
+            force: Some(self.force.force),
+        };
         let then = if self.wait { Then::Wait } else { Then::End };
-        self.change.set(&StateChange { state, deadline }, then)
+        self.change.set(&change, then)
     }
-}
-
-/// The pools that are meant; at least one.
-async fn pools(client: &Client, pool: Option<&str>, backend: &str) -> Result<Vec<String>, Failure> {
-    if let Some(pool) = pool {
-        return Ok(vec![pool.to_owned()]);
-    }
-    let status = client.status().await?;
-    let mut pools = status.pools;
-    pools.retain(|pool| pool.backends.iter().any(|known| known.name == backend));
-    if pools.is_empty() {
-        return Err(Failure::answer(format!(
-            "no pool has a backend {backend:?}"
-        )));
-    }
-    Ok(pools.into_iter().map(|pool| pool.name).collect())
 }
 
 fn told(changed: &Changed) -> String {
@@ -104,10 +146,10 @@ fn told(changed: &Changed) -> String {
         None => changed.state.as_str().to_owned(),
     };
     format!(
-        "{}/{}: {state}, was {}, {} connections\n",
+        "{}/{}: {state}, was {}, {}\n",
         table::printable(&changed.pool),
         table::printable(&changed.backend),
         changed.before.as_str(),
-        changed.connections
+        table::counted(changed.connections, "connection")
     )
 }

@@ -20,9 +20,9 @@ impl Upgrade {
         let upgraded = block_on(async { Ok(client.upgrade().await?) })?;
         let drain = Duration::try_from_secs_f64(upgraded.drain_seconds).unwrap_or_default();
         answer(&format!(
-            "process {} has taken over; the old one has {} connections and {} for them\n",
+            "process {} has taken over; the old one has {} and {} for them\n",
             upgraded.pid,
-            upgraded.connections,
+            table::counted(upgraded.connections, "connection"),
             table::span(drain),
         ))
     }

@@ -35,7 +35,8 @@ impl Left {
     }
 
     fn told(self, backend: &str) -> String {
-        let (connections, pins) = (self.connections, self.pins);
+        let connections = table::counted(self.connections, "connection");
+        let pins = table::counted(self.pins, "pin");
         let time = if self.time.is_zero() {
             "the deadline is over".to_owned()
         } else {
@@ -44,7 +45,7 @@ impl Left {
             format!("{} left", table::span(Duration::from_secs_f64(seconds)))
         };
         let backend = table::printable(backend);
-        format!("{backend}: {connections} connections, {pins} pins, {time}")
+        format!("{backend}: {connections}, {pins}, {time}")
     }
 }
 
@@ -146,11 +147,11 @@ mod tests {
         );
         assert_eq!(
             left(1, 1, 1).told("a\u{1b}"),
-            "a\u{fffd}: 1 connections, 1 pins, 1s left"
+            "a\u{fffd}: 1 connection, 1 pin, 1s left"
         );
         assert_eq!(
             left(1, 0, 0).told("fe01"),
-            "fe01: 1 connections, 0 pins, the deadline is over"
+            "fe01: 1 connection, 0 pins, the deadline is over"
         );
         assert!(left(0, 0, 1000).is_nothing() && left(9, 9, 0).is_nothing());
         assert!(!left(0, 1, 1000).is_nothing() && !left(1, 0, 1000).is_nothing());

@@ -7,7 +7,7 @@
 
 use super::reader::Reader;
 use super::{Alpn, Malformed, ProtocolVersion, ServerName, Versions};
-use crate::host_name::{HostName, HostNameFault};
+use crate::host_name::HostName;
 
 /// RFC 6066 section 3.
 const SERVER_NAME: u16 = 0;
@@ -91,9 +91,9 @@ fn server_name(data: &[u8]) -> Result<ServerName, Malformed> {
     if !list.is_empty() {
         return Err(Malformed::ServerNames);
     }
-    match HostName::parse(name) {
-        Ok(name) => Ok(ServerName::Name(name)),
-        Err(HostNameFault::IpLiteral) => Ok(ServerName::IpLiteral),
+    match HostName::parse_sent(name) {
+        Ok(Some(name)) => Ok(ServerName::Name(name)),
+        Ok(None) => Ok(ServerName::NoHostName),
         Err(fault) => Err(Malformed::ServerName(fault)),
     }
 }

@@ -44,10 +44,10 @@ pub enum ServerName {
     /// There is no such extension.
     #[default]
     Absent,
-    /// A host name, normalised.
+    /// A host name, normalised; a port behind it is gone.
     Name(HostName),
-    /// The text of an address, which is no name that could be configured.
-    IpLiteral,
+    /// The text of an address, or characters that no host name has: nothing that could be configured.
+    NoHostName,
 }
 
 /// The format of a hello.

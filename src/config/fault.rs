@@ -255,7 +255,8 @@ pub(crate) fn did_you_mean<'a>(
     }
     let folded = word.to_lowercase().replace('-', "_");
     let length = folded.chars().count();
-    let limit = (length / 3).max(1);
+    // One letter for another is no near word.
+    let limit = (length / 3).max(1).min(length.saturating_sub(1));
     known
         .into_iter()
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)

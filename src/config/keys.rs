@@ -67,7 +67,7 @@ tables! {
     /// Where pins are kept.
     AFFINITY_STORE = "affinity_store": "file" "redis" "password_file";
     /// The admin listener.
-    ADMIN = "admin": "bind" "metrics_bind" "token_file";
+    ADMIN = "admin": "bind" "metrics_bind" "token_file" "hosts";
     /// The log.
     LOG = "log": "format" "access" "client_address";
 }

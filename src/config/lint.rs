@@ -35,9 +35,13 @@ pub fn lint(loaded: &Loaded, descriptors: u64) -> Vec<Lint> {
     };
     let needed = u64::from(connections) * DESCRIPTORS_PER_CONNECTION + DESCRIPTORS_RESERVED;
     if needed > descriptors {
-        let message = format!(
-            "{connections} connections need {needed} descriptors, and the process may have {descriptors}"
-        );
+        let need = if connections == 1 {
+            "1 connection needs".to_owned()
+        } else {
+            format!("{connections} connections need")
+        };
+        let message =
+            format!("{need} {needed} descriptors, and the process may have {descriptors}");
         let note = Note::new(loaded.connections_at, message);
         let note = note.hint("raise the limit (LimitNOFILE=, ulimit -n), or write `auto`");
         lints.extend(fault::lints(vec![note], &loaded.source));

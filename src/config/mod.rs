@@ -7,6 +7,8 @@
 //! The way of a file: `tree` (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
 //! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
 
+mod admin_alone;
+mod advice;
 pub(crate) mod defaults;
 mod excerpt;
 pub(crate) mod fault;
@@ -30,11 +32,15 @@ use std::sync::Arc;
 use fault::{Note, Notes, Place, Source};
 use model::Config;
 
+pub use admin_alone::read_admin;
 pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
-pub use typed::{admin_bind, deadline};
+pub use tree::MAX_FILE_BYTES;
+pub use typed::{
+    AdminAddress, address, admin_address, admin_bind, deadline, network as network_hint,
+};
 
 /// A configuration that was read without a fault.
 #[derive(Debug, Clone)]
@@ -63,6 +69,9 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
     let written = walk::walk(&root, &mut notes);
     let config = resolve::resolve(&written, &mut notes);
     if !notes.faults.is_empty() {
+        for note in &mut notes.faults {
+            look_at_source(note, text);
+        }
         return Err(Faults::new(notes.faults, &source));
     }
     lint::find(&written, &config, &mut notes);
@@ -72,6 +81,19 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
         connections_at: written.limits.at,
         source,
     })
+}
+
+/// Gives a note a hint that only the source shows: YAML took for a list or a mapping what was meant as one value.
+fn look_at_source(note: &mut Note, text: &str) {
+    let is_value = ["not a list", "not a mapping"]
+        .iter()
+        .any(|end| note.message.ends_with(end));
+    let is_key = note.message.contains(" has no key ") || note.message.ends_with("is no word");
+    if is_key || is_value && note.hint.is_none() {
+        let line = text.lines().nth(note.at.line - 1).unwrap_or_default();
+        let meant = advice::no_value(line, note.at.column - 1);
+        note.hint = meant.or(note.hint.take());
+    }
 }
 
 /// Reads a configuration out of the bytes of a file, which may not even be text.

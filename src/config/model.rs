@@ -357,6 +357,8 @@ pub struct Admin {
     pub metrics_bind: Option<AdminBind>,
     /// The file that holds the token, its surrounding white space not part of it.
     pub token_file: Option<PathBuf>,
+    /// Names under which it may be asked, beside addresses, `localhost` and, from the network, this machine's own.
+    pub hosts: Vec<HostName>,
 }
 
 /// An address or the path of a Unix socket.

@@ -269,6 +269,9 @@ fn print_settings(page: &mut Page, config: &Config) {
     if let Some(file) = &config.admin.token_file {
         page.entry(1, "token_file", text(file.display()));
     }
+    if !config.admin.hosts.is_empty() {
+        page.list(1, "hosts", &texts(&config.admin.hosts));
+    }
     page.line(0, "log:");
     let format = match config.log.format {
         LogFormat::Text => "text",

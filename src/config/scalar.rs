@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::advice::{self, Place};
 use super::model::{AdminBind, NamePattern, ServerHost};
 use super::section::Parsed;
-use crate::host_name::{HostName, HostNameFault};
+use super::typed::AdminAddress;
+use crate::host_name::{HostName, is_ip_literal};
 
 /// What [`bind_address`] takes.
 pub(crate) const BIND: &str = "addresses with a port such as `0.0.0.0:443`";
@@ -31,6 +33,10 @@ pub(crate) const HOST_AND_PORT: &str = "a host or host:port such as `fe01.contos
 /// What [`admin_bind`] takes.
 pub(crate) const ADMIN_BIND: &str = "an address and port such as `127.0.0.1:9900`, or `unix:PATH`";
 
+/// What [`admin_address`] takes.
+pub(crate) const ADMIN_ADDRESS: &str =
+    "a name or an address with its port such as `localhost:9900`, or `unix:PATH`";
+
 /// The longest name of a listener, pool, backend or group.
 const MAX_LABEL: usize = 253;
 /// unix(7): `sun_path` has 108 bytes, the terminating NUL among them.
@@ -44,13 +50,12 @@ fn hint<T>(text: impl Into<String>) -> Parsed<T> {
 
 /// `250ms`, `5s`, `20m`, `1h30m`.
 pub(crate) fn duration(text: &str) -> Parsed<Duration> {
+    whole_units(text).ok_or_else(|| advice::duration(text))
+}
+
+/// Numbers with their units, the largest first and each once.
+fn whole_units(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return hint(format!("add a unit: `{text}s`"));
-    }
-    if text.contains(char::is_whitespace) {
-        return hint("write it without spaces");
-    }
     let (mut rest, mut milliseconds, mut units) = (text, 0_u64, UNITS.as_slice());
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -58,24 +63,15 @@ pub(crate) fn duration(text: &str) -> Parsed<Duration> {
             .bytes()
             .take_while(u8::is_ascii_alphabetic)
             .count();
-        let number: u64 = rest[..digits].parse().map_err(|_| None)?;
+        let number: u64 = rest[..digits].parse().ok()?;
         let unit = &rest[digits..digits + letters];
-        let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
-            return match UNITS.iter().any(|(name, _)| *name == unit) {
-                true => hint("write the largest unit first, each once: `1h30m`"),
-                false => hint("the units are ms, s, m and h"),
-            };
-        };
-        let part = number.checked_mul(units[at].1).ok_or(None)?;
-        milliseconds = milliseconds.checked_add(part).ok_or(None)?;
+        let at = units.iter().position(|(name, _)| *name == unit)?;
+        let part = number.checked_mul(units[at].1)?;
+        milliseconds = milliseconds.checked_add(part)?;
         units = &units[at + 1..];
         rest = &rest[digits + letters..];
     }
-    if text.is_empty() {
-        Err(None)
-    } else {
-        Ok(Duration::from_millis(milliseconds))
-    }
+    (!text.is_empty()).then(|| Duration::from_millis(milliseconds))
 }
 
 /// A duration in the largest unit that says it in one number.
@@ -101,38 +97,15 @@ pub(crate) fn port(text: &str) -> Option<u16> {
 
 /// An address that a socket can be bound to.
 pub(crate) fn bind_address(text: &str) -> Parsed<SocketAddr> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => hint("ports are 1 to 65535"),
-        Ok(address) => bindable(address.ip()).map(|_| address),
-        Err(_) => Err(bind_hint(text)),
-    }
+    bind_for(text, Place::Bind)
 }
 
-fn bind_hint(text: &str) -> Option<String> {
-    if text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()) {
-        return Some(format!("add the port: `{text}:443`"));
+fn bind_for(text: &str, place: Place) -> Parsed<SocketAddr> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => hint(advice::PORTS),
+        Ok(address) => bindable(address.ip()).map(|_| address),
+        Err(_) => Err(advice::place(text, place)),
     }
-    if let Some(port) = text
-        .strip_prefix(':')
-        .or_else(|| text.strip_prefix("*:"))
-        .and_then(port)
-    {
-        return Some(format!("for every IPv4 address write `0.0.0.0:{port}`"));
-    }
-    if let Some(port) = port(text) {
-        return Some(format!("for every IPv4 address write `0.0.0.0:{port}`"));
-    }
-    if text.parse::<IpAddr>().is_ok() || text.starts_with('[') || text.matches(':').count() > 1 {
-        return Some("an IPv6 address stands in brackets: `[::]:443`".into());
-    }
-    let (host, after) = text.rsplit_once(':')?;
-    if HostName::parse(host.as_bytes()).is_ok() && port(after).is_some() {
-        return Some("write an IP address; names are not resolved here".into());
-    }
-    after
-        .parse::<u64>()
-        .is_ok()
-        .then(|| "ports are 1 to 65535".into())
 }
 
 /// An address without port that a socket can be bound to, IPv6 with or without brackets.
@@ -142,10 +115,8 @@ pub(crate) fn listen_address(text: &str) -> Parsed<IpAddr> {
         .and_then(|rest| rest.strip_suffix(']'));
     match inner.unwrap_or(text).parse::<IpAddr>() {
         Ok(ip) if inner.is_none() || ip.is_ipv6() => bindable(ip),
-        Err(_) if text.parse::<SocketAddr>().is_ok() => {
-            hint("leave the port out; ports stand under `ports`")
-        }
-        Ok(_) | Err(_) => Err(None),
+        Ok(_) => Err(None),
+        Err(_) => Err(advice::listen(text)),
     }
 }
 
@@ -167,9 +138,34 @@ pub(crate) fn admin_bind(text: &str) -> Parsed<AdminBind> {
         Some(path) if path.len() > MAX_UNIX_PATH => hint(format!(
             "the path of a Unix socket has at most {MAX_UNIX_PATH} bytes"
         )),
+        Some("") => hint("write the path of the socket: `unix:/run/lyncpin/admin.sock`"),
         Some(path) => file_path(path).map(AdminBind::Unix),
         None if text.starts_with('/') => hint(format!("write `unix:{text}`")),
-        None => bind_address(text).map(AdminBind::Tcp),
+        None => bind_for(text, Place::AdminBind).map(AdminBind::Tcp),
+    }
+}
+
+/// Where an admin listener is asked: as it is bound, or a name with a port.
+pub(crate) fn admin_address(text: &str) -> Parsed<AdminAddress> {
+    if text.starts_with("unix:") || text.starts_with('/') {
+        return admin_bind(text).map(AdminAddress::Bound);
+    }
+    if text.parse::<SocketAddr>().is_ok() {
+        let address = bind_for(text, Place::AdminAddress)?;
+        return Ok(AdminAddress::Bound(AdminBind::Tcp(address)));
+    }
+    let (host, number) = text.rsplit_once(':').unwrap_or_default();
+    let zoned = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .filter(|inner| inner.contains('%') && is_ip_literal(inner.as_bytes()));
+    let named = HostName::parse(host.as_bytes()).is_ok().then_some(host);
+    match (zoned.or(named), port(number)) {
+        (Some(host), Some(port)) => Ok(AdminAddress::Named {
+            host: host.into(),
+            port,
+        }),
+        (Some(_) | None, Some(_) | None) => Err(advice::place(text, Place::AdminAddress)),
     }
 }
 
@@ -188,12 +184,7 @@ pub(crate) fn network(text: &str) -> Parsed<IpNet> {
     let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
         (Ok(net), _) => net,
         (Err(_), Ok(ip)) => IpNet::from(ip),
-        (Err(_), Err(_)) => {
-            let mask = text
-                .split_once('/')
-                .is_some_and(|(_, mask)| mask.contains('.'));
-            return Err(mask.then(|| "write the prefix length, not a mask: `10.0.0.0/8`".into()));
-        }
+        (Err(_), Err(_)) => return Err(advice::network(text)),
     };
     if let IpAddr::V6(v6) = net.addr()
         && let Some(v4) = v6.to_ipv4_mapped()
@@ -217,31 +208,13 @@ pub(crate) fn label(text: &str) -> Parsed<Arc<str>> {
         "" => Err(None),
         _ if text.len() > MAX_LABEL => hint(format!("a name has at most {MAX_LABEL} bytes")),
         _ if text.bytes().all(fits) => Ok(Arc::from(text)),
-        _ => Err(None),
+        _ => Err(advice::label(text)),
     }
 }
 
 /// A host name.
 pub(crate) fn host_name(text: &str) -> Parsed<HostName> {
-    HostName::parse(text.as_bytes()).map_err(|fault| Some(name_hint(text, fault)))
-}
-
-fn name_hint(text: &str, fault: HostNameFault) -> String {
-    match fault {
-        HostNameFault::NonAscii => "write the name as clients send it, in its `xn--` form".into(),
-        HostNameFault::BadCharacter if text.contains("://") => "leave out the scheme".into(),
-        HostNameFault::BadCharacter if text.contains('*') => {
-            "`*` stands for whole labels, at the front and nowhere else: `*.contoso.com`".into()
-        }
-        HostNameFault::BadCharacter if text.contains(':') => "leave out the port".into(),
-        HostNameFault::Empty
-        | HostNameFault::TooLong
-        | HostNameFault::EmptyLabel
-        | HostNameFault::LabelTooLong
-        | HostNameFault::ControlByte
-        | HostNameFault::BadCharacter
-        | HostNameFault::IpLiteral => fault.to_string(),
-    }
+    HostName::parse(text.as_bytes()).map_err(|fault| Some(advice::host_name(text, fault)))
 }
 
 /// A name of a route.
@@ -249,10 +222,14 @@ pub(crate) fn pattern(text: &str) -> Parsed<NamePattern> {
     if text == "*" {
         return hint("for every name that stands in no route there is `unknown_name`");
     }
+    let stars = |hint| match text.contains('*') && HostName::parse(text.as_bytes()).is_err() {
+        true if text.is_ascii() => Some(advice::stars(text)),
+        _ => hint,
+    };
     match text.strip_prefix("*.") {
-        Some(suffix) => host_name(suffix).map(NamePattern::Suffix),
-        None => match host_name(text) {
-            Err(_) if crate::host_name::is_ip_literal(text.as_bytes()) => {
+        Some(suffix) => host_name(suffix).map(NamePattern::Suffix).map_err(stars),
+        None => match host_name(text).map_err(stars) {
+            Err(_) if is_ip_literal(text.as_bytes()) => {
                 hint("clients that ask for an address take `unknown_name`")
             }
             name => name.map(NamePattern::Exact),
@@ -281,21 +258,24 @@ pub(crate) fn host_and_port(text: &str) -> Parsed<(ServerHost, Option<u16>)> {
             return hint("an address with a zone is not supported");
         }
         if address.port() == 0 {
-            return hint("ports are 1 to 65535");
+            return hint(advice::PORTS);
         }
         return connectable(address.ip()).map(|host| (host, Some(address.port())));
-    }
-    if text.contains("://") {
-        return hint("write the host alone, without scheme and path");
     }
     let (name, number) = match text.rsplit_once(':') {
         None => (text, None),
         Some((name, digits)) => match port(digits) {
             Some(number) => (name, Some(number)),
-            None => return hint("ports are 1 to 65535"),
+            None => return Err(advice::host_and_port(text)),
         },
     };
-    host_name(name).map(|name| (ServerHost::Name(name), number))
+    match HostName::parse(name.as_bytes()) {
+        Ok(name) => Ok((ServerHost::Name(name), number)),
+        Err(fault) => {
+            let advice = advice::host_and_port(text);
+            Err(advice.or_else(|| Some(advice::host_name(name, fault))))
+        }
+    }
 }
 
 fn connectable(ip: IpAddr) -> Parsed<ServerHost> {

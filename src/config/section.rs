@@ -175,20 +175,82 @@ pub(crate) fn items<'a>(entry: Entry<'a>, takes: &str, notes: &mut Notes) -> Opt
     let note = match &node.kind {
         Kind::List(items) => return Some(items),
         Kind::Null => Note::new(at, format!("`{name}` has no value")).hint("write `[]` for none"),
-        Kind::Scalar(found) => {
-            let message = format!(
-                "`{name}` takes a list of {takes}, not {}",
-                quoted(&found.text)
-            );
-            Note::new(node.at, message).hint("put it in brackets")
-        }
-        Kind::Map(_) => {
+        Kind::Scalar(found) => Note::new(node.at, format!("`{name}` takes a list, not one value"))
+            .hint(as_list(&found.text, takes)),
+        Kind::Map(entries) => {
             let message = format!("`{name}` takes a list of {takes}, not a mapping");
-            Note::new(node.at, message).hint("begin each entry with `- `")
+            Note::new(node.at, message).hint(as_entries(entries, takes))
         }
     };
     notes.fault(note);
     None
+}
+
+/// How a mapping is written as a list of entries.
+fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
+    let begin = "begin each entry with `- `";
+    let words = entries
+        .iter()
+        .map(|(key, value)| match (&key.kind, &value.kind) {
+            (Kind::Scalar(word), Kind::Null) => Some(word.text.as_str()),
+            _ => None,
+        });
+    // `{ a, b }`, which YAML takes for keys without values.
+    if let Some(words) = words
+        .collect::<Option<Vec<_>>>()
+        .filter(|words| !words.is_empty())
+    {
+        return as_list(&words.join(" "), takes);
+    }
+    match entries.first().map(|(key, value)| (&key.kind, &value.kind)) {
+        Some((Kind::Scalar(name), Kind::Scalar(address)))
+            if takes == "backends" && name.text != "name" && name.text != "address" =>
+        {
+            let (name, address) = (&name.text, &address.text);
+            format!("{begin}: `- {{ name: {name}, address: \"{address}\" }}`")
+        }
+        Some(_) | None => begin.to_owned(),
+    }
+}
+
+/// How the values are written as a list that stand in one text, with commas or spaces between them.
+fn as_list(text: &str, takes: &str) -> String {
+    const LONGEST: usize = 100;
+    if ["routes", "checks"].contains(&takes) {
+        return "begin each entry with `- `".into();
+    }
+    if text.split_whitespace().all(|value| value.starts_with('-')) && text.starts_with('-') {
+        return "write a space behind each `-`".into();
+    }
+    let values: Vec<&str> = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|value| !value.is_empty())
+        .collect();
+    let is_plain = |value: &str| {
+        value.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && value
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
+    };
+    let is_sound = text.len() <= LONGEST
+        && !values.is_empty()
+        && !text.contains(['"', '\\', '[', ']', '{', '}'])
+        || values
+            .iter()
+            .all(|value| super::scalar::bind_address(value).is_ok())
+            && !values.is_empty();
+    if !is_sound {
+        return "put the values in brackets: `[a, b]`".into();
+    }
+    let written = values.iter().map(|value| match is_plain(value) {
+        true => (*value).to_owned(),
+        false => format!("\"{value}\""),
+    });
+    let what = if values.len() == 1 { "it" } else { "them" };
+    format!(
+        "put {what} in brackets: `[{}]`",
+        written.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// A scalar's value and place.
@@ -217,7 +279,21 @@ pub(crate) fn scalar<T>(
             notes.fault(note.hint(format!("it takes {takes}")));
             return None;
         }
-        Kind::List(_) => "a list",
+        Kind::List(items) => {
+            let note = Note::new(node.at, format!("`{key}` takes {takes}, not a list"));
+            notes.fault(match items.as_slice() {
+                [
+                    Node {
+                        kind: Kind::Scalar(only),
+                        ..
+                    },
+                ] if parse(only).is_ok() => {
+                    note.hint(format!("write it without brackets: {}", quoted(&only.text)))
+                }
+                _ => note,
+            });
+            return None;
+        }
         Kind::Map(_) => "a mapping",
     };
     notes.fault(Note::new(
@@ -299,9 +375,16 @@ pub(crate) fn integer(scalar: &Scalar, least: u64, most: u64) -> Parsed<u64> {
                 Err(None)
             }
         }
-        Inferred::Text if scalar.text.parse::<u64>().is_ok() => Err(Some(
-            "write a number without quotes or leading zeros".into(),
-        )),
-        Inferred::Text | Inferred::Bool(_) | Inferred::Float => Err(None),
+        Inferred::Text | Inferred::Float => {
+            let meant = super::advice::number(&scalar.text);
+            let meant = meant.filter(|meant| (least..=most).contains(meant));
+            let how = if scalar.text.bytes().all(|byte| byte.is_ascii_digit()) {
+                "write a number without quotes or leading zeros"
+            } else {
+                "write the number in digits alone"
+            };
+            Err(meant.map(|meant| format!("{how}: `{meant}`")))
+        }
+        Inferred::Bool(_) => Err(None),
     }
 }

@@ -7,6 +7,7 @@
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, Options, Spanned};
 
+use super::advice;
 use super::fault::{Note, Place};
 
 /// A value of the file and its place.
@@ -54,7 +55,7 @@ pub(crate) enum Inferred {
 }
 
 /// The most bytes that a configuration file may have.
-pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
+pub const MAX_FILE_BYTES: usize = 1 << 20;
 /// How deep lists and mappings may nest; the configuration itself needs eight.
 const MAX_DEPTH: usize = 32;
 /// How many values a file may hold, those that aliases repeat included.
@@ -68,7 +69,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Note> {
     }
     match serde_saphyr::from_str_with_options::<Raw>(text, options()) {
         Ok(raw) => convert(raw, text),
-        Err(error) => Err(explain(error.without_snippet())),
+        Err(error) => Err(explain(error.without_snippet(), text)),
     }
 }
 
@@ -89,7 +90,7 @@ fn options() -> Options {
 }
 
 /// Says in the words of whoever has to mend the file what the YAML reader found.
-fn explain(error: &Error) -> Note {
+fn explain(error: &Error, source: &str) -> Note {
     let at = error.location().map_or(Place::START, place);
     if matches!(error, Error::MultipleDocuments { .. }) {
         return Note::new(at, "a second YAML document begins here")
@@ -97,7 +98,7 @@ fn explain(error: &Error) -> Note {
     }
     if matches!(error, Error::UnknownAnchor { .. }) {
         return Note::new(at, "`*` begins a YAML alias, and no anchor has this name")
-            .hint("put a wildcard name in quotes: \"*.contoso.com\"");
+            .hint(star(source, at));
     }
     if matches!(error, Error::RecursiveReferencesRequireWeakTypes { .. }) {
         return Note::new(at, "this alias stands inside the value that it repeats");
@@ -117,18 +118,66 @@ fn explain(error: &Error) -> Note {
         return Note::new(at, message);
     }
     let note = Note::new(at, format!("not valid YAML: {}", lower_case_start(text)));
+    if let Some(hint) = advice::yaml(line(source, at.line), last_line_before(source, at.line)) {
+        return note.hint(hint);
+    }
     match text {
         _ if text.contains("tab") => note.hint("indent with spaces"),
         _ if text.contains("mapping values") => {
             note.hint("check the indentation, and quote a value that contains `: `")
         }
         _ if text.contains("illegal placement") => note.hint("is a bracket left open above?"),
+        _ if text.contains("misplaced bracket") => {
+            note.hint("no bracket was opened for this one to close")
+        }
+        _ if text.contains("trailing content") && rest_of(source, at).starts_with(',') => {
+            note.hint("put several values in brackets: `[a, b]`")
+        }
+        _ if text.contains("trailing content") => note.hint("is a quote left open above?"),
         _ if text.contains("expected") && text.contains("block") => {
             note.hint("check the indentation of this line and of those above")
         }
         _ if text.contains("unexpected character") => note.hint("put the value in quotes"),
         _ if text.contains("unclosed quote") => note.hint("close the quote that begins here"),
         _ => note,
+    }
+}
+
+/// The line of that number, from 1.
+fn line(source: &str, number: usize) -> &str {
+    source.lines().nth(number - 1).unwrap_or_default()
+}
+
+/// What stands in the line from a place on.
+fn rest_of(source: &str, at: Place) -> &str {
+    let line = line(source, at.line);
+    let start = line.char_indices().nth(at.column - 1);
+    start.map_or("", |(start, _)| &line[start..])
+}
+
+/// The last line before that one which has more than a comment.
+fn last_line_before(source: &str, number: usize) -> &str {
+    let lines = source.lines().take(number - 1);
+    let said = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !line.starts_with('#')
+    };
+    lines.filter(said).last().unwrap_or_default()
+}
+
+/// What to write for a `*` without quotes.
+fn star(source: &str, at: Place) -> String {
+    let rest = rest_of(source, at);
+    let end = rest.find(|c: char| c.is_whitespace() || ",]}".contains(c));
+    let word = &rest[..end.unwrap_or(rest.len())];
+    match word.strip_prefix("*:") {
+        Some(port) if super::scalar::port(port).is_some() => {
+            format!("for every IPv4 address write `0.0.0.0:{port}`")
+        }
+        _ if super::scalar::pattern(word).is_ok() => {
+            format!("put a wildcard name in quotes: `\"{word}\"`")
+        }
+        Some(_) | None => "put a wildcard name in quotes: `\"*.contoso.com\"`".into(),
     }
 }
 

@@ -2,10 +2,14 @@
 //!
 //! Owns how a refusal reads where there is no file to show. Invariant: what is taken here is what the file takes.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::advice;
 use super::model::AdminBind;
-use super::scalar::{self, ADMIN_BIND, print_duration};
+use super::scalar::{self, ADMIN_ADDRESS, ADMIN_BIND, print_duration};
 use super::section::Parsed;
 
 /// The longest deadline of a drain, that of `timeouts.drain`.
@@ -36,6 +40,30 @@ pub fn deadline(text: &str) -> Result<Duration, String> {
     )
 }
 
+/// Where a running balancer's admin listener is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// An address or a socket, as it could be bound.
+    Bound(AdminBind),
+    /// A name that is looked up each time, or an IPv6 address with its zone.
+    Named {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bound(bind) => bind.fmt(f),
+            Self::Named { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Named { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
 /// The place of an admin listener: `127.0.0.1:9900`, `unix:PATH`.
 ///
 /// # Errors
@@ -48,6 +76,42 @@ pub fn admin_bind(text: &str) -> Result<AdminBind, String> {
         text,
         ADMIN_BIND,
     )
+}
+
+/// Where to ask an admin listener: `127.0.0.1:9900`, `localhost:9900`, `[::1]:9900`, `unix:PATH`.
+///
+/// # Errors
+///
+/// What is wrong, in words.
+pub fn admin_address(text: &str) -> Result<AdminAddress, String> {
+    wanted_or_hint(
+        scalar::admin_address(text),
+        "the admin listener",
+        text,
+        ADMIN_ADDRESS,
+    )
+}
+
+/// The address of a client: `192.0.2.7`, `2001:db8::7`.
+///
+/// # Errors
+///
+/// What is wrong, in words.
+pub fn address(text: &str) -> Result<IpAddr, String> {
+    let parsed = text.parse().map_err(|_| match text.parse::<IpNet>() {
+        Ok(net) => Some(format!(
+            "write one address, not a network: `{}`",
+            net.addr()
+        )),
+        Err(_) => network(text),
+    });
+    wanted_or_hint(parsed, "this", text, "an address such as `192.0.2.7`")
+}
+
+/// What may be wrong with a text that is neither an address nor a network.
+#[must_use]
+pub fn network(text: &str) -> Option<String> {
+    advice::network(text)
 }
 
 fn wanted_or_hint<T>(parsed: Parsed<T>, what: &str, text: &str, wanted: &str) -> Result<T, String> {
@@ -66,10 +130,18 @@ mod tests {
         assert_eq!(deadline("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(deadline("0s"), Ok(Duration::ZERO));
         assert_eq!(deadline("720h"), Ok(LONGEST));
-        assert_eq!(
-            admin_bind("unix:/run/l.sock"),
-            Ok(AdminBind::Unix("/run/l.sock".into()))
-        );
+        let at = |text: &str| admin_address(text).map(|at| at.to_string());
+        for address in [
+            "unix:/run/l.sock",
+            "127.0.0.1:9900",
+            "[::1]:9900",
+            "localhost:9900",
+            "lb_01.contoso.com:65535",
+            "[fe80::1%eth0]:9900",
+            "0.0.0.0:9900",
+        ] {
+            assert_eq!(at(address).as_deref(), Ok(address));
+        }
     }
 
     #[test]
@@ -79,15 +151,61 @@ mod tests {
             "the deadline takes a duration up to 720h, such as `15m`, not \"15\" (add a unit: `15s`)"
         );
         assert!(deadline("721h").is_err() && deadline("soon").is_err() && deadline("").is_err());
-        assert!(
-            admin_bind("localhost:9900")
-                .unwrap_err()
-                .contains("names are not resolved")
-        );
-        assert!(
-            admin_bind("127.0.0.1")
-                .unwrap_err()
-                .contains("not \"127.0.0.1\"")
-        );
+        for (typed, hint) in [
+            (
+                "http://localhost:9900",
+                "leave out `http://`: `localhost:9900`",
+            ),
+            ("https://[::1]:9900/", "leave out `https://`: `[::1]:9900`"),
+            (
+                "http://lb.contoso.com/api",
+                "leave out the scheme and the path, and add the port: `lb.contoso.com:9900`",
+            ),
+            (
+                "localhost:9900/api/v1/status",
+                "leave out the path: `localhost:9900`",
+            ),
+            ("127.0.0.1", "add the port: `127.0.0.1:9900`"),
+            ("localhost", "add the port: `localhost:9900`"),
+            ("localhost:", "add the port: `localhost:9900`"),
+            (
+                "::1",
+                "an IPv6 address is written in brackets: `[::1]:9900`",
+            ),
+            ("[::1]", "add the port: `[::1]:9900`"),
+            (
+                "::1:9900",
+                "an IPv6 address is written in brackets: `[::1]:9900`",
+            ),
+            ("9900", "for this machine write `localhost:9900`"),
+            (":9900", "for this machine write `localhost:9900`"),
+            ("*:9900", "for this machine write `localhost:9900`"),
+            ("localhost:0", "ports are 1 to 65535"),
+            ("localhost:99999", "ports are 1 to 65535"),
+            ("127.0.0.1:0", "ports are 1 to 65535"),
+            (
+                "localhost:http",
+                "write the port as a number: `localhost:80`",
+            ),
+            ("/run/l.sock", "write `unix:/run/l.sock`"),
+            (
+                "unix:",
+                "write the path of the socket: `unix:/run/lyncpin/admin.sock`",
+            ),
+        ] {
+            let error = admin_address(typed).unwrap_err();
+            assert!(error.ends_with(&format!("({hint})")), "{typed}: {error}");
+        }
+        for (typed, hint) in [
+            ("192.0.2.7:443", "leave out the port: `192.0.2.7`"),
+            ("10.0.0.1/8", "write one address, not a network: `10.0.0.1`"),
+            ("phone", "write addresses; names are not resolved here"),
+        ] {
+            let error = address(typed).unwrap_err();
+            assert!(error.ends_with(&format!("({hint})")), "{typed}: {error}");
+        }
+        for wrong in ["", "a b:9900", "user@localhost:9900"] {
+            assert!(admin_address(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 
 use super::fault::Place;
 use super::model::{self, AdminBind, AffinityStore, NamePattern, Protocol, Refusal, WhenPoolDown};
+use crate::host_name::HostName;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -153,4 +154,6 @@ pub(crate) struct Admin {
     pub token_file: Option<PathBuf>,
     /// Whether `token_file` was written, were it faulty.
     pub has_token_file: bool,
+    /// Names under which it may be asked.
+    pub hosts: Vec<HostName>,
 }

@@ -53,9 +53,20 @@ fn split_before(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
 fn host_of(name: &[u8]) -> Result<Host, AuthorityFault> {
     match HostName::parse(name) {
         Ok(name) => Ok(Host::Name(name)),
-        Err(HostNameFault::IpLiteral) => Ok(Host::IpLiteral),
+        Err(HostNameFault::IpLiteral) => Ok(Host::NoHostName),
+        Err(HostNameFault::BadCharacter) if name.iter().all(|&byte| is_of_host(byte)) => {
+            match HostName::parse_sent(name) {
+                Ok(_) => Ok(Host::NoHostName),
+                Err(fault) => Err(AuthorityFault::Name(fault)),
+            }
+        }
         Err(fault) => Err(AuthorityFault::Name(fault)),
     }
+}
+
+/// Whether RFC 3986 section 3.2.2 has this byte in a host's name. Not so `%`: what is percent-encoded reads in two ways.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
 /// What stands between brackets: an IPv6 address, without the zone that RFC 9844 took out of
@@ -63,7 +74,7 @@ fn host_of(name: &[u8]) -> Result<Host, AuthorityFault> {
 fn address_of(text: &[u8]) -> Result<Host, AuthorityFault> {
     let address = str::from_utf8(text).ok().map(Ipv6Addr::from_str);
     match address {
-        Some(Ok(_)) => Ok(Host::IpLiteral),
+        Some(Ok(_)) => Ok(Host::NoHostName),
         Some(Err(_)) | None => Err(AuthorityFault::Brackets),
     }
 }

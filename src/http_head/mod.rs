@@ -72,8 +72,9 @@ pub enum Host {
     Absent,
     /// A host name, normalised; the port is gone.
     Name(HostName),
-    /// An address, which is no name that could be configured.
-    IpLiteral,
+    /// An address, or characters that RFC 3986 section 3.2.2 has in a host and no host name has: nothing that could be
+    /// configured.
+    NoHostName,
 }
 
 /// A method, as far as it decides the form of an answer.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::Loaded;
 use crate::config::model::{Listener, Pool, Target};
 use crate::snapshot::Snapshot;
+use crate::timestamp::counted;
 
 use super::workers;
 
@@ -151,9 +152,9 @@ fn groups(before: &Snapshot, now: &Snapshot, said: &mut Vec<String>) {
     for old in &before.groups {
         match now.group(old.group()) {
             None => said.push(format!(
-                "affinity group {:?} is gone, with {} pins",
+                "affinity group {:?} is gone, with {}",
                 old.group(),
-                old.len()
+                counted(old.len() as u64, "pin")
             )),
             Some(new) if !Arc::ptr_eq(old, new) => said.push(format!(
                 "affinity group {:?} has other keys: {} of its {} pins are kept",

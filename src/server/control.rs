@@ -4,16 +4,16 @@
 //! Invariant: showing changes nothing.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
 use crate::admin::{
-    AffinityError, Caller, Control, ExplainError, Reloading, SetStateError, Upgrading,
+    AffinityError, Caller, Control, ExplainError, Reloading, SetStateError, Upgrading, WantedState,
 };
-use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
+use crate::backend::{Availability, Backend, CheckReport, Damped};
 use crate::config::model::{Protocol, Target};
 use crate::health;
 use crate::listener::Shared;
@@ -21,13 +21,13 @@ use crate::log::Refused;
 use crate::metrics::definitions;
 use crate::pool::Pool;
 use crate::snapshot::{Listener, Snapshot};
-use crate::state::State;
 use crate::timestamp::{Timestamp, counted};
 
 use super::affinity;
-use super::explain::{explain, why_health};
+use super::explain::{explain, unknown_listener, why_health};
 use super::requests::{Asker, Reloads};
 use super::sockets::Sockets;
+use super::states;
 
 /// The running balancer as its administrator sees it.
 pub(super) struct Administration {
@@ -88,59 +88,17 @@ impl Control for Administration {
         let snapshot = self.shared.snapshot.load();
         let listener = snapshot
             .listener(&query.listener)
-            .ok_or_else(|| ExplainError::UnknownListener(query.listener.clone()))?;
+            .ok_or_else(|| unknown_listener(&snapshot, query))?;
         Ok(explain(listener, query, self.stopping()))
     }
 
     fn set_state(
         &self,
-        pool: &str,
+        pool: Option<&str>,
         backend: &str,
-        state: State,
-        deadline: Option<Duration>,
-    ) -> Result<Changed, SetStateError> {
-        let snapshot = self.shared.snapshot.load();
-        let known = snapshot.pools.iter().find(|known| *known.name == *pool);
-        let found = known.ok_or_else(|| SetStateError::UnknownPool(pool.into()))?;
-        let unknown = || SetStateError::UnknownBackend {
-            pool: pool.into(),
-            backend: backend.into(),
-        };
-        let backend = found
-            .backends
-            .iter()
-            .find(|known| *known.name == *backend)
-            .ok_or_else(unknown)?;
-        let before = backend.state();
-        let lasts = deadline.unwrap_or(snapshot.config.timeouts.drain);
-        let deadline = (state == State::Drain).then(|| Deadline {
-            at: Instant::now() + lasts,
-            shown: SystemTime::now() + lasts,
-        });
-        backend.set_state(state, deadline);
-        if state == State::Maintain {
-            backend.recall(Recall::Maintain);
-        }
-        let caller = Caller::current();
-        tracing::info!(
-            target: "lyncpin::server",
-            by = caller.by.as_str(),
-            from = caller.from,
-            pool,
-            backend = &*backend.name,
-            before = before.as_str(),
-            state = state.as_str(),
-            connections = backend.in_flight(),
-            "administrative state"
-        );
-        Ok(Changed {
-            pool: pool.into(),
-            backend: backend.name.to_string(),
-            before,
-            state,
-            deadline: deadline.map(|deadline| Timestamp(deadline.shown)),
-            connections: backend.in_flight().into(),
-        })
+        wanted: &WantedState,
+    ) -> Result<Vec<Changed>, SetStateError> {
+        states::set(&self.shared.snapshot.load(), pool, backend, wanted)
     }
 
     fn pins(

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, BindError, Bounds, Control, Served, Site, Terms, Token, TokenError};
 use crate::config::model::{self, AdminBind};
+use crate::host_name::HostName;
 
 /// Why the admin listeners cannot be as they are configured.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ impl std::error::Error for DoorFault {
 /// Bound, as far as it was not before, and not yet served.
 pub(super) struct Doors {
     token: Option<Token>,
+    hosts: Vec<HostName>,
     wanted: Vec<(AdminBind, Served)>,
     bound: Vec<admin::Listener>,
 }
@@ -106,6 +108,7 @@ impl Doors {
         }
         Ok(Self {
             token,
+            hosts: config.hosts.clone(),
             wanted,
             bound,
         })
@@ -156,13 +159,13 @@ impl Serving {
         let mut before = std::mem::take(&mut self.doors);
         let mut bound = doors.bound.into_iter();
         for (bind, served) in doors.wanted {
-            let token = doors.token.clone();
+            let (token, hosts) = (doors.token.clone(), doors.hosts.clone());
             if let Some(place) = before.iter().position(|door| door.bind == bind) {
                 let door = before.swap_remove(place);
-                door.terms.change(token, served);
+                door.terms.change(token, served, hosts);
                 self.doors.push(door);
             } else if let Some(listener) = bound.next() {
-                let terms = Terms::new(token, served);
+                let terms = Terms::new(token, served, hosts);
                 self.serve(listener, bind, terms, control.clone());
             }
         }

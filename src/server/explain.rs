@@ -9,8 +9,8 @@ mod why;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::admin::ExplainError;
 use crate::admin::view::{ExplainQuery, Explanation};
+use crate::admin::{ExplainError, Unknown};
 use crate::backend::{Availability, Backend};
 use crate::config::model::{self, Config, Protocol, WhenPoolDown};
 use crate::host_name::HostName;
@@ -67,7 +67,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
             model::ServerHost::Name(_) => SocketAddr::from(([0, 0, 0, 0], port)),
         });
     }
-    let unknown = || ExplainError::UnknownListener(query.listener.clone());
+    let unknown = || unknown_listener(&snapshot, query);
     let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
     let mut told = begin(query);
     told.steps.push(
@@ -116,6 +116,13 @@ fn finish(
         told.refused = Some(outcome.as_str().into());
     }
     told
+}
+
+/// That no listener has the name that was asked for.
+pub(super) fn unknown_listener(snapshot: &Snapshot, query: &ExplainQuery) -> ExplainError {
+    let names = snapshot.listeners.iter();
+    let names = names.map(|listener| &*listener.config.name);
+    ExplainError::UnknownListener(Unknown::new(&query.listener, names))
 }
 
 fn follow(
@@ -183,9 +190,10 @@ fn route<'a>(
         ));
         return Ok(found);
     };
-    let found = match HostName::parse(name.as_bytes()) {
-        Ok(name) => listener.route(&name),
-        Err(_) if crate::host_name::is_ip_literal(name.as_bytes()) => listener.route_unknown(),
+    let found = match HostName::parse_sent(name.as_bytes()) {
+        Ok(Some(name)) => listener.route(&name),
+        // An address, or what is no host name.
+        Ok(None) => listener.route_unknown(),
         Err(fault) => {
             steps.push(format!("no client can ask for this: {fault}"));
             return Err(Outcome::Malformed);

@@ -21,6 +21,7 @@ mod retired;
 mod service;
 mod sockets;
 mod start_error;
+mod states;
 mod takeover;
 mod teller;
 mod watch;

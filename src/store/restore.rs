@@ -276,14 +276,20 @@ fn names(snapshot: &Snapshot, group: &str) -> HashSet<String> {
     names
 }
 
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 /// Says what came of the file.
 pub(super) fn tell(restored: &Restored, file: &Path, age: Duration) {
     let file = file.display();
     tracing::info!(
         target: "lyncpin::store",
-        "affinity store: restored {} pins, {} states, from {file}, {} s old",
+        "affinity store: restored {} pin{}, {} state{}, from {file}, {} s old",
         grouped(restored.pins),
+        plural(restored.pins),
         grouped(restored.states),
+        plural(restored.states),
         grouped(usize::try_from(age.as_secs()).unwrap_or(usize::MAX)),
     );
     let Restored {

@@ -212,7 +212,10 @@ fn a_foreign_host_is_refused_before_anything_is_told() {
         let answer = ask_with(running.tcp(), "GET", path, &[("Host", "evil.example")], "");
         assert_eq!(
             (answer.status, answer.error().as_str()),
-            (403, "the request names another host")
+            (
+                403,
+                "the request names another host; `admin.hosts` can name this one"
+            )
         );
     }
     let answer = ask_with(

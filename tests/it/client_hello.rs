@@ -57,7 +57,7 @@ fn describe(verdict: &Progress) -> String {
         Progress::TooLarge(reason) => format!("too-large: {reason}"),
         Progress::Hello(hello) => match &hello.server_name {
             ServerName::Absent => "no-sni".to_owned(),
-            ServerName::IpLiteral => "ip-literal".to_owned(),
+            ServerName::NoHostName => "no-host-name".to_owned(),
             ServerName::Name(name) => format!("sni={name}"),
         },
     }

@@ -1,6 +1,8 @@
 //! The command line, as a process, before an admin listener with a fixed status.
 
 mod affinity;
+mod find;
+mod last;
 mod status;
 
 use std::process::{Command, Output, Stdio};

@@ -14,8 +14,8 @@ mod stage;
 use std::collections::BTreeSet;
 
 use lyncpin::admin::view::{
-    AffinityChange, Changed, ClientPin, ClientPins, ErrorBody, Explanation, PinPage, Pinned,
-    PinnedKey, StateChange, Touched,
+    AffinityChange, Changed, ChangedEverywhere, ClientPin, ClientPins, ErrorBody, Explanation,
+    PinPage, Pinned, PinnedKey, StateChange, Touched,
 };
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
@@ -267,6 +267,7 @@ fn json_fields_are_documented() {
     let change = StateChange {
         state: State::Drain,
         deadline: Some("15m".into()),
+        force: Some(false),
     };
     check("### StateChange", serde_json::to_value(change).unwrap());
     let changed = Changed {
@@ -277,7 +278,14 @@ fn json_fields_are_documented() {
         deadline: None,
         connections: 0,
     };
+    let everywhere = ChangedEverywhere {
+        changed: vec![changed.clone()],
+    };
     check("### Changed", serde_json::to_value(changed).unwrap());
+    check(
+        "### ChangedEverywhere",
+        serde_json::to_value(everywhere).unwrap(),
+    );
     let reloaded = crate::admin::reloaded();
     check("### Reloaded", serde_json::to_value(reloaded).unwrap());
     let error = ErrorBody {

@@ -262,6 +262,34 @@ fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
 }
 
 #[test]
+fn an_admin_listener_at_an_address_that_the_machine_lacks_is_bound_all_the_same() {
+    let yaml = yaml(echo(), "1s");
+    for admin in [
+        "bind: \"HOST:9900\", metrics_bind: \"192.0.2.77:9901\", token_file: \"TOKEN\"",
+        "bind: \"HOST:9900\", metrics_bind: \"[2001:db8::77]:9901\", token_file: \"TOKEN\"",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let token = directory.path().join("token");
+        std::fs::write(&token, "test-token\n").unwrap();
+        let admin = admin.replace("TOKEN", &token.display().to_string());
+        let balancer = Balancer::start(&format!("{yaml}\nadmin: {{ {admin} }}\n")).ready();
+        exchange(balancer.at(TLS)).unwrap();
+    }
+}
+
+#[test]
+fn sigusr1_does_nothing() {
+    let balancer = start("1s");
+    let held = served(balancer.at(TLS));
+    for _ in 0..3 {
+        balancer.signal(Signal::USR1);
+    }
+    echoed(&held, b"still there").unwrap();
+    exchange(balancer.at(TLS)).unwrap();
+    assert_eq!(balancer.get("/readyz").status, 200);
+}
+
+#[test]
 fn a_port_that_closes_and_opens_in_moments_is_served_by_every_worker_afterwards() {
     let balancer = start("1s");
     let to = balancer.at(TLS);

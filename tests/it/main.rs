@@ -20,6 +20,7 @@ mod idle;
 mod lifecycle;
 mod limits;
 mod log;
+mod names;
 mod page;
 mod refusals;
 mod reload;

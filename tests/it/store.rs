@@ -144,7 +144,7 @@ fn pins_and_states_survive_a_restart() {
     let balancer = site.start();
     let restored = told(
         &balancer,
-        "affinity store: restored 100 pins, 1 states, from ",
+        "affinity store: restored 100 pins, 1 state, from ",
     );
     assert!(restored["message"].as_str().unwrap().ends_with(" s old"));
     all_come_home(&balancer, &homes);
@@ -196,7 +196,7 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
         let mut balancer = site.start();
         told(
             &balancer,
-            "affinity store: restored 105 pins, 1 states, from ",
+            "affinity store: restored 105 pins, 1 state, from ",
         );
         all_come_home(&balancer, &homes);
         for (source, _, at) in &held {

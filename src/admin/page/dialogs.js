@@ -66,30 +66,50 @@ const askForToken = (() => {
   };
 })();
 
-/** Asks whether a change of a backend is meant, and makes it; `elsewhere` are other pools with a backend of its name. */
+/**
+ * Asks whether a change of a backend is meant, and makes it: in every pool that has a backend of its name, unless the
+ * person leaves the others out. What would take out the last backend of a pool is asked once more, in the balancer's words.
+ */
 const askToChange = (() => {
   const dialog = byId("ask");
   const form = dialog.querySelector("form");
   const fault = dialog.querySelector(".fault");
   const { deadline, everywhere, cancel, go } = form.elements;
   let meant = null;
+  const chosen = () => (everywhere.checked ? meant.pools : meant.pools.slice(0, 1));
+  const showQuestion = () => {
+    const { state, backend } = meant;
+    const { asked, verb } = CHANGES[state];
+    meant.force = false;
+    say(fault, "");
+    say(byId("ask-title"), `${asked ?? verb} ${backend} in ${chosen().join(", ")}?`);
+    say(go, verb);
+  };
+  const askOnceMore = (why) => {
+    meant.force = true;
+    say(fault, `${why}.`);
+    say(go, `${CHANGES[meant.state].verb} all the same`);
+    cancel.focus();
+  };
+  everywhere.addEventListener("change", showQuestion);
   cancel.addEventListener("click", () => dialog.close());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const { backend, pools, state } = meant;
-    const change = { state };
+    const { backend, pools, state, force } = meant;
+    const change = { state, force };
     if (state === "drain" && deadline.value.trim() !== "") change.deadline = deadline.value.trim();
-    const chosen = everywhere.checked ? pools : pools.slice(0, 1);
     go.disabled = true;
     try {
-      for (const pool of chosen) await setState(pool, backend, change);
+      const done = await setState(chosen().length > 1 ? null : pools[0], backend, change);
       dialog.close();
-      toast(`${backend} ${CHANGES[state].done} in ${chosen.join(", ")}.`);
+      toast(`${backend} ${CHANGES[state].done} in ${done.join(", ")}.`);
       lookNow();
     } catch (error) {
       if (error.status === 401) {
         dialog.close();
         await askForToken();
+      } else if (error.status === 409 && !force) {
+        askOnceMore(error.message);
       } else {
         say(fault, `Not done: ${error.message}.`);
       }
@@ -100,15 +120,14 @@ const askToChange = (() => {
   return (state, backend, pool, elsewhere) => {
     const words = CHANGES[state];
     const { name, connections } = backend;
-    meant = { state, backend: name, pools: [pool, ...elsewhere] };
+    meant = { state, backend: name, pools: [pool, ...elsewhere], force: false };
     form.reset();
-    say(fault, "");
-    say(byId("ask-title"), `${words.asked ?? words.verb} ${name} in ${pool}?`);
+    everywhere.checked = elsewhere.length > 0;
     say(byId("ask-text"), words.text(counted(connections, "connection")));
     show(byId("ask-deadline"), state === "drain");
     show(byId("ask-everywhere"), elsewhere.length > 0);
     say(byId("ask-everywhere").querySelector("span"), `In ${elsewhere.join(", ")} too`);
-    say(go, words.verb);
+    showQuestion();
     dialog.showModal();
     // The harmless one, so that a hasty Enter changes nothing.
     cancel.focus();

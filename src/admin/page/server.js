@@ -34,8 +34,10 @@ const ask = async (path, options = {}) => {
   return body;
 };
 
-const setState = (pool, backend, change) => {
-  const [inPool, named] = [pool, backend].map(encodeURIComponent);
-  const path = `/api/v1/pools/${inPool}/backends/${named}/state`;
-  return ask(path, { method: "PUT", body: JSON.stringify(change) });
+/** In one pool, or without one in every pool that has a backend of that name; resolves to the pools. */
+const setState = async (pool, backend, change) => {
+  const [inPool, named] = [pool ?? "", backend].map(encodeURIComponent);
+  const path = pool === null ? `/api/v1/backends/${named}/state` : `/api/v1/pools/${inPool}/backends/${named}/state`;
+  const answer = await ask(path, { method: "PUT", body: JSON.stringify(change) });
+  return (answer.changed ?? [answer]).map((changed) => changed.pool);
 };

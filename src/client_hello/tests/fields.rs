@@ -163,18 +163,32 @@ fn names_that_are_no_host_names_are_refused() {
         (b"contoso..com", HostNameFault::EmptyLabel),
         (&[b'a'; 64], HostNameFault::LabelTooLong),
         (&[b'a'; 60_000], HostNameFault::TooLong),
-        (b"*.contoso.com", HostNameFault::BadCharacter),
+        (b"*.contoso..com:443", HostNameFault::EmptyLabel),
+        (b":443", HostNameFault::Empty),
     ] {
         refused(
             &HelloBuilder::new().name(name).build(),
             Malformed::ServerName(fault),
         );
     }
-    for address in ["192.0.2.1", "2001:db8::1", "[2001:db8::1]"] {
+    for other in [
+        "192.0.2.1",
+        "192.0.2.1:443",
+        "2001:db8::1",
+        "[2001:db8::1]:443",
+        "*.contoso.com",
+        "contoso.com:https",
+        "b\u{fc}cher.contoso.com",
+    ] {
         assert_eq!(
-            hello(&HelloBuilder::named(address).build()).server_name,
-            ServerName::IpLiteral
+            hello(&HelloBuilder::named(other).build()).server_name,
+            ServerName::NoHostName,
+            "{other}"
         );
+    }
+    for same in ["contoso.com:443", "Contoso.com.:8443", "contoso.com:"] {
+        let named = hello(&HelloBuilder::named(same).build());
+        assert_eq!(named.server_name, contoso(), "{same}");
     }
 }
 

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::{address, milliseconds};
 use crate::config::model::*;
+use crate::host_name::HostName;
 
 pub(super) fn timeouts() -> impl Strategy<Value = Timeouts> {
     let wait = || milliseconds(10, 720 * 3_600_000);
@@ -80,11 +81,22 @@ pub(super) fn admin() -> impl Strategy<Value = Admin> {
             .prop_map(|(ip, port)| AdminBind::Tcp(SocketAddr::new(ip, port))),
         path().prop_map(|path| AdminBind::Unix(path.with_extension("metrics"))),
     ];
-    (bind, option::of(metrics), path()).prop_map(|(bind, metrics_bind, token_file)| Admin {
+    let hosts = prop_oneof![
+        Just(Vec::new()),
+        "[a-z]{1,8}".prop_map(|name| vec![host(&name, "one"), host(&name, "two")]),
+    ];
+    let parts = (bind, option::of(metrics), path(), hosts);
+    parts.prop_map(|(bind, metrics_bind, token_file, hosts)| Admin {
         bind,
         metrics_bind,
         token_file: Some(token_file),
+        hosts,
     })
+}
+
+fn host(name: &str, domain: &str) -> HostName {
+    let name = format!("{name}.{domain}.test");
+    HostName::parse(name.as_bytes()).unwrap()
 }
 
 pub(super) fn log() -> impl Strategy<Value = Log> {

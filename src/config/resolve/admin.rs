@@ -6,11 +6,10 @@
 use crate::config::defaults;
 use crate::config::fault::{Note, Notes};
 use crate::config::model::{Admin, AdminBind};
-use crate::config::written::{At, Written};
+use crate::config::written::{self, At};
 
 /// Resolves `admin`.
-pub(super) fn resolve(written: &Written, notes: &mut Notes) -> Admin {
-    let admin = &written.admin;
+pub(in crate::config) fn resolve(admin: &written::Admin, notes: &mut Notes) -> Admin {
     if let Some(At {
         value: AdminBind::Tcp(address),
         at,
@@ -48,5 +47,6 @@ pub(super) fn resolve(written: &Written, notes: &mut Notes) -> Admin {
             .map_or_else(defaults::admin_bind, |bind| bind.value.clone()),
         metrics_bind: admin.metrics_bind.as_ref().map(|bind| bind.value.clone()),
         token_file: admin.token_file.clone(),
+        hosts: admin.hosts.clone(),
     }
 }

@@ -3,7 +3,7 @@
 //! Owns what can be wrong only in view of the whole: references, repetitions, cycles, overlaps. Must not know how
 //! values are spelled. Invariant: a [`Config`] that comes out without a fault keeps every promise of its types.
 
-mod admin;
+pub(super) mod admin;
 mod listeners;
 mod pools;
 
@@ -26,7 +26,7 @@ pub(crate) fn resolve(written: &Written, notes: &mut Notes) -> Config {
         limits: written.limits.value.clone(),
         workers: written.workers,
         affinity_store: written.affinity_store.clone(),
-        admin: admin::resolve(written, notes),
+        admin: admin::resolve(&written.admin, notes),
         log: written.log,
     }
 }

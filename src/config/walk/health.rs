@@ -235,6 +235,10 @@ pub(super) fn boolean(scalar: &Scalar) -> Parsed<bool> {
     match (scalar.is, scalar.text.as_str()) {
         (Inferred::Bool(value), _) => Ok(value),
         (_, "true" | "false") => Err(Some("write it without quotes".into())),
-        _ => Err(None),
+        (_, text) => Err(match text.to_ascii_lowercase().as_str() {
+            "yes" | "on" | "y" | "true" | "1" => Some("write `true`".into()),
+            "no" | "off" | "n" | "false" | "0" | "none" => Some("write `false`".into()),
+            _ => None,
+        }),
     }
 }

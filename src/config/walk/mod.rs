@@ -19,7 +19,7 @@ use super::keys::ROOT;
 use super::scalar::{self, LABEL, print_duration};
 use super::section::{self, Entry, Section, integer, named};
 use super::tree::{Kind, Node};
-use super::written::{At, Written};
+use super::written::{Admin, At, Written};
 use crate::lync::preset;
 
 /// Reads the whole file.
@@ -62,6 +62,21 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
         admin: settings::admin(&root, notes),
         log: settings::log(&root, notes),
     }
+}
+
+/// Reads `admin` alone.
+pub(crate) fn walk_admin(root: &Node, notes: &mut Notes) -> Admin {
+    let of_admin = |(key, _): &&(Node, Node)| matches!(&key.kind, Kind::Scalar(scalar) if scalar.text == "admin");
+    let entries = match &root.kind {
+        Kind::Map(entries) => entries.iter().filter(of_admin).cloned().collect(),
+        Kind::Null | Kind::Scalar(_) | Kind::List(_) => Vec::new(),
+    };
+    let alone = Node {
+        at: root.at,
+        kind: Kind::Map(entries),
+    };
+    let root = Section::open(&alone, ROOT, "the configuration", Place::START, notes);
+    settings::admin(&root, notes)
 }
 
 /// The name that the user gave a listener or pool.
@@ -128,7 +143,12 @@ fn port(section: &Section<'_>, key: &str, notes: &mut Notes) -> Option<At<u16>> 
 const PORT: &str = "a port from 1 to 65535";
 
 fn port_number(scalar: &super::tree::Scalar) -> section::Parsed<u16> {
-    u16::try_from(integer(scalar, 1, 65535)?).map_err(|_| None)
+    let number = integer(scalar, 1, 65535).map_err(|hint| {
+        let meant = super::advice::port(&scalar.text);
+        let meant = meant.filter(|meant| meant.to_string() != scalar.text);
+        hint.or_else(|| meant.map(|port| format!("write the number alone: `{port}`")))
+    });
+    u16::try_from(number?).map_err(|_| None)
 }
 
 /// A list with at least one item, or nothing and the fault noted.

@@ -16,6 +16,7 @@ use crate::config::scalar::{self, ADMIN_BIND, print_duration};
 use crate::config::section::{Parsed, Section, integer};
 use crate::config::tree::{Inferred, Kind, Scalar};
 use crate::config::written::{Admin, At, Timeouts};
+use crate::host_name::HostName;
 
 /// The bounds of most durations.
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(720 * 3600));
@@ -129,6 +130,7 @@ pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
             metrics_bind: None,
             token_file: None,
             has_token_file: false,
+            hosts: Vec::new(),
         };
     };
     let bind = |scalar: &Scalar| scalar::admin_bind(&scalar.text);
@@ -148,7 +150,26 @@ pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
             .nullable("token_file", "the path of a file", notes, file)
             .map(|found| found.value),
         has_token_file: token_file.is_some_and(|entry| entry.node.kind != Kind::Null),
+        hosts: hosts(&section, notes),
     }
+}
+
+/// Names under which the admin listener may be asked, each once.
+fn hosts(section: &Section<'_>, notes: &mut Notes) -> Vec<HostName> {
+    let found = section.list("hosts", "host names", notes, |scalar| {
+        scalar::host_name(&scalar.text)
+    });
+    let mut hosts: Vec<At<HostName>> = Vec::new();
+    for host in found.unwrap_or_default() {
+        if let Some(first) = hosts.iter().find(|known| known.value == host.value) {
+            let hint = format!("the first is in line {}", first.at.line);
+            let message = format!("`hosts` has `{}` twice", host.value);
+            notes.fault(Note::new(host.at, message).hint(hint));
+        } else {
+            hosts.push(host);
+        }
+    }
+    hosts.into_iter().map(|host| host.value).collect()
 }
 
 /// Reads `log`.

@@ -40,7 +40,7 @@ fn authority_in_the_target_wins_over_host() {
     ] {
         host(head, &named("a.test"));
     }
-    host("CONNECT [::1]:443 HTTP/1.1\r\n\r\n", &Host::IpLiteral);
+    host("CONNECT [::1]:443 HTTP/1.1\r\n\r\n", &Host::NoHostName);
 }
 
 #[test]
@@ -70,7 +70,22 @@ fn addresses_are_no_names() {
         "[::ffff:192.0.2.1]:",
     ] {
         let head = format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n");
-        host(head, &Host::IpLiteral);
+        host(head, &Host::NoHostName);
+    }
+}
+
+#[test]
+fn characters_of_a_host_that_no_host_name_has_are_no_name() {
+    for value in [
+        "*.test",
+        "a~b.test",
+        "a+b.test:80",
+        "a,b.test",
+        "(a).test.",
+        "*",
+    ] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n");
+        host(head, &Host::NoHostName);
     }
 }
 
@@ -113,7 +128,9 @@ fn unsound_hosts_are_malformed() {
         ("a.test b.test", HostNameFault::BadCharacter),
         ("a.test/b", HostNameFault::BadCharacter),
         ("a%2etest", HostNameFault::BadCharacter),
-        ("*.test", HostNameFault::BadCharacter),
+        ("*.test/", HostNameFault::BadCharacter),
+        ("*..test", HostNameFault::EmptyLabel),
+        ("\"a\".test", HostNameFault::BadCharacter),
         ("b\u{fc}cher.test", HostNameFault::NonAscii),
     ] {
         refused_host(value, AuthorityFault::Name(fault));
@@ -158,10 +175,7 @@ fn targets_of_no_form_or_anothers_are_malformed() {
         ("CONNECT a.test", AuthorityFault::Port),
         ("CONNECT a.test:", AuthorityFault::Port),
         ("CONNECT :443", AuthorityFault::Name(HostNameFault::Empty)),
-        (
-            "CONNECT *",
-            AuthorityFault::Name(HostNameFault::BadCharacter),
-        ),
+        ("CONNECT *", AuthorityFault::Port),
         (
             "CONNECT /",
             AuthorityFault::Name(HostNameFault::BadCharacter),

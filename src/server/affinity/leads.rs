@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use crate::admin::AffinityError;
 use crate::admin::view::PinFilter;
+use crate::admin::{AffinityError, Unknown};
 use crate::affinity::Member;
 use crate::pins::Pins;
 use crate::pool::Pool;
@@ -39,7 +39,7 @@ impl Named {
         named(plain, text)
             .or_else(of_one)
             .ok_or_else(|| AffinityError::UnknownBackend {
-                backend: text.into(),
+                backend: unknown(text, pools.iter()),
                 within: match pools {
                     [only] => Some(format!("pool {:?}", only.name)),
                     _ => None,
@@ -63,12 +63,24 @@ impl Named {
     }
 
     /// That no group that is meant has it.
-    pub(super) fn missing(&self, group: Option<&str>) -> AffinityError {
+    pub(super) fn missing(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
+        let of_group = |pool: &&Arc<Pool>| {
+            let affinity = pool.affinity.as_ref();
+            affinity.is_some_and(|own| group.is_none_or(|group| **own.pins.group() == *group))
+        };
         AffinityError::UnknownBackend {
-            backend: self.backend.to_string(),
+            backend: unknown(&self.backend, snapshot.pools.iter().filter(of_group)),
             within: group.map(|group| format!("group {group:?}")),
         }
     }
+}
+
+/// A backend that none of these pools has, or none with affinity.
+fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> Unknown {
+    let backends = pools
+        .filter(|pool| pool.affinity.is_some())
+        .flat_map(|pool| &pool.backends);
+    Unknown::new(name, backends.map(|backend| &*backend.name))
 }
 
 /// Where the pins lead that a filter means.
@@ -124,21 +136,25 @@ impl Leads {
     }
 
     /// Why it is in none of the groups that are meant.
-    pub(super) fn nowhere(&self, group: Option<&str>) -> AffinityError {
+    pub(super) fn nowhere(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
         match self {
             Self::Anywhere => AffinityError::NoGroups,
             Self::Pool(pool) => AffinityError::ForeignPool {
                 group: group.unwrap_or_default().into(),
                 pool: pool.name.to_string(),
             },
-            Self::Backend(named) => named.missing(group),
+            Self::Backend(named) => named.missing(snapshot, group),
         }
     }
 }
 
 fn with_affinity<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Arc<Pool>, AffinityError> {
     let found = snapshot.pools.iter().find(|pool| *pool.name == *name);
-    let pool = found.ok_or_else(|| AffinityError::UnknownPool(name.into()))?;
+    let unknown = || {
+        let names = snapshot.pools.iter().map(|pool| &*pool.name);
+        AffinityError::UnknownPool(Unknown::new(name, names))
+    };
+    let pool = found.ok_or_else(unknown)?;
     if pool.affinity.is_none() {
         return Err(AffinityError::NoAffinity(name.into()));
     }

@@ -11,13 +11,16 @@ use ipnet::IpNet;
 use super::leads::{Leads, Named};
 use super::names;
 use super::names::Known;
-use crate::admin::AffinityError;
 use crate::admin::view::{PinFilter, PinOrder};
+use crate::admin::{AffinityError, Unknown};
 use crate::affinity::{Key, Member};
 use crate::config::model::SourcePrefix;
-use crate::pins::{Filter, Pins};
+use crate::pins::{Cursor, Filter, Pins};
 use crate::pool::Pool;
 use crate::snapshot::Snapshot;
+
+/// Pins that one look through a table finds at most.
+const FOUND: usize = 1000;
 
 /// The pins that are meant in one group.
 pub(super) struct Meant {
@@ -78,9 +81,10 @@ pub(super) fn groups<'a>(
         return Ok(snapshot.groups.iter().collect());
     };
     let found = snapshot.groups.iter().find(|pins| **pins.group() == *group);
-    found
-        .map(|pins| vec![pins])
-        .ok_or_else(|| AffinityError::UnknownGroup(group.into()))
+    found.map(|pins| vec![pins]).ok_or_else(|| {
+        let names = snapshot.groups.iter().map(|pins| &**pins.group());
+        AffinityError::UnknownGroup(Unknown::new(group, names))
+    })
 }
 
 /// What a filter means in each group in which anything can fit.
@@ -91,7 +95,7 @@ pub(super) fn groups<'a>(
 pub(super) fn meant(snapshot: &Snapshot, filter: &PinFilter) -> Result<Vec<Meant>, AffinityError> {
     let mut groups = groups(snapshot, filter.group.as_deref())?;
     let leads = Leads::of(snapshot, filter)?;
-    let nowhere = |_| leads.nowhere(filter.group.as_deref());
+    let nowhere = |_| leads.nowhere(snapshot, filter.group.as_deref());
     narrow(&mut groups, |pins| leads.in_group(pins), nowhere)?;
     if filter.client.is_some() {
         let by_source = |pins: &Pins| pins.settings().by_source;
@@ -144,7 +148,7 @@ fn filters(pins: &Pins, filter: &PinFilter, leads: &Leads, known: Option<&[Known
     names.into_iter().map(one).collect()
 }
 
-/// What a move means: the pins, and the backend, which has to be in one group only.
+/// What a move means: the pins, and the backend. Where several groups have such a backend, the one in which a pin fits.
 pub(super) fn moving(
     snapshot: &Snapshot,
     filter: &PinFilter,
@@ -153,9 +157,33 @@ pub(super) fn moving(
     let to = Named::find(&snapshot.pools, to)?;
     let mut meant = meant(snapshot, filter)?;
     meant.retain(|meant| to.in_group(&meant.pins));
+    if meant.len() > 1 {
+        let (pinned, none): (Vec<_>, Vec<_>) =
+            meant.into_iter().partition(|meant| moves_any(meant, &to));
+        // Where nothing would be moved, any of the groups says so.
+        meant = match pinned.is_empty() {
+            true => none.into_iter().take(1).collect(),
+            false => pinned,
+        };
+    }
     let one = only(meant, |meant| meant.pins.group())?;
-    let one = one.ok_or_else(|| to.missing(filter.group.as_deref()))?;
+    let one = one.ok_or_else(|| to.missing(snapshot, filter.group.as_deref()))?;
     Ok((one, to))
+}
+
+/// Whether a pin that is meant leads elsewhere than to this backend.
+fn moves_any(meant: &Meant, to: &Named) -> bool {
+    meant.parts().any(|part| {
+        let mut cursor = Some(Cursor::default());
+        while let Some(at) = cursor {
+            let (found, next) = part.pins.page(part.filter, at, FOUND, super::LOOKS);
+            if found.iter().any(|kept| kept.backend != to.backend) {
+                return true;
+            }
+            cursor = next;
+        }
+        false
+    })
 }
 
 /// What an order means: one group and at least one key.
@@ -172,7 +200,7 @@ pub(super) fn ordered(snapshot: &Snapshot, order: &PinOrder) -> Result<Ordered, 
     let reached = reached.as_deref().unwrap_or(&snapshot.pools);
     let to = Named::find(reached, &order.backend)?;
     groups.retain(|pins| to.in_group(pins));
-    let missing = || to.missing(order.group.as_deref());
+    let missing = || to.missing(snapshot, order.group.as_deref());
     let pins = only(groups, |pins| pins.group())?.ok_or_else(missing)?;
     let known = known.map(|mut known| {
         known.retain(|known| to.in_pool(&known.pool) && known.group() == Some(pins.group()));

@@ -56,12 +56,13 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Known> {
 pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<Known>, AffinityError> {
     let folded = name.to_ascii_lowercase();
     let folded = folded.strip_suffix('.').unwrap_or(&folded);
-    let host = HostName::parse(folded.as_bytes()).ok();
+    let sent = HostName::parse_sent(folded.as_bytes());
+    let host = sent.as_ref().ok().and_then(Option::as_ref);
     let mut found: Vec<Known> = all(snapshot)
         .into_iter()
         .filter(|known| *known.matched == *folded)
         .collect();
-    if let Some(host) = &host {
+    if let Some(host) = host {
         let routed = peeking(snapshot).filter_map(|listener| listener.route(host));
         found.extend(routed.filter(|to| *to.matched != *UNKNOWN).map(Known::of));
     }

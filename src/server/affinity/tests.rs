@@ -165,7 +165,7 @@ fn filters_mean_every_group_in_which_they_make_sense() {
         ("client=192.0.0.0/16 group=web", &["web: 192.0.0.0/16,,"]),
         (
             "client=2001:db8::7",
-            &["mail: 2001:db8::/64,,", "web: 2001:db8::/64,,"],
+            &["mail: 2001:db8::7/128,,", "web: 2001:db8::/64,,"],
         ),
         ("pool=web", &["web: ,,fe01+fe02"]),
         ("pool=web-http", &["web: ,,fe01+fe02+fe03"]),
@@ -234,6 +234,24 @@ fn filters_that_make_sense_nowhere_are_errors() {
             "no route leads \"plain.contoso.com\" to a pool with affinity",
         ),
     ] {
+        let said = meant_by(words).unwrap_err();
+        // What there is instead may follow.
+        let rest = said
+            .strip_prefix(error)
+            .unwrap_or_else(|| panic!("{words}: {said}"));
+        assert!(rest.is_empty() || rest.starts_with("; the "), "{said}");
+    }
+    for (words, error) in [
+        (
+            "group=wbe",
+            "there is no affinity group \"wbe\"; the affinity groups are mail, sip, web; did you mean `web`?",
+        ),
+        (
+            "pool=web backend=fe03.contoso.local",
+            "pool \"web\" has no backend \"fe03.contoso.local\"; the backends are fe01.contoso.local, \
+             fe02.contoso.local; did you mean `fe01.contoso.local`?",
+        ),
+    ] {
         assert_eq!(meant_by(words), Err(error.to_owned()), "{words}");
     }
 }
@@ -299,7 +317,7 @@ fn an_order_needs_what_its_groups_key_is_made_of() {
         ),
         (
             ordered("192.0.2.7", "pool", fe02),
-            "pool \"sip\" has no backend \"fe02.contoso.local\"",
+            "pool \"sip\" has no backend \"fe02.contoso.local\"; the only backend is sip01.contoso.local",
         ),
     ] {
         assert_eq!(result, no(error));
@@ -324,14 +342,35 @@ fn a_move_needs_one_group_that_has_the_backend() {
         moving("client=192.0.2.7", "web/fe01.contoso.local"),
         Ok("web".into())
     );
+    let missing = moving("group=mail", fe02).unwrap_err();
+    let expected = "group \"mail\" has no backend \"fe02.contoso.local\"; the backends are ";
+    assert!(missing.starts_with(expected), "{missing}");
+}
+
+#[test]
+fn a_move_asks_for_the_group_only_where_several_have_pins_to_move() {
+    let snapshot = snapshot();
+    let (fe01, fe02) = ("fe01.contoso.local", "fe02.contoso.local");
+    let moving = |words: &str| {
+        meant::moving(&snapshot, &filter(words), fe01)
+            .map(|(meant, _)| meant.pins.group().to_string())
+            .map_err(|error| error.to_string())
+    };
+    let pin =
+        |name: &str, backend: &str| pin(&snapshot, &order("192.0.2.7", name, backend)).unwrap();
+    // Two groups have an fe01, and none a pin: there is nothing to ask.
+    assert!(moving("client=192.0.2.7").is_ok());
+    pin("lyncweb.contoso.com", fe02);
+    assert_eq!(moving("client=192.0.2.7"), Ok("web".into()));
+    // One that leads there already is not moved.
+    pin("mail.contoso.com", "mail/fe01.contoso.local");
+    assert_eq!(moving("client=192.0.2.7"), Ok("web".into()));
+    pin("mail.contoso.com", "mail01.contoso.local");
     assert_eq!(
-        moving("client=192.0.2.7", fe01),
+        moving("client=192.0.2.7"),
         Err("more than one affinity group fits, name one of them: mail, web".into())
     );
-    assert_eq!(
-        moving("group=mail", fe02),
-        Err("group \"mail\" has no backend \"fe02.contoso.local\"".into())
-    );
+    assert!(moving("client=198.51.100.1").is_ok());
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn the_client_reads_what_the_listener_says() {
     let change = StateChange {
         state: State::Maintain,
         deadline: None,
+        force: None,
     };
     let changed = runtime
         .block_on(client.set_state("web", "fe01", &change))

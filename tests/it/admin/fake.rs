@@ -13,7 +13,7 @@ use lyncpin::admin::view::{
 };
 use lyncpin::admin::{
     self, AffinityError, Bounds, Control, ExplainError, ReloadError, Reloading, Served,
-    SetStateError, Site, Terms, Token, UpgradeError, Upgrading,
+    SetStateError, Site, Terms, Token, UpgradeError, Upgrading, WantedState,
 };
 use lyncpin::config::model::AdminBind;
 use lyncpin::metrics::Registry;
@@ -82,7 +82,9 @@ impl Control for Fake {
 
     fn explain(&self, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
         if query.listener != "https" {
-            return Err(ExplainError::UnknownListener(query.listener.clone()));
+            return Err(ExplainError::UnknownListener(
+                query.listener.as_str().into(),
+            ));
         }
         Ok(Explanation {
             listener: query.listener.clone(),
@@ -101,32 +103,36 @@ impl Control for Fake {
 
     fn set_state(
         &self,
-        pool: &str,
+        pool: Option<&str>,
         backend: &str,
-        state: State,
-        deadline: Option<Duration>,
-    ) -> Result<Changed, SetStateError> {
+        wanted: &WantedState,
+    ) -> Result<Vec<Changed>, SetStateError> {
+        let named = pool;
+        let pool = pool.unwrap_or("web");
         if pool != "web" {
             return Err(SetStateError::UnknownPool(pool.into()));
         }
         if backend != "fe01" {
             return Err(SetStateError::UnknownBackend {
-                pool: pool.into(),
+                pool: named.map(Into::into),
                 backend: backend.into(),
             });
         }
+        let &WantedState {
+            state, deadline, ..
+        } = wanted;
         self.changes
             .lock()
             .unwrap()
             .push((pool.into(), backend.into(), state, deadline));
-        Ok(Changed {
+        Ok(vec![Changed {
             pool: pool.into(),
             backend: backend.into(),
             before: State::Ready,
             state,
             deadline: deadline.map(|_| Timestamp(SystemTime::UNIX_EPOCH)),
             connections: 3,
-        })
+        }])
     }
 
     fn pins(
@@ -350,7 +356,7 @@ impl Running {
         let stop = CancellationToken::new();
         let site = Site {
             control: control.clone(),
-            terms: Terms::new(token, served),
+            terms: Terms::new(token, served, Vec::new()),
             bounds,
             closed: stop.child_token(),
         };

@@ -92,6 +92,47 @@ fn a_client_goes_where_it_is_pinned() {
     );
 }
 
+/// All phones of a Wi-Fi share an IPv6 /64.
+#[test]
+fn clients_of_one_ipv6_network_have_pins_of_their_own() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 1, KEYS);
+    for (client, backend) in [("2001:db8::7", "a"), ("2001:db8::8", "b")] {
+        let pin = json!({"action": "pin", "client": client, "backend": backend});
+        let pinned = change(&balancer, &pin);
+        assert_eq!(pinned["pins"][0]["client"], format!("{client}/128"));
+    }
+    for (client, backend) in [("2001:db8::7", "a"), ("2001:db8::8", "b")] {
+        let shown = balancer.said(&["affinity", "list", "--client", client, "--json"]);
+        let page: Value = serde_json::from_str(&shown.out).unwrap();
+        assert_eq!(page["entries"].as_array().unwrap().len(), 1);
+        assert_eq!(page["entries"][0]["backend"], backend);
+    }
+}
+
+#[test]
+fn a_move_says_whether_there_is_no_pin_or_it_leads_there_already() {
+    let backends = Backend::several(2);
+    let balancer = start(&backends, 1, KEYS);
+    let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "b"]);
+    assert_eq!(
+        (moved.status, &*moved.err),
+        (
+            1,
+            "192.0.2.7 has no pin that fits\n`lyncpin affinity pin --client 192.0.2.7 b` makes one\n"
+        )
+    );
+    let pinned = balancer.said(&["affinity", "pin", "--client", "192.0.2.7", "b"]);
+    assert_eq!(pinned.status, 0, "{}", pinned.err);
+    let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "b"]);
+    assert_eq!(
+        (moved.status, &*moved.err),
+        (1, "every pin that fits leads to b already\n")
+    );
+    let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "a"]);
+    assert_eq!(moved.out, "1 pin moved to a, 0 connections reset\n");
+}
+
 #[test]
 fn a_pin_that_is_set_again_leads_elsewhere_and_resets_nobody() {
     let backends = Backend::several(2);

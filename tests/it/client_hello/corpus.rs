@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use lyncpin::client_hello::{ClientHello, Format, Malformed, Progress, ProtocolVersion};
-use lyncpin::host_name::{HostName, is_ip_literal};
+use lyncpin::host_name::HostName;
 
 use super::{cutting_does_not_matter, deframed, describe, in_pieces, whole};
 use crate::support::hello_builder::records;
@@ -78,10 +78,11 @@ fn row(data: &Path, line: &str) -> Row {
 /// stand as sent.
 fn agrees(indexed: &str, verdict: &Progress) -> bool {
     match (indexed.strip_prefix("sni="), describe(verdict)) {
-        (Some(name), described) if described == "ip-literal" => is_ip_literal(&unescaped(name)),
-        (Some(name), described) => {
-            HostName::parse(&unescaped(name)).is_ok_and(|name| described == format!("sni={name}"))
-        }
+        (Some(name), described) => match HostName::parse_sent(&unescaped(name)) {
+            Ok(Some(name)) => described == format!("sni={name}"),
+            Ok(None) => described == "no-host-name",
+            Err(_) => false,
+        },
         (None, described) => {
             let class = described.split(':').next().unwrap_or_default();
             indexed

@@ -70,7 +70,7 @@ fn sound() -> Vec<Sample> {
         ),
         (
             "name-ip",
-            "ip-literal",
+            "no-host-name",
             HelloBuilder::named("192.0.2.7").build(),
         ),
         (

@@ -203,7 +203,8 @@ fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
         (&["affinity", "clear"][..], "no pin fits\n"),
         (
             &["affinity", "move", "--to", "fe02"],
-            "no pin fits that does not lead to fe02 already\n",
+            "198.51.100.1 has no pin that fits\n\
+             `lyncpin affinity pin --client 198.51.100.1 fe02` makes one\n",
         ),
     ] {
         let said = ask(&running, &[arguments, &nobody].concat());

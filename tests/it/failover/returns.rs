@@ -193,7 +193,7 @@ fn a_drain_is_looked_on_at_until_nothing_is_left() {
     }
     let line = lines.next().unwrap().unwrap();
     let left = line
-        .strip_prefix(&format!("{server}: 1 connections, 1 pins, "))
+        .strip_prefix(&format!("{server}: 1 connection, 1 pin, "))
         .unwrap();
     assert!(left.starts_with("59m5") || left == "1h0m left", "{line}");
     let shown = balancer.metric(
@@ -224,7 +224,7 @@ fn a_drain_is_looked_on_at_until_nothing_is_left() {
     let held = connect_from(source, balancer.at(5001)).unwrap();
     assert_eq!(ask(&held, b"?").unwrap(), other);
     let mut child = balancer
-        .command(&["drain", &format!("other/{other}"), "--wait"])
+        .command(&["drain", &format!("other/{other}"), "--wait", "--force"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

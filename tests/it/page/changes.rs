@@ -3,11 +3,10 @@
 use serde_json::json;
 
 use crate::support::chromium::Chromium;
-use crate::support::peers::{Backend, ask, connect, is_alive, request};
+use crate::support::peers::{Backend, ask, connect, entries, is_alive, request};
 use crate::support::{balancer::Balancer, eventually};
 
-use super::{balancer, look_at, look_at_fake};
-use crate::admin::fake::{Fake, status};
+use super::{balancer, look_at};
 
 fn state(balancer: &Balancer) -> String {
     let status = balancer.status();
@@ -87,6 +86,15 @@ fn the_keyboard_alone_maintains_and_makes_ready() {
     browser.press("Enter");
     browser.tab_to("#ask button[name=go]");
     browser.press(" ");
+    // It is the only one, so it is asked once more.
+    browser.until("document.querySelector('#ask .fault').textContent.startsWith('a is the last backend in service in pool web; ')");
+    assert!(state(&balancer) == "ready" && is_alive(&held));
+    browser.tab_to("#ask button[name=go]");
+    assert_eq!(
+        browser.text("#ask button[name=go]"),
+        "Maintain all the same"
+    );
+    browser.press(" ");
     is(&balancer, "maintain");
     browser.until("document.querySelector('.pool tbody tr').textContent.includes('Maintenance')");
     browser.tab_to(&button("ready"));
@@ -101,24 +109,61 @@ fn focus(browser: &mut Chromium) -> String {
     id.as_str().unwrap().to_owned()
 }
 
+/// Two pools with the same backends, as the short form makes them.
+fn two_pools(backends: &[Backend]) -> Balancer {
+    let pool = format!("{{ {}, {} }}", entries(backends), super::HEALTH);
+    let yaml = format!(
+        "listeners:\n\
+         \x20 http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}, {{ names: [fabrikam.com], pool: other }}] }}\n\
+         pools:\n  web: {pool}\n  other: {pool}\n"
+    );
+    Balancer::start(&yaml).ready()
+}
+
+/// The states of `a` and `b` in each pool.
+fn states(balancer: &Balancer) -> Vec<String> {
+    let status = balancer.status();
+    let pools = status["pools"].as_array().unwrap().iter();
+    let backends = pools.flat_map(|pool| pool["backends"].as_array().unwrap().clone());
+    backends
+        .map(|backend| backend["state"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[test]
-fn a_backend_of_several_pools_can_be_drained_in_all_of_them() {
-    let mut status = status();
-    let mut second = status.pools[0].clone();
-    second.name = "web".into();
-    status.pools[0].name = "other".into();
-    status.pools.insert(0, second);
-    let (running, mut browser) = look_at_fake(Fake::with(status));
-    browser.click(".pool[data-pool=web] button[data-state=ready]");
+fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
+    let backends = Backend::several(2);
+    let balancer = two_pools(&backends);
+    let mut browser = look_at(&balancer);
+    let drain = "tbody tr:first-child button[data-state=drain]";
+    browser.click(&format!(".pool[data-pool=web] {drain}"));
     browser.until("document.querySelector('#ask').open");
     assert_eq!(browser.text("#ask-everywhere"), " In other too");
-    browser.click("#ask-everywhere input");
+    assert_eq!(browser.text("#ask-title"), "Drain a in web, other?");
     browser.click("#ask button[name=go]");
-    // The control knows the pool `web` alone: what cannot be done is told.
-    browser.until(
-        "document.querySelector('#ask .fault').textContent.includes('there is no pool \"other\"')",
+    browser.until("document.querySelector('#toast').textContent === 'a drains in web, other.'");
+    assert_eq!(states(&balancer), ["drain", "ready", "drain", "ready"]);
+
+    browser.click(".pool[data-pool=web] tbody tr:first-child button[data-state=ready]");
+    browser.until("document.querySelector('#ask').open");
+    browser.click("#ask-everywhere input");
+    assert_eq!(browser.text("#ask-title"), "Make ready a in web?");
+    browser.click("#ask button[name=go]");
+    browser.until("document.querySelector('#toast').textContent === 'a is ready in web.'");
+    assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
+
+    // In `other` it is the last one: it stays in both, unless it is asked for once more.
+    browser.click(".pool[data-pool=web] tbody tr:nth-child(2) button[data-state=maintain]");
+    browser.until("document.querySelector('#ask').open");
+    browser.click("#ask button[name=go]");
+    browser.until("document.querySelector('#ask .fault').textContent.includes('b is the last backend in service in pool other: a drains')");
+    assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
+    browser.click("#ask button[name=go]");
+    browser.until("!document.querySelector('#ask').open");
+    assert_eq!(
+        states(&balancer),
+        ["ready", "maintain", "drain", "maintain"]
     );
-    assert_eq!(running.control.changes().len(), 1);
 }
 
 #[test]

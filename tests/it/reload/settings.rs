@@ -93,6 +93,54 @@ fn the_admin_listener_moves_and_its_token_changes() {
     assert_eq!(server(&balancer), "a");
 }
 
+/// The status of an answer to a request that names this host.
+fn asked_as(admin: std::net::SocketAddr, host: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(admin).ok()?;
+    write!(
+        stream,
+        "GET /api/v1/status HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer test-token\r\nConnection: close\r\n\r\n"
+    )
+    .ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+#[test]
+fn a_reload_changes_the_names_under_which_the_admin_listener_is_asked() {
+    let backends = Backend::several(1);
+    let balancer = Balancer::start(&and(&backends, "")).ready();
+    let (at, token) = (balancer.at(9900), balancer.directory().join("token"));
+    let hosts = |hosts: &str| {
+        let admin = format!(
+            "admin: {{ bind: \"{at}\", token_file: \"{}\", hosts: [{hosts}] }}",
+            token.display()
+        );
+        balancer.reloaded(&and(&backends, &admin));
+    };
+    assert_eq!(asked_as(at, "lb.contoso.com"), Some(403));
+    hosts("lb.contoso.com, lb");
+    for host in [
+        "lb.contoso.com",
+        "LB.contoso.com.:9900",
+        "lb:80",
+        "localhost",
+    ] {
+        assert_eq!(asked_as(at, host), Some(200), "{host}");
+    }
+    for host in [
+        "x.lb.contoso.com",
+        "contoso.com",
+        "lb.contoso.com:x",
+        "evil.example",
+    ] {
+        assert_eq!(asked_as(at, host), Some(403), "{host}");
+    }
+    hosts("lb.fabrikam.com");
+    assert_eq!(asked_as(at, "lb.fabrikam.com"), Some(200));
+    assert_eq!(asked_as(at, "lb.contoso.com"), Some(403));
+}
+
 #[test]
 fn a_token_that_cannot_be_read_changes_nothing() {
     let backends = Backend::several(2);

@@ -120,7 +120,9 @@ pub(super) fn touched(filter: &PinFilter) -> Result<Touched, AffinityError> {
 
 fn check(filter: &PinFilter) -> Result<(), AffinityError> {
     match (&filter.group, &filter.pool, &filter.name) {
-        (Some(group), ..) if group != "web" => Err(AffinityError::UnknownGroup(group.clone())),
+        (Some(group), ..) if group != "web" => {
+            Err(AffinityError::UnknownGroup(group.as_str().into()))
+        }
         (_, Some(pool), _) if pool != "web" => Err(AffinityError::NoAffinity(pool.clone())),
         (.., Some(name)) if name.ends_with("fabrikam.com") => {
             Err(AffinityError::UnknownName(name.clone()))

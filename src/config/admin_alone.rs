@@ -1,0 +1,164 @@
+//! What a file says of the admin listener, whatever is wrong with the rest of it.
+//!
+//! Owns how the section is found in a file that is no YAML as a whole. Invariant: what comes out is what the whole file
+//! would say once the rest is sound, or a fault.
+
+use super::fault::{Faults, Note, Notes, Source};
+use super::model::Admin;
+use super::{resolve, tree, walk};
+
+/// The key that a section of the admin listener stands under.
+const KEY: &str = "admin";
+
+/// Reads `admin` out of the bytes of a file; what else is wrong there does not matter. Without such a section, the
+/// defaults hold.
+///
+/// # Errors
+///
+/// The faults of the section; where the file is no YAML and the section cannot be told from the rest, what is wrong there.
+pub fn read_admin(bytes: &[u8], file: &str) -> Result<Admin, Faults> {
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let source = Source {
+        file: file.into(),
+        text: text.into(),
+    };
+    let faulty = |notes: Vec<Note>| Faults::new(notes, &source);
+    if bytes.contains(&0) {
+        // Such a file may be UTF-16, in which no key is found.
+        return super::read_bytes(bytes, file).map(|loaded| loaded.config.admin);
+    }
+    let root = match tree::parse(text) {
+        Ok(root) => Some(root),
+        Err(note) => match alone(text) {
+            Alone::Section(section) => Some(tree::parse(&section).map_err(|_| faulty(vec![note]))?),
+            Alone::Nothing => None,
+            Alone::Unclear => return Err(faulty(vec![note])),
+        },
+    };
+    let mut notes = Notes::default();
+    let root = root.unwrap_or(tree::Node {
+        at: super::fault::Place::START,
+        kind: tree::Kind::Null,
+    });
+    let written = walk::walk_admin(&root, &mut notes);
+    let admin = resolve::admin::resolve(&written, &mut notes);
+    if notes.faults.is_empty() {
+        Ok(admin)
+    } else {
+        Err(faulty(notes.faults))
+    }
+}
+
+/// What of a file that is no YAML is the section.
+#[derive(Debug, PartialEq, Eq)]
+enum Alone {
+    /// These lines, at their places.
+    Section(String),
+    /// The file does not speak of it.
+    Nothing,
+    /// It does, and not as a section of its own.
+    Unclear,
+}
+
+/// The lines from a key at the margin to the next one, after as many empty lines as stand before it.
+fn alone(text: &str) -> Alone {
+    let mut section = String::new();
+    let (mut inside, mut found) = (false, 0);
+    for line in text.lines() {
+        let is_margin = !line.is_empty() && !line.starts_with([' ', '\t', '#', '\r', '}', ']']);
+        if is_margin {
+            inside = is_key(line);
+            found += usize::from(inside);
+        }
+        if inside {
+            section.push_str(line);
+        }
+        section.push('\n');
+    }
+    let speaks = || text.lines().any(mentions);
+    match found {
+        1 => Alone::Section(section),
+        0 if !speaks() => Alone::Nothing,
+        _ => Alone::Unclear,
+    }
+}
+
+/// Whether a line at the margin begins the section.
+fn is_key(line: &str) -> bool {
+    let after = line
+        .strip_prefix(KEY)
+        .or_else(|| line.strip_prefix(&format!("\"{KEY}\"")))
+        .or_else(|| line.strip_prefix(&format!("'{KEY}'")));
+    after.is_some_and(|after| after.trim_start().starts_with(':'))
+}
+
+/// Whether a line says the key's word outside of a comment.
+fn mentions(line: &str) -> bool {
+    !line.trim_start().starts_with('#') && line.contains(KEY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::AdminBind;
+
+    #[track_caller]
+    fn bind(text: &str, expected: &str) {
+        let admin =
+            read_admin(text.as_bytes(), "f.yaml").unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(admin.bind.to_string(), expected, "{text}");
+    }
+
+    #[test]
+    fn mistakes_elsewhere_do_not_matter() {
+        for wrong in [
+            "pools: 1\n",
+            "frobnicate: yes\nlisteners: []\n",
+            "listeners: { a: { bind: [\"nowhere\"], protocol: ftp } }\n",
+            "pools: { a: 1 }\npools: { a: 2 }\n",
+            "pools:\n\tweb: {}\n",
+            "pools: [\n",
+            "listeners: { a: { bind: [[::]:443] } }\n",
+            "names: *.contoso.com\n",
+            "a: b: c\n",
+            "a: \"open\n",
+            "lync:\n  sip_domains: [contoso.com\n  front_ends: [fe01]\n",
+        ] {
+            let section = "admin:\n  # where\n  bind: 127.0.0.2:9901\n\n  metrics_bind: null\n";
+            bind(&format!("{wrong}{section}"), "127.0.0.2:9901");
+            bind(&format!("{section}{wrong}"), "127.0.0.2:9901");
+            let line = "admin: { bind: \"unix:/run/l.sock\" }\n";
+            bind(&format!("# admin\n{wrong}{line}"), "unix:/run/l.sock");
+            bind(&format!("{line}{wrong}"), "unix:/run/l.sock");
+            bind(wrong, "127.0.0.1:9900");
+        }
+        bind("", "127.0.0.1:9900");
+        let not_utf8 = [&b"pools: \xff\n"[..], b"admin: { bind: 127.0.0.2:9901 }\n"].concat();
+        assert!(matches!(
+            read_admin(&not_utf8, "f").unwrap().bind,
+            AdminBind::Tcp(address) if address.port() == 9901
+        ));
+    }
+
+    #[test]
+    fn mistakes_in_the_section_are_faults_at_their_places() {
+        for (text, place) in [
+            ("pools: 1\nadmin: { bind: nowhere }\n", "f.yaml:2:16"),
+            ("pools: [\nadmin:\n  bnd: 127.0.0.1:1\n", "f.yaml:3:3"),
+            ("admin: { bind: 0.0.0.0:9900 }\n", "f.yaml:1:16"),
+            ("admin: {}\nadmin: {}\n", "f.yaml:2:1"),
+            ("admin: 1\n", "f.yaml:1:8"),
+            ("{ admin: { bind: 127.0.0.2:1 }, pools: [\n", "f.yaml:"),
+            ("pools: [\nadmin: { bind: [\n", "f.yaml:"),
+        ] {
+            let faults = read_admin(text.as_bytes(), "f.yaml").unwrap_err();
+            assert!(faults.to_string().starts_with(place), "{text}: {faults}");
+        }
+        let utf16: Vec<u8> = "admin: {}"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        assert!(read_admin(&[&[0xff, 0xfe][..], &utf16].concat(), "f").is_err());
+    }
+}

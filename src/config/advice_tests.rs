@@ -1,0 +1,401 @@
+//! Wrong texts, as people type them, and what they are told.
+
+use super::*;
+use crate::config::scalar;
+
+/// Each hint is as expected, and what it proposes in backquotes is taken.
+#[track_caller]
+fn advised(
+    cases: &[(&str, &str)],
+    hint: impl Fn(&str) -> Option<String>,
+    takes: impl Fn(&str) -> bool,
+) {
+    for (text, expected) in cases {
+        assert!(!takes(text), "{text} is taken");
+        let said = hint(text).unwrap_or_default();
+        assert_eq!(&said, expected, "{text}");
+        let proposed = said
+            .rsplit_once(": `")
+            .and_then(|(_, rest)| rest.strip_suffix('`'));
+        if let Some(proposed) = proposed {
+            assert!(takes(proposed), "{text}: {proposed} is not taken");
+            assert_ne!(proposed, *text);
+        }
+    }
+}
+
+#[test]
+fn durations() {
+    let whole = "write whole numbers, of a smaller unit if need be";
+    let units = "the units are ms, s, m and h";
+    let order = "write the largest unit first, each once";
+    let cases = [
+        ("", "write it as `5s`, `20m` or `1h30m`".to_owned()),
+        ("10", "add a unit: `10s`".into()),
+        ("0", "add a unit: `0s`".into()),
+        ("-5s", "a duration cannot be negative".into()),
+        ("5 s", "write it without spaces: `5s`".into()),
+        ("1h 30m", "write it without spaces: `1h30m`".into()),
+        ("1.5 h", "write it without spaces: `1h30m`".into()),
+        ("five s", "write it without spaces".into()),
+        ("0.5h", format!("{whole}: `30m`")),
+        ("1.5m", format!("{whole}: `1m30s`")),
+        ("0.25s", format!("{whole}: `250ms`")),
+        ("1,5h", format!("{whole}: `1h30m`")),
+        (".5s", format!("{whole}: `500ms`")),
+        ("0.5ms", whole.into()),
+        ("0.3333h", format!("{whole}: `19m59s880ms`")),
+        ("1.5d", format!("{whole}: `36h`")),
+        ("5min", format!("{units}: `5m`")),
+        ("1800sec", format!("{units}: `30m`")),
+        ("2hours", format!("{units}: `2h`")),
+        ("1d", format!("{units}: `24h`")),
+        ("1w", format!("{units}: `168h`")),
+        ("5S", format!("{units}: `5s`")),
+        ("1H30M", format!("{units}: `1h30m`")),
+        ("5us", units.into()),
+        ("5x", units.into()),
+        ("30m1h", format!("{order}: `1h30m`")),
+        ("1s1s", format!("{order}: `2s`")),
+        ("1h90", units.into()),
+        (
+            "1.5",
+            "add a unit, and write whole numbers: `1s500ms`".into(),
+        ),
+        ("soon", String::new()),
+        ("never", String::new()),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(text, hint)| (*text, hint.as_str()))
+        .collect();
+    advised(&cases, duration, |text| scalar::duration(text).is_ok());
+}
+
+#[test]
+fn binds() {
+    let every = "for every IPv4 address write";
+    let brackets = "an IPv6 address is written in brackets";
+    let names = "write an IP address; names are not resolved here";
+    let cases = [
+        ("0.0.0.0", "add the port: `0.0.0.0:443`".to_owned()),
+        ("[::]", "add the port: `[::]:443`".into()),
+        ("[2001:db8::1]", "add the port: `[2001:db8::1]:443`".into()),
+        ("443", format!("{every} `0.0.0.0:443`")),
+        (":443", format!("{every} `0.0.0.0:443`")),
+        ("*:443", format!("{every} `0.0.0.0:443`")),
+        ("::1", format!("{brackets}: `[::1]:443`")),
+        ("2001:db8::1", format!("{brackets}: `[2001:db8::1]:443`")),
+        (
+            "2001:db8::1:8443",
+            format!("{brackets}: `[2001:db8::1]:8443`"),
+        ),
+        ("::443", format!("{brackets}: `[::]:443`")),
+        (":::443", format!("{brackets}: `[::]:443`")),
+        ("[::]443", format!("{brackets}: `[::]:443`")),
+        (
+            "https://0.0.0.0:443",
+            "leave out `https://`: `0.0.0.0:443`".into(),
+        ),
+        (
+            "https://[::]/",
+            "leave out `https://`, and add the port: `[::]:443`".into(),
+        ),
+        ("0.0.0.0:443/tcp", "leave out `/tcp`: `0.0.0.0:443`".into()),
+        (
+            "0.0.0.0:443/web",
+            "leave out the path: `0.0.0.0:443`".into(),
+        ),
+        ("443/tcp", format!("{every} `0.0.0.0:443`")),
+        (
+            "0.0.0.0:443 ssl",
+            "write one address and its port, without spaces".into(),
+        ),
+        (
+            "0.0.0.0:https",
+            "write the port as a number: `0.0.0.0:443`".into(),
+        ),
+        ("0.0.0.0:x", "ports are numbers from 1 to 65535".into()),
+        ("0.0.0.0:0", PORTS.into()),
+        ("0.0.0.0:70000", PORTS.into()),
+        ("[::]:70000", format!("{brackets}: `[::]:443`")),
+        (
+            "0.0.0:443",
+            "the numbers of an IPv4 address are four, each 0 to 255".into(),
+        ),
+        (
+            "192.0.2.300:443",
+            "the numbers of an IPv4 address are four, each 0 to 255".into(),
+        ),
+        ("vip.contoso.com:443", names.into()),
+        ("localhost", names.into()),
+        (
+            "fe80::1%eth0",
+            "write the zone as the interface's number: `[fe80::1%2]:443`".into(),
+        ),
+        (
+            "[fe80::1%eth0]:443",
+            "write the zone as the interface's number: `[fe80::1%2]:443`".into(),
+        ),
+        ("", String::new()),
+        (
+            "no such",
+            "write one address and its port, without spaces".into(),
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(text, hint)| (*text, hint.as_str()))
+        .collect();
+    let takes = |text: &str| scalar::bind_address(text).is_ok();
+    advised(
+        &cases,
+        |text| scalar::bind_address(text).unwrap_err(),
+        takes,
+    );
+}
+
+#[test]
+fn admin_binds() {
+    let cases = [
+        ("localhost:9900", "write the address: `127.0.0.1:9900`"),
+        ("localhost", "write the address: `127.0.0.1:9900`"),
+        ("127.0.0.1", "add the port: `127.0.0.1:9900`"),
+        ("9901", "for this machine alone write `127.0.0.1:9901`"),
+        (
+            "http://127.0.0.1:9900/",
+            "leave out `http://`: `127.0.0.1:9900`",
+        ),
+        ("/run/l.sock", "write `unix:/run/l.sock`"),
+        (
+            "unix:",
+            "write the path of the socket: `unix:/run/lyncpin/admin.sock`",
+        ),
+        (
+            "lb.contoso.com:9900",
+            "write an IP address; names are not resolved here",
+        ),
+    ];
+    let takes = |text: &str| scalar::admin_bind(text).is_ok();
+    advised(&cases, |text| scalar::admin_bind(text).unwrap_err(), takes);
+}
+
+#[test]
+fn addresses_without_a_port() {
+    let cases = [
+        (
+            "0.0.0.0:443",
+            "leave the port out; ports stand under `ports`",
+        ),
+        ("[::]:443", "leave the port out; ports stand under `ports`"),
+        ("*", "for every IPv4 address write `0.0.0.0`"),
+        (
+            "10.0.0.1/24",
+            "write one address, not a network: `10.0.0.1`",
+        ),
+        ("fe80::1%eth0", "an address with a zone is not supported"),
+        ("https://192.0.2.1", "leave out `https://`: `192.0.2.1`"),
+        (
+            "vip.contoso.com",
+            "write an IP address; names are not resolved here",
+        ),
+        (
+            "192.0.2.300",
+            "the numbers of an IPv4 address are four, each 0 to 255",
+        ),
+        ("[0.0.0.0]", ""),
+    ];
+    let takes = |text: &str| scalar::listen_address(text).is_ok();
+    advised(
+        &cases,
+        |text| scalar::listen_address(text).unwrap_err(),
+        takes,
+    );
+}
+
+#[test]
+fn networks() {
+    let cases = [
+        ("10.1.2.3/8", "did you mean `10.0.0.0/8`?"),
+        ("2001:db8::1/32", "did you mean `2001:db8::/32`?"),
+        (
+            "10.0.0.0/255.0.0.0",
+            "write the prefix length, not a mask: `10.0.0.0/8`",
+        ),
+        (
+            "192.0.2.0/255.255.255.0",
+            "write the prefix length, not a mask: `192.0.2.0/24`",
+        ),
+        (
+            "192.0.2.7/255.255.255.0",
+            "write the prefix length, not a mask: `192.0.2.0/24`",
+        ),
+        ("10.0.0.0/33", "the prefix of an IPv4 network is 0 to 32"),
+        ("10.0.0.0/", "the prefix of an IPv4 network is 0 to 32"),
+        (
+            "2001:db8::/129",
+            "the prefix of an IPv6 network is 0 to 128",
+        ),
+        (
+            "10/8",
+            "write all four numbers of the address: `10.0.0.0/8`",
+        ),
+        ("[2001:db8::]/32", "write `2001:db8::/32`"),
+        ("10.0.0.0 /8", "write `10.0.0.0/8`"),
+        ("192.0.2.7:443", "leave out the port: `192.0.2.7`"),
+        ("any", "for every client write `0.0.0.0/0` and `::/0`"),
+        ("intranet", "write addresses; names are not resolved here"),
+        ("fe80::1%eth0/64", "an address with a zone is not supported"),
+        ("10.0.0.1-10.0.0.9", ""),
+    ];
+    let takes = |text: &str| scalar::network(text).is_ok();
+    advised(&cases, |text| scalar::network(text).unwrap_err(), takes);
+}
+
+#[test]
+fn names() {
+    let cases = [
+        ("https://contoso.com", "leave out the scheme: `contoso.com`"),
+        (
+            "https://contoso.com:443/a",
+            "leave out the scheme: `contoso.com`",
+        ),
+        ("contoso.com/a", "leave out the path: `contoso.com`"),
+        ("contoso.com:443", "leave out the port: `contoso.com`"),
+        (
+            "user@contoso.com",
+            "write the part behind the `@` alone: `contoso.com`",
+        ),
+        (
+            "sip:user@contoso.com",
+            "write the part behind the `@` alone: `contoso.com`",
+        ),
+        (".contoso.com", "leave out the dot in front: `contoso.com`"),
+        (" contoso.com", "leave out the spaces: `contoso.com`"),
+        (
+            "*.contoso.com",
+            "write one name; `*` is taken in the names of routes alone",
+        ),
+        (
+            "contoso com",
+            "the name has a character that no host name has",
+        ),
+        (
+            "b\u{fc}cher.contoso.com",
+            "write the name as clients send it, in its `xn--` form",
+        ),
+        ("a..b", "the name has an empty label"),
+    ];
+    let takes = |text: &str| scalar::host_name(text).is_ok();
+    advised(&cases, |text| scalar::host_name(text).unwrap_err(), takes);
+    let rule = "`*` stands for whole labels, at the front and nowhere else";
+    let cases = [
+        ("a.*.contoso.com", format!("{rule}: `*.contoso.com`")),
+        ("*web.contoso.com", format!("{rule}: `*.web.contoso.com`")),
+        ("*contoso.com", format!("{rule}: `*.contoso.com`")),
+        ("lync*.contoso.com", format!("{rule}: `*.contoso.com`")),
+        ("*.*.contoso.com", format!("{rule}: `*.contoso.com`")),
+        ("*.contoso.*", rule.into()),
+        ("*.contoso.com:443", format!("{rule}: `*.contoso.com`")),
+        (
+            "*",
+            "for every name that stands in no route there is `unknown_name`".into(),
+        ),
+        (
+            "192.0.2.1",
+            "clients that ask for an address take `unknown_name`".into(),
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(text, hint)| (*text, hint.as_str()))
+        .collect();
+    let takes = |text: &str| scalar::pattern(text).is_ok();
+    advised(&cases, |text| scalar::pattern(text).unwrap_err(), takes);
+}
+
+#[test]
+fn servers() {
+    let zone = "an address with a zone is not supported";
+    let ipv6 = "an IPv6 address with a port is written `[2001:db8::1]:4443`";
+    let cases = [
+        (
+            "https://fe01.contoso.local:4443",
+            "leave out `https://`: `fe01.contoso.local:4443`",
+        ),
+        (
+            "https://fe01/web/",
+            "leave out the scheme and the path: `fe01`",
+        ),
+        ("fe01:4443/tcp", "leave out `/tcp`: `fe01:4443`"),
+        ("fe01/web", "leave out the path: `fe01`"),
+        ("10.0.0.1/24", "leave out the path: `10.0.0.1`"),
+        (
+            "fe01:",
+            "write the port behind the colon, or leave it out: `fe01`",
+        ),
+        ("fe01:https", "write the port as a number: `fe01:443`"),
+        ("fe01:x", "ports are numbers from 1 to 65535"),
+        ("fe01:0", PORTS),
+        ("fe01:99999", PORTS),
+        ("192.0.2.1:0", PORTS),
+        (
+            ":4443",
+            "write the server's name or address before the port",
+        ),
+        (
+            "*:4443",
+            "write the server's name or address before the port",
+        ),
+        ("fe80::1%eth0", zone),
+        ("[fe80::1%eth0]:4443", zone),
+        ("[fe80::1%2]:4443", zone),
+        ("2001:db8::zz", ipv6),
+        ("[2001:db8::1]4443", ipv6),
+        ("fe01:1:2", ipv6),
+        (" fe01:4443", "leave out the spaces: `fe01:4443`"),
+        (
+            "fe 01:4443",
+            "the name has a character that no host name has",
+        ),
+        (
+            "0.0.0.0:4443",
+            "this stands for every address; write the one where the server listens",
+        ),
+    ];
+    let takes = |text: &str| scalar::host_and_port(text).is_ok();
+    advised(
+        &cases,
+        |text| scalar::host_and_port(text).unwrap_err(),
+        takes,
+    );
+}
+
+#[test]
+fn numbers_and_ports() {
+    for (text, meant) in [
+        ("1_000", Some(1000)),
+        ("1,000", Some(1000)),
+        ("1 000", Some(1000)),
+        ("0100", Some(100)),
+        ("64", Some(64)),
+        ("1e6", Some(1_000_000)),
+        ("64k", None),
+        ("many", None),
+        ("", None),
+        ("1e99", None),
+    ] {
+        assert_eq!(number(text), meant, "{text}");
+    }
+    for (text, meant) in [
+        ("443/tcp", Some(443)),
+        (":443", Some(443)),
+        ("https", Some(443)),
+        ("HTTP", Some(80)),
+        ("443-444", None),
+        ("tcp", None),
+        ("0/tcp", None),
+    ] {
+        assert_eq!(port(text), meant, "{text}");
+    }
+}
