@@ -3,215 +3,22 @@
 //! Owns the hints. Must not decide what is taken. Invariant: a value that a hint proposes is one that the parser of such
 //! values takes, and never the text that it is about.
 
+mod duration;
+mod names;
+mod yaml;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::host_name::{HostName, HostNameFault};
+use crate::host_name::HostName;
+
+pub(crate) use duration::duration;
+pub(crate) use names::{host_name, label, stars};
+pub(crate) use yaml::{no_value, yaml};
 
 /// Said of a port that is none.
 pub(crate) const PORTS: &str = "ports are 1 to 65535";
-
-/// What a duration is, that is written in another way.
-pub(crate) fn duration(text: &str) -> Option<String> {
-    if text.is_empty() {
-        return Some("write it as `5s`, `20m` or `1h30m`".into());
-    }
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(format!("add a unit: `{text}s`"));
-    }
-    if text.starts_with('-') {
-        return Some("a duration cannot be negative".into());
-    }
-    let meant = meant_duration(text);
-    let meant = |why: &str| match &meant {
-        Some(meant) => format!("{why}: `{meant}`"),
-        None => why.to_owned(),
-    };
-    if text.contains(char::is_whitespace) {
-        return Some(meant("write it without spaces"));
-    }
-    let is_bare = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b".,".contains(&byte));
-    if let Some(meant) = meant_duration(&format!("{text}s")).filter(|_| is_bare) {
-        return Some(format!("add a unit, and write whole numbers: `{meant}`"));
-    }
-    if text.contains(['.', ',']) {
-        return Some(meant("write whole numbers, of a smaller unit if need be"));
-    }
-    let mut words = text
-        .split(|c: char| c.is_ascii_digit())
-        .filter(|word| !word.is_empty());
-    let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
-    if !starts_with_digit {
-        return None;
-    }
-    let ends_with_unit = !text.ends_with(|c: char| c.is_ascii_digit());
-    if ends_with_unit && words.all(|word| UNITS.iter().any(|(names, _)| names[0] == word)) {
-        return Some(meant("write the largest unit first, each once"));
-    }
-    Some(meant("the units are ms, s, m and h"))
-}
-
-/// Units as people write them, each with its milliseconds; the name that is taken comes first.
-const UNITS: [(&[&str], u128); 6] = [
-    (
-        &[
-            "ms",
-            "msec",
-            "msecs",
-            "millis",
-            "millisecond",
-            "milliseconds",
-        ],
-        1,
-    ),
-    (&["s", "sec", "secs", "second", "seconds"], 1000),
-    (&["m", "min", "mins", "minute", "minutes"], 60_000),
-    (&["h", "hr", "hrs", "hour", "hours"], 3_600_000),
-    (&["", "d", "day", "days"], 86_400_000),
-    (&["", "w", "week", "weeks"], 604_800_000),
-];
-
-/// The duration that numbers with units come to, as it is written; `None` where that is no whole number of milliseconds.
-fn meant_duration(text: &str) -> Option<String> {
-    let text: String = text.split_whitespace().collect();
-    let text = text.to_ascii_lowercase().replace(',', ".");
-    let mut rest = text.as_str();
-    let mut sum: u128 = 0;
-    while !rest.is_empty() {
-        let number = rest.len()
-            - rest
-                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
-                .len();
-        let after = &rest[number..];
-        let unit = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                .len();
-        let name = &after[..unit];
-        let (_, size) = UNITS
-            .iter()
-            .find(|(names, _)| !name.is_empty() && names.contains(&name))?;
-        sum = sum.checked_add(of_unit(&rest[..number], *size)?)?;
-        rest = &after[unit..];
-    }
-    written_duration(sum)
-}
-
-/// `1.5` of a unit of so many milliseconds, where that is a whole number of them.
-fn of_unit(number: &str, size: u128) -> Option<u128> {
-    const MOST_DIGITS: usize = 12;
-    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
-    let digits = |text: &str| text.len() <= MOST_DIGITS && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(part) || (whole.is_empty() && part.is_empty()) {
-        return None;
-    }
-    let parse = |text: &str| {
-        if text.is_empty() {
-            Some(0)
-        } else {
-            text.parse().ok()
-        }
-    };
-    let (whole, fraction): (u128, u128) = (parse(whole)?, parse(part)?);
-    let tenths = 10_u128.pow(u32::try_from(part.len()).ok()?);
-    let scaled = fraction * size;
-    scaled
-        .is_multiple_of(tenths)
-        .then(|| whole * size + scaled / tenths)
-}
-
-/// So many milliseconds, the largest unit first.
-fn written_duration(milliseconds: u128) -> Option<String> {
-    const LONGEST: u128 = 1 << 50;
-    if milliseconds == 0 || milliseconds > LONGEST {
-        return (milliseconds == 0).then(|| "0s".to_owned());
-    }
-    let mut rest = milliseconds;
-    let mut text = String::new();
-    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)] {
-        let count = rest / size;
-        rest %= size;
-        if count > 0 {
-            text += &format!("{count}{unit}");
-        }
-    }
-    Some(text)
-}
-
-/// An IPv6 address in brackets, perhaps with a port, that begins `text`; for YAML, brackets without quotes are a list.
-fn bracketed(text: &str) -> Option<&str> {
-    let inner = text.strip_prefix('[')?;
-    let end = inner.find(']')?;
-    let address = inner[..end]
-        .split_once('%')
-        .map_or(&inner[..end], |(address, _)| address);
-    address.parse::<Ipv6Addr>().ok()?;
-    let after = &inner[end + 1..];
-    let digits = after.strip_prefix(':').map_or(0, |port| {
-        1 + port.bytes().take_while(u8::is_ascii_digit).count()
-    });
-    Some(&text[..end + 2 + digits])
-}
-
-/// What is wrong where a list or a mapping was read in place of one value; `line` is the source, which was read at the
-/// character `at` (from 0).
-pub(crate) fn no_value(line: &str, at: usize) -> Option<String> {
-    let start = line.char_indices().nth(at).map(|(start, _)| start)?;
-    let (before, rest) = line.split_at(start);
-    let bracket = before.ends_with('[').then(|| &line[start - 1..]);
-    if let Some(address) = bracketed(rest).or_else(|| bracketed(bracket?)) {
-        return Some(in_quotes(address));
-    }
-    // `0.0.0.0: 443`, which is a mapping.
-    let value = rest.split([',', ']', '}', '#']).next()?.trim();
-    let bare: String = value.split_whitespace().collect();
-    let is_place = super::scalar::host_and_port(&bare).is_ok_and(|(_, port)| port.is_some());
-    let is_place = is_place && bare.contains('.') || super::scalar::bind_address(&bare).is_ok();
-    (bare != value && is_place).then(|| format!("leave out the space: `{bare}`"))
-}
-
-fn in_quotes(address: &str) -> String {
-    format!("put an IPv6 address in quotes: `\"{address}\"`")
-}
-
-/// What may be wrong with the YAML of a line in which, or behind which, the reader was lost; `before` is the last line
-/// before it that has something.
-pub(crate) fn yaml(line: &str, before: &str) -> Option<String> {
-    for line in [line, before] {
-        let content = line.split(" #").next().unwrap_or_default();
-        let starts = content.match_indices('[').map(|(start, _)| start);
-        for start in starts {
-            let is_quoted = content[..start].ends_with(['"', '\'']);
-            if let Some(address) = bracketed(&content[start..]).filter(|_| !is_quoted)
-                && address.contains("]:")
-            {
-                return Some(in_quotes(address));
-            }
-        }
-        let indent = &line[..line.len() - line.trim_start().len()];
-        if indent.contains('\t') {
-            return Some("indent with spaces, not with tabs".into());
-        }
-    }
-    let key = before.trim_start().trim_start_matches("- ");
-    let word = key.find(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c)));
-    let (word, after) = key.split_at(word?);
-    let after_space = after.trim_start();
-    if word.is_empty() || key.contains(": ") || key.ends_with(':') {
-        return None;
-    }
-    match after.chars().next()? {
-        ':' => Some(format!("write a space behind the colon: `{word}: ...`")),
-        _ if after_space.starts_with('=') => {
-            Some(format!("write a colon for the `=`: `{word}: ...`"))
-        }
-        ' ' => Some(format!("is the colon behind `{word}` missing?")),
-        _ => None,
-    }
-}
 
 /// The whole number that a text means: `1_000`, `"64"`, `0100`, `1e6`, `443/tcp`.
 pub(crate) fn number(text: &str) -> Option<u64> {
@@ -471,73 +278,6 @@ pub(crate) fn network(text: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with the name of a host; `*` is taken by nobody who asks here.
-pub(crate) fn host_name(text: &str, fault: HostNameFault) -> String {
-    match fault {
-        HostNameFault::NonAscii => "write the name as clients send it, in its `xn--` form".into(),
-        HostNameFault::BadCharacter if text.contains("://") => {
-            meant_name("leave out the scheme", without_url(text).1)
-        }
-        HostNameFault::BadCharacter if text.contains('*') => {
-            "write one name; `*` is taken in the names of routes alone".into()
-        }
-        HostNameFault::BadCharacter if text.contains('@') => {
-            let domain = text.rsplit('@').next().unwrap_or_default();
-            meant_name("write the part behind the `@` alone", domain)
-        }
-        HostNameFault::BadCharacter if text.contains('/') => {
-            meant_name("leave out the path", without_url(text).1)
-        }
-        HostNameFault::BadCharacter if text.contains(':') => meant_name("leave out the port", text),
-        HostNameFault::BadCharacter if text.trim() != text => {
-            meant_name("leave out the spaces", text.trim())
-        }
-        HostNameFault::EmptyLabel if text.starts_with('.') => {
-            meant_name("leave out the dot in front", text.trim_start_matches('.'))
-        }
-        HostNameFault::Empty
-        | HostNameFault::TooLong
-        | HostNameFault::EmptyLabel
-        | HostNameFault::LabelTooLong
-        | HostNameFault::ControlByte
-        | HostNameFault::BadCharacter
-        | HostNameFault::IpLiteral => fault.to_string(),
-    }
-}
-
-/// The advice, with the name that comes of it, without its port, if that is one.
-fn meant_name(advice: &str, text: &str) -> String {
-    let name = text.split_once(':').map_or(text, |(name, _)| name).trim();
-    match HostName::parse(name.as_bytes()) {
-        Ok(_) => format!("{advice}: `{name}`"),
-        Err(_) => advice.to_owned(),
-    }
-}
-
-/// What is wrong with a name of a route that has a `*`.
-pub(crate) fn stars(text: &str) -> String {
-    let rule = "`*` stands for whole labels, at the front and nowhere else";
-    let (_, host) = without_url(text);
-    let host = host.split_once(':').map_or(host, |(host, _)| host);
-    let suffix = host
-        .rsplit('*')
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches(|c: char| c != '.' && host.starts_with("*"))
-        .trim_start_matches('.');
-    let suffix = match host.strip_prefix('*') {
-        // `*contoso.com`
-        Some(rest) if !rest.contains('*') => rest.trim_start_matches('.'),
-        _ => suffix,
-    };
-    match HostName::parse(suffix.as_bytes()) {
-        Ok(_) if suffix.contains('.') && format!("*.{suffix}") != text => {
-            format!("{rule}: `*.{suffix}`")
-        }
-        Ok(_) | Err(_) => rule.to_owned(),
-    }
-}
-
 /// What is wrong with a host and its port.
 pub(crate) fn host_and_port(text: &str) -> Option<String> {
     let takes = |text: &str| super::scalar::host_and_port(text).is_ok();
@@ -572,18 +312,6 @@ pub(crate) fn host_and_port(text: &str) -> Option<String> {
         None if after.bytes().all(|byte| byte.is_ascii_digit()) => PORTS.into(),
         None => "ports are numbers from 1 to 65535".into(),
     })
-}
-
-/// A name of the user's own, with what it may not have replaced.
-pub(crate) fn label(text: &str) -> Option<String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
-    let meant: String = text
-        .trim()
-        .chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .collect();
-    let is_name = meant.contains(|c: char| c.is_ascii_alphanumeric());
-    is_name.then(|| format!("such as `{meant}`"))
 }
 
 #[cfg(test)]

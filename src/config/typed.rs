@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::advice;
 use super::model::AdminBind;
 use super::scalar::{self, ADMIN_ADDRESS, ADMIN_BIND, print_duration};
@@ -96,11 +98,12 @@ pub fn admin_address(text: &str) -> Result<AdminAddress, String> {
 ///
 /// What is wrong, in words.
 pub fn address(text: &str) -> Result<IpAddr, String> {
-    let parsed = text.parse().map_err(|_| match network(text) {
-        Some(hint) => Some(hint),
-        None => text
-            .split_once('/')
-            .map(|(address, _)| format!("leave out the prefix: `{address}`")),
+    let parsed = text.parse().map_err(|_| match text.parse::<IpNet>() {
+        Ok(net) => Some(format!(
+            "write one address, not a network: `{}`",
+            net.addr()
+        )),
+        Err(_) => network(text),
     });
     wanted_or_hint(parsed, "this", text, "an address such as `192.0.2.7`")
 }
@@ -191,6 +194,14 @@ mod tests {
             ),
         ] {
             let error = admin_address(typed).unwrap_err();
+            assert!(error.ends_with(&format!("({hint})")), "{typed}: {error}");
+        }
+        for (typed, hint) in [
+            ("192.0.2.7:443", "leave out the port: `192.0.2.7`"),
+            ("10.0.0.1/8", "write one address, not a network: `10.0.0.1`"),
+            ("phone", "write addresses; names are not resolved here"),
+        ] {
+            let error = address(typed).unwrap_err();
             assert!(error.ends_with(&format!("({hint})")), "{typed}: {error}");
         }
         for wrong in ["", "a b:9900", "user@localhost:9900"] {

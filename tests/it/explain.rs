@@ -86,7 +86,10 @@ fn each_backend_that_does_not_get_the_client_says_why() {
     );
     drop(held);
     for place in 3..7 {
-        assert_eq!(balancer.said(&["maintain", &name(place)]).status, 0);
+        assert_eq!(
+            balancer.said(&["maintain", &name(place), "--force"]).status,
+            0
+        );
     }
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
     holds(
@@ -303,7 +306,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
     );
     assert_eq!(
         balancer
-            .said(&["maintain", failing["name"].as_str().unwrap()])
+            .said(&["maintain", "--force", failing["name"].as_str().unwrap()])
             .status,
         0
     );

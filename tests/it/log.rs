@@ -50,9 +50,14 @@ fn a_field_has_one_json_type_whatever_happens() {
     event(&balancer, "closed: no pool behind it can serve");
     backends[0].start_again();
     event(&balancer, "backend is up");
-    assert_eq!(balancer.said(&["drain", "a", "--deadline", "1s"]).status, 0);
+    assert_eq!(
+        balancer
+            .said(&["drain", "a", "--deadline", "1s", "--force"])
+            .status,
+        0
+    );
     event(&balancer, "drained");
-    assert_eq!(balancer.said(&["maintain", "b"]).status, 0);
+    assert_eq!(balancer.said(&["maintain", "b", "--force"]).status, 0);
     assert_eq!(
         balancer
             .said(&["affinity", "pin", "--client", "192.0.2.7", "nowhere"])
