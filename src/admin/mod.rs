@@ -7,6 +7,7 @@
 mod affinity;
 mod api;
 pub mod client;
+mod connections;
 mod guard;
 mod page;
 mod server;

@@ -9,6 +9,7 @@ use super::file::ConfigFile;
 use crate::admin::Token;
 use crate::admin::client::{Client, ClientError};
 use crate::config::model::AdminBind;
+use crate::{config, files};
 
 /// Where to ask, and with which token.
 #[derive(Debug, clap::Args)]
@@ -48,13 +49,29 @@ impl Ask {
     }
 }
 
-/// Runs what asks, on a runtime of its own.
+impl Ask {
+    /// The same where the file has errors: what it says of the admin listener may be sound all the same.
+    pub(super) fn client_despite_errors(&self) -> Option<Client> {
+        let bytes = files::read(self.file.path(), config::MAX_FILE_BYTES).ok()?;
+        let admin = config::salvage_admin(&bytes);
+        let in_file = admin.as_ref().and_then(|admin| admin.token_file.clone());
+        let token = self.token_file.clone().or(in_file);
+        let token = token.as_deref().and_then(|path| Token::read(path).ok());
+        let bind = self.admin.clone().or(admin.map(|admin| admin.bind))?;
+        Some(Client::new(&bind, token))
+    }
+}
+
+/// Runs what asks, on a runtime of its own. Its end waits for nothing: a runtime that is dropped would wait for the
+/// system's resolver, which may take half a minute to give a name up.
 pub(super) fn block_on<T>(asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::answer("the runtime cannot be started").because(&error))?;
-    runtime.block_on(asking)
+    let done = runtime.block_on(asking);
+    runtime.shutdown_background();
+    done
 }
 
 impl From<ClientError> for Failure {

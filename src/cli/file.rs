@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use crate::config::{self, Loaded};
+use crate::files;
 
 /// Read where no other file is named.
 const DEFAULT: &str = "balancer.yaml";
@@ -31,7 +32,7 @@ impl ConfigFile {
     pub(super) fn read(&self) -> Result<Loaded, Failure> {
         let path = self.path();
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| {
+        let bytes = files::read(path, config::MAX_FILE_BYTES).map_err(|error| {
             Failure::usage(format!("the configuration {name} cannot be read")).because(&error)
         })?;
         config::read_bytes(&bytes, &name).map_err(|faults| Failure::invalid(&faults))

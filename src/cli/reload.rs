@@ -1,8 +1,11 @@
 //! `reload`: another configuration in the running process.
 
+use hyper::StatusCode;
+
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
 use super::{answer, warn};
+use crate::admin::client::ClientError;
 
 /// `lyncpin reload`
 #[derive(Debug, clap::Args)]
@@ -13,9 +16,33 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        // Where the file has faults it does not say whom to ask; whoever would be asked would say the same.
-        let client = self.ask.client().map_err(Failure::rejected)?;
-        let reloaded = block_on(async { Ok(client.reload().await?) })?;
+        // A file with errors is the balancer's to reject, so that it counts and logs what it was asked to load.
+        let (client, errors) = match self.ask.client() {
+            Ok(client) => (client, None),
+            Err(errors) if errors.is_of_configuration() => {
+                let Some(client) = self.ask.client_despite_errors() else {
+                    let errors = errors.rejected();
+                    return Err(errors.also("the running balancer was not asked, because the file does not say where: name its admin listener with --admin"));
+                };
+                (client, Some(errors))
+            }
+            Err(failure) => return Err(failure),
+        };
+        let reloaded = match (block_on(async { Ok(client.reload().await) })?, errors) {
+            (Ok(reloaded), errors) => {
+                if let Some(errors) = errors {
+                    warn(&errors.text());
+                    warn("warning: the running balancer has loaded another file than this one");
+                }
+                reloaded
+            }
+            // It has found the same.
+            (Err(error @ ClientError::Refused(StatusCode::UNPROCESSABLE_ENTITY, _)), _)
+            | (Err(error), None) => return Err(error.into()),
+            (Err(error), Some(errors)) => {
+                return Err(errors.rejected().also(Failure::from(error).text()));
+            }
+        };
         for warning in &reloaded.warnings {
             warn(&format!("warning: {warning}"));
         }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::file::ConfigFile;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
+use crate::files;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
 use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
@@ -62,9 +64,22 @@ impl Run {
             tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
         }
         let served = super::ask::block_on(async {
-            let signals = Signals::catch()?;
-            let server = Server::start_after(heir, loaded.config, log, registry, source)
-                .map_err(|error| Failure::from_error(&error))?;
+            let mut signals = Signals::catch()?;
+            let runtime = Handle::current();
+            // It reads files, and may wait for their file systems: a stop does not.
+            let starting = files::aside("start", move || {
+                let _entered = runtime.enter();
+                Server::start_after(heir, loaded.config, log, registry, source)
+            });
+            let started = tokio::select! {
+                started = starting => started,
+                () = signals.stopped() => {
+                    tracing::info!(target: "lyncpin::server", "stopped before the start was complete");
+                    return Ok(());
+                }
+            };
+            let started = started.map_err(|error| Failure::from_error(&error))?;
+            let server = started.map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
             }
@@ -135,6 +150,15 @@ impl Signals {
             }
         }
         Ok(())
+    }
+
+    /// Completes at SIGTERM or SIGINT. The other signals wait.
+    async fn stopped(&mut self) {
+        let [terminate, interrupt] = &mut self.stop;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 
     async fn told_to_stop(&mut self, reloads: &Reloads) {

@@ -18,6 +18,7 @@ pub mod model;
 mod overlap;
 mod render;
 mod resolve;
+mod salvage;
 mod scalar;
 mod section;
 mod tree;
@@ -34,6 +35,8 @@ pub use fault::{Fault, Faults, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_PER_CONNECTION, DESCRIPTORS_RESERVED, lint};
 pub use render::expand;
+pub use salvage::salvage_admin;
+pub use tree::MAX_FILE_BYTES;
 pub use typed::{admin_bind, deadline};
 
 /// A configuration that was read without a fault.
@@ -80,6 +83,14 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
 ///
 /// As [`read`]; a byte that is not UTF-8 is a fault at its place.
 pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
+    if bytes.len() > MAX_FILE_BYTES {
+        // Who reads within a bound has a piece of the file alone, which may end within a character.
+        let source = Source {
+            file: file.into(),
+            text: Arc::from(""),
+        };
+        return Err(Faults::new(vec![tree::too_large()], &source));
+    }
     let error = match std::str::from_utf8(bytes) {
         Ok(text) => return read(text, file),
         Err(error) => error,

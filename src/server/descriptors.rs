@@ -3,25 +3,13 @@
 //! Invariant: a connection is only let in where the two descriptors that it needs are there.
 
 use crate::config::{DESCRIPTORS_PER_CONNECTION, model};
+use crate::reserve;
 use crate::splice::Budget;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Kept for files, the log, the admin listener, checks and resolving.
+/// Kept for files, the log, the admin listener, checks and resolving, beside what is held back from connections.
 const RESERVE: u64 = 64;
 /// Kept for each worker's event loop.
 const RESERVE_A_WORKER: u64 = 8;
-
-/// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
-pub(super) fn raise() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // Where it cannot be raised, what there was is still there.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
 
 /// What there is for connections, beside the listening sockets.
 pub(super) struct Capacity {
@@ -51,7 +39,8 @@ impl Capacity {
 fn connections(descriptors: u64, listening: usize, workers: usize, pipes: Budget) -> u32 {
     let a_worker = RESERVE_A_WORKER + 2 * pipes.pipes as u64;
     let (listening, workers) = (listening as u64, workers as u64);
-    let left = descriptors.saturating_sub(RESERVE + listening + workers * a_worker);
+    let kept = RESERVE + reserve::of(descriptors);
+    let left = descriptors.saturating_sub(kept + listening + workers * a_worker);
     u32::try_from(left / DESCRIPTORS_PER_CONNECTION)
         .unwrap_or(u32::MAX)
         .max(1)

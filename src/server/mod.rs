@@ -11,9 +11,11 @@ mod descriptors;
 mod doors;
 mod drains;
 mod explain;
+mod file_worker;
 mod gates;
 mod handover;
 mod heir;
+mod patience;
 mod pipes;
 mod reload;
 mod requests;
@@ -36,19 +38,21 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Control;
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
+use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::limits::Limits;
 use crate::listener::Shared;
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
 use crate::pins::Secret;
+use crate::reserve;
 use crate::snapshot::Snapshot;
 use crate::store;
 use crate::upgrade::Program;
@@ -57,8 +61,10 @@ use descriptors::Capacity;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
 pub use explain::explain_offline;
+use file_worker::FileWorker;
 use heir::Elders;
 pub use heir::{Heir, Refusal};
+use patience::Patience;
 use reload::Reloader;
 pub use requests::{Asker, Reloads};
 use retired::Retired;
@@ -72,6 +78,10 @@ use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What the tasks of the control thread get to see that they are to end. None of them waits for anything that long.
+const TASKS_END: Duration = Duration::from_secs(5);
+/// What the last answers of the admin listeners, and then the affinity store, get. Each has a bound of its own before.
+const LAST_STEPS: Duration = Duration::from_secs(11);
 /// Between two looks for the last connection, after another process has taken over.
 const ALONE_EVERY: Duration = Duration::from_millis(100);
 /// Between two sweeps of what has expired.
@@ -149,10 +159,10 @@ impl Server {
             .map_err(first(StartError::Bind))?;
         sockets.add(ports);
         let doors =
-            Doors::open(&config.admin, None, &mut inherited).map_err(first(StartError::Admin))?;
+            Doors::open(&config.admin, &[], &mut inherited).map_err(first(StartError::Admin))?;
         let pipes = pipes::budget(count);
         let capacity = Capacity {
-            descriptors: descriptors::raise(),
+            descriptors: reserve::hold_back(),
             workers: count,
             pipes,
         };
@@ -256,6 +266,7 @@ impl Server {
                 elders: elders.clone(),
             }),
             fate: tell_fate,
+            files: FileWorker::default(),
         };
         let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
@@ -326,33 +337,37 @@ impl Server {
     }
 
     /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
-    /// `at_once` cuts that short.
+    /// `at_once` cuts that short, and whatever else is waited for.
     pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
+        let mut patience = Patience::new(at_once, LAST_WORDS);
         self.shared.stop.cancel();
-        self.tasks.wait().await;
+        patience.wait(TASKS_END, self.tasks.wait()).await;
         self.sockets.let_go();
         let in_force = self.shared.snapshot.load();
         let left = self.shared.limits.connections();
         tracing::info!(target: "lyncpin::server", connections = left, "stopping");
-        tokio::select! {
-            () = self.workers.ended() => {}
-            () = tokio::time::sleep(in_force.config.timeouts.shutdown) => {}
-            () = at_once => {}
-        }
+        let shutdown = in_force.config.timeouts.shutdown;
+        patience.wait(shutdown, self.workers.ended()).await;
         for backend in in_force.backends().chain(&self.retired.backends()) {
             backend.recall(Recall::Shutdown);
         }
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
-        let _ = timeout(LAST_WORDS, self.workers.ended()).await;
+        patience.wait(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
-        // It only fails where it panicked, and then nothing is left to be stopped.
-        if let Ok((health, admin)) = self.reloader.await {
-            health.stop().await;
-            admin.end().await;
-        }
+        let last_answers = async {
+            // It only fails where it panicked, and then nothing is left to be stopped.
+            if let Ok((health, admin)) = self.reloader.await {
+                health.stop().await;
+                admin.end().await;
+            }
+        };
+        patience.wait(LAST_STEPS, last_answers).await;
         if let Some(store) = self.store.take() {
             // Last: until here connections have ended and states have changed.
-            let _ = tokio::task::spawn_blocking(|| store.stop()).await;
+            let stopping = files::aside("store stop", move || store.stop());
+            if patience.wait(LAST_STEPS, stopping).await.is_none() {
+                tracing::error!(target: "lyncpin::store", "affinity store: the stop did not wait for the disk; the last changes may be lost");
+            }
         }
     }
 }

@@ -3,20 +3,21 @@
 //! Owns the order: what can fail comes first (reading, binding, the token), what takes time next, and then everything that
 //! is new comes into force between two awaits, so that no task of the control thread sees half of it and a connection
 //! sees either the old snapshot or the new one. Knows no command and no HTTP. Invariants: a configuration with a fault
-//! changes nothing, and who asked gets all of its faults; one reload is under way at a time.
+//! changes nothing, and who asked gets all of its faults; one reload is under way at a time; the control thread never waits
+//! for the file system, and a stop does not either.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::changes;
 use super::descriptors::Capacity;
-use super::doors::{Doors, Serving};
+use super::doors::{DoorFault, Doors, Serving};
+use super::file_worker::{FileWorker, Stage, Stalled};
 use super::gates;
 use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
@@ -27,14 +28,16 @@ use super::workers::Posts;
 use crate::admin::view::Reloaded;
 use crate::admin::{Control, ReloadError};
 use crate::backend::Availability;
-use crate::config::model::{AffinityStore, Config};
+use crate::config::model::{AdminBind, AffinityStore, Config};
 use crate::config::{self, Faults, Loaded};
+use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::listener::Shared;
 use crate::metrics::definitions;
 use crate::pins::Secret;
+use crate::reserve;
 use crate::snapshot::{Before, Snapshot};
-use crate::store::{Opened, Store};
+use crate::store::Opened;
 use crate::timestamp::Timestamp;
 use crate::upgrade::Program;
 
@@ -67,6 +70,23 @@ pub(super) struct Reloader {
     /// What this process takes over from another.
     pub(super) heir: Option<Inheritance>,
     pub(super) fate: watch::Sender<Fate>,
+    pub(super) files: FileWorker,
+}
+
+/// What is to be read, and what is in force.
+struct Reading {
+    file: PathBuf,
+    store: AffinityStore,
+    secret: Secret,
+    served: Vec<AdminBind>,
+}
+
+/// What has been read; each part that could not be has its words among the `faults`.
+struct Found {
+    loaded: Loaded,
+    move_store: Option<StoreMove>,
+    doors: Result<Doors, Vec<DoorFault>>,
+    faults: Vec<String>,
 }
 
 /// What can fail and has not.
@@ -156,7 +176,11 @@ impl Reloader {
             ports,
             doors,
             move_store,
-        } = self.prepare().await?;
+        } = {
+            let stop = self.shared.stop.clone();
+            let prepared = stop.run_until_cancelled(self.prepare()).await;
+            prepared.ok_or(Fault::Refused(ReloadError::Stopping))??
+        };
         let before = self.shared.snapshot.load_full();
         let config = &loaded.config;
         let finding = Whereabouts::find(config, &before, &self.resolver);
@@ -179,21 +203,29 @@ impl Reloader {
     /// Everything that can fail. Nothing of what is in force is touched.
     async fn prepare(&self) -> Result<Prepared, Fault> {
         let file = self.file.clone();
-        let file = file.ok_or(Fault::Refused(ReloadError::NoFile))?;
-        let read = spawn_blocking(move || read(&file)).await;
-        let loaded = read.map_err(|error| Fault::Other(vec![error.to_string()]))??;
-        let mut faults = Vec::new();
-        let opened = self.open_store(&loaded.config.affinity_store).await;
-        let move_store = opened.unwrap_or_else(|fault| {
-            faults.push(fault);
-            None
-        });
-        let bound = self.sockets.bind(&loaded.config, self.capacity.workers);
+        let reading = Reading {
+            file: file.ok_or(Fault::Refused(ReloadError::NoFile))?,
+            store: self.shared.snapshot.load().config.affinity_store.clone(),
+            secret: self.secret.clone(),
+            served: self.admin.binds(),
+        };
+        let found = self.files.run(move |stage| reading.read(stage)).await;
+        let Found {
+            loaded,
+            move_store,
+            doors,
+            mut faults,
+        } = found??;
+        let bound = {
+            // None of these calls waits.
+            let _lifted = reserve::lift();
+            self.sockets.bind(&loaded.config, self.capacity.workers)
+        };
         let ports = bound.unwrap_or_else(|found| {
             faults.extend(found.iter().map(|fault| chain(fault)));
             Vec::new()
         });
-        match Doors::open(&loaded.config.admin, Some(&self.admin), &mut Vec::new()) {
+        match doors {
             Ok(doors) if faults.is_empty() => Ok(Prepared {
                 loaded,
                 ports,
@@ -208,26 +240,12 @@ impl Reloader {
         }
     }
 
-    /// The store that `wanted` names, if it is another one than that in force.
-    async fn open_store(&self, wanted: &AffinityStore) -> Result<Option<StoreMove>, String> {
-        if self.shared.snapshot.load().config.affinity_store == *wanted {
-            return Ok(None);
-        }
-        let AffinityStore::File(path) = wanted.clone() else {
-            return Ok(Some(StoreMove::ToMemory));
-        };
-        let opened = spawn_blocking(move || Opened::open(&path)).await;
-        let opened = opened.map_err(|error| error.to_string())?;
-        let opened = opened.map_err(|error| chain(&error))?;
-        // What is in force is newer than whatever the file has.
-        let opened = Box::new(opened.anew(self.secret.clone()));
-        Ok(Some(StoreMove::To(opened)))
-    }
-
-    /// The old store first gets all that it lacks.
+    /// The old store first gets all that it lacks, within its bound; a stop waits for it no longer.
     async fn move_store(&self, to: StoreMove) {
-        let old = self.store.take();
-        let _ = spawn_blocking(move || old.map(Store::stop)).await;
+        if let Some(old) = self.store.take() {
+            let stopping = files::aside("store stop", move || old.stop());
+            let _ = self.shared.stop.run_until_cancelled(stopping).await;
+        }
         let StoreMove::To(opened) = to else {
             return;
         };
@@ -302,14 +320,67 @@ pub(super) fn mark_reload(shared: &Shared) {
         .set(now.unwrap_or_default().as_secs_f64());
 }
 
-fn read(file: &std::path::Path) -> Result<Loaded, Fault> {
+impl Reading {
+    /// Everything that the file system is asked for. Errors of the file come alone, as nothing else is known then.
+    fn read(self, stage: &Stage) -> Result<Found, Fault> {
+        stage.at(format!("the configuration {}", self.file.display()));
+        let loaded = read(&self.file)?;
+        let mut faults = Vec::new();
+        let wanted = &loaded.config.affinity_store;
+        if let AffinityStore::File(path) = wanted {
+            stage.at(format!("the affinity store {}", path.display()));
+        }
+        let opened = open_store(wanted, &self.store, self.secret);
+        let move_store = opened.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let admin = &loaded.config.admin;
+        stage.at(match &admin.token_file {
+            Some(path) => format!("the token file {}", path.display()),
+            None => format!("the admin listener's socket {}", admin.bind),
+        });
+        let doors = Doors::open(admin, &self.served, &mut Vec::new());
+        Ok(Found {
+            loaded,
+            move_store,
+            doors,
+            faults,
+        })
+    }
+}
+
+/// The store that is `wanted`, if it is another one than that `in_force`.
+fn open_store(
+    wanted: &AffinityStore,
+    in_force: &AffinityStore,
+    secret: Secret,
+) -> Result<Option<StoreMove>, String> {
+    if wanted == in_force {
+        return Ok(None);
+    }
+    let AffinityStore::File(path) = wanted else {
+        return Ok(Some(StoreMove::ToMemory));
+    };
+    let opened = reserve::retry(|| Opened::open(path)).map_err(|error| chain(&error))?;
+    // What is in force is newer than whatever the file has.
+    Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
+}
+
+fn read(file: &Path) -> Result<Loaded, Fault> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| {
+    let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
         Fault::Other(vec![format!(
             "the configuration {name} cannot be read: {error}"
         )])
     })?;
     config::read_bytes(&bytes, &name).map_err(Fault::File)
+}
+
+impl From<Stalled> for Fault {
+    fn from(stalled: Stalled) -> Self {
+        Self::Other(vec![stalled.to_string()])
+    }
 }
 
 fn tell(by: &str, reloaded: &Reloaded) {
