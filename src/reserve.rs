@@ -4,12 +4,13 @@
 //! descriptors up nor for what. Invariant: while the limit is not lifted, the last [`of`] descriptors are free or belong to
 //! those who lifted it.
 //!
-//! The kernel gives the lowest free number and refuses one at the soft limit, so the numbers above it are nobody's until
-//! the limit is lifted. Lifted, it is so for every thread; that lasts for one system call at a time, and the accept loops
-//! of clients rest between two tries when they lack descriptors.
+//! The kernel gives the lowest free number and refuses one at the soft limit, so the numbers above it are free until the
+//! limit is lifted. Lifted, it is so for every thread; that lasts for a few system calls, and accept loops of clients take
+//! no client meanwhile ([`is_lifted`]).
 
 use std::error::Error;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
@@ -21,7 +22,9 @@ const MOST: u64 = 64;
 const SHARE: u64 = 8;
 
 /// How many use the reserve now. Nothing is held back before [`hold_back`].
-static LIFTED: Mutex<Option<usize>> = Mutex::new(None);
+static USERS: Mutex<Option<usize>> = Mutex::new(None);
+/// Whether there are any.
+static LIFTED: AtomicBool = AtomicBool::new(false);
 
 /// How many of `descriptors` are held back.
 #[must_use]
@@ -30,11 +33,17 @@ pub const fn of(descriptors: u64) -> u64 {
     if share < MOST { share } else { MOST }
 }
 
+/// What one user of many may take of what is held back from this process.
+#[must_use]
+pub fn share() -> u64 {
+    let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    (of(maximum) / 4).max(1)
+}
+
 /// Raises the soft limit to the hard one, less what is held back from now on; says what there is in all.
 pub fn hold_back() -> u64 {
-    let mut lifted = lock();
-    let users = *lifted.get_or_insert(0);
-    set(users);
+    let mut users = lock();
+    set(*users.get_or_insert(0));
     let limit = getrlimit(Resource::Nofile);
     limit.maximum.or(limit.current).unwrap_or(u64::MAX)
 }
@@ -43,10 +52,15 @@ pub fn hold_back() -> u64 {
 #[must_use]
 pub struct Lifted(());
 
-/// Lifts the limit. To be held for system calls that do not wait.
+/// Lifts the limit, after a call that failed for want of a descriptor. To be held for calls that do not wait.
 pub fn lift() -> Lifted {
     change(|users| users + 1);
     Lifted(())
+}
+
+/// Whether somebody uses the reserve now, which means that there are no other descriptors.
+pub fn is_lifted() -> bool {
+    LIFTED.load(Ordering::Acquire)
 }
 
 impl Drop for Lifted {
@@ -85,8 +99,7 @@ pub fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn change(count: impl FnOnce(usize) -> usize) {
-    let mut lifted = lock();
-    if let Some(users) = &mut *lifted {
+    if let Some(users) = &mut *lock() {
         *users = count(*users);
         set(*users);
     }
@@ -94,6 +107,7 @@ fn change(count: impl FnOnce(usize) -> usize) {
 
 /// Where it cannot be set, what there was is still there.
 fn set(users: usize) {
+    LIFTED.store(users > 0, Ordering::Release);
     let Some(maximum) = getrlimit(Resource::Nofile).maximum else {
         return;
     };
@@ -106,7 +120,7 @@ fn set(users: usize) {
 }
 
 fn lock() -> MutexGuard<'static, Option<usize>> {
-    LIFTED.lock().unwrap_or_else(PoisonError::into_inner)
+    USERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 /// What a connection gets to send a request before it may have to give way.
-const GRACE: Duration = Duration::from_millis(20);
+const GRACE: Duration = Duration::from_millis(10);
 
 /// What a connection is doing, in the order in which they give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,31 +96,54 @@ impl Connections {
 
     /// Ends connections that may be ended until `most` are left; else how long until the next may be.
     pub(super) fn end_down_to(&self, most: usize) -> Result<(), Duration> {
-        let now = Instant::now();
-        let mut table = lock(&self.0);
-        while table.open.len() > most {
-            let age = |since: Instant| now.saturating_duration_since(since);
-            let mut wait = GRACE;
-            let mut first: Option<(Step, Instant, u64)> = None;
-            for (&number, (progress, abort)) in &table.open {
-                let (step, since) = progress.now();
-                match GRACE.checked_sub(age(since)) {
-                    Some(left) if !left.is_zero() => wait = wait.min(left),
-                    _ if abort.is_some() => {
-                        let this = (step, since, number);
-                        first = Some(first.map_or(this, |first| first.min(this)));
-                    }
-                    _ => {}
-                }
-            }
-            let Some((_, _, number)) = first else {
-                return Err(wait);
-            };
-            if let Some((_, Some(task))) = table.open.remove(&number) {
-                task.abort();
-            }
+        while let Some(task) = self.take_first(most)? {
+            // Without the lock: what ends takes it.
+            task.abort();
         }
         Ok(())
+    }
+
+    /// The task of the connection that gives way, if there are more than `most`.
+    fn take_first(&self, most: usize) -> Result<Option<AbortHandle>, Duration> {
+        let mut table = lock(&self.0);
+        if table.open.len() <= most {
+            return Ok(None);
+        }
+        let number = table.first_to_go()?;
+        Ok(table.open.remove(&number).and_then(|(_, task)| task))
+    }
+}
+
+impl Table {
+    /// Which connection gives way, or how long until one may. Those that ask nothing go first, and those of another step
+    /// only where they are more than half: so there are always places in which new ones come and go.
+    fn first_to_go(&self) -> Result<u64, Duration> {
+        let now = Instant::now();
+        let mut wait = GRACE;
+        let mut of_step = [0; 3];
+        let mut oldest = [None; 3];
+        for (&number, (progress, task)) in &self.open {
+            let (step, since) = progress.now();
+            of_step[step as usize] += 1;
+            let left = GRACE.saturating_sub(now.saturating_duration_since(since));
+            if !left.is_zero() || task.is_none() {
+                wait = wait.min(left.max(Duration::from_millis(1)));
+                continue;
+            }
+            let oldest = &mut oldest[step as usize];
+            *oldest =
+                Some(oldest.map_or((since, number), |known: (_, _)| known.min((since, number))));
+        }
+        let mut before = 0;
+        for (count, oldest) in of_step.into_iter().zip(oldest) {
+            if let Some((_, number)) = oldest
+                && (before == 0 || count * 2 > self.open.len())
+            {
+                return Ok(number);
+            }
+            before += count;
+        }
+        Err(wait)
     }
 }
 
@@ -173,7 +196,8 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for expected in [2, 4, 1, 3, 0] {
-            connections.make_room(lock(&connections.0).open.len()).await;
+            let open = lock(&connections.0).open.len();
+            connections.make_room(open).await;
             let ended = (&mut tasks[expected]).await;
             assert!(ended.is_err_and(|error| error.is_cancelled()), "{expected}");
         }

@@ -65,8 +65,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 /// An accept that has the reserve of descriptors finds somebody waiting at once.
 const WITH_RESERVE: Duration = Duration::from_millis(10);
-/// Connections that may be open while there are no descriptors but the reserve: a part of it, as others need some too.
-const ON_RESERVE: usize = 8;
 
 /// What stands behind a listener.
 pub struct Site {
@@ -162,7 +160,9 @@ async fn accept<S>(
         Err(error) if reserve::is_exhausted(&error) => error,
         accepted => return accepted,
     };
-    if let Err(wait) = connections.end_down_to(ON_RESERVE) {
+    // The listener's part of the reserve; a reload needs some of it, too.
+    let most = usize::try_from(reserve::share()).unwrap_or(usize::MAX);
+    if let Err(wait) = connections.end_down_to(most.saturating_sub(1)) {
         // Too many came just now.
         tokio::time::sleep(wait).await;
         return Err(error);

@@ -29,7 +29,7 @@ fn section(text: &str) -> String {
         return String::new();
     };
     let more = lines
-        .take_while(|line| line.is_empty() || line.starts_with([' ', '\t', '#', '}', ']', '\r']));
+        .take_while(|line| line.is_empty() || line.starts_with([' ', '#', '}', ']', '\r']));
     std::iter::once(first)
         .chain(more)
         .collect::<Vec<&str>>()

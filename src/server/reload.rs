@@ -216,11 +216,14 @@ impl Reloader {
             doors,
             mut faults,
         } = found??;
-        let bound = {
-            // None of these calls waits.
+        let bind = || self.sockets.bind(&loaded.config, self.capacity.workers);
+        let mut bound = bind();
+        if let Err(faults) = &bound
+            && faults.iter().any(|fault| reserve::is_exhausted(fault))
+        {
             let _lifted = reserve::lift();
-            self.sockets.bind(&loaded.config, self.capacity.workers)
-        };
+            bound = bind();
+        }
         let ports = bound.unwrap_or_else(|found| {
             faults.extend(found.iter().map(|fault| chain(fault)));
             Vec::new()
