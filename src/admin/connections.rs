@@ -174,7 +174,7 @@ mod tests {
         let (progress, number) = (entry.progress.clone(), entry.number());
         let task = tokio::spawn(async move {
             let _entry = entry;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         connections.set_task(number, task.abort_handle());
         (progress, task)

@@ -28,8 +28,8 @@ fn section(text: &str) -> String {
     let Some(first) = lines.next() else {
         return String::new();
     };
-    let more = lines
-        .take_while(|line| line.is_empty() || line.starts_with([' ', '#', '}', ']', '\r']));
+    let more =
+        lines.take_while(|line| line.is_empty() || line.starts_with([' ', '#', '}', ']', '\r']));
     std::iter::once(first)
         .chain(more)
         .collect::<Vec<&str>>()

@@ -12,7 +12,7 @@ use crate::support::raw::{echo, is_health, ticks};
 fn flood(first: &[u8], again: &[u8], cut: usize) -> SocketAddr {
     let (first, again) = (first.to_vec(), Arc::new(again.to_vec()));
     serve(move |mut stream| {
-        stream.read(&mut [0; 4096])?;
+        let _said = stream.read(&mut [0; 4096])?;
         stream.set_nodelay(true)?;
         stream.write_all(&first)?;
         // Bounded, should nobody hang up.
@@ -57,7 +57,7 @@ fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
         let session =
             rustls::ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
         let mut stream = rustls::StreamOwned::new(session, stream);
-        stream.read(&mut [0; 4096])?;
+        let _said = stream.read(&mut [0; 4096])?;
         stream.write_all(first)?;
         let again = again.repeat(200);
         for _ in 0..10_000 {
