@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
@@ -12,7 +11,9 @@ use crate::config::model::Config;
 use crate::files;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
-use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
+use crate::server::{
+    self, Asker, Fate, Heir, Prepared, Reloads, Server, Source, StartError, Watched,
+};
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -65,21 +66,19 @@ impl Run {
         }
         let served = super::ask::block_on(async {
             let mut signals = Signals::catch()?;
-            let runtime = Handle::current();
             // It reads files, and may wait for their file systems: a stop does not.
-            let starting = files::aside("start", move || {
-                let _entered = runtime.enter();
-                Server::start_after(heir, loaded.config, log, registry, source)
-            });
-            let started = tokio::select! {
-                started = starting => started,
+            let preparing = files::aside("start", move || Prepared::new(heir, loaded.config));
+            let prepared = tokio::select! {
+                prepared = preparing => prepared,
                 () = signals.stopped() => {
                     tracing::info!(target: "lyncpin::server", "stopped before the start was complete");
                     return Ok(());
                 }
             };
-            let started = started.map_err(|error| Failure::from_error(&error))?;
-            let server = started.map_err(|error| Failure::from_error(&error))?;
+            let failed = |error: StartError| Failure::from_error(&error);
+            let prepared = prepared.map_err(|error| Failure::from_error(&error))?;
+            let server = Server::start_prepared(prepared.map_err(failed)?, log, registry, source);
+            let server = server.map_err(failed)?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
             }

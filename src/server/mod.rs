@@ -17,6 +17,8 @@ mod handover;
 mod heir;
 mod patience;
 mod pipes;
+mod prepared;
+mod reading;
 mod reload;
 mod requests;
 mod retired;
@@ -44,27 +46,26 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Control;
 use crate::backend::{Availability, Recall};
-use crate::config::model::{self, Config};
+use crate::config::model::Config;
 use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::limits::Limits;
 use crate::listener::Shared;
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
-use crate::pins::Secret;
 use crate::reserve;
 use crate::snapshot::Snapshot;
-use crate::store;
 use crate::upgrade::Program;
 use control::Administration;
 use descriptors::Capacity;
 pub use doors::DoorFault;
-use doors::{Doors, Serving};
+use doors::Serving;
 pub use explain::explain_offline;
 use file_worker::FileWorker;
 use heir::Elders;
 pub use heir::{Heir, Refusal};
 use patience::Patience;
+pub use prepared::Prepared;
 use reload::Reloader;
 pub use requests::{Asker, Reloads};
 use retired::Retired;
@@ -140,26 +141,35 @@ impl Server {
     ///
     /// The same, and what is wrong with the other process.
     pub fn start_after(
-        mut heir: Option<Heir>,
+        heir: Option<Heir>,
         config: Config,
         log: Arc<Log>,
         registry: Registry,
         source: Source,
     ) -> Result<Self, StartError> {
-        let count = workers::count(config.workers);
-        let sockets = Arc::new(Sockets::default());
-        let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
-        if let Some(heir) = &mut heir {
-            let ports = std::mem::take(&mut heir.estate.ports);
-            unwanted = sockets.adopt(&config, ports, count);
-            inherited = std::mem::take(&mut heir.estate.doors);
-        }
-        let ports = sockets
-            .bind(&config, count)
-            .map_err(first(StartError::Bind))?;
-        sockets.add(ports);
-        let doors =
-            Doors::open(&config.admin, &[], &mut inherited).map_err(first(StartError::Admin))?;
+        Self::start_prepared(Prepared::new(heir, config)?, log, registry, source)
+    }
+
+    /// The same with what has been prepared, which waits for no file system.
+    ///
+    /// # Errors
+    ///
+    /// The same, but for what preparing says.
+    pub fn start_prepared(
+        prepared: Prepared,
+        log: Arc<Log>,
+        registry: Registry,
+        source: Source,
+    ) -> Result<Self, StartError> {
+        let Prepared {
+            mut heir,
+            config,
+            count,
+            sockets,
+            unwanted,
+            doors,
+            keeping,
+        } = prepared;
         let pipes = pipes::budget(count);
         let capacity = Capacity {
             descriptors: reserve::hold_back(),
@@ -176,7 +186,7 @@ impl Server {
             opened,
             secret,
             later,
-        } = keeping(&config, heir.as_ref()).map_err(StartError::Store)?;
+        } = keeping;
         let snapshot = Snapshot::build(config, &registry, &availability, &secret);
         match (&mut heir, &opened) {
             (Some(heir), _) => heir.restore(&snapshot).map_err(StartError::Predecessor)?,
@@ -391,31 +401,6 @@ fn program(source: &Source) -> Option<Program> {
             tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
         })
         .ok()
-}
-
-/// Opens the store, where one is configured. An heir's secret is the old process's, and the store is that one's still.
-fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenError> {
-    let inherited = heir.map(|heir| heir.estate.secret.clone());
-    let (opened, later) = match &config.affinity_store {
-        model::AffinityStore::Memory => (None, None),
-        model::AffinityStore::File(path) => match (store::Opened::open(path), &inherited) {
-            (Err(store::OpenError::Held(_)), Some(_)) => (None, Some(path.clone())),
-            (Ok(opened), Some(secret)) => (Some(opened.anew(secret.clone())), None),
-            (opened, _) => (Some(opened?), None),
-        },
-    };
-    let kept = || opened.as_ref().map(|kept| kept.secret().clone());
-    let secret = inherited.or_else(kept).unwrap_or_else(Secret::random);
-    Ok(Keeping {
-        opened,
-        secret,
-        later,
-    })
-}
-
-/// The first of the faults is what the start says; there is at least one.
-fn first<F>(make: fn(F) -> StartError) -> impl FnOnce(Vec<F>) -> StartError {
-    move |mut faults| make(faults.swap_remove(0))
 }
 
 async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {

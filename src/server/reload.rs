@@ -6,7 +6,7 @@
 //! changes nothing, and who asked gets all of its faults; one reload is under way at a time; the control thread never waits
 //! for the file system, and a stop does not either.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,9 +16,10 @@ use tokio::time::timeout;
 
 use super::changes;
 use super::descriptors::Capacity;
-use super::doors::{DoorFault, Doors, Serving};
-use super::file_worker::{FileWorker, Stage, Stalled};
+use super::doors::{Doors, Serving};
+use super::file_worker::{FileWorker, Stalled};
 use super::gates;
+use super::reading::{Found, Reading, StoreMove};
 use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
@@ -28,8 +29,8 @@ use super::workers::Posts;
 use crate::admin::view::Reloaded;
 use crate::admin::{Control, ReloadError};
 use crate::backend::Availability;
-use crate::config::model::{AdminBind, AffinityStore, Config};
-use crate::config::{self, Faults, Loaded};
+use crate::config::model::Config;
+use crate::config::{Faults, Loaded};
 use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::listener::Shared;
@@ -37,7 +38,6 @@ use crate::metrics::definitions;
 use crate::pins::Secret;
 use crate::reserve;
 use crate::snapshot::{Before, Snapshot};
-use crate::store::Opened;
 use crate::timestamp::Timestamp;
 use crate::upgrade::Program;
 
@@ -73,22 +73,6 @@ pub(super) struct Reloader {
     pub(super) files: FileWorker,
 }
 
-/// What is to be read, and what is in force.
-struct Reading {
-    file: PathBuf,
-    store: AffinityStore,
-    secret: Secret,
-    served: Vec<AdminBind>,
-}
-
-/// What has been read; each part that could not be has its words among the `faults`.
-struct Found {
-    loaded: Loaded,
-    move_store: Option<StoreMove>,
-    doors: Result<Doors, Vec<DoorFault>>,
-    faults: Vec<String>,
-}
-
 /// What can fail and has not.
 struct Prepared {
     loaded: Loaded,
@@ -97,16 +81,8 @@ struct Prepared {
     move_store: Option<StoreMove>,
 }
 
-/// Where pins and states are kept from now on.
-enum StoreMove {
-    /// In memory alone.
-    ToMemory,
-    /// In this file, which nobody else has.
-    To(Box<Opened>),
-}
-
 /// Why a configuration was not taken.
-enum Fault {
+pub(super) enum Fault {
     File(Faults),
     Other(Vec<String>),
     Refused(ReloadError),
@@ -323,63 +299,6 @@ pub(super) fn mark_reload(shared: &Shared) {
         .set(now.unwrap_or_default().as_secs_f64());
 }
 
-impl Reading {
-    /// Everything that the file system is asked for. Errors of the file come alone, as nothing else is known then.
-    fn read(self, stage: &Stage) -> Result<Found, Fault> {
-        stage.at(format!("the configuration {}", self.file.display()));
-        let loaded = read(&self.file)?;
-        let mut faults = Vec::new();
-        let wanted = &loaded.config.affinity_store;
-        if let AffinityStore::File(path) = wanted {
-            stage.at(format!("the affinity store {}", path.display()));
-        }
-        let opened = open_store(wanted, &self.store, self.secret);
-        let move_store = opened.unwrap_or_else(|fault| {
-            faults.push(fault);
-            None
-        });
-        let admin = &loaded.config.admin;
-        stage.at(match &admin.token_file {
-            Some(path) => format!("the token file {}", path.display()),
-            None => format!("the admin listener's socket {}", admin.bind),
-        });
-        let doors = Doors::open(admin, &self.served, &mut Vec::new());
-        Ok(Found {
-            loaded,
-            move_store,
-            doors,
-            faults,
-        })
-    }
-}
-
-/// The store that is `wanted`, if it is another one than that `in_force`.
-fn open_store(
-    wanted: &AffinityStore,
-    in_force: &AffinityStore,
-    secret: Secret,
-) -> Result<Option<StoreMove>, String> {
-    if wanted == in_force {
-        return Ok(None);
-    }
-    let AffinityStore::File(path) = wanted else {
-        return Ok(Some(StoreMove::ToMemory));
-    };
-    let opened = reserve::retry(|| Opened::open(path)).map_err(|error| chain(&error))?;
-    // What is in force is newer than whatever the file has.
-    Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
-}
-
-fn read(file: &Path) -> Result<Loaded, Fault> {
-    let name = file.display().to_string();
-    let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
-        Fault::Other(vec![format!(
-            "the configuration {name} cannot be read: {error}"
-        )])
-    })?;
-    config::read_bytes(&bytes, &name).map_err(Fault::File)
-}
-
 impl From<Stalled> for Fault {
     fn from(stalled: Stalled) -> Self {
         Self::Other(vec![stalled.to_string()])
@@ -423,7 +342,7 @@ fn reject(by: &str, fault: Fault) -> ReloadError {
 }
 
 /// An error and what stands behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
