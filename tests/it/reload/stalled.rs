@@ -188,22 +188,34 @@ fn a_watched_file_that_stalls_holds_up_nothing_and_is_seen_once_it_answers() {
     assert_eq!(balancer.wait().code(), Some(0));
 }
 
-/// Waits until something connects a client to systemd's end: nothing does, as the start is never complete.
+/// A process; killed when dropped.
+struct Started(std::process::Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A start that waits for what `prepare` makes stall ends with SIGTERM.
 fn stalls_at_start(prepare: impl FnOnce(&Path) -> String) {
     let directory = tempfile::tempdir().unwrap();
     let address = crate::support::own_address();
     let yaml = prepare(directory.path());
     let file = directory.path().join("balancer.yaml");
     std::fs::write(&file, yaml.replace("HOST", &address.to_string())).unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+    let child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["run", "-c"])
         .arg(&file)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut started = Started(child);
+    let id = started.0.id();
     let named = |wanted: &str| {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id()));
+        let tasks = std::fs::read_dir(format!("/proc/{id}/task"));
         let mut names = tasks
             .into_iter()
             .flatten()
@@ -212,10 +224,10 @@ fn stalls_at_start(prepare: impl FnOnce(&Path) -> String) {
         names.any(|name| name.trim() == wanted)
     };
     eventually("it starts", || named("start").then_some(()));
-    let pid = rustix::process::Pid::from_child(&child);
+    let pid = rustix::process::Pid::from_child(&started.0);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let told = Instant::now();
-    let status = eventually("it ends", || child.try_wait().unwrap());
+    let status = eventually("it ends", || started.0.try_wait().unwrap());
     assert!(told.elapsed() < SOON);
     assert_eq!(status.code(), Some(0));
 }
