@@ -27,9 +27,11 @@ pub mod snapshot;
 
 // Layer 2: descriptors.
 pub mod connect;
+pub mod files;
 pub mod hello;
 pub mod reactor;
 pub mod relay;
+pub mod reserve;
 pub mod socket;
 pub mod splice;
 

@@ -24,6 +24,7 @@ use crate::limits::{Admission, Limits};
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
 use crate::reactor::{Reactor, Stream, Watch};
+use crate::reserve;
 use crate::session;
 use crate::snapshot::{Listener, Snapshot};
 use crate::socket::{self, Listening};
@@ -161,6 +162,10 @@ impl Door {
 
     /// `false` where nobody waits.
     fn accept_one(&self) -> io::Result<bool> {
+        if reserve::is_lifted() {
+            // What there is now is there for others.
+            return Err(Errno::MFILE.into());
+        }
         let accepted = self.listening.accept();
         match accepted.and_then(|(client, peer)| self.welcome(client, peer)) {
             Ok(()) => Ok(true),

@@ -34,7 +34,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "2 descriptors",
-        &["socket", "splice", "reactor", "hello", "connect", "relay"],
+        &[
+            "reserve", "files", "socket", "splice", "reactor", "hello", "connect", "relay",
+        ],
     ),
     (
         "3 tasks",

@@ -17,8 +17,10 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::caller::Caller;
+use super::connections::{Progress, Step};
 use super::guard::{self, Access, HostFault, Reach};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
 use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
@@ -157,6 +159,12 @@ async fn respond(
     admit(site, reach, access, parts)?;
     let control = &*site.control;
     let get = matches!(parts.method, Method::GET | Method::HEAD);
+    let _turn = match segments.as_slice() {
+        ["metrics"] | ["api", "v1", "status" | "events" | "explain" | "affinity"] if get => {
+            turn().await
+        }
+        _ => None,
+    };
     match (&parts.method, segments.as_slice()) {
         (_, ["metrics"]) if get => Ok(metrics(control)),
         (_, ["healthz"]) if get => Ok(text(StatusCode::OK, "ok\n")),
@@ -166,17 +174,17 @@ async fn respond(
         (_, ["api", "v1", "events"]) if get => Ok(json(StatusCode::OK, &control.events())),
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
-            let change: StateChange = read_body(site, body).await?;
+            let change: StateChange = read_body(site, parts, body).await?;
             state::set_in_pool(control, pool, backend, &change)
         }
         (&Method::PUT, ["api", "v1", "backends", backend, "state"]) => {
-            let change: StateChange = read_body(site, body).await?;
+            let change: StateChange = read_body(site, parts, body).await?;
             state::set_everywhere(control, backend, &change)
         }
         (_, ["api", "v1", "affinity"]) if get => affinity::list(control, parts),
         (_, ["api", "v1", "affinity", "client"]) if get => affinity::show(site, parts).await,
         (&Method::PUT, ["api", "v1", "affinity"]) => {
-            let change = read_body(site, body).await?;
+            let change = read_body(site, parts, body).await?;
             affinity::change(site, change).await
         }
         (&Method::DELETE, ["api", "v1", "affinity"]) => affinity::clear(site, parts).await,
@@ -199,6 +207,14 @@ async fn respond(
         (_, ["api", "v1", "reload" | "upgrade"]) => Err(Refusal::not_allowed("POST")),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path")),
     }
+}
+
+/// Answers that take their time are made one after another, and whatever else is due has its turn before each.
+async fn turn() -> Option<SemaphorePermit<'static>> {
+    static TURN: Semaphore = Semaphore::const_new(1);
+    let turn = TURN.acquire().await.ok();
+    tokio::task::yield_now().await;
+    turn
 }
 
 /// Lets in who may ask. Foreign hosts come first: they are told nothing, not even that a token is wanted.
@@ -305,9 +321,21 @@ fn address(key: &str, value: Option<String>) -> Result<IpAddr, Refusal> {
     Ok(address.to_canonical())
 }
 
-async fn read_body<T: DeserializeOwned>(site: &Site, body: Incoming) -> Result<T, Refusal> {
+async fn read_body<T: DeserializeOwned>(
+    site: &Site,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<T, Refusal> {
+    let enter = |step| {
+        if let Some(progress) = parts.extensions.get::<Progress>() {
+            progress.enter(step);
+        }
+    };
+    enter(Step::Asking);
     let read = Limited::new(body, MAX_BODY).collect();
-    let body = match tokio::time::timeout(site.bounds.body, read).await {
+    let read = tokio::time::timeout(site.bounds.body, read).await;
+    enter(Step::Working);
+    let body = match read {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let error = format!("the body is larger than {MAX_BODY} bytes");

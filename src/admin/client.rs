@@ -34,6 +34,9 @@ use crate::config::model::AdminBind;
 /// From connecting to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same for a reload, which may wait for the file system, names and sockets, and for a reload before it.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The same for an upgrade: longer than either process waits for the other.
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(90);
 
@@ -152,13 +155,20 @@ impl Client {
         Ok(answer.changed)
     }
 
-    /// `POST /api/v1/reload`.
+    /// `POST /api/v1/reload`. Takes as long as a file system may.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
-        self.ask(Method::POST, "/api/v1/reload", Bytes::new()).await
+        let patience = match self.patience {
+            PATIENCE => RELOAD_PATIENCE,
+            other => other,
+        };
+        self.clone()
+            .with_patience(patience)
+            .ask(Method::POST, "/api/v1/reload", Bytes::new())
+            .await
     }
 
     /// `POST /api/v1/upgrade`. Takes as long as the new process may.

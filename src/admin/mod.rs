@@ -8,6 +8,7 @@ mod affinity;
 mod api;
 mod caller;
 pub mod client;
+mod connections;
 mod guard;
 mod page;
 mod server;

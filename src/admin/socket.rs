@@ -8,12 +8,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::guard::Reach;
 use crate::config::model::AdminBind;
@@ -21,8 +23,12 @@ use crate::config::model::AdminBind;
 /// Owner and group may ask. A socket's mode is all that guards it where no token is set (unix(7)).
 const MODE: u32 = 0o660;
 
-/// What the kernel queues; there are few who ask.
-const BACKLOG: i32 = 128;
+/// What the kernel queues: who finds no room there hears nothing for a second (tcp(7)). The kernel has a bound of its own,
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// What a file system gets for the removal of a socket's file.
+const REMOVAL: Duration = Duration::from_millis(500);
 
 /// A bound listener.
 #[derive(Debug)]
@@ -217,24 +223,40 @@ fn refuse_taken(path: &Path) -> io::Result<()> {
     if !found.file_type().is_socket() {
         return Err(io::Error::other("the path is there and is no socket"));
     }
-    match UnixStream::connect(path) {
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A process that does not accept would hold up a call that waits.
+    probe.set_nonblocking(true)?;
+    let taken = || io::Error::other("another process listens there");
+    match probe.connect(&SockAddr::unix(path)?) {
         // Nobody listens: what a process leaves that was killed.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => Err(taken()),
         Err(error) => Err(error),
-        Ok(_) => Err(io::Error::other("another process listens there")),
+        Ok(()) => Err(taken()),
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = || {
-            std::fs::symlink_metadata(&self.path)
-                .is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        if self.left.load(Ordering::Relaxed) {
+            return;
+        }
+        let (path, identity) = (std::mem::take(&mut self.path), self.identity);
+        let (done, removed) = mpsc::channel::<()>();
+        let removal = move || {
+            let ours = std::fs::symlink_metadata(&path)
+                .is_ok_and(|found| (found.dev(), found.ino()) == identity);
+            if ours {
+                // Left behind, it is stale and the next bind replaces it.
+                let _ = std::fs::remove_file(&path);
+            }
+            drop(done);
         };
-        if !self.left.load(Ordering::Relaxed) && ours() {
-            // Left behind, it is stale and the next bind replaces it.
-            let _ = std::fs::remove_file(&self.path);
+        // The control thread may be the one that drops it: a file system that does not answer must not hold it up.
+        let thread = std::thread::Builder::new().name("unlink".into());
+        if thread.spawn(removal).is_ok() {
+            let _ = removed.recv_timeout(REMOVAL);
         }
     }
 }
@@ -253,6 +275,8 @@ impl std::error::Error for BindError {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn unix(path: &Path) -> Result<Listener, BindError> {
@@ -280,6 +304,28 @@ mod tests {
         assert!(unix(&path).is_err());
         assert!(UnixStream::connect(&path).is_ok());
         drop(first);
+    }
+
+    #[test]
+    fn a_socket_whose_process_does_not_accept_is_left_alone_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(&path).unwrap();
+        socket.bind(&address).unwrap();
+        socket.listen(0).unwrap();
+        let mut queued = Vec::new();
+        loop {
+            let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let connected = client.connect(&address);
+            queued.push(client);
+            if connected.is_err() {
+                break;
+            }
+        }
+        // It would wait for ever if it waited.
+        assert!(unix(&path).is_err());
     }
 
     #[test]

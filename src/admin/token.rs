@@ -4,12 +4,13 @@
 //! that does not depend on where it differs, and is never printed.
 
 use std::fmt;
-use std::fs::File;
 use std::hint::black_box;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
+
+use crate::files;
 
 /// The largest token file that is read.
 const MAX_TOKEN: usize = 4096;
@@ -36,11 +37,8 @@ impl Token {
     ///
     /// When the file cannot be read or holds no token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let mut bytes = Vec::new();
-        let bound = MAX_TOKEN as u64 + 1;
-        File::open(path)
-            .and_then(|file| file.take(bound).read_to_end(&mut bytes))
-            .map_err(|error| TokenError::Read(path.into(), error))?;
+        let bytes =
+            files::read(path, MAX_TOKEN).map_err(|error| TokenError::Read(path.into(), error))?;
         let token = bytes.trim_ascii();
         if token.is_empty() {
             return Err(TokenError::Empty(path.into()));

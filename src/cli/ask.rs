@@ -30,6 +30,13 @@ impl Ask {
         &self.file
     }
 
+    /// The errors of the configuration, if it was read and has any.
+    pub(super) fn errors(&self) -> Option<Failure> {
+        let is_read = self.admin.is_none() || self.file.is_named();
+        let errors = is_read.then(|| self.file.read().err()).flatten()?;
+        errors.is_of_configuration().then_some(errors)
+    }
+
     /// A client for the admin listener. The configuration is read where it is named, or where something is wanted of it; of
     /// what it says only `admin` counts.
     pub(super) fn client(&self) -> Result<Client, Failure> {

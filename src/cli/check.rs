@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use super::failure::Failure;
 use super::file::ConfigFile;
 use super::{answer, warn};
-use crate::config;
+use crate::{config, reserve};
 
 /// `lyncpin check`
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,7 @@ impl Check {
         let loaded = self.file.read()?;
         // The balancer raises its own limit as far as it may.
         let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let descriptors = descriptors - reserve::of(descriptors);
         let lints = config::lint(&loaded, descriptors);
         for lint in &lints {
             warn(&lint.to_string());

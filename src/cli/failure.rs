@@ -46,6 +46,11 @@ impl Failure {
         }
     }
 
+    /// Whether its causes are the errors of a configuration.
+    pub(super) fn is_of_configuration(&self) -> bool {
+        self.of_configuration
+    }
+
     /// The same for a command that would bring the configuration into force: it ran, and the answer is bad.
     pub(super) fn rejected(mut self) -> Self {
         if std::mem::take(&mut self.of_configuration) {

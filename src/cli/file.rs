@@ -3,12 +3,13 @@
 //! Owns where it is looked for. Invariant: a file that was named is the one that is read, and no other takes its place.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 use crate::config::model::Admin;
 use crate::config::{self, Loaded, MAX_FILE_BYTES};
+use crate::files;
 
 /// The variable that names the file where no option does.
 const VARIABLE: &str = "LYNCPIN_CONFIG";
@@ -73,7 +74,7 @@ impl ConfigFile {
     fn bytes(&self) -> Result<(String, Vec<u8>), Failure> {
         let Found { path, by_variable } = self.found()?;
         let name = path.display().to_string();
-        let bytes = read_bounded(&path).map_err(|error| {
+        let bytes = files::read(&path, MAX_FILE_BYTES).map_err(|error| {
             let of = if by_variable {
                 format!(", which ${VARIABLE} names,")
             } else {
@@ -107,16 +108,6 @@ fn choose(named: Option<&Path>, variable: Option<OsString>, places: &[&str]) -> 
     let mut places = places.iter().map(Path::new);
     let there = places.find(|place| !std::fs::metadata(place).is_err_and(is_missing));
     there.map(|place| found(place, false))
-}
-
-/// What a file holds, up to one byte more than a configuration may have.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = MAX_FILE_BYTES as u64 + 1;
-    std::fs::File::open(path)?
-        .take(most)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
 use super::{answer, warn};
+use crate::admin::client::ClientError;
 
 /// `lyncpin reload`
 #[derive(Debug, clap::Args)]
@@ -13,9 +14,31 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        // Where the file has faults it does not say whom to ask; whoever would be asked would say the same.
-        let client = self.ask.client().map_err(Failure::rejected)?;
-        let reloaded = block_on(async { Ok(client.reload().await?) })?;
+        // A file with errors is the balancer's to reject, so that it counts and logs what it was asked to load.
+        let client = self.ask.client().map_err(|error| {
+            let is_of_configuration = error.is_of_configuration();
+            let error = error.rejected();
+            if is_of_configuration {
+                error.also("the running balancer was not asked")
+            } else {
+                error
+            }
+        })?;
+        let reloaded = match block_on(async { Ok(client.reload().await) })? {
+            Ok(reloaded) => reloaded,
+            Err(error @ ClientError::Refused(..)) => return Err(error.into()),
+            // It cannot say what is wrong with the file.
+            Err(error) => {
+                return Err(match self.ask.errors() {
+                    Some(errors) => errors.rejected().also(Failure::from(error).text()),
+                    None => error.into(),
+                });
+            }
+        };
+        if let Some(errors) = self.ask.errors() {
+            warn(&errors.text());
+            warn("warning: the running balancer has loaded another file than this one");
+        }
         for warning in &reloaded.warnings {
             warn(&format!("warning: {warning}"));
         }

@@ -8,9 +8,12 @@ use super::failure::Failure;
 use super::file::ConfigFile;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
+use crate::files;
 use crate::log::{List, Log, Sink};
 use crate::metrics::{Registry, definitions};
-use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
+use crate::server::{
+    self, Asker, Fate, Heir, Prepared, Reloads, Server, Source, StartError, Watched,
+};
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -62,9 +65,20 @@ impl Run {
             tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
         }
         let served = super::ask::block_on(async {
-            let signals = Signals::catch()?;
-            let server = Server::start_after(heir, loaded.config, log, registry, source)
-                .map_err(|error| Failure::from_error(&error))?;
+            let mut signals = Signals::catch()?;
+            // It reads files, and may wait for their file systems: a stop does not.
+            let preparing = files::aside("start", move || Prepared::new(heir, loaded.config));
+            let prepared = tokio::select! {
+                prepared = preparing => prepared,
+                () = signals.stopped() => {
+                    tracing::info!(target: "lyncpin::server", "stopped before the start was complete");
+                    return Ok(());
+                }
+            };
+            let failed = |error: StartError| Failure::from_error(&error);
+            let prepared = prepared.map_err(|error| Failure::from_error(&error))?;
+            let server = Server::start_prepared(prepared.map_err(failed)?, log, registry, source);
+            let server = server.map_err(failed)?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, addresses = ?List(&addresses), "bound");
             }
@@ -152,6 +166,15 @@ impl Signals {
             }
         }
         Ok(())
+    }
+
+    /// Completes at SIGTERM or SIGINT. The other signals wait.
+    async fn stopped(&mut self) {
+        let [terminate, interrupt] = &mut self.stop;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
     }
 
     async fn told_to_stop(&mut self, reloads: &Reloads) {

@@ -104,6 +104,14 @@ fn look_at_source(note: &mut Note, text: &str) {
 ///
 /// As [`read`]; a byte that is not UTF-8 is a fault at its place.
 pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
+    if bytes.len() > MAX_FILE_BYTES {
+        // Who reads within a bound has a piece of the file alone, which may end within a character.
+        let source = Source {
+            file: file.into(),
+            text: Arc::from(""),
+        };
+        return Err(Faults::new(vec![tree::too_large()], &source));
+    }
     let error = match std::str::from_utf8(bytes) {
         Ok(text) => return read(text, file),
         Err(error) => error,

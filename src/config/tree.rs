@@ -64,13 +64,18 @@ const MAX_NODES: usize = 200_000;
 /// Reads a file into a tree. An empty one is [`Kind::Null`].
 pub(crate) fn parse(text: &str) -> Result<Node, Note> {
     if text.len() > MAX_FILE_BYTES {
-        let message = format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);
-        return Err(Note::new(Place::START, message));
+        return Err(too_large());
     }
     match serde_saphyr::from_str_with_options::<Raw>(text, options()) {
         Ok(raw) => convert(raw, text),
         Err(error) => Err(explain(error.without_snippet(), text)),
     }
+}
+
+/// What is wrong with a file of more than [`MAX_FILE_BYTES`].
+pub(crate) fn too_large() -> Note {
+    let message = format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);
+    Note::new(Place::START, message)
 }
 
 fn options() -> Options {

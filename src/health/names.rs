@@ -4,11 +4,12 @@
 //! name server that rotates its answers moves nobody.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::keeper::News;
@@ -22,6 +23,10 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Bound of one question. The system's resolver gives up by itself well before (resolv.conf(5): 5 s for each of at most
 /// three servers, twice).
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Questions at once. With a name server that is dead each of them holds a thread for long, and the pool (of 512) has other
+/// work, too.
+static LOOKUPS: Semaphore = Semaphore::const_new(256);
 
 /// Answers for tests and tools, in the place of the system's.
 pub type Told = dyn Fn(&HostName) -> io::Result<Vec<IpAddr>> + Send + Sync;
@@ -69,9 +74,7 @@ impl Resolver {
     async fn ask(&self, name: &HostName) -> Result<Vec<IpAddr>, String> {
         let answer = match &self.source {
             Source::Told(answer) => answer(name),
-            Source::System => timeout(PATIENCE, lookup(name))
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            Source::System => lookup(name).await,
         };
         match answer {
             Ok(addresses) if addresses.is_empty() => Err("it has no address".to_owned()),
@@ -81,8 +84,19 @@ impl Resolver {
     }
 }
 
+/// Takes a thread of tokio's pool for as long as the resolver takes, whether or not anybody waits for it still.
 async fn lookup(name: &HostName) -> io::Result<Vec<IpAddr>> {
-    let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+    let permit = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+    let name = name.as_str().to_owned();
+    let asking = spawn_blocking(move || {
+        let found = (name, 0).to_socket_addrs();
+        drop(permit);
+        found
+    });
+    let found = timeout(PATIENCE, asking)
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)?
+        .map_err(io::Error::other)??;
     Ok(found.map(|address| address.ip().to_canonical()).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Owns the making of one check: what is asked of a server, within which time, and what was found, in words.
 //!
-//! Must not know backends, pools or how results are judged. Invariant: a check ends within its timeout and leaves no
-//! descriptor behind; what this machine lacks is never held against the server.
+//! Must not know backends, pools or how results are judged. Invariant: a check ends within its timeout, reads no more than
+//! [`metered`] allows and leaves no descriptor behind; what this machine lacks is never held against the server.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,9 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::model::{Backend, Check, CheckKind, HttpCheck, ServerHost};
 use crate::host_name::HostName;
+use metered::Metered;
 
 pub(super) mod certificate;
 mod http;
+mod metered;
 mod modern_tls;
 mod tls;
 
@@ -177,6 +179,9 @@ impl Probe {
     }
 }
 
+/// To a server; what it may send is bounded.
+type Connection = Metered<TcpStream>;
+
 /// The time that a check has.
 #[derive(Debug, Clone, Copy)]
 struct Within {
@@ -202,9 +207,10 @@ impl Within {
 
     /// A connection that ends with a reset when it is dropped. So neither side is left with a socket in TIME-WAIT for
     /// every check, and a TLS server in mid-handshake gets no alert that it would log (Schannel's event 36887).
-    async fn connect(self, address: SocketAddr) -> Result<TcpStream, Fault> {
+    async fn connect(self, address: SocketAddr) -> Result<Connection, Fault> {
         let socket = socket(address)?;
-        self.run("", socket.connect(address)).await
+        let stream = self.run("", socket.connect(address)).await?;
+        Ok(Metered::new(stream))
     }
 }
 

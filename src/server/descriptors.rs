@@ -3,26 +3,13 @@
 //! Invariant: a connection is only let in where the two descriptors that it needs are there, unless the configuration
 //! insists, which is warned of.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use crate::config::model;
 use crate::config::{Capacity, FEW_CONNECTIONS, Uses};
+use crate::reserve;
 use crate::splice::{Allowance, Budget};
 
 /// So many times fewer pipes than there could be are worth a word.
 const FEW_PIPES: usize = 4;
-
-/// Raises the soft limit to the hard one (setrlimit(2)) and says what it is now.
-pub(super) fn raise() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // Where it cannot be raised, what there was is still there.
-    let _ = setrlimit(Resource::Nofile, raised);
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
-}
 
 /// What there is for connections and pipes, beside the listening sockets.
 pub(super) struct Descriptors {
@@ -36,7 +23,7 @@ impl Descriptors {
     /// What this process may have, with as many pipes as the kernel lets each worker have.
     pub(super) fn of(workers: usize, pipes: Budget) -> Self {
         Self {
-            all: raise(),
+            all: reserve::hold_back(),
             workers,
             pipes,
             allowance: Allowance::of(pipes),
@@ -60,7 +47,11 @@ impl Descriptors {
             workers: self.workers,
             pipes: self.pipes.pipes,
         };
-        let Capacity { connections, pipes } = Capacity::of(self.all, uses, configured.connections);
+        let Capacity { connections, pipes } = Capacity::of(
+            self.all.saturating_sub(reserve::of(self.all)),
+            uses,
+            configured.connections,
+        );
         self.allowance.set(pipes);
         let (descriptors, allowed) = (self.all, connections);
         match configured.connections {

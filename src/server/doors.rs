@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, BindError, Bounds, Control, Served, Site, Terms, Token, TokenError};
 use crate::config::model::{self, AdminBind};
 use crate::host_name::HostName;
+use crate::reserve;
 
 /// Why the admin listeners cannot be as they are configured.
 #[derive(Debug)]
@@ -68,10 +69,11 @@ pub(super) struct Serving {
 }
 
 impl Doors {
-    /// Reads the token and binds what is not `serving` yet, unless it is `inherited`, which is taken from there.
+    /// Reads the token and binds what is not among the `served` yet, unless it is `inherited`, which is taken from there.
+    /// Waits for the file system, so it is no work for the control thread.
     pub(super) fn open(
         config: &model::Admin,
-        serving: Option<&Serving>,
+        served: &[AdminBind],
         inherited: &mut Vec<(AdminBind, OwnedFd)>,
     ) -> Result<Self, Vec<DoorFault>> {
         let mut faults = Vec::new();
@@ -82,11 +84,7 @@ impl Doors {
         });
         let mut wanted = vec![(config.bind.clone(), Served::Everything)];
         wanted.extend(config.metrics_bind.clone().map(|at| (at, Served::Probes)));
-        let mut known: Vec<&AdminBind> = serving
-            .iter()
-            .flat_map(|serving| &serving.doors)
-            .map(|door| &door.bind)
-            .collect();
+        let mut known: Vec<&AdminBind> = served.iter().collect();
         let mut bound = Vec::new();
         for (at, _) in &wanted {
             if let Some(place) = known.iter().position(|known| *known == at) {
@@ -96,7 +94,7 @@ impl Doors {
             let place = inherited.iter().position(|(known, _)| known == at);
             let listener = match place.map(|place| inherited.swap_remove(place)) {
                 Some((at, socket)) => admin::Listener::inherit(&at, socket),
-                None => admin::Listener::bind(at),
+                None => reserve::retry(|| admin::Listener::bind(at)),
             };
             match listener {
                 Ok(listener) => bound.push(listener),
@@ -123,6 +121,11 @@ impl Serving {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// Where they are configured to be.
+    pub(super) fn binds(&self) -> Vec<AdminBind> {
+        self.doors.iter().map(|door| door.bind.clone()).collect()
     }
 
     /// Every socket, and where it is configured to be.
@@ -189,7 +192,7 @@ impl Serving {
             bounds: Bounds::default(),
             closed: closed.clone(),
         };
-        match listener.try_clone() {
+        match reserve::retry(|| listener.try_clone()) {
             Ok(spare) => self.doors.push(Door {
                 bind,
                 terms,

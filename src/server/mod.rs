@@ -11,10 +11,14 @@ mod descriptors;
 mod doors;
 mod drains;
 mod explain;
+mod file_worker;
 mod gates;
 mod handover;
 mod heir;
+mod patience;
 mod pipes;
+mod prepared;
+mod reading;
 mod reload;
 mod requests;
 mod retired;
@@ -37,29 +41,31 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Control;
 use crate::backend::{Availability, Recall};
-use crate::config::model::{self, Config};
+use crate::config::model::Config;
+use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::limits::Limits;
 use crate::listener::Shared;
 use crate::log::Log;
 use crate::metrics::{Registry, definitions};
-use crate::pins::Secret;
 use crate::snapshot::Snapshot;
-use crate::store;
 use crate::upgrade::Program;
 use control::Administration;
 use descriptors::Descriptors;
 pub use doors::DoorFault;
-use doors::{Doors, Serving};
+use doors::Serving;
 pub use explain::explain_offline;
+use file_worker::FileWorker;
 use heir::Elders;
 pub use heir::{Heir, Refusal};
+use patience::Patience;
+pub use prepared::Prepared;
 use reload::Reloader;
 pub use requests::{Asker, Reloads};
 use retired::Retired;
@@ -73,6 +79,10 @@ use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What the tasks of the control thread get to see that they are to end. None of them waits for anything that long.
+const TASKS_END: Duration = Duration::from_secs(5);
+/// What the last answers of the admin listeners, and then the affinity store, get. Each has a bound of its own before.
+const LAST_STEPS: Duration = Duration::from_secs(11);
 /// Between two looks for the last connection, after another process has taken over.
 const ALONE_EVERY: Duration = Duration::from_millis(100);
 /// Between two sweeps of what has expired.
@@ -131,26 +141,35 @@ impl Server {
     ///
     /// The same, and what is wrong with the other process.
     pub fn start_after(
-        mut heir: Option<Heir>,
+        heir: Option<Heir>,
         config: Config,
         log: Arc<Log>,
         registry: Registry,
         source: Source,
     ) -> Result<Self, StartError> {
-        let count = workers::count(config.workers);
-        let sockets = Arc::new(Sockets::default());
-        let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
-        if let Some(heir) = &mut heir {
-            let ports = std::mem::take(&mut heir.estate.ports);
-            unwanted = sockets.adopt(&config, ports, count);
-            inherited = std::mem::take(&mut heir.estate.doors);
-        }
-        let ports = sockets
-            .bind(&config, count)
-            .map_err(first(StartError::Bind))?;
-        sockets.add(ports);
-        let doors =
-            Doors::open(&config.admin, None, &mut inherited).map_err(first(StartError::Admin))?;
+        Self::start_prepared(Prepared::new(heir, config)?, log, registry, source)
+    }
+
+    /// The same with what has been prepared, which waits for no file system.
+    ///
+    /// # Errors
+    ///
+    /// The same, but for what preparing says.
+    pub fn start_prepared(
+        prepared: Prepared,
+        log: Arc<Log>,
+        registry: Registry,
+        source: Source,
+    ) -> Result<Self, StartError> {
+        let Prepared {
+            mut heir,
+            config,
+            count,
+            sockets,
+            unwanted,
+            doors,
+            keeping,
+        } = prepared;
         let descriptors = Descriptors::of(count, pipes::budget(count));
         let limits = Limits::new(
             descriptors.share(&config.limits, sockets.count()),
@@ -162,7 +181,7 @@ impl Server {
             opened,
             secret,
             later,
-        } = keeping(&config, heir.as_ref()).map_err(StartError::Store)?;
+        } = keeping;
         let snapshot = Snapshot::build(config, &registry, &availability, &secret);
         match (&mut heir, &opened) {
             (Some(heir), _) => heir.restore(&snapshot).map_err(StartError::Predecessor)?,
@@ -252,6 +271,7 @@ impl Server {
                 elders: elders.clone(),
             }),
             fate: tell_fate,
+            files: FileWorker::default(),
         };
         let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
@@ -322,33 +342,37 @@ impl Server {
     }
 
     /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
-    /// `at_once` cuts that short.
+    /// `at_once` cuts that short, and whatever else is waited for.
     pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
+        let mut patience = Patience::new(at_once, LAST_WORDS);
         self.shared.stop.cancel();
-        self.tasks.wait().await;
+        patience.wait(TASKS_END, self.tasks.wait()).await;
         self.sockets.let_go();
         let in_force = self.shared.snapshot.load();
         let left = self.shared.limits.connections();
         tracing::info!(target: "lyncpin::server", connections = left, "stopping");
-        tokio::select! {
-            () = self.workers.ended() => {}
-            () = tokio::time::sleep(in_force.config.timeouts.shutdown) => {}
-            () = at_once => {}
-        }
+        let shutdown = in_force.config.timeouts.shutdown;
+        patience.wait(shutdown, self.workers.ended()).await;
         for backend in in_force.backends().chain(&self.retired.backends()) {
             backend.recall(Recall::Shutdown);
         }
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
-        let _ = timeout(LAST_WORDS, self.workers.ended()).await;
+        patience.wait(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
-        // It only fails where it panicked, and then nothing is left to be stopped.
-        if let Ok((health, admin)) = self.reloader.await {
-            health.stop().await;
-            admin.end().await;
-        }
+        let last_answers = async {
+            // It only fails where it panicked, and then nothing is left to be stopped.
+            if let Ok((health, admin)) = self.reloader.await {
+                health.stop().await;
+                admin.end().await;
+            }
+        };
+        patience.wait(LAST_STEPS, last_answers).await;
         if let Some(store) = self.store.take() {
             // Last: until here connections have ended and states have changed.
-            let _ = tokio::task::spawn_blocking(|| store.stop()).await;
+            let stopping = files::aside("store stop", move || store.stop());
+            if patience.wait(LAST_STEPS, stopping).await.is_none() {
+                tracing::error!(target: "lyncpin::store", "affinity store: the stop did not wait for the disk; the last changes may be lost");
+            }
         }
     }
 }
@@ -372,31 +396,6 @@ fn program(source: &Source) -> Option<Program> {
             tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
         })
         .ok()
-}
-
-/// Opens the store, where one is configured. An heir's secret is the old process's, and the store is that one's still.
-fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenError> {
-    let inherited = heir.map(|heir| heir.estate.secret.clone());
-    let (opened, later) = match &config.affinity_store {
-        model::AffinityStore::Memory => (None, None),
-        model::AffinityStore::File(path) => match (store::Opened::open(path), &inherited) {
-            (Err(store::OpenError::Held(_)), Some(_)) => (None, Some(path.clone())),
-            (Ok(opened), Some(secret)) => (Some(opened.anew(secret.clone())), None),
-            (opened, _) => (Some(opened?), None),
-        },
-    };
-    let kept = || opened.as_ref().map(|kept| kept.secret().clone());
-    let secret = inherited.or_else(kept).unwrap_or_else(Secret::random);
-    Ok(Keeping {
-        opened,
-        secret,
-        later,
-    })
-}
-
-/// The first of the faults is what the start says; there is at least one.
-fn first<F>(make: fn(F) -> StartError) -> impl FnOnce(Vec<F>) -> StartError {
-    move |mut faults| make(faults.swap_remove(0))
 }
 
 async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {

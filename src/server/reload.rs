@@ -3,7 +3,8 @@
 //! Owns the order: what can fail comes first (reading, binding, the token), what takes time next, and then everything that
 //! is new comes into force between two awaits, so that no task of the control thread sees half of it and a connection
 //! sees either the old snapshot or the new one. Knows no command and no HTTP. Invariants: a configuration with a fault
-//! changes nothing, and who asked gets all of its faults; one reload is under way at a time.
+//! changes nothing, and who asked gets all of its faults; one reload is under way at a time; the control thread never waits
+//! for the file system, and a stop does not either.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::changes;
 use super::descriptors::Descriptors;
 use super::doors::{Doors, Serving};
+use super::file_worker::{FileWorker, Stalled};
 use super::gates;
+use super::reading::{Found, Reading, StoreMove};
 use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
@@ -27,14 +29,15 @@ use super::workers::Posts;
 use crate::admin::view::Reloaded;
 use crate::admin::{Control, ReloadError};
 use crate::backend::Availability;
-use crate::config::model::{AffinityStore, Config};
-use crate::config::{self, Faults, Loaded};
+use crate::config::model::Config;
+use crate::config::{Faults, Loaded};
+use crate::files;
 use crate::health::{Monitor, Resolver, WatchedPool};
 use crate::listener::Shared;
 use crate::metrics::definitions;
 use crate::pins::Secret;
+use crate::reserve;
 use crate::snapshot::{Before, Snapshot};
-use crate::store::{Opened, Store};
 use crate::timestamp::Timestamp;
 use crate::upgrade::Program;
 
@@ -67,6 +70,7 @@ pub(super) struct Reloader {
     /// What this process takes over from another.
     pub(super) heir: Option<Inheritance>,
     pub(super) fate: watch::Sender<Fate>,
+    pub(super) files: FileWorker,
 }
 
 /// What can fail and has not.
@@ -77,16 +81,8 @@ struct Prepared {
     move_store: Option<StoreMove>,
 }
 
-/// Where pins and states are kept from now on.
-enum StoreMove {
-    /// In memory alone.
-    ToMemory,
-    /// In this file, which nobody else has.
-    To(Box<Opened>),
-}
-
 /// Why a configuration was not taken.
-enum Fault {
+pub(super) enum Fault {
     File(Faults),
     Other(Vec<String>),
     Refused(ReloadError),
@@ -155,7 +151,11 @@ impl Reloader {
             ports,
             doors,
             move_store,
-        } = self.prepare().await?;
+        } = {
+            let stop = self.shared.stop.clone();
+            let prepared = stop.run_until_cancelled(self.prepare()).await;
+            prepared.ok_or(Fault::Refused(ReloadError::Stopping))??
+        };
         let before = self.shared.snapshot.load_full();
         let config = &loaded.config;
         let finding = Whereabouts::find(config, &before, &self.resolver);
@@ -178,23 +178,35 @@ impl Reloader {
     /// Everything that can fail. Nothing of what is in force is touched.
     async fn prepare(&self) -> Result<Prepared, Fault> {
         let file = self.file.clone();
-        let file = file.ok_or(Fault::Refused(ReloadError::NoFile))?;
-        let read = spawn_blocking(move || read(&file)).await;
-        let loaded = read.map_err(|error| Fault::Other(vec![error.to_string()]))??;
-        let mut faults = Vec::new();
-        let opened = self.open_store(&loaded.config.affinity_store).await;
-        let move_store = opened.unwrap_or_else(|fault| {
-            faults.push(fault);
-            None
-        });
-        let bound = self
-            .sockets
-            .bind(&loaded.config, self.descriptors.workers());
+        let reading = Reading {
+            file: file.ok_or(Fault::Refused(ReloadError::NoFile))?,
+            store: self.shared.snapshot.load().config.affinity_store.clone(),
+            secret: self.secret.clone(),
+            served: self.admin.binds(),
+        };
+        let found = self.files.run(move |stage| reading.read(stage)).await;
+        let Found {
+            loaded,
+            move_store,
+            doors,
+            mut faults,
+        } = found??;
+        let bind = || {
+            self.sockets
+                .bind(&loaded.config, self.descriptors.workers())
+        };
+        let mut bound = bind();
+        if let Err(faults) = &bound
+            && faults.iter().any(|fault| reserve::is_exhausted(fault))
+        {
+            let _lifted = reserve::lift();
+            bound = bind();
+        }
         let ports = bound.unwrap_or_else(|found| {
             faults.extend(found.iter().map(|fault| chain(fault)));
             Vec::new()
         });
-        match Doors::open(&loaded.config.admin, Some(&self.admin), &mut Vec::new()) {
+        match doors {
             Ok(doors) if faults.is_empty() => Ok(Prepared {
                 loaded,
                 ports,
@@ -209,26 +221,12 @@ impl Reloader {
         }
     }
 
-    /// The store that `wanted` names, if it is another one than that in force.
-    async fn open_store(&self, wanted: &AffinityStore) -> Result<Option<StoreMove>, String> {
-        if self.shared.snapshot.load().config.affinity_store == *wanted {
-            return Ok(None);
-        }
-        let AffinityStore::File(path) = wanted.clone() else {
-            return Ok(Some(StoreMove::ToMemory));
-        };
-        let opened = spawn_blocking(move || Opened::open(&path)).await;
-        let opened = opened.map_err(|error| error.to_string())?;
-        let opened = opened.map_err(|error| chain(&error))?;
-        // What is in force is newer than whatever the file has.
-        let opened = Box::new(opened.anew(self.secret.clone()));
-        Ok(Some(StoreMove::To(opened)))
-    }
-
-    /// The old store first gets all that it lacks.
+    /// The old store first gets all that it lacks, within its bound; a stop waits for it no longer.
     async fn move_store(&self, to: StoreMove) {
-        let old = self.store.take();
-        let _ = spawn_blocking(move || old.map(Store::stop)).await;
+        if let Some(old) = self.store.take() {
+            let stopping = files::aside("store stop", move || old.stop());
+            let _ = self.shared.stop.run_until_cancelled(stopping).await;
+        }
         let StoreMove::To(opened) = to else {
             return;
         };
@@ -303,14 +301,10 @@ pub(super) fn mark_reload(shared: &Shared) {
         .set(now.unwrap_or_default().as_secs_f64());
 }
 
-fn read(file: &std::path::Path) -> Result<Loaded, Fault> {
-    let name = file.display().to_string();
-    let bytes = std::fs::read(file).map_err(|error| {
-        Fault::Other(vec![format!(
-            "the configuration {name} cannot be read: {error}"
-        )])
-    })?;
-    config::read_bytes(&bytes, &name).map_err(Fault::File)
+impl From<Stalled> for Fault {
+    fn from(stalled: Stalled) -> Self {
+        Self::Other(vec![stalled.to_string()])
+    }
 }
 
 fn tell(by: &Asker, reloaded: &Reloaded) {
@@ -350,7 +344,7 @@ fn reject(by: &Asker, fault: Fault) -> ReloadError {
 }
 
 /// An error and what stands behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {

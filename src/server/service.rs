@@ -17,6 +17,7 @@ use super::takeover::Fate;
 use crate::backend::Backend;
 use crate::listener::Shared;
 use crate::reactor::Alarm;
+use crate::reserve;
 use crate::state::Health;
 
 /// Between two messages of what can serve, however often that changes.
@@ -156,7 +157,8 @@ fn status(shared: &Shared) -> String {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    // Each message takes a descriptor, and a watchdog that is not fed ends the process.
+    if let Err(error) = reserve::retry(|| sd_notify::notify(states)) {
         complain(&error);
     }
 }

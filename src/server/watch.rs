@@ -2,15 +2,18 @@
 //!
 //! Owns when it has changed. Knows no configuration but the token's file, which is looked after with it. Invariant: what
 //! counts is what the files hold, not what happened around them: it is compared after the directories are watched, so that
-//! no change is missed between two looks, and none is seen where there is none.
+//! no change is missed between two looks, and none is seen where there is none; and the control thread never waits for the
+//! file system.
 //!
 //! Directories are watched, not files: a file that is replaced by a rename, or whose link leads elsewhere in a moment, as
 //! Kubernetes does with its `..data`, is another file, and the old one never changes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -18,6 +21,8 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::requests::{Asker, Reloads};
+use crate::config::MAX_FILE_BYTES;
+use crate::files;
 use crate::listener::Shared;
 
 /// Without another event, whoever writes is done.
@@ -26,24 +31,26 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
 /// One looks without an event after so long: not every file system tells of changes.
 const ANYWAY: Duration = Duration::from_secs(30);
+/// A file system that has not answered for so long is told of.
+const STALLED: Duration = Duration::from_secs(10);
 /// Links in a path, after which it is a circle (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
 /// A file that is looked after.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watched {
     file: PathBuf,
     /// What the files held when they were last looked at.
-    seen: HashMap<PathBuf, Vec<u8>>,
+    seen: Arc<Mutex<HashMap<PathBuf, Vec<u8>>>>,
 }
 
 impl Watched {
     /// Looks after `file`, as it is now; to be made before it is read.
     #[must_use]
     pub fn new(file: PathBuf) -> Self {
-        let mut watched = Self {
+        let watched = Self {
             file,
-            seen: HashMap::new(),
+            seen: Arc::default(),
         };
         watched.look(None);
         watched
@@ -54,15 +61,23 @@ impl Watched {
     }
 
     /// Asks for a reload after each change, until the balancer stops.
-    pub(super) async fn watch(mut self, shared: Arc<Shared>, reloads: Reloads) {
+    pub(super) async fn watch(self, shared: Arc<Shared>, reloads: Reloads) {
         let stop = shared.stop.clone();
         stop.run_until_cancelled(async {
             loop {
                 let token = shared.snapshot.load().config.admin.token_file.clone();
-                let events = Events::of(self.file.as_path(), token.as_deref());
-                if self.look(token.as_deref()) {
-                    reloads.request(Asker::Watch);
-                }
+                let watched = self.clone();
+                let looking = files::aside("watch", move || {
+                    let events = subscribe(&watched.file, token.as_deref());
+                    (watched.look(token.as_deref()), events)
+                });
+                let looked = unless_stalled(looking, &self.file).await;
+                let events = looked.and_then(|(changed, events)| {
+                    if changed {
+                        reloads.request(Asker::Watch);
+                    }
+                    Ok(Events(Receiver::from_owned_fd_unchecked(events?)?))
+                });
                 match events {
                     Ok(events) => events.settle().await,
                     Err(error) => {
@@ -76,47 +91,65 @@ impl Watched {
     }
 
     /// Whether a file holds something else than at the last look. One that cannot be read is about to be replaced, and one
-    /// that was not looked at before has not changed.
-    fn look(&mut self, token: Option<&Path>) -> bool {
+    /// that was not looked at before has not changed. What is no file, such as a pipe, gives its content once, and that is
+    /// for who loads it.
+    fn look(&self, token: Option<&Path>) -> bool {
         let mut changed = false;
         for path in [Some(self.file.as_path()), token].into_iter().flatten() {
-            let Ok(held) = std::fs::read(path) else {
+            if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
+                continue;
+            }
+            let Ok(held) = files::read(path, MAX_FILE_BYTES) else {
                 continue;
             };
-            let known = self.seen.get(path);
-            changed |= known.is_some_and(|known| *known != held);
-            self.seen.insert(path.to_owned(), held);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = seen.insert(path.to_owned(), held.clone());
+            changed |= known.is_some_and(|known| known != held);
         }
         changed
     }
+}
+
+/// Waits for a look, and says so once if the file system does not answer.
+async fn unless_stalled<T>(
+    looking: impl Future<Output = io::Result<T>>,
+    file: &Path,
+) -> io::Result<T> {
+    let mut looking = pin!(looking);
+    if let Ok(looked) = timeout(STALLED, &mut looking).await {
+        return looked;
+    }
+    tracing::warn!(target: "lyncpin::config", file = %file.display(), "the file system does not answer: changes of the configuration are not seen until it does");
+    looking.await
+}
+
+/// A descriptor that tells what happens in the directories of these files.
+fn subscribe(file: &Path, token: Option<&Path>) -> io::Result<OwnedFd> {
+    let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let mut directories = directories(file);
+    directories.extend(token.into_iter().flat_map(super::watch::directories));
+    let flags = WatchFlags::CREATE
+        | WatchFlags::MOVED_TO
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::DELETE
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::ONLYDIR;
+    for directory in directories {
+        // One that has just gone is found again by its own directory's event, or at the next look.
+        match inotify::add_watch(&events, &directory, flags) {
+            Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(events)
 }
 
 /// What happens in the directories of files: a descriptor that is read as a pipe is (inotify(7)).
 struct Events(Receiver);
 
 impl Events {
-    fn of(file: &Path, token: Option<&Path>) -> io::Result<Self> {
-        let events = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let mut directories = directories(file);
-        directories.extend(token.into_iter().flat_map(super::watch::directories));
-        let flags = WatchFlags::CREATE
-            | WatchFlags::MOVED_TO
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        for directory in directories {
-            // One that has just gone is found again by its own directory's event, or at the next look.
-            match inotify::add_watch(&events, &directory, flags) {
-                Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Self(Receiver::from_owned_fd_unchecked(events)?))
-    }
-
     /// Waits for an event, and for quiet after it.
     async fn settle(&self) {
         if timeout(ANYWAY, self.next()).await.is_err() {
@@ -209,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("balancer.yaml");
         std::fs::write(&file, "one").unwrap();
-        let mut watched = Watched::new(file.clone());
+        let watched = Watched::new(file.clone());
         assert!(!watched.look(None));
         std::fs::remove_file(&file).unwrap();
         assert!(!watched.look(None));

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -43,11 +44,11 @@ const WAITING_MOST: usize = 64 << 20;
 pub(super) type Source = Box<dyn Fn() -> Arc<Snapshot> + Send>;
 
 /// The file as it is being added to.
-pub(super) struct Open {
-    pub(super) log: Log,
-    pub(super) encoder: Encoder,
+struct Open {
+    log: Log,
+    encoder: Encoder,
     /// How long its picture is, without the changes since.
-    pub(super) picture: u64,
+    picture: u64,
 }
 
 /// A backend, by its pool and its name.
@@ -75,6 +76,9 @@ pub(super) struct Keeper {
     /// Since when it does not fail any more.
     well_since: Instant,
     shown: Shown,
+    /// Nothing waits for this thread any more. It may have been waiting for the disk while another store began, and must
+    /// not take that one's changes.
+    abandoned: Arc<AtomicBool>,
 }
 
 /// What is shown of it.
@@ -85,12 +89,12 @@ struct Shown {
 }
 
 impl Keeper {
-    /// One that goes on with `open`, and writes the file anew first.
+    /// One that has nothing open yet, and writes the file anew first.
     pub(super) fn new(
         place: Arc<Place>,
         secret: [u8; 32],
         source: Source,
-        open: Option<Open>,
+        abandoned: Arc<AtomicBool>,
         registry: &Registry,
     ) -> Self {
         let mut keeper = Self {
@@ -99,7 +103,7 @@ impl Keeper {
             source,
             tables: Vec::new(),
             states: HashMap::new(),
-            open,
+            open: None,
             following: None,
             due: true,
             next_try: Instant::now(),
@@ -112,14 +116,23 @@ impl Keeper {
                 written: registry.gauge(&definitions::AFFINITY_STORE_LAST_WRITE, &[]),
                 bytes: registry.gauge(&definitions::AFFINITY_STORE_BYTES, &[]),
             },
+            abandoned,
         };
         // From here on, so that no change is missed however late the thread begins.
         keeper.follow();
         keeper
     }
 
-    /// Keeps until it is told to stop; then everything is in the file, if the disk takes it.
-    pub(super) fn keep(mut self, stop: &Receiver<()>) {
+    /// Keeps until it is told to stop; then everything is in the file, if the disk takes it. Until the file has been
+    /// written anew, changes are added to what is there, which is good up to `good`.
+    pub(super) fn keep(mut self, good: Option<u64>, stop: &Receiver<()>) {
+        // If it cannot be added to, it is written anew at once all the same.
+        let log = good.and_then(|good| Log::open(&self.place, good).ok());
+        self.open = log.map(|log| Open {
+            picture: log.length(),
+            encoder: Encoder::new(Stamp::now()),
+            log,
+        });
         loop {
             self.turn();
             match stop.recv_timeout(TICK.saturating_sub(self.looked.elapsed())) {
@@ -133,6 +146,9 @@ impl Keeper {
 
     /// Puts down what has changed, and writes the file anew where that is due.
     pub(super) fn turn(&mut self) {
+        if self.is_abandoned() {
+            return;
+        }
         self.follow();
         self.record();
         if Instant::now() >= self.next_try && self.wants_anew() {
@@ -181,6 +197,9 @@ impl Keeper {
     /// Puts down what has changed since the last time.
     fn record(&mut self) {
         self.looked = Instant::now();
+        if self.is_abandoned() {
+            return;
+        }
         let stamp = Stamp::now();
         let mut encoders: Vec<&mut Encoder> = self
             .open
@@ -249,6 +268,10 @@ impl Keeper {
                 self.failed(&error);
             }
         }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     fn wants_anew(&self) -> bool {

@@ -28,14 +28,13 @@ mod restore;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use clock::Stamp;
-use disk::Log;
-use encoder::Encoder;
-use keeper::{Keeper, Open};
+use keeper::Keeper;
 use load::Loaded;
 pub use place::OpenError;
 use place::Place;
@@ -106,30 +105,25 @@ impl Opened {
         source: impl Fn() -> Arc<Snapshot> + Send + 'static,
         registry: &Registry,
     ) -> Result<Store, OpenError> {
-        let place = Arc::new(self.place);
-        // If it cannot be added to, it is written anew at once all the same.
-        let log = self
-            .loaded
-            .good
-            .and_then(|good| Log::open(&place, good).ok());
-        let open = log.map(|log| Open {
-            picture: log.length(),
-            encoder: Encoder::new(Stamp::now()),
-            log,
-        });
+        let abandoned = Arc::new(AtomicBool::new(false));
         let keeper = Keeper::new(
-            place,
+            Arc::new(self.place),
             *self.secret.bytes(),
             Box::new(source),
-            open,
+            abandoned.clone(),
             registry,
         );
         let (stop, stopped) = mpsc::channel();
+        let good = self.loaded.good;
         let thread = Builder::new()
             .name("store".into())
-            .spawn(move || keeper.keep(&stopped))
+            .spawn(move || keeper.keep(good, &stopped))
             .map_err(OpenError::Thread)?;
-        Ok(Store { stop, thread })
+        Ok(Store {
+            stop,
+            thread,
+            abandoned,
+        })
     }
 }
 
@@ -137,6 +131,8 @@ impl Opened {
 pub struct Store {
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
+    /// Set when nothing waits for the thread any more: changes are another store's from then on.
+    abandoned: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -146,7 +142,8 @@ impl Store {
         let told = std::time::Instant::now();
         while !self.thread.is_finished() {
             if told.elapsed() > LAST_WRITE {
-                tracing::error!(target: "lyncpin::store", "affinity store: the disk does not take the last changes");
+                self.abandoned.store(true, Ordering::Relaxed);
+                tracing::error!(target: "lyncpin::store", "affinity store: could not flush the last changes to disk within {} s", LAST_WRITE.as_secs());
                 return;
             }
             std::thread::sleep(Duration::from_millis(2));

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod client;
+mod crowds;
 pub(crate) mod fake;
 mod over_the_wire;
 mod pins;

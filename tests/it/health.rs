@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
 mod checks;
+mod floods;
 mod servers;
 mod states;
 mod tls;

@@ -1,5 +1,7 @@
 //! Start, stop, and the ports in between.
 
+mod resolver;
+
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Output, Stdio};

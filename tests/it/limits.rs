@@ -315,6 +315,38 @@ workers: 2
 }
 
 #[test]
+fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded() {
+    raise_descriptors();
+    for count in [90, 300] {
+        let whole = "limits: { connections: 1000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
+        let balancer = start_with("", whole, with_descriptors(count));
+        let to = balancer.at(TLS);
+        let _old = served(to);
+        let _crowd: Vec<TcpStream> = (0..400).map(|_| connect(to)).collect();
+        complains(&balancer);
+        let file = std::fs::read_to_string(balancer.file()).unwrap();
+        for round in 0..5 {
+            for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
+                assert_eq!(balancer.get(path).status, 200, "{count} {path}");
+            }
+            balancer.write_raw(
+                &file
+                    .replace("443\"", &format!("443\", \"HOST:{}\"", 1000 + round))
+                    .replace("HOST", &balancer.address.to_string()),
+            );
+            let said = balancer.said(&["reload"]);
+            assert_eq!(said.status, 0, "{count} {said:?}");
+            let said = balancer.said(&["drain", "web/fe01"]);
+            assert_eq!(said.status, 0, "{count} {said:?}");
+            assert_eq!(balancer.said(&["ready", "web/fe01"]).status, 0);
+            // Others that ask nothing take what there is for that, too.
+            let _idle: Vec<TcpStream> = (0..70).map(|_| connect(balancer.at(9900))).collect();
+            assert_eq!(balancer.get("/readyz").status, 200, "{count}");
+        }
+    }
+}
+
+#[test]
 fn a_port_that_opens_while_there_are_no_descriptors_is_served_once_there_are() {
     raise_descriptors();
     let yaml = format!(

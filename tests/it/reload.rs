@@ -4,6 +4,7 @@ mod kept;
 mod load;
 mod settings;
 mod sockets;
+mod stalled;
 mod watch;
 
 use std::process::Command;
@@ -158,7 +159,84 @@ fn a_file_that_is_gone_changes_nothing_and_is_said_to_be() {
     let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();
     assert_eq!(answer.status, 422, "{}", answer.body);
     assert!(answer.body.contains("cannot be read"), "{}", answer.body);
+    let said = balancer.said(&["reload"]);
+    assert!(said.err.contains("cannot be read"), "{said:?}");
+    assert_eq!(said.status, 1);
+    balancer.signal(Signal::HUP);
+    counted(
+        &balancer,
+        "lyncpin_config_reloads_total",
+        &["result=\"rejected\""],
+        3.0,
+    );
     assert_eq!(server(&balancer), "a");
+}
+
+/// `lyncpin reload -c FILE` as people type it: the file alone says whom to ask.
+fn reload_by_file(balancer: &Balancer) -> (Option<i32>, String) {
+    let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["reload", "-c"])
+        .arg(balancer.file())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(said.stderr).unwrap();
+    (said.status.code(), told)
+}
+
+#[test]
+fn a_file_that_the_command_finds_faulty_is_a_rejected_reload_of_the_balancer() {
+    let backends = Backend::several(1);
+    let balancer = Balancer::start(&routed("a", &backends)).ready();
+    let admin = std::fs::read_to_string(balancer.file()).unwrap();
+    let admin = admin.lines().find(|line| line.starts_with("admin:"));
+    let admin = admin.unwrap().to_owned();
+    let rejected = "result=\"rejected\"";
+    let is_counted = |times: f64| {
+        counted(
+            &balancer,
+            "lyncpin_config_reloads_total",
+            &[rejected],
+            times,
+        );
+    };
+
+    balancer.write(&faulty(&backends));
+    let (status, told) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(
+        told.contains("`nowhere`") && told.contains("`idle`"),
+        "{told}"
+    );
+    is_counted(1.0);
+
+    // No YAML, but for the one line that says where to ask.
+    balancer.write_raw(&format!("listeners: [\n{admin}\n"));
+    let (status, told) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("balancer.yaml:"), "{told}");
+    is_counted(2.0);
+
+    // Where not even that can be found, it is said.
+    balancer.write_raw("admin: { bind: nowhere }\n");
+    let (status, told) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("--admin"), "{told}");
+    is_counted(2.0);
+    assert_eq!(server(&balancer), "a");
+}
+
+#[test]
+fn the_units_reload_asks_the_balancer_before_it_checks() {
+    let unit = include_str!("../../deploy/lyncpin.service");
+    let lines: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecReload="))
+        .collect();
+    let [first, then] = lines.as_slice() else {
+        panic!("{lines:?}");
+    };
+    assert!(first.contains("kill -HUP"), "{first}");
+    assert!(then.contains("lyncpin check"), "{then}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! What systemd is told, by a socket in its place; tests/machine has systemd itself.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -10,6 +9,7 @@ use rustix::process::Signal;
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::front_ends::FrontEnds;
+use crate::support::hang::Hang;
 
 /// The service manager's end.
 struct Manager {
@@ -45,37 +45,6 @@ impl Manager {
             self.next(Duration::from_millis(100))
                 .filter(|message| message.contains(text))
         })
-    }
-}
-
-/// A thread that does not go on, while this lives; other threads of its process do.
-struct Hang(Child);
-
-impl Hang {
-    fn of(process: u32, name: &str) -> Self {
-        let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/hang"))
-            .args([&process.to_string(), name])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/machine/hang starts; is the Debian package python3 installed?");
-        let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut said)
-            .unwrap();
-        assert_eq!(
-            said, "hangs\n",
-            "a process may be traced by another one of its user: as root, or with kernel.yama.ptrace_scope=0"
-        );
-        Self(child)
-    }
-}
-
-impl Drop for Hang {
-    fn drop(&mut self) {
-        // It lets go when its input ends.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
     }
 }
 

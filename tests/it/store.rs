@@ -2,6 +2,7 @@
 
 mod damage;
 mod full;
+mod hung;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

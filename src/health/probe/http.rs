@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, Error, PeerIncompatible};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::{CLOSED, Fault, Seen, Within, certificate, modern_tls, server_name, tls, words};
@@ -26,6 +29,9 @@ use crate::host_name::HostName;
 const MAX_BODY: usize = 64 * 1024;
 /// How large the head of an answer may be.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// How many answers with a status of 1xx may come before the one that counts (RFC 9110 section 15.2).
+const MAX_INTERIM: usize = 16;
 
 /// Tells servers' logs who asks.
 const USER_AGENT: &str = concat!("lyncpin-health/", env!("CARGO_PKG_VERSION"));
@@ -141,12 +147,19 @@ async fn exchange<S>(stream: S, ask: &Ask, within: Within) -> Result<Seen, Fault
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let request = Request::get(&*ask.path)
+    let mut request = Request::get(&*ask.path)
         .header(header::HOST, &*ask.host)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| Fault::Server(format!("the request cannot be written: {error}")))?;
+    let (interim, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
+    let tell = too_many.clone();
+    hyper::ext::on_informational(&mut request, move |_| {
+        if interim.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
+            tell.notify_one();
+        }
+    });
     let opened = http1::Builder::new()
         .title_case_headers(true)
         .max_buf_size(MAX_HEAD)
@@ -162,7 +175,11 @@ where
         let _ = timeout_at(within.deadline, drain(answer)).await;
         Ok(seen)
     };
-    beside(exchange, connection).await
+    tokio::select! {
+        biased;
+        () = too_many.notified() => Err(Fault::Server(format!("more than {MAX_INTERIM} interim responses"))),
+        seen = beside(exchange, connection) => seen,
+    }
 }
 
 fn judge(answer: &Response<Incoming>, wanted: &[u16]) -> Seen {

@@ -12,11 +12,10 @@ use rustls::client::{ClientConfig, Resumption};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Fault, Within, words};
+use super::{Connection, Fault, Within, words};
 use crate::host_name::HostName;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -64,17 +63,17 @@ pub(super) async fn leaf(
 
 /// A TLS session over `stream`; the inner error is what the two sides could not agree on.
 pub(super) async fn begin(
-    stream: TcpStream,
+    stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
     within: Within,
-) -> Result<Result<TlsStream<TcpStream>, Error>, Fault> {
+) -> Result<Result<TlsStream<Connection>, Error>, Fault> {
     let handshake = shake_hands(&ANY, stream, address, name);
     within.run("connected, but ", handshake).await
 }
 
 /// The server's own certificate, as DER.
-pub(super) fn leaf_of(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
+pub(super) fn leaf_of(stream: &TlsStream<Connection>) -> Option<&[u8]> {
     stream
         .get_ref()
         .1
@@ -85,10 +84,10 @@ pub(super) fn leaf_of(stream: &TlsStream<TcpStream>) -> Option<&[u8]> {
 
 async fn shake_hands(
     config: &Arc<ClientConfig>,
-    stream: TcpStream,
+    stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
-) -> Result<Result<TlsStream<TcpStream>, Error>, Fault> {
+) -> Result<Result<TlsStream<Connection>, Error>, Fault> {
     // For an address rustls sends no server name (RFC 6066 section 3).
     let name = match name {
         Some(name) => DnsName::try_from(name.as_str().to_owned())

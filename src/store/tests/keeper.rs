@@ -36,7 +36,7 @@ fn keeper(path: &Path, snapshot: &Arc<Snapshot>) -> Keeper {
         place,
         [7; 32],
         Box::new(move || source.clone()),
-        None,
+        Arc::default(),
         &Registry::default(),
     )
 }

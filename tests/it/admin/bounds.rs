@@ -1,7 +1,7 @@
 //! Nobody who is slow, silent or many holds more than the bounds give.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use lyncpin::admin::{Bounds, Served};
@@ -90,28 +90,78 @@ fn an_oversized_head_and_garbage_are_refused() {
     assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
 }
 
+/// Holds so many connections that say `first` and then nothing.
+fn held(at: SocketAddr, count: usize, first: &[u8]) -> Vec<TcpStream> {
+    let open = |_| {
+        let mut stream = TcpStream::connect(at).unwrap();
+        // One that had to give way already is as good.
+        let _ = stream.write_all(first);
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
 #[test]
-fn connections_are_bounded_and_those_that_wait_are_served_later() {
+fn whoever_keeps_it_waiting_gives_way_to_one_that_asks() {
     let bounds = Bounds {
-        connections: 2,
+        connections: 4,
+        head: Duration::from_secs(60),
+        body: Duration::from_secs(60),
+        ..Bounds::default()
+    };
+    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let at = running.tcp();
+    let body = "PUT /api/v1/pools/web/backends/fe01/state HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
+    for first in [
+        "",
+        "GET /healthz HTTP/1.1\r\nHost:",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        body,
+    ] {
+        let _held = held(at, 12, first.as_bytes());
+        for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
+            assert_eq!(ask(at, "GET", path).status, 200, "{first:?} {path}");
+        }
+    }
+}
+
+#[test]
+fn one_that_was_answered_outlives_those_that_ask_nothing() {
+    let bounds = Bounds {
+        connections: 4,
         head: Duration::from_secs(60),
         ..Bounds::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
-    let held = [(); 2].map(|()| TcpStream::connect(running.tcp()).unwrap());
-    let at = running.tcp();
-    let waiting = std::thread::spawn(move || ask(at, "GET", "/healthz"));
-    let mut probe = TcpStream::connect(running.tcp()).unwrap();
-    probe
-        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    let mut kept = TcpStream::connect(running.tcp()).unwrap();
+    kept.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    probe
-        .set_read_timeout(Some(Duration::from_millis(300)))
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answered = || {
+        kept.write_all(request).unwrap();
+        let mut answer = [0; 1024];
+        let length = kept.read(&mut answer).unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{length}");
+    };
+    answered();
+    // The third one of these is where they begin to give way to each other.
+    let _silent = held(running.tcp(), 40, b"");
+    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+    answered();
+}
+
+#[test]
+fn requests_that_come_in_one_piece_are_all_answered() {
+    let running = Running::plain();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
+    let last = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut stream = TcpStream::connect(running.tcp()).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    assert!(
-        probe.read(&mut [0; 1]).is_err(),
-        "a third connection was served"
-    );
-    drop(held);
-    assert_eq!(waiting.join().unwrap().status, 200);
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.write_all(last.as_bytes()).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 51);
 }

@@ -1,0 +1,146 @@
+//! What a reload reads of the file system: on a thread of its own, one at a time, and within a bound.
+//!
+//! Owns the thread, the bound, and the words for a file system that does not answer. Knows no configuration. Invariants:
+//! whatever a file system does, the control thread goes on; however often a reload is asked for, one thread waits.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::files;
+
+/// What a file system gets to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The one thread that may wait for a file system.
+#[derive(Clone)]
+pub(super) struct FileWorker {
+    /// What it waits for; `None` where there is no thread.
+    waits_for: Arc<Mutex<Option<String>>>,
+    patience: Duration,
+}
+
+impl Default for FileWorker {
+    fn default() -> Self {
+        Self {
+            waits_for: Arc::default(),
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// Says what the thread waits for, for the words of an error; freed when the thread ends.
+pub(super) struct Stage(Arc<Mutex<Option<String>>>);
+
+/// Why there is no result.
+#[derive(Debug)]
+pub(super) enum Stalled {
+    /// This did not come in time.
+    Late(String, Duration),
+    /// An earlier thread still waits for this.
+    Busy(String),
+    /// The thread cannot be started, or it panicked.
+    Thread(io::Error),
+}
+
+impl FileWorker {
+    /// Does `work`, unless an earlier one is not done yet.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Stage) -> T + Send + 'static,
+    ) -> Result<T, Stalled> {
+        let stage = self.begin().map_err(Stalled::Busy)?;
+        let done = files::aside("reload", move || work(&stage));
+        match timeout(self.patience, done).await {
+            Ok(done) => done.map_err(Stalled::Thread),
+            Err(_) => {
+                let what = lock(&self.waits_for).clone();
+                Err(Stalled::Late(what.unwrap_or_default(), self.patience))
+            }
+        }
+    }
+
+    fn begin(&self) -> Result<Stage, String> {
+        let mut waits_for = lock(&self.waits_for);
+        match &*waits_for {
+            Some(what) => Err(what.clone()),
+            None => {
+                *waits_for = Some(String::new());
+                Ok(Stage(self.waits_for.clone()))
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// The next thing to be waited for.
+    pub(super) fn at(&self, what: impl Into<String>) {
+        *lock(&self.0) = Some(what.into());
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        *lock(&self.0) = None;
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Late(what, patience) => write!(
+                f,
+                "{what} cannot be read: the file system did not answer within {} s",
+                patience.as_secs()
+            ),
+            Self::Busy(what) => write!(
+                f,
+                "an earlier reload still waits for {what}: the file system does not answer"
+            ),
+            Self::Thread(error) => write!(f, "nothing can be read: {error}"),
+        }
+    }
+}
+
+fn lock(waits_for: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+    waits_for.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_thread_waits_however_often_it_is_tried() {
+        let worker = FileWorker {
+            patience: Duration::from_millis(50),
+            ..FileWorker::default()
+        };
+        let (answer, wait) = mpsc::channel::<()>();
+        let late = worker
+            .run(move |stage| {
+                stage.at("the file");
+                wait.recv()
+            })
+            .await;
+        assert!(matches!(late, Err(Stalled::Late(what, _)) if what == "the file"));
+        for _ in 0..3 {
+            let busy = worker.run(|_| ()).await;
+            assert!(matches!(busy, Err(Stalled::Busy(what)) if what == "the file"));
+        }
+        answer.send(()).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while worker.run(|_| ()).await.is_err() {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // One that panics gives the place free, too.
+        assert!(worker.run(|_| panic!("as the test wants")).await.is_err());
+        assert!(worker.run(|_| ()).await.is_ok());
+    }
+}

@@ -1,0 +1,96 @@
+//! Everything that a reload asks of the file system.
+//!
+//! Owns what is read, in which order. Runs on a thread that may wait ([`super::file_worker`]). Invariant: nothing of what is
+//! in force is touched.
+
+use std::path::{Path, PathBuf};
+
+use super::doors::{DoorFault, Doors};
+use super::file_worker::Stage;
+use super::reload::{Fault, chain};
+use crate::config::model::{AdminBind, AffinityStore};
+use crate::config::{self, Loaded};
+use crate::pins::Secret;
+use crate::store::Opened;
+use crate::{files, reserve};
+
+/// What is to be read, and what is in force.
+pub(super) struct Reading {
+    pub(super) file: PathBuf,
+    pub(super) store: AffinityStore,
+    pub(super) secret: Secret,
+    pub(super) served: Vec<AdminBind>,
+}
+
+/// What has been read; each part that could not be has its words among the `faults`.
+pub(super) struct Found {
+    pub(super) loaded: Loaded,
+    pub(super) move_store: Option<StoreMove>,
+    pub(super) doors: Result<Doors, Vec<DoorFault>>,
+    pub(super) faults: Vec<String>,
+}
+
+/// Where pins and states are kept from now on.
+pub(super) enum StoreMove {
+    /// In memory alone.
+    ToMemory,
+    /// In this file, which nobody else has.
+    To(Box<Opened>),
+}
+
+impl Reading {
+    /// Everything that the file system is asked for. Errors of the file come alone, as nothing else is known then.
+    pub(super) fn read(self, stage: &Stage) -> Result<Found, Fault> {
+        stage.at(format!("the configuration {}", self.file.display()));
+        let loaded = read(&self.file)?;
+        let mut faults = Vec::new();
+        let wanted = &loaded.config.affinity_store;
+        if let AffinityStore::File(path) = wanted {
+            stage.at(format!("the affinity store {}", path.display()));
+        }
+        let opened = open_store(wanted, &self.store, self.secret);
+        let move_store = opened.unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let admin = &loaded.config.admin;
+        stage.at(match &admin.token_file {
+            Some(path) => format!("the token file {}", path.display()),
+            None => format!("the admin listener's socket {}", admin.bind),
+        });
+        let doors = Doors::open(admin, &self.served, &mut Vec::new());
+        Ok(Found {
+            loaded,
+            move_store,
+            doors,
+            faults,
+        })
+    }
+}
+
+/// The store that is `wanted`, if it is another one than that `in_force`.
+fn open_store(
+    wanted: &AffinityStore,
+    in_force: &AffinityStore,
+    secret: Secret,
+) -> Result<Option<StoreMove>, String> {
+    if wanted == in_force {
+        return Ok(None);
+    }
+    let AffinityStore::File(path) = wanted else {
+        return Ok(Some(StoreMove::ToMemory));
+    };
+    let opened = reserve::retry(|| Opened::open(path)).map_err(|error| chain(&error))?;
+    // What is in force is newer than whatever the file has.
+    Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
+}
+
+fn read(file: &Path) -> Result<Loaded, Fault> {
+    let name = file.display().to_string();
+    let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
+        Fault::Other(vec![format!(
+            "the configuration {name} cannot be read: {error}"
+        )])
+    })?;
+    config::read_bytes(&bytes, &name).map_err(Fault::File)
+}

@@ -1,0 +1,192 @@
+//! Servers that never come to an end: a check reads so much and no more, and others do not suffer.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::support::balancer::Balancer;
+use crate::support::raw::{echo, is_health, ticks};
+
+/// A server that says `first` and then `again` as fast as it is heard, to everyone who says something.
+fn flood(first: &[u8], again: &[u8], cut: usize) -> SocketAddr {
+    let (first, again) = (first.to_vec(), Arc::new(again.to_vec()));
+    serve(move |mut stream| {
+        let _said = stream.read(&mut [0; 4096])?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&first)?;
+        // Bounded, should nobody hang up.
+        for _ in 0..200_000 {
+            for piece in again.chunks(cut) {
+                stream.write_all(piece)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn serve(answer: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let answer = answer.clone();
+            // Whoever hangs up has heard enough.
+            std::thread::spawn(move || answer(stream));
+        }
+    });
+    address
+}
+
+/// The same over TLS.
+fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
+    let key = rcgen::generate_simple_self_signed(["fe01.contoso.test".to_owned()]).unwrap();
+    let chain = vec![key.cert.der().clone()];
+    let secret =
+        rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .unwrap();
+    let config = Arc::new(config);
+    serve(move |stream| {
+        let session =
+            rustls::ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
+        let mut stream = rustls::StreamOwned::new(session, stream);
+        let _said = stream.read(&mut [0; 4096])?;
+        stream.write_all(first)?;
+        let again = again.repeat(200);
+        for _ in 0..10_000 {
+            stream.write_all(&again)?;
+        }
+        Ok(())
+    })
+}
+
+/// Four pools: one whose checks flood, and a sound one.
+fn yaml(flooding: SocketAddr, check: &str) -> String {
+    format!(
+        "listeners: {{ web: {{ bind: [\"HOST:80\"], protocol: tcp, pool: sound }} }}\n\
+         pools:\n\
+         \x20 flooding: {{ backends: [\"{flooding}\"], health: {{ interval: 1s, timeout: 900ms, rise: 1, fall: 1, checks: [{check}] }} }}\n\
+         \x20 sound: {{ backends: [\"{}\"], health: {{ interval: 200ms, timeout: 150ms, rise: 1, fall: 1, checks: [tcp: {{}}] }} }}\n",
+        echo()
+    )
+}
+
+/// With such a check the flooding server is `health`, costs little, and the sound one is never down.
+#[track_caller]
+fn check(flooding: SocketAddr, check: &str, health: &str) {
+    let balancer = Balancer::start(&yaml(flooding, check)).ready();
+    is_health(&balancer, "flooding", health);
+    let made = || balancer.metric("lyncpin_health_checks_total", &["pool=\"flooding\""]);
+    let (before, first, begun) = (ticks(&balancer), made(), Instant::now());
+    while made() < first + 3.0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "checks go on");
+        assert_eq!(balancer.get("/healthz").status, 200);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let spent = ticks(&balancer) - before;
+    // Three checks in about three seconds: a core would be three hundred.
+    assert!(
+        spent < 100,
+        "{check}: {spent} ticks in {:?}",
+        begun.elapsed()
+    );
+    let failed = ["pool=\"sound\"", "result=\"fail\""];
+    let failed = balancer.metric("lyncpin_health_checks_total", &failed);
+    assert!(
+        failed < 2.0,
+        "{check}: {failed} checks of the sound one failed"
+    );
+}
+
+const HTTP: &str = "http: { path: / }";
+const HTTPS: &str = "https: { path: / }";
+const TLS: &str = "tls: {}";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
+
+#[test]
+fn interim_responses_without_end_fail_a_check() {
+    for interim in [
+        &b"HTTP/1.1 100 Continue\r\n\r\n"[..],
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    ] {
+        check(flood(b"", interim, 4096), HTTP, "down");
+        check(flood(b"", interim, 1), HTTP, "down");
+    }
+    check(
+        flood_over_tls(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        HTTPS,
+        "down",
+    );
+}
+
+#[test]
+fn some_interim_responses_are_none_of_a_checks_business() {
+    let answer = [
+        &b"HTTP/1.1 100 Continue\r\n\r\n".repeat(3)[..],
+        OK,
+        b"Content-Length: 0\r\n\r\n",
+    ];
+    let address = flood(&answer.concat(), b"", 1);
+    check(address, HTTP, "up");
+}
+
+#[test]
+fn a_head_without_end_fails_a_check() {
+    check(flood(OK, b"X: y\r\n", 4096), HTTP, "down");
+    check(flood(OK, b"X: y\r\n", 1), HTTP, "down");
+    check(flood(b"HTTP/1.1 200 ", b"O", 1), HTTP, "down");
+    check(flood(b"", b"\r\n", 4096), HTTP, "down");
+    check(flood_over_tls(OK, b"X: y\r\n"), HTTPS, "down");
+}
+
+#[test]
+fn a_body_without_end_is_not_read_to_it() {
+    check(
+        flood(b"HTTP/1.1 200 OK\r\n\r\n", b"and on", 4096),
+        HTTP,
+        "up",
+    );
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check(flood(chunked, b"1\r\nx\r\n", 4096), HTTP, "up");
+    check(flood(chunked, b"1\r\nx\r\n", 1), HTTP, "up");
+    check(
+        flood(&[&chunked[..], b"1;"].concat(), b"x", 4096),
+        HTTP,
+        "up",
+    );
+    check(
+        flood(&[&chunked[..], b"0\r\n"].concat(), b"X: y\r\n", 4096),
+        HTTP,
+        "up",
+    );
+    check(
+        flood_over_tls(b"HTTP/1.1 200 OK\r\n\r\n", b"and on"),
+        HTTPS,
+        "up",
+    );
+}
+
+#[test]
+fn tls_records_without_end_fail_a_check() {
+    // Warnings, empty fragments of a handshake, an endless message, and change_cipher_spec.
+    for record in [
+        &b"\x15\x03\x03\x00\x02\x01\x70"[..],
+        b"\x16\x03\x03\x00\x00",
+        b"\x16\x03\x03\x00\x04\x0b\xff\xff\xff",
+        b"\x14\x03\x03\x00\x01\x01",
+        b"\x16\x03\x03\x00\x04\x00\x00\x00\x00",
+        b"\x17\x03\x03\x00\x01\x00",
+    ] {
+        for kind in [TLS, HTTPS] {
+            check(flood(b"", record, 4096), kind, "down");
+        }
+    }
+    check(flood(b"", b"\x15\x03\x03\x00\x02\x01\x70", 1), TLS, "down");
+}
