@@ -7,6 +7,7 @@
 mod affinity;
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -18,11 +19,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::guard::{self, Access, HostFault, Reach};
-use super::view::{ErrorBody, ExplainQuery, StateChange};
-use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
+use super::view::{ErrorBody, ExplainQuery, Reached, StateChange};
+use super::{Control, Order, ReloadError, Served, SetStateError, Site, UpgradeError, page, target};
 use crate::config;
 use crate::metrics::process;
 use crate::state::State;
+use crate::timestamp::Timestamp;
 
 /// One thing that can be asked. HEAD goes wherever GET does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +162,7 @@ async fn respond(
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
             let change: StateChange = read_body(site, body).await?;
-            set_state(control, pool, backend, &change)
+            set_state(control, pool, backend, &change).await
         }
         (_, ["api", "v1", "affinity"]) if get => affinity::list(control, parts),
         (_, ["api", "v1", "affinity", "client"]) if get => affinity::show(site, parts).await,
@@ -309,7 +311,7 @@ async fn read_body<T: DeserializeOwned>(site: &Site, body: Incoming) -> Result<T
     })
 }
 
-fn set_state(
+async fn set_state(
     control: &dyn Control,
     pool: &str,
     backend: &str,
@@ -324,7 +326,21 @@ fn set_state(
         None => None,
     };
     match control.set_state(pool, backend, change.state, deadline) {
-        Ok(changed) => Ok(json(StatusCode::OK, &changed)),
+        Ok(done) => {
+            let left = |until: Timestamp| until.0.duration_since(SystemTime::now());
+            let left = done.deadline.map(|until| left(until).unwrap_or_default());
+            let order = Order::State {
+                pool: pool.to_owned(),
+                backend: backend.to_owned(),
+                state: change.state,
+                deadline: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            };
+            let predecessors = control.forward(order).await;
+            Ok(json(StatusCode::OK, &Reached { done, predecessors }))
+        }
+        Err(error @ SetStateError::HandingOver) => {
+            Err(Refusal::new(StatusCode::CONFLICT, error.to_string()))
+        }
         Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
     }
 }
@@ -349,7 +365,9 @@ async fn upgrade(control: &dyn Control) -> Result<Answer, Refusal> {
         Err(error) => {
             let status = match error {
                 UpgradeError::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                UpgradeError::UnderWay | UpgradeError::NoProgram => StatusCode::CONFLICT,
+                UpgradeError::UnderWay
+                | UpgradeError::NoProgram
+                | UpgradeError::UnknownProgram(_) => StatusCode::CONFLICT,
                 UpgradeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
             Err(Refusal::new(status, error.to_string()))

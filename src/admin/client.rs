@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use super::target;
 use super::token::Token;
 use super::view::{
-    Changed, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, Status, Upgraded,
+    Changed, ErrorBody, ExplainQuery, Explanation, Reached, Reloaded, StateChange, Status, Upgraded,
 };
 use crate::config::model::AdminBind;
 
@@ -115,7 +115,7 @@ impl Client {
         pool: &str,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Changed, ClientError> {
+    ) -> Result<Reached<Changed>, ClientError> {
         let path = format!(
             "/api/v1/pools/{}/backends/{}/state",
             target::encode(pool),

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::answer;
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
+use super::predecessors;
 use super::table::printable;
 use crate::admin::parse_client;
 use crate::admin::view::{AffinityChange, PinFilter, Pinned, Touched};
@@ -182,8 +183,12 @@ impl Move {
         let touched = block_on(async { Ok(client.move_pins(&change).await?) })?;
         let to = printable(&to);
         let none = || format!("no pin fits that does not lead to {to} already");
-        let (what, connections) = counts(&touched).ok_or_else(|| Failure::answer(none()))?;
-        answer(&format!("{what} moved to {to}, {connections} reset\n"))
+        let reached = predecessors::all_reached(&touched.predecessors);
+        let Some((what, connections)) = counts(&touched.done) else {
+            return reached.and_then(|()| Err(Failure::answer(none())));
+        };
+        answer(&format!("{what} moved to {to}, {connections} reset\n"))?;
+        reached
     }
 }
 
@@ -195,9 +200,12 @@ impl Clear {
             return Err(Failure::usage("which pins to clear is not said"));
         }
         let touched = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
-        let none = || Failure::answer("no pin fits");
-        let (what, connections) = counts(&touched).ok_or_else(none)?;
-        answer(&format!("{what} cleared, {connections} live on\n"))
+        let reached = predecessors::all_reached(&touched.predecessors);
+        let Some((what, connections)) = counts(&touched.done) else {
+            return reached.and_then(|()| Err(Failure::answer("no pin fits")));
+        };
+        answer(&format!("{what} cleared, {connections} live on\n"))?;
+        reached
     }
 }
 

@@ -6,11 +6,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::file::ConfigFile;
+use super::first_process;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
 use crate::log::{Log, Sink};
 use crate::metrics::{Registry, definitions};
-use crate::server::{self, Asker, Fate, Heir, Reloads, Server, Source, Watched};
+use crate::server::{self, Asker, Handoff, Reloads, Role, Server, Source, Watched};
+use crate::upgrade::PREDECESSOR;
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -28,20 +30,25 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         // Before anything of the process is made use of: its standard input may be a channel.
-        let heir = Heir::from_environment().map_err(|error| {
+        let handoff = Handoff::from_environment().map_err(|error| {
             Failure::answer("this process was started to take over from another, and cannot")
                 .because(&error)
         })?;
-        let refusal = heir.as_ref().map(Heir::refusal).transpose();
+        let refusal = handoff.as_ref().map(Handoff::refusal).transpose();
         let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
-        let served = self.serve(heir);
-        if let (Some(refusal), Err(failure)) = (refusal, &served) {
-            refusal.tell(&failure.text());
+        let served = self.serve(handoff);
+        let why = match &served {
+            Ok(Role::TakesOver) => Some("the new process was told to stop".to_owned()),
+            Err(failure) => Some(failure.text()),
+            Ok(Role::Serves | Role::Drains | Role::Failed(_)) => None,
+        };
+        if let (Some(refusal), Some(why)) = (refusal, why) {
+            refusal.tell(&why);
         }
-        served
+        served.map(drop)
     }
 
-    fn serve(&self, heir: Option<Heir>) -> Result<(), Failure> {
+    fn serve(&self, handoff: Option<Handoff>) -> Result<Role, Failure> {
         let file = self.file.path().to_owned();
         let source = if self.watch {
             Source::Watched(Watched::new(file))
@@ -61,9 +68,12 @@ impl Run {
             let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
             tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
         }
+        if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
+            tracing::warn!(target: "lyncpin::server", "the old process has died before it had passed on every socket: this one starts as if it were the first");
+        }
         let served = super::ask::block_on(async {
             let signals = Signals::catch()?;
-            let server = Server::start_after(heir, loaded.config, log, registry, source)
+            let server = Server::start_after(handoff, loaded.config, log, registry, source)
                 .map_err(|error| Failure::from_error(&error))?;
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, ?addresses, "bound");
@@ -96,6 +106,8 @@ pub(super) struct Signals {
     _file_too_large: Signal,
     hangup: Signal,
     user: Signal,
+    /// Whether this process stays after an upgrade.
+    stays: bool,
 }
 
 impl Signals {
@@ -113,28 +125,48 @@ impl Signals {
             _file_too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
             hangup: catch(SignalKind::hangup())?,
             user: catch(SignalKind::user_defined2())?,
+            stays: first_process::stays(),
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
-    /// upgrade, after which this process lives on for its connections alone.
-    pub(super) async fn serve(mut self, server: Server) -> Result<(), Failure> {
+    /// upgrade, after which this process lives on for its connections alone, unless it has to stay. Says what it was when
+    /// it ended.
+    pub(super) async fn serve(mut self, server: Server) -> Result<Role, Failure> {
         let reloads = server.reloads().clone();
-        let fate = tokio::select! {
-            () = self.told_to_stop(&reloads) => Fate::Serves,
-            fate = server.fate() => fate,
+        let role = tokio::select! {
+            () = self.told_to_stop(&reloads) => server.role(),
+            role = server.retires() => role,
         };
-        match fate {
-            Fate::Waits | Fate::Serves => server.stop(self.told_to_stop(&reloads)).await,
-            Fate::Succeeded => server.retire(self.told_to_stop(&reloads)).await,
-            Fate::Disinherited(why) => {
+        match &role {
+            Role::TakesOver | Role::Serves => server.stop(self.told_to_stop(&reloads)).await,
+            Role::Drains if self.stays => {
+                first_process::stay(&mut self, server.retire(true).await).await?;
+            }
+            Role::Drains => {
+                let retiring = server.retire(false).await;
+                drop(retiring.end(self.told_to_stop(&reloads)).await);
+            }
+            Role::Failed(why) => {
                 server.stop(std::future::ready(())).await;
                 let what =
                     format!("this process was to take over from another, and did not: {why}");
                 return Err(Failure::answer(what));
             }
         }
-        Ok(())
+        Ok(role)
+    }
+
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+        use rustix::process::Signal;
+        let [terminate, interrupt] = &mut self.stop;
+        tokio::select! {
+            _ = terminate.recv() => Signal::TERM,
+            _ = interrupt.recv() => Signal::INT,
+            _ = self.hangup.recv() => Signal::HUP,
+            _ = self.user.recv() => Signal::USR2,
+        }
     }
 
     async fn told_to_stop(&mut self, reloads: &Reloads) {

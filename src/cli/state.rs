@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
-use super::{answer, table, wait};
+use super::{answer, predecessors, table, wait};
 use crate::admin::client::Client;
 use crate::admin::view::{Changed, StateChange};
 use crate::config;
@@ -54,10 +54,14 @@ impl Change {
         };
         block_on(async {
             let pools = pools(&client, pool, backend).await?;
+            let mut reached = Ok(());
             for pool in &pools {
                 let changed = client.set_state(pool, backend, change).await?;
-                answer(&told(&changed))?;
+                answer(&told(&changed.done))?;
+                answer(&predecessors::told(&changed.predecessors))?;
+                reached = reached.and(predecessors::all_reached(&changed.predecessors));
             }
+            reached?;
             match then {
                 Then::End => Ok(()),
                 Then::Wait => wait::wait(&client, &pools, backend).await,

@@ -12,6 +12,7 @@ use crate::timestamp::Timestamp;
 /// The whole status as tables.
 pub(super) fn status(status: &Status) -> String {
     let mut text = headline(status);
+    text += &super::predecessors::lines(&status.predecessors, status.now.0);
     let rows = status.listeners.iter().map(listener_row);
     text += "\n";
     text += &table(
@@ -230,7 +231,7 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-fn ago(then: Timestamp, now: SystemTime) -> String {
+pub(super) fn ago(then: Timestamp, now: SystemTime) -> String {
     span(now.duration_since(then.0).unwrap_or_default())
 }
 

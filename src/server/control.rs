@@ -3,14 +3,16 @@
 //! Owns the way from live state to what is shown, and the changes that an administrator may make. Knows no HTTP.
 //! Invariant: showing changes nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
-use crate::admin::{AffinityError, Control, ExplainError, Reloading, SetStateError, Upgrading};
+use crate::admin::{
+    AffinityError, Control, ExplainError, Forwarding, Order, Reloading, SetStateError, Upgrading,
+};
 use crate::backend::{Availability, Backend, CheckReport, Damped, Deadline, Recall};
 use crate::config::model::{Protocol, Target};
 use crate::health;
@@ -24,6 +26,7 @@ use crate::timestamp::Timestamp;
 
 use super::affinity;
 use super::explain::explain;
+use super::predecessors::Predecessors;
 use super::requests::{Asker, Reloads};
 use super::sockets::Sockets;
 
@@ -36,6 +39,7 @@ pub(super) struct Administration {
     pub(super) workers: usize,
     pub(super) started: SystemTime,
     pub(super) ups_and_downs: health::Events,
+    pub(super) predecessors: Predecessors,
 }
 
 impl Control for Administration {
@@ -70,6 +74,7 @@ impl Control for Administration {
                     max_entries: pins.settings().max_entries as u64,
                 })
                 .collect(),
+            predecessors: self.predecessors.view(),
         }
     }
 
@@ -91,6 +96,102 @@ impl Control for Administration {
     }
 
     fn set_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        state: State,
+        deadline: Option<Duration>,
+    ) -> Result<Changed, SetStateError> {
+        if self.reloads.progress().hands_over() {
+            return Err(SetStateError::HandingOver);
+        }
+        self.change_state(pool, backend, state, deadline)
+    }
+
+    fn pins(
+        &self,
+        filter: &PinFilter,
+        cursor: Option<&str>,
+        most: usize,
+    ) -> Result<PinPage, AffinityError> {
+        affinity::page(&self.shared.snapshot.load(), filter, cursor, most)
+    }
+
+    fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
+        affinity::client_pins(&self.shared.snapshot.load(), query)
+    }
+
+    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+        let _changing = self.change_pins()?;
+        affinity::pin(&self.shared.snapshot.load(), order)
+    }
+
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+        let _changing = self.change_pins()?;
+        let snapshot = self.shared.snapshot.load_full();
+        affinity::move_pins(&snapshot, &self.availability, filter, to)
+    }
+
+    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+        let _changing = self.change_pins()?;
+        affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
+    }
+
+    fn forward(&self, order: Order) -> Forwarding {
+        let order = match order {
+            Order::Move { filter, to } => {
+                affinity::resolved(&self.shared.snapshot.load(), filter, to)
+            }
+            Order::State { .. } | Order::Clear { .. } => order,
+        };
+        Box::pin(self.predecessors.clone().order(order))
+    }
+
+    fn reload(&self) -> Reloading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move { reloads.ask(Asker::Api).await })
+    }
+
+    fn upgrade(&self) -> Upgrading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move { reloads.ask_upgrade(Asker::Api).await })
+    }
+
+    fn can_serve(&self) -> bool {
+        self.shared
+            .snapshot
+            .load()
+            .listeners
+            .iter()
+            .any(|listener| listener.is_ready())
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    fn metrics(&self) -> String {
+        for pins in &self.shared.snapshot.load().groups {
+            pins.show();
+        }
+        let registry = &self.shared.registry;
+        registry
+            .gauge(&definitions::CONNECTIONS_LIMIT, &[])
+            .set(f64::from(self.shared.limits.most()));
+        self.predecessors.show(registry);
+        registry.render()
+    }
+}
+
+impl Administration {
+    /// The right to change pins: while an upgrade runs, the new process might not hear of it.
+    fn change_pins(&self) -> Result<RwLockReadGuard<'_, ()>, AffinityError> {
+        let changing = self.reloads.progress().change_pins();
+        changing.ok_or(AffinityError::Upgrading)
+    }
+
+    /// Sets a backend's state, also while another process serves.
+    pub(super) fn change_state(
         &self,
         pool: &str,
         backend: &str,
@@ -136,78 +237,6 @@ impl Control for Administration {
             deadline: deadline.map(|deadline| Timestamp(deadline.shown)),
             connections: backend.in_flight().into(),
         })
-    }
-
-    fn pins(
-        &self,
-        filter: &PinFilter,
-        cursor: Option<&str>,
-        most: usize,
-    ) -> Result<PinPage, AffinityError> {
-        affinity::page(&self.shared.snapshot.load(), filter, cursor, most)
-    }
-
-    fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
-        affinity::client_pins(&self.shared.snapshot.load(), query)
-    }
-
-    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
-        self.refuse_while_upgrading()?;
-        affinity::pin(&self.shared.snapshot.load(), order)
-    }
-
-    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
-        self.refuse_while_upgrading()?;
-        let snapshot = self.shared.snapshot.load_full();
-        affinity::move_pins(&snapshot, &self.availability, filter, to)
-    }
-
-    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
-        self.refuse_while_upgrading()?;
-        affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
-    }
-
-    fn reload(&self) -> Reloading {
-        let reloads = self.reloads.clone();
-        Box::pin(async move { reloads.ask(Asker::Api).await })
-    }
-
-    fn upgrade(&self) -> Upgrading {
-        let reloads = self.reloads.clone();
-        Box::pin(async move { reloads.ask_upgrade(Asker::Api).await })
-    }
-
-    fn can_serve(&self) -> bool {
-        self.shared
-            .snapshot
-            .load()
-            .listeners
-            .iter()
-            .any(|listener| listener.is_ready())
-    }
-
-    fn stopping(&self) -> bool {
-        self.shared.stop.is_cancelled()
-    }
-
-    fn metrics(&self) -> String {
-        for pins in &self.shared.snapshot.load().groups {
-            pins.show();
-        }
-        let registry = &self.shared.registry;
-        registry
-            .gauge(&definitions::CONNECTIONS_LIMIT, &[])
-            .set(f64::from(self.shared.limits.most()));
-        registry.render()
-    }
-}
-
-impl Administration {
-    fn refuse_while_upgrading(&self) -> Result<(), AffinityError> {
-        if self.reloads.is_upgrading() {
-            return Err(AffinityError::Upgrading);
-        }
-        Ok(())
     }
 
     fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {

@@ -9,20 +9,23 @@ mod changes;
 mod control;
 mod descriptors;
 mod doors;
+mod draining;
 mod drains;
 mod explain;
 mod gates;
+mod handoff;
 mod handover;
-mod heir;
 mod pipes;
+mod predecessors;
 mod reload;
 mod requests;
 mod retired;
+mod retiring;
 mod service;
 mod sockets;
 mod start_error;
 mod takeover;
-mod teller;
+mod telling;
 mod watch;
 mod whereabouts;
 mod workers;
@@ -40,7 +43,7 @@ use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Control;
+use crate::admin::UpgradeError;
 use crate::backend::{Availability, Recall};
 use crate::config::model::{self, Config};
 use crate::health::{Monitor, Resolver, WatchedPool};
@@ -56,24 +59,24 @@ use control::Administration;
 use descriptors::Capacity;
 pub use doors::DoorFault;
 use doors::{Doors, Serving};
+pub use draining::Heard;
 pub use explain::explain_offline;
-use heir::Elders;
-pub use heir::{Heir, Refusal};
-use reload::Reloader;
+pub use handoff::{Handoff, Refusal};
+use predecessors::Predecessors;
+use reload::{Left, Reloader};
 pub use requests::{Asker, Reloads};
 use retired::Retired;
+pub use retiring::Retiring;
 pub use sockets::BindFault;
 use sockets::Sockets;
 pub use start_error::StartError;
-pub use takeover::Fate;
-use takeover::{Inheritance, Keeping, Vault};
+pub use takeover::Role;
+use takeover::{Followed, Keeping, TakeOver};
 pub use watch::Watched;
 use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Between two looks for the last connection, after another process has taken over.
-const ALONE_EVERY: Duration = Duration::from_millis(100);
 /// Between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Expired pins removed from each shard in one sweep.
@@ -99,13 +102,14 @@ pub struct Server {
     sockets: Arc<Sockets>,
     workers: Workers,
     tasks: TaskTracker,
-    store: Vault,
     reloads: Reloads,
-    /// Gives back what it owns when the balancer stops.
-    reloader: JoinHandle<(Monitor, Serving)>,
+    /// Gives back what it owns when the balancer stops or has handed over.
+    reloader: JoinHandle<Left>,
+    control: Arc<Administration>,
     retired: Arc<Retired>,
-    fate: tokio::sync::watch::Receiver<Fate>,
-    elders: Elders,
+    role: tokio::sync::watch::Receiver<Role>,
+    predecessors: Predecessors,
+    followed: Followed,
 }
 
 impl Server {
@@ -130,7 +134,7 @@ impl Server {
     ///
     /// The same, and what is wrong with the other process.
     pub fn start_after(
-        mut heir: Option<Heir>,
+        mut handoff: Option<Handoff>,
         config: Config,
         log: Arc<Log>,
         registry: Registry,
@@ -139,10 +143,16 @@ impl Server {
         let count = workers::count(config.workers);
         let sockets = Arc::new(Sockets::default());
         let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
-        if let Some(heir) = &mut heir {
-            let ports = std::mem::take(&mut heir.estate.ports);
+        let predecessors = Predecessors::default();
+        if let Some(handoff) = &mut handoff {
+            let passed = &mut handoff.passed;
+            let ports = std::mem::take(&mut passed.ports);
             unwanted = sockets.adopt(&config, ports, count);
-            inherited = std::mem::take(&mut heir.estate.doors);
+            inherited = std::mem::take(&mut passed.doors);
+            let processes = std::mem::take(&mut passed.predecessors);
+            predecessors
+                .adopt(processes)
+                .map_err(StartError::Predecessor)?;
         }
         let ports = sockets
             .bind(&config, count)
@@ -162,14 +172,13 @@ impl Server {
             config.limits.new_per_source_per_second,
         );
         let availability = Arc::new(Availability::default());
-        let Keeping {
-            opened,
-            secret,
-            later,
-        } = keeping(&config, heir.as_ref()).map_err(StartError::Store)?;
+        let Keeping { opened, secret } =
+            keeping(&config, handoff.as_ref()).map_err(StartError::Store)?;
         let snapshot = Snapshot::build(config, &registry, &availability, &secret);
-        match (&mut heir, &opened) {
-            (Some(heir), _) => heir.restore(&snapshot).map_err(StartError::Predecessor)?,
+        match (&mut handoff, &opened) {
+            (Some(handoff), _) => handoff
+                .restore(&snapshot)
+                .map_err(StartError::Predecessor)?,
             (None, Some(kept)) => kept.restore(&snapshot),
             (None, None) => {}
         }
@@ -187,7 +196,6 @@ impl Server {
         });
         let store =
             takeover::start_store(opened, &shared, &shared.registry).map_err(StartError::Store)?;
-        let store = Vault::new(store);
         reload::mark_reload(&shared);
         let (reloads, requested) = requests::pair();
         let workers =
@@ -200,7 +208,7 @@ impl Server {
             resolver.clone(),
             availability.subscribe(),
         );
-        let control: Arc<dyn Control> = Arc::new(Administration {
+        let control = Arc::new(Administration {
             shared: shared.clone(),
             availability: availability.clone(),
             sockets: sockets.clone(),
@@ -208,6 +216,7 @@ impl Server {
             workers: count,
             started: SystemTime::now(),
             ups_and_downs: health.record(),
+            predecessors: predecessors.clone(),
         });
         let retired = Arc::new(Retired::default());
         let tasks = TaskTracker::new();
@@ -215,21 +224,21 @@ impl Server {
         tasks.spawn(gates::keep(sockets.clone(), shared.clone(), changes()));
         tasks.spawn(drains::keep(shared.clone(), retired.clone(), changes()));
         tasks.spawn(sweep(shared.clone(), retired.clone()));
-        let first = if heir.is_some() {
-            Fate::Waits
+        let first = if handoff.is_some() {
+            Role::TakesOver
         } else {
-            Fate::Serves
+            Role::Serves
         };
-        let (tell_fate, fate) = tokio::sync::watch::channel(first);
+        let (tell_role, role) = tokio::sync::watch::channel(first);
         tasks.spawn(service::keep(
             shared.clone(),
             workers.alarms(),
             changes(),
-            fate.clone(),
+            role.clone(),
         ));
         let file = source.file().map(Path::to_owned);
         let source_program = program(&source);
-        let elders = Elders::default();
+        let followed = Followed::default();
         if let Source::Watched(watched) = source {
             tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
         }
@@ -245,17 +254,16 @@ impl Server {
             health,
             admin: Serving::none(),
             doors: Some(doors),
-            control,
+            control: control.clone(),
             retired: retired.clone(),
             program: source_program,
-            store: store.clone(),
-            heir: heir.map(|heir| Inheritance {
-                heir,
-                unwanted,
-                store: later,
-                elders: elders.clone(),
-            }),
-            fate: tell_fate,
+            store,
+            take_over: handoff.map(|handoff| TakeOver { handoff, unwanted }),
+            let_go: None,
+            role: tell_role,
+            predecessors: predecessors.clone(),
+            followed: followed.clone(),
+            tasks: tasks.clone(),
         };
         let reloader = tasks.spawn(reloader.run(requested));
         tasks.close();
@@ -264,12 +272,13 @@ impl Server {
             sockets,
             workers,
             tasks,
-            store,
             reloads,
             reloader,
+            control,
             retired,
-            fate,
-            elders,
+            role,
+            predecessors,
+            followed,
         })
     }
 
@@ -295,39 +304,39 @@ impl Server {
         &self.reloads
     }
 
-    /// Completes when this process is to serve no more though nobody has told it to stop; says why.
-    pub async fn fate(&self) -> Fate {
-        let mut fate = self.fate.clone();
-        let decided = fate
-            .wait_for(|fate| !matches!(fate, Fate::Waits | Fate::Serves))
+    /// What this process is now to others of the same balancer.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.borrow().clone()
+    }
+
+    /// Completes when this process is to serve no more though nobody has told it to stop; says what it is then.
+    pub async fn retires(&self) -> Role {
+        let mut role = self.role.clone();
+        let decided = role
+            .wait_for(|role| !matches!(role, Role::TakesOver | Role::Serves))
             .await;
-        match decided.map(|fate| fate.clone()) {
-            Ok(fate) => fate,
+        match decided.map(|role| role.clone()) {
+            Ok(role) => role,
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Lives on for its connections after another process has taken over: until the last has ended, or for
-    /// `timeouts.drain`, then resets what is left. So long as older processes live whose pins are in use, this one tells of
-    /// them. `at_once` cuts that short.
-    pub async fn retire(self, at_once: impl Future<Output = ()>) {
-        let drain = self.shared.snapshot.load().config.timeouts.drain;
-        let alone = async {
-            while self.shared.limits.connections() > 0 || self.elders.count() > 0 {
-                tokio::time::sleep(ALONE_EVERY).await;
-            }
-        };
-        tokio::select! {
-            () = alone => {}
-            () = tokio::time::sleep(drain) => {}
-            () = at_once => {}
+    /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets; older
+    /// processes are told to do the same. `at_once` cuts that short.
+    pub async fn stop(self, at_once: impl Future<Output = ()>) {
+        if self.role() == Role::Serves {
+            let shutdown = self.shared.snapshot.load().config.timeouts.shutdown;
+            self.predecessors.stop(shutdown);
         }
-        self.stop(std::future::ready(())).await;
+        // It only fails where it panicked, and then nothing is left to be stopped.
+        if let Ok(left) = self.end_connections(at_once).await.await {
+            left.end().await;
+        }
     }
 
-    /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
-    /// `at_once` cuts that short.
-    pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
+    /// The same without what the reloading task gives back, which is what comes back.
+    async fn end_connections(mut self, at_once: impl Future<Output = ()>) -> JoinHandle<Left> {
         self.shared.stop.cancel();
         self.tasks.wait().await;
         self.sockets.let_go();
@@ -345,12 +354,16 @@ impl Server {
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
         let _ = timeout(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
-        // It only fails where it panicked, and then nothing is left to be stopped.
-        if let Ok((health, admin)) = self.reloader.await {
-            health.stop().await;
-            admin.end().await;
-        }
-        if let Some(store) = self.store.take() {
+        self.reloader
+    }
+}
+
+impl Left {
+    /// Ends what is left, when connections have ended.
+    async fn end(self) {
+        self.health.stop().await;
+        self.admin.end().await;
+        if let Some(store) = self.store {
             // Last: until here connections have ended and states have changed.
             let _ = tokio::task::spawn_blocking(|| store.stop()).await;
         }
@@ -368,34 +381,28 @@ impl Source {
 }
 
 /// What an upgrade starts: only a process that reads its configuration from a file is the same program again.
-fn program(source: &Source) -> Option<Program> {
-    source.file()?;
-    let program = Program::of_this_process();
-    program
-        .inspect_err(|error| {
-            tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
-        })
-        .ok()
+fn program(source: &Source) -> Result<Program, UpgradeError> {
+    source.file().ok_or(UpgradeError::NoProgram)?;
+    Program::of_this_process().map_err(|error| {
+        tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
+        UpgradeError::UnknownProgram(error.to_string())
+    })
 }
 
-/// Opens the store, where one is configured. An heir's secret is the old process's, and the store is that one's still.
-fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenError> {
-    let inherited = heir.map(|heir| heir.estate.secret.clone());
-    let (opened, later) = match &config.affinity_store {
-        model::AffinityStore::Memory => (None, None),
-        model::AffinityStore::File(path) => match (store::Opened::open(path), &inherited) {
-            (Err(store::OpenError::Held(_)), Some(_)) => (None, Some(path.clone())),
-            (Ok(opened), Some(secret)) => (Some(opened.anew(secret.clone())), None),
-            (opened, _) => (Some(opened?), None),
+/// Opens the store, where one is configured. In an upgrade the secret is the old process's, and the store may be still.
+fn keeping(config: &Config, handoff: Option<&Handoff>) -> Result<Keeping, store::OpenError> {
+    let passed = handoff.map(|handoff| handoff.passed.secret.clone());
+    let opened = match &config.affinity_store {
+        model::AffinityStore::Memory => None,
+        model::AffinityStore::File(path) => match (store::Opened::open(path), &passed) {
+            (Err(store::OpenError::Held(_)), Some(_)) => None,
+            (Ok(opened), Some(secret)) => Some(opened.anew(secret.clone())),
+            (opened, _) => Some(opened?),
         },
     };
     let kept = || opened.as_ref().map(|kept| kept.secret().clone());
-    let secret = inherited.or_else(kept).unwrap_or_else(Secret::random);
-    Ok(Keeping {
-        opened,
-        secret,
-        later,
-    })
+    let secret = passed.or_else(kept).unwrap_or_else(Secret::random);
+    Ok(Keeping { opened, secret })
 }
 
 /// The first of the faults is what the start says; there is at least one.
