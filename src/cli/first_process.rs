@@ -7,6 +7,7 @@
 //! when it comes, however many upgrades there have been.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use rustix::process::{
@@ -18,7 +19,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
 use super::run::Signals;
-use crate::server::{Heard, Retiring};
+use crate::server::{Ended, Heard, Retiring};
+use crate::upgrade::PREDECESSOR;
 
 /// What the serving process gets beyond its own bound, after it was told to stop.
 const SLACK: Duration = Duration::from_secs(10);
@@ -28,50 +30,33 @@ const LAST: Duration = Duration::from_secs(5);
 /// Whether this process is one that has to stay. To be asked at the start.
 pub(super) fn stays() -> bool {
     let is_followed = std::env::var_os("NOTIFY_SOCKET").is_some();
-    getpid() == Pid::INIT || (getppid() == Some(Pid::INIT) && !is_followed)
+    // Else the one that started it is the first.
+    let is_first = std::env::var_os(PREDECESSOR).is_none();
+    getpid() == Pid::INIT || (getppid() == Some(Pid::INIT) && is_first && !is_followed)
 }
 
 /// Stays until no process serves any more; its own connections end meanwhile as in every process that has handed over.
 pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<(), Failure> {
-    // Those whose parents end come here, also where this is not process 1.
-    let _ = set_child_subreaper(Some(getpid()));
     let Some(heard) = retiring.heard() else {
         return Err(Failure::answer("the new process cannot be followed"));
     };
-    let mut children = signal(SignalKind::child())
-        .map_err(|error| Failure::answer("signals cannot be caught").because(&error))?;
     let mut gone = heard.clone();
     let draining = retiring.end(async move {
         // An error is that nothing can be heard any more.
         let _ = gone.wait_for(|heard| heard.gone).await;
     });
-    let mut draining = std::pin::pin!(draining);
-    let mut answers = None;
-    let mut news = heard.clone();
-    let mut family = Family::new(heard);
-    loop {
-        family.reap();
-        if let Some(status) = family.status() {
-            let ended = family.serving();
-            tracing::info!(target: "lyncpin::server", process = ended.map(Pid::as_raw_pid), status, "no process serves any more: the first one ends, too");
-            // What it has left is ended by now, or in a moment.
-            if answers.is_none() {
-                let _ = tokio::time::timeout(LAST, &mut draining).await;
-            }
-            return if status == 0 {
-                Ok(())
-            } else {
-                Err(Failure::status(status))
-            };
-        }
-        tokio::select! {
-            ended = &mut draining, if answers.is_none() => answers = Some(ended),
-            _ = children.recv() => {}
-            signal = signals.next() => family.pass_on(signal),
-            () = changed(&mut news) => family.follow(),
-            () = family.due() => family.end_all(),
-        }
-    }
+    Family::new(heard)
+        .follow_to_the_end(signals, draining)
+        .await
+}
+
+/// The same for one that was told to stop while it handed over: the new process is told so too.
+pub(super) async fn stay_to_stop(signals: &mut Signals, ended: Ended) -> Result<(), Failure> {
+    let mut family = Family::new(ended.heard());
+    family.pass_on(Signal::TERM);
+    family
+        .follow_to_the_end(signals, std::future::ready(ended))
+        .await
 }
 
 /// The processes that came after this one.
@@ -98,6 +83,43 @@ impl Family {
             told: None,
             due: None,
             kills: 0,
+        }
+    }
+
+    async fn follow_to_the_end(
+        mut self,
+        signals: &mut Signals,
+        draining: impl Future<Output = Ended>,
+    ) -> Result<(), Failure> {
+        // Those whose parents end come here, also where this is not process 1.
+        let _ = set_child_subreaper(Some(getpid()));
+        let mut children = signal(SignalKind::child())
+            .map_err(|error| Failure::answer("signals cannot be caught").because(&error))?;
+        let mut news = self.heard.clone();
+        let mut draining = pin!(draining);
+        let mut answers = None;
+        loop {
+            self.reap();
+            if let Some(status) = self.status() {
+                let ended = self.serving();
+                tracing::info!(target: "lyncpin::server", process = ended.map(Pid::as_raw_pid), status, "no process serves any more: the first one ends, too");
+                // What it has left is ended by now, or in a moment.
+                if answers.is_none() {
+                    let _ = tokio::time::timeout(LAST, &mut draining).await;
+                }
+                return if status == 0 {
+                    Ok(())
+                } else {
+                    Err(Failure::status(status))
+                };
+            }
+            tokio::select! {
+                ended = &mut draining, if answers.is_none() => answers = Some(ended),
+                _ = children.recv() => {}
+                signal = signals.next() => self.pass_on(signal),
+                () = changed(&mut news) => self.follow(),
+                () = self.due() => self.end_all(),
+            }
         }
     }
 

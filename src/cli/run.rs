@@ -135,11 +135,19 @@ impl Signals {
     pub(super) async fn serve(mut self, server: Server) -> Result<Role, Failure> {
         let reloads = server.reloads().clone();
         let role = tokio::select! {
-            () = self.told_to_stop(&reloads) => server.role(),
+            () = self.told_to_stop(&reloads) => {
+                let role = server.role();
+                let ended = server.stop(self.told_to_stop(&reloads)).await;
+                // The new process serves already, and is what was meant.
+                if let Some(ended) = ended {
+                    first_process::stay_to_stop(&mut self, ended).await?;
+                }
+                return Ok(role);
+            }
             role = server.retires() => role,
         };
         match &role {
-            Role::TakesOver | Role::Serves => server.stop(self.told_to_stop(&reloads)).await,
+            Role::TakesOver | Role::Serves => {}
             Role::Drains if self.stays => {
                 first_process::stay(&mut self, server.retire(true).await).await?;
             }
@@ -148,7 +156,7 @@ impl Signals {
                 drop(retiring.end(self.told_to_stop(&reloads)).await);
             }
             Role::Failed(why) => {
-                server.stop(std::future::ready(())).await;
+                drop(server.stop(std::future::ready(())).await);
                 let what =
                     format!("this process was to take over from another, and did not: {why}");
                 return Err(Failure::answer(what));

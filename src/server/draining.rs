@@ -64,12 +64,12 @@ pub(super) struct Answering {
 
 impl Answering {
     /// Answers from now on; `stays` is a process that lives for as long as any serves.
-    pub(super) fn start(over: HandedOver, draining: Draining, stays: bool) -> Self {
+    pub(super) fn start(over: HandedOver, draining: Option<Draining>, stays: bool) -> Self {
         let (tell, heard) = watch::channel(Heard {
             serving: vec![over.successor],
             ..Heard::default()
         });
-        let balancer: Balancer = Arc::new(Mutex::new(Some(draining)));
+        let balancer: Balancer = Arc::new(Mutex::new(draining));
         let task = Task {
             channel: over.channel,
             balancer: balancer.clone(),

@@ -66,7 +66,7 @@ use predecessors::Predecessors;
 use reload::{Left, Reloader};
 pub use requests::{Asker, Reloads};
 use retired::Retired;
-pub use retiring::Retiring;
+pub use retiring::{Ended, Retiring};
 pub use sockets::BindFault;
 use sockets::Sockets;
 pub use start_error::StartError;
@@ -323,16 +323,16 @@ impl Server {
     }
 
     /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets; older
-    /// processes are told to do the same. `at_once` cuts that short.
-    pub async fn stop(self, at_once: impl Future<Output = ()>) {
-        if self.role() == Role::Serves {
-            let shutdown = self.shared.snapshot.load().config.timeouts.shutdown;
-            self.predecessors.stop(shutdown);
-        }
+    /// processes are told to do the same. `at_once` cuts that short. What comes back is of a process that was told to stop
+    /// while it handed over, when that could not be taken back: the new process serves.
+    pub async fn stop(self, at_once: impl Future<Output = ()>) -> Option<Ended> {
+        let shutdown = self.shared.snapshot.load().config.timeouts.shutdown;
+        self.predecessors.stop(shutdown);
         // It only fails where it panicked, and then nothing is left to be stopped.
-        if let Ok(left) = self.end_connections(at_once).await.await {
-            left.end().await;
-        }
+        let mut left = self.end_connections(at_once).await.await.ok()?;
+        let handed_over = left.handed_over.take();
+        left.end().await;
+        handed_over.map(Ended::new)
     }
 
     /// The same without what the reloading task gives back, which is what comes back.

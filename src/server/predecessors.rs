@@ -33,8 +33,8 @@ pub(super) struct Predecessors(Arc<Mutex<Known>>);
 #[derive(Default)]
 struct Known {
     processes: Vec<Arc<Process>>,
-    /// Ends what listens to them.
-    listening: CancellationToken,
+    /// Ends what listens to them; `None` while another process serves.
+    listening: Option<CancellationToken>,
 }
 
 /// One of them.
@@ -77,13 +77,14 @@ impl Predecessors {
     /// Tells them that this process serves, and listens to them from now on.
     pub(super) fn serve(&self) {
         let mut known = self.lock();
-        known.listening = CancellationToken::new();
+        let listening = CancellationToken::new();
+        known.listening = Some(listening.clone());
         for process in &known.processes {
             process.say(&Call::Serves {
                 pid: std::process::id(),
             });
             let (all, process) = (self.clone(), process.clone());
-            let listening = known.listening.clone();
+            let listening = listening.clone();
             tokio::spawn(async move {
                 // Else another process listens to it now.
                 if listening
@@ -99,13 +100,13 @@ impl Predecessors {
 
     /// Listens to them no more: the next process does, or [`Predecessors::serve`] goes on.
     pub(super) fn pause(&self) {
-        self.lock().listening.cancel();
+        self.lock().pause();
     }
 
     /// Lets go of them: the next process has them.
     pub(super) fn leave(&self) {
         let mut known = self.lock();
-        known.listening.cancel();
+        known.pause();
         known.processes.clear();
     }
 
@@ -118,8 +119,11 @@ impl Predecessors {
             .collect()
     }
 
-    /// Tells them that the service stops, and so are they to do.
+    /// Tells them that the service stops, and so are they to do; unless another process serves.
     pub(super) fn stop(&self, within: Duration) {
+        if self.lock().listening.is_none() {
+            return;
+        }
         let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         for process in self.all() {
             process.say(&Call::Stops { within });
@@ -192,6 +196,14 @@ impl Predecessors {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         lock(&self.0)
+    }
+}
+
+impl Known {
+    fn pause(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.cancel();
+        }
     }
 }
 

@@ -283,7 +283,7 @@ impl Reloader {
         };
         let opened = spawn_blocking(move || Opened::open(&path)).await;
         let opened = match opened.map_err(|error| error.to_string())? {
-            Err(OpenError::Held(_)) if self.let_go.is_some() && self.store.is_none() => {
+            Err(OpenError::Held(_)) if *self.role.borrow() == Role::TakesOver => {
                 return Ok(Some(StoreMove::Later));
             }
             opened => opened.map_err(|error| chain(&error))?,

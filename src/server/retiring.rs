@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Server;
-use super::draining::{Answering, Draining, Heard};
+use super::draining::{Answering, Draining, HandedOver, Heard};
 use super::reload::Left;
 
 /// Between two looks for the last connection.
@@ -39,7 +39,7 @@ impl Server {
             until,
         };
         Retiring {
-            answering: over.map(|over| Answering::start(over, draining, stays)),
+            answering: over.map(|over| Answering::start(over, Some(draining), stays)),
             server: self,
             left,
             until,
@@ -104,7 +104,21 @@ impl Retiring {
     }
 }
 
-/// A process that has handed over and has no connection any more.
-pub struct Ended(
-    #[allow(dead_code, reason = "it is held so that it goes on to answer")] Option<Answering>,
-);
+/// A process that has handed over and has no connection any more. It goes on to answer the process that serves for as long
+/// as this is held.
+pub struct Ended(Option<Answering>);
+
+impl Ended {
+    pub(super) fn new(over: HandedOver) -> Self {
+        Self(Some(Answering::start(over, None, true)))
+    }
+
+    /// What is heard of the processes that serve after this one.
+    #[must_use]
+    pub fn heard(&self) -> watch::Receiver<Heard> {
+        match &self.0 {
+            Some(answering) => answering.heard(),
+            None => watch::channel(Heard::default()).1,
+        }
+    }
+}
