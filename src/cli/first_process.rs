@@ -236,7 +236,7 @@ impl Family {
 
 async fn changed(heard: &mut watch::Receiver<Heard>) {
     if heard.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -226,7 +226,7 @@ impl Follower {
         loop {
             match self.next().await? {
                 Received::Message(message, _) if message == *end => return Ok(()),
-                received => {
+                received @ (Received::Message(..) | Received::Pins(_)) => {
                     let snapshot = shared.snapshot.load_full();
                     self.holds.take(received, &snapshot)?;
                 }

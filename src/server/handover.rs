@@ -295,6 +295,7 @@ fn commit(
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 fn said(error: std::io::Error) -> String {
     error.to_string()
 }

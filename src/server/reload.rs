@@ -156,7 +156,7 @@ impl Reloader {
                         let _ = answer.map(|asked| asked.send(done));
                         continue;
                     }
-                    turn.is_done();
+                    turn.finish();
                     let _ = answer.map(|asked| asked.send(done));
                     // Who is being answered gets the answer; everybody else asks the new process.
                     let admin = std::mem::replace(&mut self.admin, Serving::none());

@@ -124,7 +124,7 @@ impl Turn {
     }
 
     /// The new process has taken over: there is no other upgrade of this one.
-    pub(super) fn is_done(mut self) {
+    pub(super) fn finish(mut self) {
         self.done = true;
     }
 }
@@ -289,7 +289,7 @@ mod tests {
             panic!("the upgrade is next");
         };
         turn.hands_over();
-        turn.is_done();
+        turn.finish();
         assert!(is_wanted(&reloads) && reloads.progress.hands_over());
         let asked = reloads.ask_upgrade(Asker::Api).await;
         assert_eq!(asked, Err(UpgradeError::UnderWay));

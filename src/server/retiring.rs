@@ -89,11 +89,11 @@ impl Retiring {
             () = stops => true,
         };
         // What the reloading task gives back is here already.
-        let _ = if in_order {
+        drop(if in_order {
             server.end_connections(at_once).await
         } else {
             server.end_connections(std::future::ready(())).await
-        };
+        });
         if let Some(left) = left {
             left.end().await;
         }

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use lyncpin::admin::view::{
     AffinityChange, Changed, ClientPin, ClientPins, ErrorBody, Explanation, PinPage, Pinned,
-    PinnedKey, StateChange, Touched,
+    PinnedKey, PredecessorAnswer, StateChange, Touched,
 };
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
@@ -278,6 +278,13 @@ fn json_fields_are_documented() {
         connections: 0,
     };
     check("### Changed", serde_json::to_value(changed).unwrap());
+    let answer = PredecessorAnswer {
+        pid: 0,
+        answered: true,
+        connections: 0,
+        error: None,
+    };
+    check("### Older processes", serde_json::to_value(answer).unwrap());
     let reloaded = crate::admin::reloaded();
     check("### Reloaded", serde_json::to_value(reloaded).unwrap());
     let error = ErrorBody {
