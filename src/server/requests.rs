@@ -15,7 +15,7 @@ use crate::admin::{ReloadError, UpgradeError};
 /// Requests that may wait; more of them would read the same file.
 const WAITING: usize = 16;
 
-/// Who wants the configuration to be read again, or the program to be started anew.
+/// Who wants the configuration to be read again, or a new process of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker {
     /// SIGHUP or SIGUSR2.

@@ -56,8 +56,8 @@ pub struct Reached<T> {
     /// What was done.
     #[serde(flatten)]
     pub done: T,
-    /// One for each older process that has connections.
-    #[serde(default)]
+    /// One for each older process that has connections; left out where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predecessors: Vec<PredecessorAnswer>,
 }
 

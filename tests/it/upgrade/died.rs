@@ -44,14 +44,20 @@ fn kill_old(line: &mut Line) {
     line.balancer.wait();
 }
 
-/// Has the new process wait for this file before it begins.
+/// Has the old process start a new one, which waits for this file before it begins.
 fn begins_with(line: &Line) -> PathBuf {
     let (real, go) = real(line, "go");
+    let started = go.with_extension("started");
     line.put_script(&format!(
-        "#!/bin/sh\nwhile [ ! -e {} ]; do sleep 0.02; done\nexec {} \"$@\"\n",
+        "#!/bin/sh\n: > {}\nwhile [ ! -e {} ]; do sleep 0.02; done\nexec {} \"$@\"\n",
+        started.display(),
         go.display(),
         real.display()
     ));
+    line.balancer.signal(Signal::USR2);
+    eventually("the new process has been started", || {
+        started.exists().then_some(())
+    });
     go
 }
 
@@ -119,8 +125,6 @@ fn before_a_word_was_heard() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let go = begins_with(&line);
-    line.balancer.signal(Signal::USR2);
-    line.says("an upgrade begins", 1);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
@@ -131,8 +135,6 @@ fn before_every_socket_was_passed_on() {
     let backends = Backend::several(2);
     let mut line = start(&backends, MANY);
     let go = begins_with(&line);
-    line.balancer.signal(Signal::USR2);
-    line.says("an upgrade begins", 1);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
@@ -155,39 +157,57 @@ fn in_the_middle_of_pins() {
 }
 
 #[test]
-fn after_everything_was_told() {
+fn when_states_were_told() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
-    let (client, server) = {
-        let client = connect(line.balancer.at(TCP)).unwrap();
-        let server = ask(&client, b"?").unwrap();
-        (client, server)
-    };
     let said = line.balancer.said(&["drain", "b", "--deadline", "600s"]);
     assert_eq!(said.status, 0, "{said:?}");
     let pipe = reads_from_pipe(&line);
     line.balancer.signal(Signal::USR2);
     let mut end = writing_end(&pipe);
-    // Once it has told everything, it waits for an answer: the last is the end of its pins.
-    std::thread::sleep(std::time::Duration::from_millis(200));
     kill_old(&mut line);
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
     line.says(DIED, 1);
-    // What the old one knew is known: its pins, and what an administrator had said.
-    let source = client.local_addr().unwrap().ip();
-    let body = line.balancer.get("/api/v1/affinity").body;
-    assert!(
-        body.contains(&format!("\"{source}/32\"")) && body.contains(&server),
-        "{body}"
-    );
     let status = line.balancer.status();
     assert_eq!(status["pools"][0]["backends"][1]["state"], "drain");
     serves(&line);
 }
 
 #[test]
-fn when_the_new_one_waits_for_its_time() {
+fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
+    let backends = Backend::several(2);
+    let mut line = start(&backends, 0);
+    let client = connect(line.balancer.at(TCP)).unwrap();
+    let server = ask(&client, b"?").unwrap();
+    let pipe = reads_from_pipe(&line);
+    line.balancer.signal(Signal::USR2);
+    let mut end = writing_end(&pipe);
+    let text = std::fs::read(&line.file).unwrap();
+    end.write_all(&text).unwrap();
+    drop(end);
+    // Bound is what has been built; it is ready a moment later.
+    line.says("bound", 2);
+    let _ = kill_process(old(&line), Signal::KILL);
+    line.balancer.wait();
+    // What the old one knew is known.
+    let source = client.local_addr().unwrap().ip();
+    let body = eventually("the admin listener answers", || {
+        line.balancer
+            .try_get("/api/v1/affinity")
+            .filter(|answer| answer.status == 200)
+    });
+    let body = body.body;
+    assert!(
+        body.contains(&format!("\"{source}/32\"")) && body.contains(&server),
+        "{body}"
+    );
+    serves(&line);
+}
+
+/// The old process hears nothing any more and is not dead yet, until it is.
+#[test]
+fn when_the_old_one_hangs_before_it_dies() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
@@ -196,16 +216,14 @@ fn when_the_new_one_waits_for_its_time() {
     kill_process(old(&line), Signal::STOP).unwrap();
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
-    // Bound is what has been built; it is ready a moment later, and hears nothing from the one that is stopped.
-    line.says("bound", 2);
-    kill_process(old(&line), Signal::KILL).unwrap();
-    line.balancer.wait();
+    kill_old(&mut line);
     line.says(DIED, 1);
     serves(&line);
 }
 
+/// A stop that comes before the old process knows that the new one is ready ends both, whichever it sees first.
 #[test]
-fn while_it_lives_nothing_serves_twice() {
+fn a_stop_while_the_new_one_takes_over_ends_both() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
@@ -214,8 +232,6 @@ fn while_it_lives_nothing_serves_twice() {
     kill_process(old(&line), Signal::STOP).unwrap();
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
-    line.says("bound", 2);
-    // A stop of the old one in that state ends the new one, too.
     line.balancer.signal(Signal::TERM);
     kill_process(old(&line), Signal::CONT).unwrap();
     assert_eq!(line.balancer.wait().code(), Some(0));
