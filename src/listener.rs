@@ -97,7 +97,12 @@ pub async fn accept(
         served = Some(opened);
         door.serve(opened, &mut gate).await;
     }
-    if *gate.borrow() != Gate::Left {
+    let queue_is_ours = match *gate.borrow() {
+        Gate::Open(_) | Gate::Removed => true,
+        // One that is closed has no queue, but where another process has it still.
+        Gate::Closed | Gate::Left => false,
+    };
+    if queue_is_ours {
         // Nobody waits for what is still queued: each is let in, and ends with the others.
         door.take_the_queued();
     }

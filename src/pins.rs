@@ -82,6 +82,8 @@ pub struct Pins {
     sessions: Table<Session>,
     /// How often connections have been recalled by their pins.
     recalls: AtomicU32,
+    /// Pins that connections of an older process hold.
+    foreign: succession::Foreign,
     clock: Clock,
     names: Numbers,
     members: Numbers,
@@ -149,6 +151,7 @@ impl Pins {
             clients: Table::new(most, ttl, Shares::none()),
             sessions,
             recalls: AtomicU32::new(0),
+            foreign: succession::Foreign::default(),
             clock: Clock::start(),
             names: Numbers::default(),
             members: Numbers::default(),

@@ -175,11 +175,11 @@ async fn respond(
         (_, ["api", "v1", "explain"]) if get => explain(control, parts),
         (&Method::PUT, ["api", "v1", "pools", pool, "backends", backend, "state"]) => {
             let change: StateChange = read_body(site, parts, body).await?;
-            state::set_in_pool(control, pool, backend, &change)
+            state::set_in_pool(control, pool, backend, &change).await
         }
         (&Method::PUT, ["api", "v1", "backends", backend, "state"]) => {
             let change: StateChange = read_body(site, parts, body).await?;
-            state::set_everywhere(control, backend, &change)
+            state::set_everywhere(control, backend, &change).await
         }
         (_, ["api", "v1", "affinity"]) if get => affinity::list(control, parts),
         (_, ["api", "v1", "affinity", "client"]) if get => affinity::show(site, parts).await,
@@ -377,7 +377,9 @@ async fn upgrade(control: &dyn Control) -> Result<Answer, Refusal> {
         Err(error) => {
             let status = match error {
                 UpgradeError::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                UpgradeError::UnderWay | UpgradeError::NoProgram => StatusCode::CONFLICT,
+                UpgradeError::UnderWay
+                | UpgradeError::NoProgram
+                | UpgradeError::UnknownProgram(_) => StatusCode::CONFLICT,
                 UpgradeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
             Err(Refusal::new(status, error.to_string()))

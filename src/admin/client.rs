@@ -25,8 +25,8 @@ use super::caller::COMMAND;
 use super::target;
 use super::token::Token;
 use super::view::{
-    Changed, ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange,
-    Status, Upgraded,
+    Changed, ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reached, Reloaded,
+    StateChange, Status, Upgraded,
 };
 use crate::config::AdminAddress;
 use crate::config::model::AdminBind;
@@ -129,7 +129,7 @@ impl Client {
         pool: &str,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Changed, ClientError> {
+    ) -> Result<Reached<Changed>, ClientError> {
         let path = format!(
             "/api/v1/pools/{}/backends/{}/state",
             target::encode(pool),
@@ -148,7 +148,7 @@ impl Client {
         &self,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Vec<Changed>, ClientError> {
+    ) -> Result<Vec<Reached<Changed>>, ClientError> {
         let path = format!("/api/v1/backends/{}/state", target::encode(backend));
         let body = self.written(change)?;
         let answer: ChangedEverywhere = self.ask(Method::PUT, &path, body).await?;

@@ -10,6 +10,7 @@ mod caller;
 pub mod client;
 mod connections;
 mod guard;
+mod order;
 mod page;
 mod server;
 mod socket;
@@ -25,13 +26,14 @@ use std::pin::Pin;
 
 use view::{
     Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
-    PinPage, Pinned, Reloaded, Status, Touched, Upgraded,
+    PinPage, Pinned, PredecessorAnswer, Reloaded, Status, Touched, Upgraded,
 };
 
 pub use affinity::{AffinityError, AffinityFault, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
 pub use caller::{Caller, Means};
 pub use guard::Access;
+pub use order::Order;
 pub use server::{Bounds, Site, serve};
 pub use socket::{BindError, Listener};
 pub use state::{Instead, Last, LastBackend, SetStateError, WantedState};
@@ -44,6 +46,9 @@ pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> 
 
 /// What comes of an upgrade.
 pub type Upgrading = Pin<Box<dyn Future<Output = Result<Upgraded, UpgradeError>> + Send>>;
+
+/// What became of a change in older processes.
+pub type Forwarding = Pin<Box<dyn Future<Output = Vec<PredecessorAnswer>> + Send>>;
 
 /// What the admin listener asks of the balancer. Every call answers from what is known, and at once unless it says
 /// otherwise.
@@ -115,6 +120,13 @@ pub trait Control: Send + Sync + 'static {
     /// When the filter names what does not exist or cannot fit.
     fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError>;
 
+    /// Passes a change that was made here on to older processes, which have connections from before an upgrade, and waits
+    /// for their answers, a few seconds at most.
+    fn forward(&self, order: Order) -> Forwarding {
+        let _ = order;
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
     /// Reads the configuration again and brings it into force. The one call that takes its time.
     fn reload(&self) -> Reloading;
 
@@ -185,8 +197,10 @@ pub enum UpgradeError {
     Failed(String),
     /// Another upgrade is under way.
     UnderWay,
-    /// It is not known what to start.
+    /// It is no process that `lyncpin run` has started.
     NoProgram,
+    /// It could not find out at its start which program runs: why.
+    UnknownProgram(String),
     /// The balancer is stopping, or has handed over already.
     Stopping,
 }
@@ -199,6 +213,10 @@ impl fmt::Display for UpgradeError {
             Self::NoProgram => {
                 f.write_str("this balancer cannot be upgraded: it was not started by `lyncpin run`")
             }
+            Self::UnknownProgram(why) => write!(
+                f,
+                "this balancer cannot be upgraded: the kernel did not say at the start which program it is ({why}); is /proc mounted?"
+            ),
             Self::Stopping => f.write_str("the balancer is stopping"),
         }
     }

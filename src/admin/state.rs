@@ -43,6 +43,8 @@ pub enum SetStateError {
     },
     /// It is the last one that serves in these pools; at least one.
     Last(Vec<Last>),
+    /// The new process of an upgrade is taking over, and might not hear of the change.
+    HandingOver,
 }
 
 /// A pool whose last backend was to be taken out of service.
@@ -102,6 +104,7 @@ impl fmt::Display for Last {
 impl fmt::Display for SetStateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::HandingOver => f.write_str("an upgrade is under way; ask again in a moment"),
             Self::UnknownPool(pool) => {
                 write!(
                     f,

@@ -5,6 +5,7 @@
 //! a field without a value is `null`, never left out.
 
 mod affinity;
+mod predecessor;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +18,7 @@ pub use affinity::{
     AffinityChange, ClientPin, ClientPins, ClientQuery, Pin, PinFilter, PinOrder, PinPage, Pinned,
     PinnedKey, Touched,
 };
+pub use predecessor::{HeldBackend, Predecessor, PredecessorAnswer, Reached};
 
 /// The balancer at one moment: `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub struct Status {
     pub pools: Vec<Pool>,
     /// One table a group, sorted by the group's name.
     pub affinity: Vec<AffinityTable>,
+    /// Older processes that have connections from before an upgrade, the oldest first. These connections are counted
+    /// nowhere else here.
+    #[serde(default)]
+    pub predecessors: Vec<Predecessor>,
 }
 
 /// Bounds in number; `null` is no bound.
@@ -287,7 +293,7 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedEverywhere {
     /// The backend in each of the pools, in the order of the configuration.
-    pub changed: Vec<Changed>,
+    pub changed: Vec<Reached<Changed>>,
 }
 
 /// The body of `PUT /api/v1/pools/{pool}/backends/{backend}/state` and of `PUT /api/v1/backends/{backend}/state`.

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::answer;
 use super::ask::{Ask, block_on};
 use super::failure::Failure;
+use super::predecessors;
 use super::table::{counted, printable};
 use crate::admin::client::Client;
 use crate::admin::parse_client;
@@ -183,12 +184,13 @@ impl Move {
         let to = printable(&self.to);
         block_on(async {
             let touched = client.move_pins(&change).await?;
-            match counts(&touched) {
-                Some((what, connections)) => {
-                    answer(&format!("{what} moved to {to}, {connections} reset\n"))
-                }
-                None => Err(nothing_moved(&client, &filter, &to).await?),
-            }
+            let reached = predecessors::all_reached(&touched.predecessors);
+            let Some((what, connections)) = counts(&touched.done) else {
+                reached?;
+                return Err(nothing_moved(&client, &filter, &to).await?);
+            };
+            answer(&format!("{what} moved to {to}, {connections} reset\n"))?;
+            reached
         })
     }
 }
@@ -233,9 +235,12 @@ impl Clear {
             return Err(Failure::usage("which pins to clear is not said"));
         }
         let touched = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
-        let none = || Failure::answer("no pin fits");
-        let (what, connections) = counts(&touched).ok_or_else(none)?;
-        answer(&format!("{what} cleared, {connections} live on\n"))
+        let reached = predecessors::all_reached(&touched.predecessors);
+        let Some((what, connections)) = counts(&touched.done) else {
+            return reached.and_then(|()| Err(Failure::answer("no pin fits")));
+        };
+        answer(&format!("{what} cleared, {connections} live on\n"))?;
+        reached
     }
 }
 

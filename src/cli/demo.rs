@@ -95,7 +95,7 @@ impl Demo {
             let typed = Cell::new(false);
             let _play = self.play(&ca)?;
             tokio::select! {
-                served = signals.serve(server) => served?,
+                served = signals.serve(server) => drop(served?),
                 never = obey(&front_ends, &typed) => match never {},
                 never = play::fail_now_and_then(&front_ends, &typed), if !self.quiet => match never {},
             }

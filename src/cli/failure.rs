@@ -29,6 +29,15 @@ impl Failure {
         }
     }
 
+    /// It ended with this status and has said why already.
+    pub(super) fn status(status: u8) -> Self {
+        Self {
+            status,
+            causes: Vec::new(),
+            of_configuration: false,
+        }
+    }
+
     /// It was asked in the wrong way, or the configuration is invalid.
     pub(super) fn usage(cause: impl Into<String>) -> Self {
         Self {

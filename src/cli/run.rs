@@ -6,14 +6,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::file::ConfigFile;
+use super::first_process;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
 use crate::files;
 use crate::log::{List, Log, Sink};
 use crate::metrics::{Registry, definitions};
 use crate::server::{
-    self, Asker, Fate, Heir, Prepared, Reloads, Server, Source, StartError, Watched,
+    self, Asker, Handoff, Prepared, Reloads, Role, Server, Source, StartError, Watched,
 };
+use crate::upgrade::PREDECESSOR;
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -31,20 +33,25 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         // Before anything of the process is made use of: its standard input may be a channel.
-        let heir = Heir::from_environment().map_err(|error| {
+        let handoff = Handoff::from_environment().map_err(|error| {
             Failure::answer("this process was started to take over from another, and cannot")
                 .because(&error)
         })?;
-        let refusal = heir.as_ref().map(Heir::refusal).transpose();
+        let refusal = handoff.as_ref().map(Handoff::refusal).transpose();
         let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
-        let served = self.serve(heir);
-        if let (Some(refusal), Err(failure)) = (refusal, &served) {
-            refusal.tell(&failure.text());
+        let served = self.serve(handoff);
+        let why = match &served {
+            Ok(Role::TakesOver) => Some("the new process was told to stop".to_owned()),
+            Err(failure) => Some(failure.text()),
+            Ok(Role::Serves | Role::Drains | Role::Failed(_)) => None,
+        };
+        if let (Some(refusal), Some(why)) = (refusal, why) {
+            refusal.tell(&why);
         }
-        served
+        served.map(drop)
     }
 
-    fn serve(&self, heir: Option<Heir>) -> Result<(), Failure> {
+    fn serve(&self, handoff: Option<Handoff>) -> Result<Role, Failure> {
         let file = self.file.find()?;
         let source = if self.watch {
             Source::Watched(Watched::new(file))
@@ -64,15 +71,22 @@ impl Run {
             let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
             tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
         }
+        if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
+            tracing::warn!(target: "lyncpin::server", "the old process has died before it had passed on every socket: this one starts as if it were the first");
+        }
         let served = super::ask::block_on(async {
             let mut signals = Signals::catch()?;
+            let role = match &handoff {
+                Some(_) => Role::TakesOver,
+                None => Role::Serves,
+            };
             // It reads files, and may wait for their file systems: a stop does not.
-            let preparing = files::aside("start", move || Prepared::new(heir, loaded.config));
+            let preparing = files::aside("start", move || Prepared::new(handoff, loaded.config));
             let prepared = tokio::select! {
                 prepared = preparing => prepared,
                 () = signals.stopped() => {
                     tracing::info!(target: "lyncpin::server", "stopped before the start was complete");
-                    return Ok(());
+                    return Ok(role);
                 }
             };
             let failed = |error: StartError| Failure::from_error(&error);
@@ -126,6 +140,8 @@ pub(super) struct Signals {
     _user1: Signal,
     hangup: Signal,
     user2: Signal,
+    /// Whether this process stays after an upgrade.
+    stays: bool,
 }
 
 impl Signals {
@@ -144,28 +160,56 @@ impl Signals {
             hangup: catch(SignalKind::hangup())?,
             _user1: catch(SignalKind::user_defined1())?,
             user2: catch(SignalKind::user_defined2())?,
+            stays: first_process::stays(),
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
-    /// upgrade, after which this process lives on for its connections alone. SIGUSR1 does nothing.
-    pub(super) async fn serve(mut self, server: Server) -> Result<(), Failure> {
+    /// upgrade, after which this process lives on for its connections alone, unless it has to stay. SIGUSR1 does nothing. Says what it was when
+    /// it ended.
+    pub(super) async fn serve(mut self, server: Server) -> Result<Role, Failure> {
         let reloads = server.reloads().clone();
-        let fate = tokio::select! {
-            () = self.told_to_stop(&reloads) => Fate::Serves,
-            fate = server.fate() => fate,
+        let role = tokio::select! {
+            () = self.told_to_stop(&reloads) => {
+                let role = server.role();
+                let ended = server.stop(self.told_to_stop(&reloads)).await;
+                // The new process serves already, and is what was meant.
+                if let Some(ended) = ended {
+                    first_process::stay_to_stop(&mut self, ended).await?;
+                }
+                return Ok(role);
+            }
+            role = server.retires() => role,
         };
-        match fate {
-            Fate::Waits | Fate::Serves => server.stop(self.told_to_stop(&reloads)).await,
-            Fate::Succeeded => server.retire(self.told_to_stop(&reloads)).await,
-            Fate::Disinherited(why) => {
-                server.stop(std::future::ready(())).await;
+        match &role {
+            Role::TakesOver | Role::Serves => {}
+            Role::Drains if self.stays => {
+                first_process::stay(&mut self, server.retire(true).await).await?;
+            }
+            Role::Drains => {
+                let retiring = server.retire(false).await;
+                drop(retiring.end(self.told_to_stop(&reloads)).await);
+            }
+            Role::Failed(why) => {
+                drop(server.stop(std::future::ready(())).await);
                 let what =
                     format!("this process was to take over from another, and did not: {why}");
                 return Err(Failure::answer(what));
             }
         }
-        Ok(())
+        Ok(role)
+    }
+
+    /// The next signal.
+    pub(super) async fn next(&mut self) -> rustix::process::Signal {
+        use rustix::process::Signal;
+        let [terminate, interrupt] = &mut self.stop;
+        tokio::select! {
+            _ = terminate.recv() => Signal::TERM,
+            _ = interrupt.recv() => Signal::INT,
+            _ = self.hangup.recv() => Signal::HUP,
+            _ = self.user2.recv() => Signal::USR2,
+        }
     }
 
     /// Completes at SIGTERM or SIGINT. The other signals wait.

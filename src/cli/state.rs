@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::ask::{Ask, block_on};
-use super::failure::Failure;
-use super::{answer, table, wait};
 use hyper::StatusCode;
 
+use super::ask::{Ask, block_on};
+use super::failure::Failure;
+use super::{answer, predecessors, table, wait};
 use crate::admin::client::ClientError;
 use crate::admin::view::{Changed, StateChange};
 use crate::config;
@@ -86,12 +86,17 @@ impl Change {
                 None => client.set_state_everywhere(backend, change).await,
             };
             let changed = changed.map_err(|error| refused(error, change))?;
-            let lines: Vec<String> = changed.iter().map(told).collect();
-            answer(&lines.concat())?;
+            let mut reached = Ok(());
+            for changed in &changed {
+                answer(&told(changed))?;
+                answer(&predecessors::told(&changed.predecessors))?;
+                reached = reached.and(predecessors::all_reached(&changed.predecessors));
+            }
+            reached?;
             if then == Then::End {
                 return Ok(());
             }
-            let pools: Vec<String> = changed.into_iter().map(|changed| changed.pool).collect();
+            let pools: Vec<String> = changed.iter().map(|changed| changed.pool.clone()).collect();
             wait::wait(&client, &pools, backend).await
         })
     }

@@ -98,7 +98,7 @@ fn left(status: &Status, pools: &[String], backend: &str) -> Result<Left, Failur
                 "{name}/{backend} does not drain any more: it is {state}"
             )));
         }
-        left.connections += found.connections;
+        left.connections += found.connections + in_older_processes(status, name, backend);
         if groups.insert(pool.affinity_group.as_ref().unwrap_or(name)) {
             left.pins += found.pins.unwrap_or(0);
         }
@@ -106,6 +106,13 @@ fn left(status: &Status, pools: &[String], backend: &str) -> Result<Left, Failur
         left.time = left.time.max(time.unwrap_or_default());
     }
     Ok(left)
+}
+
+/// Connections at the backend from before an upgrade. Of a process that does not answer, those that it last had.
+fn in_older_processes(status: &Status, pool: &str, backend: &str) -> u64 {
+    let held = status.predecessors.iter().flat_map(|older| &older.backends);
+    let there = held.filter(|held| held.pool == pool && held.backend == backend);
+    there.map(|held| held.connections).sum()
 }
 
 fn find<'a>(status: &'a Status, pool: &str, backend: &str) -> Option<(&'a Pool, &'a Backend)> {

@@ -112,6 +112,9 @@ definitions! {
         "Health checks made, by result: pass or fail.";
     LISTENER_OPEN = "lyncpin_listener_open", Kind::Gauge, ["listener"], "1 while the listener takes connections, else 0.";
     LOG_LINES_LOST = "lyncpin_log_lines_lost_total", Kind::Counter, [], "Log lines lost because the reader stalled.";
+    PREDECESSOR_CONNECTIONS = "lyncpin_predecessor_connections", Kind::Gauge, [],
+        "Connections of older processes, which are in no other series, as they last said.";
+    PREDECESSORS = "lyncpin_predecessors", Kind::Gauge, [], "Older processes that have connections from before an upgrade.";
     REDISPATCHES = "lyncpin_redispatches_total", Kind::Counter, ["pool", "backend", "reason"],
         "Connections that left this backend for another one of the pool.";
     UPGRADES = "lyncpin_upgrades_total", Kind::Counter, ["result"],

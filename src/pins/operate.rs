@@ -34,7 +34,7 @@ pub struct Touched {
     pub pins: usize,
     /// Pins of TLS sessions.
     pub sessions: usize,
-    /// Connections that held one of them.
+    /// Connections of this process that held one of them.
     pub connections: usize,
 }
 
@@ -227,6 +227,7 @@ impl Pins {
         let mut clients: Option<HashSet<u64>> = filter.means_clients_only().then(HashSet::new);
         let with_sessions = self.sessions() > 0;
         let (now, settings) = (self.now(), self.settings());
+        let foreign = self.foreign.now();
         self.clients.visit(now, |pin| {
             if !filter.means_client(&pin.key, &settings) {
                 return Verdict::Keep;
@@ -241,7 +242,8 @@ impl Pins {
             let verdict = verdict(pin.member);
             if verdict != Verdict::Keep {
                 touched.pins += 1;
-                touched.connections += pin.in_use as usize;
+                let uses = pin.in_use.saturating_sub(foreign.of_client(&pin.key));
+                touched.connections += uses as usize;
             }
             verdict
         });
@@ -257,7 +259,8 @@ impl Pins {
                 touched.sessions += 1;
                 // Where clients have pins, their connections hold those too, and are counted there.
                 let alone = !settings.by_source && !settings.by_name;
-                touched.connections += if alone { pin.in_use as usize } else { 0 };
+                let uses = pin.in_use.saturating_sub(foreign.of_session(&pin.key));
+                touched.connections += if alone { uses as usize } else { 0 };
             }
             verdict
         });

@@ -3,10 +3,12 @@
 //! Owns the walk through what is to be told and the holds on what the other process's connections use. Must not know how
 //! it is told. Invariant: nobody waits for a lock while something is told.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::kept::{kept_session, view_of};
+use super::sync::{Mutex, MutexGuard, PoisonError};
 use super::table::{Next, STEP};
 use super::{Claim, Kept, KeptKey, Kind, Pins, Table};
 use crate::affinity::{Key, Moment, Put, Session, Shard};
@@ -15,25 +17,79 @@ use crate::affinity::{Key, Moment, Put, Session, Shard};
 #[derive(Debug)]
 pub enum Held {
     /// A client's.
-    Client(Claim<Key>),
+    Client(Claim<Key>, Key),
     /// A TLS session's.
-    Session(Claim<Session>),
+    Session(Claim<Session>, Session),
+}
+
+/// Which pins are held so: their connections are the other process's to count. Locked before any shard is.
+#[derive(Debug, Default)]
+pub(super) struct Foreign(Mutex<HashSet<Foreigner>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Foreigner {
+    Client(Key),
+    /// By its hash: whoever used it last, it is the same session.
+    Session([u8; 16]),
+}
+
+/// The same, for as long as they stay as they are.
+pub(super) struct ForeignNow<'a>(MutexGuard<'a, HashSet<Foreigner>>);
+
+impl Foreign {
+    pub(super) fn now(&self) -> ForeignNow<'_> {
+        ForeignNow(self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl ForeignNow<'_> {
+    /// How many of the uses of a client's pin are no connection of this process.
+    pub(super) fn of_client(&self, key: &Key) -> u32 {
+        u32::from(self.0.contains(&Foreigner::Client(*key)))
+    }
+
+    /// The same of a session's.
+    pub(super) fn of_session(&self, key: &Session) -> u32 {
+        u32::from(self.0.contains(&Foreigner::Session(key.hash)))
+    }
 }
 
 impl Held {
+    fn client(claim: Claim<Key>, key: Key) -> Self {
+        let foreign = &claim.pins().foreign;
+        foreign.now().0.insert(Foreigner::Client(key));
+        Self::Client(claim, key)
+    }
+
+    fn session(claim: Claim<Session>, key: Session) -> Self {
+        let foreign = &claim.pins().foreign;
+        foreign.now().0.insert(Foreigner::Session(key.hash));
+        Self::Session(claim, key)
+    }
+
     /// The other process's connections are answered by another backend now: the pin follows.
     pub fn follow(&self, backend: &str) {
         // Whether it led elsewhere before is the other process's to count.
         let _ = match self {
-            Self::Client(claim) => claim
+            Self::Client(claim, _) => claim
                 .pins()
                 .known_member(backend)
                 .and_then(|member| claim.answered_by(member)),
-            Self::Session(claim) => claim
+            Self::Session(claim, _) => claim
                 .pins()
                 .known_member(backend)
                 .and_then(|member| claim.answered_by(member)),
         };
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let (pins, foreigner) = match self {
+            Self::Client(claim, key) => (claim.pins(), Foreigner::Client(*key)),
+            Self::Session(claim, key) => (claim.pins(), Foreigner::Session(key.hash)),
+        };
+        pins.foreign.now().0.remove(&foreigner);
     }
 }
 
@@ -90,7 +146,7 @@ impl Pins {
                     .clients
                     .with(home, |shard, tag, room| shard.put((&view, tag), now, room));
                 match put {
-                    Put::Held(place) => Some(Held::Client(Claim::new(self, home, place))),
+                    Put::Held(place) => Some(Held::client(Claim::new(self, home, place), key)),
                     Put::Stands | Put::Not => None,
                 }
             }
@@ -108,7 +164,7 @@ impl Pins {
                     shard.put((&view, tag), now, room)
                 });
                 match put {
-                    Put::Held(place) => Some(Held::Session(Claim::new(self, home, place))),
+                    Put::Held(place) => Some(Held::session(Claim::new(self, home, place), key)),
                     Put::Stands | Put::Not => None,
                 }
             }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::admin::view::{
     ClientPin, ClientPins, ClientQuery, PinFilter, PinOrder, PinPage, Pinned, PinnedKey, Touched,
 };
-use crate::admin::{AffinityError, Caller};
+use crate::admin::{AffinityError, Caller, Order};
 use crate::backend::Availability;
 use crate::config::model::{ClientAddress, SourcePrefix};
 use crate::pins::{self, Cursor};
@@ -157,6 +157,45 @@ pub(super) fn move_pins(
         Change::Moved(&to.backend),
     );
     Ok(touched)
+}
+
+/// The order to move pins as another process understands it, whose configuration may be an older one: with the group and
+/// the backend that are meant here.
+pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> Order {
+    match meant::moving(snapshot, &filter, &to) {
+        Ok((meant, to)) => Order::Move {
+            filter: PinFilter {
+                group: Some(meant.pins.group().to_string()),
+                ..filter
+            },
+            to: to.backend.to_string(),
+        },
+        Err(_) => Order::Move { filter, to },
+    }
+}
+
+/// The same as [`move_pins`] in a process that accepts nobody any more: pins are moved to a backend too that it does not
+/// know, since the reset of their connections is what counts.
+pub(super) fn move_draining(
+    snapshot: &Snapshot,
+    availability: &Availability,
+    filter: &PinFilter,
+    to: &str,
+) -> Result<Touched, AffinityError> {
+    match move_pins(snapshot, availability, filter, to) {
+        Err(AffinityError::UnknownBackend { .. }) => {}
+        moved => return moved,
+    }
+    let mut sum = Touched::default();
+    for meant in meant::meant(snapshot, filter)? {
+        for filter in &meant.filters {
+            let member = meant.pins.number_member(to);
+            add(&mut sum, meant.pins.move_to(filter, member));
+        }
+        tell(snapshot, &meant, filter, &sum, Change::Moved(to));
+    }
+    availability.wake_workers();
+    Ok(sum)
 }
 
 /// Forgets the pins that are meant.

@@ -3,15 +3,16 @@
 //! Owns the way from live state to what is shown, and the changes that an administrator may make. Knows no HTTP.
 //! Invariant: showing changes nothing.
 
-use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, RwLockReadGuard};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{
     self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
     PinPage, Pinned, Status, Touched,
 };
 use crate::admin::{
-    AffinityError, Caller, Control, ExplainError, Reloading, SetStateError, Upgrading, WantedState,
+    AffinityError, Caller, Control, ExplainError, Forwarding, LastBackend, Order, Reloading,
+    SetStateError, Upgrading, WantedState,
 };
 use crate::backend::{Availability, Backend, CheckReport, Damped};
 use crate::config::model::{Protocol, Target};
@@ -21,10 +22,12 @@ use crate::log::Refused;
 use crate::metrics::definitions;
 use crate::pool::Pool;
 use crate::snapshot::{Listener, Snapshot};
+use crate::state::State;
 use crate::timestamp::{Timestamp, counted};
 
 use super::affinity;
 use super::explain::{explain, unknown_listener, why_health};
+use super::predecessors::Predecessors;
 use super::requests::{Asker, Reloads};
 use super::sockets::Sockets;
 use super::states;
@@ -38,6 +41,7 @@ pub(super) struct Administration {
     pub(super) workers: usize,
     pub(super) started: SystemTime,
     pub(super) ups_and_downs: health::Events,
+    pub(super) predecessors: Predecessors,
 }
 
 impl Control for Administration {
@@ -72,6 +76,7 @@ impl Control for Administration {
                     max_entries: pins.settings().max_entries as u64,
                 })
                 .collect(),
+            predecessors: self.predecessors.view(),
         }
     }
 
@@ -98,6 +103,9 @@ impl Control for Administration {
         backend: &str,
         wanted: &WantedState,
     ) -> Result<Vec<Changed>, SetStateError> {
+        if self.reloads.progress().hands_over() {
+            return Err(SetStateError::HandingOver);
+        }
         states::set(&self.shared.snapshot.load(), pool, backend, wanted)
     }
 
@@ -115,19 +123,29 @@ impl Control for Administration {
     }
 
     fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
-        self.refuse_while_upgrading()?;
+        let _changing = self.change_pins()?;
         affinity::pin(&self.shared.snapshot.load(), order)
     }
 
     fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
-        self.refuse_while_upgrading()?;
+        let _changing = self.change_pins()?;
         let snapshot = self.shared.snapshot.load_full();
         affinity::move_pins(&snapshot, &self.availability, filter, to)
     }
 
     fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
-        self.refuse_while_upgrading()?;
+        let _changing = self.change_pins()?;
         affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
+    }
+
+    fn forward(&self, order: Order) -> Forwarding {
+        let order = match order {
+            Order::Move { filter, to } => {
+                affinity::resolved(&self.shared.snapshot.load(), filter, to)
+            }
+            Order::State { .. } | Order::Clear { .. } => order,
+        };
+        Box::pin(self.predecessors.clone().order(order))
     }
 
     fn reload(&self) -> Reloading {
@@ -163,16 +181,32 @@ impl Control for Administration {
         registry
             .gauge(&definitions::CONNECTIONS_LIMIT, &[])
             .set(f64::from(self.shared.limits.most()));
+        self.predecessors.show(registry);
         registry.render()
     }
 }
 
 impl Administration {
-    fn refuse_while_upgrading(&self) -> Result<(), AffinityError> {
-        if self.reloads.is_upgrading() {
-            return Err(AffinityError::Upgrading);
-        }
-        Ok(())
+    /// The right to change pins: while an upgrade runs, the new process might not hear of it.
+    fn change_pins(&self) -> Result<RwLockReadGuard<'_, ()>, AffinityError> {
+        let changing = self.reloads.progress().change_pins();
+        changing.ok_or(AffinityError::Upgrading)
+    }
+
+    /// Sets a backend's state, also while another process serves.
+    pub(super) fn change_state(
+        &self,
+        pool: &str,
+        backend: &str,
+        state: State,
+        deadline: Option<Duration>,
+    ) -> Result<Vec<Changed>, SetStateError> {
+        let wanted = WantedState {
+            state,
+            deadline,
+            last: LastBackend::Takes,
+        };
+        states::set(&self.shared.snapshot.load(), Some(pool), backend, &wanted)
     }
 
     fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {

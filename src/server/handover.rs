@@ -7,23 +7,23 @@
 
 use std::net::SocketAddr;
 use std::process::Child;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::draining::HandedOver;
 use super::reload::Reloader;
-use super::requests::Asker;
-use super::takeover::Fate;
-use super::teller::{Estate, Teller};
+use super::requests::{Asker, Turn};
+use super::takeover::Role;
+use super::telling::{self, Passing, Telling};
 use super::{gates, service};
 use crate::admin::UpgradeError;
 use crate::admin::view::Upgraded;
 use crate::metrics::definitions;
+use crate::snapshot::Snapshot;
 use crate::timestamp::Timestamp;
-use crate::upgrade::{Channel, Message, Program, WireError, launch};
+use crate::upgrade::{AsyncChannel, Channel, KeptPredecessor, Message, Program, WireError, launch};
 
 /// From the start of the new process until it is ready, and from the word that it may accept until it does.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -42,7 +42,7 @@ struct Successor {
 
 impl Successor {
     /// What became of it, if it has ended: its channel closes a moment before that is known.
-    async fn fate(&mut self) -> Option<String> {
+    async fn end(&mut self) -> Option<String> {
         for _ in 0..LOOKS {
             if let Some(status) = self.child.try_wait().ok()? {
                 return Some(format!(
@@ -65,46 +65,59 @@ impl Drop for Successor {
     }
 }
 
-/// How far it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepting {
-    Here,
-    There,
+/// The new process accepts; what it is still to get.
+struct Accepted {
+    pid: u32,
+    channel: Channel,
+    telling: Telling,
+    /// Where it speaks to this process from now on.
+    orders: AsyncChannel,
+    /// Addresses that it does not have.
+    unwanted: Vec<SocketAddr>,
 }
 
 impl Reloader {
-    /// Hands over to a new process, or goes on as if nothing had been.
-    pub(super) async fn upgrade(&mut self, by: &Asker) -> Result<Upgraded, UpgradeError> {
-        let program = self.program.clone().ok_or(UpgradeError::NoProgram)?;
+    /// Hands over to a new process, or goes on as if nothing had been. Says where the new one speaks to this one.
+    pub(super) async fn upgrade(
+        &mut self,
+        by: &Asker,
+        turn: &Turn,
+    ) -> Result<(Upgraded, HandedOver), UpgradeError> {
+        let program = self.program.clone()?;
         let (by, from) = (by.as_str(), by.from());
         tracing::info!(target: "lyncpin::server", by, from, program = %program.path.display(), "an upgrade begins");
-        // What the process before this one has to let go of first.
-        let mut fate = self.fate.subscribe();
-        let _ = timeout(BOUNDS.0, fate.wait_for(|fate| *fate != Fate::Waits)).await;
-        let mut accepting = Accepting::Here;
         let stop = self.shared.stop.clone();
+        // What the process before this one has to let go of first.
+        let waiting = timeout(BOUNDS.0, self.wait_for_what_is_let_go());
+        let _ = stop.run_until_cancelled(waiting).await;
+        let mut leaving = false;
         let handed_over = stop
-            .run_until_cancelled(self.hand_over(&program, &mut accepting))
+            .run_until_cancelled(self.hand_over(&program, turn, &mut leaving))
             .await;
+        if leaving && !matches!(handed_over, Some(Ok(_))) {
+            self.sockets.resume(&self.posts);
+            self.admin.resume(&self.control);
+            gates::follow(&self.sockets, &self.shared);
+            self.predecessors.serve();
+        }
         match handed_over {
             None => Err(UpgradeError::Stopping),
-            Some(Ok(pid)) => {
+            Some(Ok(accepted)) => {
+                let pid = accepted.pid;
+                // Not given up at a stop: the new process serves, and is to have everything.
+                let handed_over = self.let_go(accepted).await;
                 let connections = self.shared.limits.connections().into();
                 let drain = self.shared.snapshot.load().config.timeouts.drain;
                 tracing::info!(target: "lyncpin::server", by, from, pid, connections, drain_seconds = drain.as_secs(), "a new process has taken over; this one lives on for its connections");
-                Ok(Upgraded {
+                let upgraded = Upgraded {
                     at: Timestamp(SystemTime::now()),
                     pid,
                     connections,
                     drain_seconds: drain.as_secs_f64(),
-                })
+                };
+                Ok((upgraded, handed_over))
             }
             Some(Err(why)) => {
-                if accepting == Accepting::There {
-                    self.sockets.resume(&self.posts);
-                    self.admin.resume(&self.control);
-                    gates::follow(&self.sockets, &self.shared);
-                }
                 let registry = &self.shared.registry;
                 registry
                     .counter(&definitions::UPGRADES, &["failed"])
@@ -115,52 +128,57 @@ impl Reloader {
         }
     }
 
-    /// The whole way. Says which process has taken over.
+    async fn wait_for_what_is_let_go(&mut self) {
+        while *self.role.borrow() == Role::TakesOver {
+            let Some(let_go) = &mut self.let_go else {
+                return;
+            };
+            if let_go.recv().await.is_none() {
+                self.let_go = None;
+            }
+            self.take_what_is_let_go().await;
+        }
+    }
+
+    /// The whole way, until the new process accepts.
     async fn hand_over(
         &mut self,
         program: &Program,
-        accepting: &mut Accepting,
-    ) -> Result<u32, String> {
-        let said = |error: std::io::Error| error.to_string();
-        let estate = Estate {
-            secret: self.secret.clone(),
-            ports: self.sockets.all(),
-            doors: self.admin.sockets().map_err(said)?,
-        };
+        turn: &Turn,
+        leaving: &mut bool,
+    ) -> Result<Accepted, String> {
+        turn.tells();
+        let progress = turn.progress().clone();
+        in_thread(move || {
+            progress.wait_for_changes();
+            Ok(())
+        })
+        .await?;
+        let (orders, theirs) = Channel::pair().map_err(said)?;
+        let orders = AsyncChannel::new(orders).map_err(said)?;
+        let passing = self.passing(theirs).map_err(said)?;
         let (child, channel) = launch::launch(program)
             .map_err(|error| format!("{} cannot be started: {error}", program.path.display()))?;
         let mut successor = Successor { child, over: false };
         let pid = successor.child.id();
-        let teller = Teller::new(channel.try_clone().map_err(said)?);
+        let telling = Telling::new(channel.try_clone().map_err(said)?);
         let listening = channel.try_clone().map_err(said)?;
         let snapshot = self.shared.snapshot.load_full();
-        let deadline = Instant::now() + BOUNDS.0;
-
         let before = snapshot.clone();
-        let told = in_thread(move || {
-            let mut teller = teller;
-            // It may have failed before it has heard everything: what it says counts.
-            let told = teller.tell_all(&estate, &before, deadline);
-            match (listening.next_message(deadline), told) {
-                (Ok(Message::Ready(unwanted)), Ok(())) => Ok((teller, unwanted)),
-                (Ok(Message::Failed(why)), _) => Err(why),
-                (Ok(_), _) => Err("the new process does not keep to what was agreed".to_owned()),
-                (Err(WireError::Late), _) | (_, Err(WireError::Late)) => Err(late(BOUNDS.0)),
-                (Err(error), _) => Err(error.to_string()),
-            }
-        })
-        .await;
-        let (teller, unwanted) = match told {
+        let told = in_thread(move || tell_all(telling, &listening, &passing, &before)).await;
+        let (telling, unwanted) = match told {
             Ok(told) => told,
             Err(why) if why == WireError::Gone.to_string() => {
-                return Err(successor.fate().await.unwrap_or(why));
+                return Err(successor.end().await.unwrap_or(why));
             }
             Err(why) => return Err(why),
         };
 
-        *accepting = Accepting::There;
+        *leaving = true;
+        turn.hands_over();
         let gates = self.sockets.leave();
         self.admin.pause();
+        self.predecessors.pause();
         let _ = timeout(LAST_CALL, async {
             for gate in &gates {
                 gate.closed().await;
@@ -169,53 +187,117 @@ impl Reloader {
         .await;
         let deadline = Instant::now() + BOUNDS.1;
         let listening = channel.try_clone().map_err(said)?;
-        let teller = in_thread(move || commit(teller, &listening, &snapshot, deadline)).await?;
+        let telling = in_thread(move || commit(telling, &listening, &snapshot, deadline)).await?;
         successor.over = true;
-        self.let_go(&channel, teller, pid, &unwanted).await;
-        Ok(pid)
+        Ok(Accepted {
+            pid,
+            channel,
+            telling,
+            orders,
+            unwanted,
+        })
+    }
+
+    /// What is passed on; `theirs` is where the new process is to speak to this one.
+    fn passing(&self, theirs: Channel) -> std::io::Result<Passing> {
+        let mut predecessors = self.predecessors.passed()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let this = KeptPredecessor {
+            pid: std::process::id(),
+            since: u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
+        };
+        predecessors.push((this, theirs));
+        Ok(Passing {
+            secret: self.secret.clone(),
+            ports: self.sockets.all(),
+            doors: self.admin.sockets()?,
+            predecessors,
+        })
     }
 
     /// The new process accepts: nothing can go wrong for clients any more.
-    async fn let_go(
-        &mut self,
-        channel: &Channel,
-        teller: Teller,
-        pid: u32,
-        unwanted: &[SocketAddr],
-    ) {
-        self.sockets.give_up(&self.posts, unwanted);
+    async fn let_go(&mut self, accepted: Accepted) -> HandedOver {
+        let Accepted {
+            pid,
+            channel,
+            telling,
+            orders,
+            unwanted,
+        } = accepted;
+        self.sockets.give_up(&self.posts, &unwanted);
         self.admin.leave();
+        self.predecessors.leave();
         let store = self.store.take();
         let _ = spawn_blocking(move || store.map(crate::store::Store::stop)).await;
         service::tell_successor(pid);
-        if let Err(error) = channel.tell(&Message::Farewell, Instant::now() + BOUNDS.1) {
-            tracing::warn!(target: "lyncpin::server", %error, "the new process did not hear that everything is its own");
+        self.say_farewell(channel, telling).await;
+        HandedOver {
+            channel: orders,
+            successor: pid,
         }
-        let (shared, runtime) = (self.shared.clone(), Handle::current());
-        let thread = std::thread::Builder::new().name("upgrade".into());
-        if let Err(error) = thread.spawn(move || teller.tell_uses(&shared, &runtime)) {
-            tracing::warn!(target: "lyncpin::server", %error, "the new process does not hear which pins are in use here");
+    }
+
+    async fn say_farewell(&self, channel: Channel, telling: Telling) {
+        let said = async {
+            let channel = AsyncChannel::new(channel).map_err(WireError::Io)?;
+            let farewell = Message::Farewell.packet()?;
+            let sent = timeout(BOUNDS.1, channel.send(&farewell)).await;
+            sent.unwrap_or(Err(WireError::Late)).map(|()| channel)
+        };
+        match said.await {
+            Ok(channel) => {
+                let telling = telling::tell_uses(telling.told(), channel, self.shared.clone());
+                self.tasks.spawn(telling);
+            }
+            Err(error) => {
+                tracing::warn!(target: "lyncpin::server", %error, "the new process did not hear that everything is its own");
+            }
         }
+    }
+}
+
+/// Tells everything that can be told while clients are served, and waits until the new process is ready. Says which
+/// addresses it does not have.
+fn tell_all(
+    mut telling: Telling,
+    listening: &Channel,
+    passing: &Passing,
+    snapshot: &Snapshot,
+) -> Result<(Telling, Vec<SocketAddr>), String> {
+    let deadline = Instant::now() + BOUNDS.0;
+    // It may have failed before it has heard everything: what it says counts.
+    let told = telling.tell_all(passing, snapshot, deadline);
+    match (listening.next_message(deadline), told) {
+        (Ok(Message::Ready(unwanted)), Ok(())) => Ok((telling, unwanted)),
+        (Ok(Message::Failed(why)), _) => Err(why),
+        (Ok(_), _) => Err("the new process does not keep to what was agreed".to_owned()),
+        (Err(WireError::Late), _) | (_, Err(WireError::Late)) => Err(late(BOUNDS.0)),
+        (Err(error), _) => Err(error.to_string()),
     }
 }
 
 /// Tells the rest, and that the new process may accept; waits until it does.
 fn commit(
-    mut teller: Teller,
+    mut telling: Telling,
     channel: &Channel,
-    snapshot: &Arc<crate::snapshot::Snapshot>,
+    snapshot: &Snapshot,
     deadline: Instant,
-) -> Result<Teller, String> {
-    let told = teller
+) -> Result<Telling, String> {
+    let told = telling
         .tell_rest(snapshot, deadline)
         .and_then(|()| channel.tell(&Message::Commit, deadline));
     match told.and_then(|()| channel.next_message(deadline)) {
-        Ok(Message::Serving) => Ok(teller),
+        Ok(Message::Serving) => Ok(telling),
         Ok(Message::Failed(why)) => Err(why),
         Ok(_) => Err("the new process does not keep to what was agreed".to_owned()),
         Err(WireError::Late) => Err(late(BOUNDS.1)),
         Err(error) => Err(error.to_string()),
     }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+fn said(error: std::io::Error) -> String {
+    error.to_string()
 }
 
 fn late(bound: Duration) -> String {

@@ -9,25 +9,28 @@ mod changes;
 mod control;
 mod descriptors;
 mod doors;
+mod draining;
 mod drains;
 mod explain;
 mod file_worker;
 mod gates;
+mod handoff;
 mod handover;
-mod heir;
 mod patience;
 mod pipes;
+mod predecessors;
 mod prepared;
 mod reading;
 mod reload;
 mod requests;
 mod retired;
+mod retiring;
 mod service;
 mod sockets;
 mod start_error;
 mod states;
 mod takeover;
-mod teller;
+mod telling;
 mod watch;
 mod whereabouts;
 mod workers;
@@ -45,7 +48,7 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Control;
+use crate::admin::UpgradeError;
 use crate::backend::{Availability, Recall};
 use crate::config::model::Config;
 use crate::files;
@@ -60,20 +63,22 @@ use control::Administration;
 use descriptors::Descriptors;
 pub use doors::DoorFault;
 use doors::Serving;
+pub use draining::Heard;
 pub use explain::explain_offline;
 use file_worker::FileWorker;
-use heir::Elders;
-pub use heir::{Heir, Refusal};
+pub use handoff::{Handoff, Refusal};
 use patience::Patience;
+use predecessors::Predecessors;
 pub use prepared::Prepared;
-use reload::Reloader;
+use reload::{Left, Reloader};
 pub use requests::{Asker, Reloads};
 use retired::Retired;
+pub use retiring::{Ended, Retiring};
 pub use sockets::BindFault;
 use sockets::Sockets;
 pub use start_error::StartError;
-pub use takeover::Fate;
-use takeover::{Inheritance, Keeping, Vault};
+pub use takeover::Role;
+use takeover::{Followed, Keeping, TakeOver};
 pub use watch::Watched;
 use workers::Workers;
 
@@ -83,8 +88,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const TASKS_END: Duration = Duration::from_secs(5);
 /// What the last answers of the admin listeners, and then the affinity store, get. Each has a bound of its own before.
 const LAST_STEPS: Duration = Duration::from_secs(11);
-/// Between two looks for the last connection, after another process has taken over.
-const ALONE_EVERY: Duration = Duration::from_millis(100);
 /// Between two sweeps of what has expired.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Expired pins removed from each shard in one sweep.
@@ -110,13 +113,14 @@ pub struct Server {
     sockets: Arc<Sockets>,
     workers: Workers,
     tasks: TaskTracker,
-    store: Vault,
     reloads: Reloads,
-    /// Gives back what it owns when the balancer stops.
-    reloader: JoinHandle<(Monitor, Serving)>,
+    /// Gives back what it owns when the balancer stops or has handed over.
+    reloader: JoinHandle<Left>,
+    control: Arc<Administration>,
     retired: Arc<Retired>,
-    fate: tokio::sync::watch::Receiver<Fate>,
-    elders: Elders,
+    role: tokio::sync::watch::Receiver<Role>,
+    predecessors: Predecessors,
+    followed: Followed,
 }
 
 impl Server {
@@ -141,13 +145,13 @@ impl Server {
     ///
     /// The same, and what is wrong with the other process.
     pub fn start_after(
-        heir: Option<Heir>,
+        handoff: Option<Handoff>,
         config: Config,
         log: Arc<Log>,
         registry: Registry,
         source: Source,
     ) -> Result<Self, StartError> {
-        Self::start_prepared(Prepared::new(heir, config)?, log, registry, source)
+        Self::start_prepared(Prepared::new(handoff, config)?, log, registry, source)
     }
 
     /// The same with what has been prepared, which waits for no file system.
@@ -162,13 +166,14 @@ impl Server {
         source: Source,
     ) -> Result<Self, StartError> {
         let Prepared {
-            mut heir,
+            mut handoff,
             config,
             count,
             sockets,
             unwanted,
             doors,
             keeping,
+            predecessors,
         } = prepared;
         let descriptors = Descriptors::of(count, pipes::budget(count));
         let limits = Limits::new(
@@ -177,14 +182,12 @@ impl Server {
             config.limits.new_per_source_per_second,
         );
         let availability = Arc::new(Availability::default());
-        let Keeping {
-            opened,
-            secret,
-            later,
-        } = keeping;
+        let Keeping { opened, secret } = keeping;
         let snapshot = Snapshot::build(config, &registry, &availability, &secret);
-        match (&mut heir, &opened) {
-            (Some(heir), _) => heir.restore(&snapshot).map_err(StartError::Predecessor)?,
+        match (&mut handoff, &opened) {
+            (Some(handoff), _) => handoff
+                .restore(&snapshot)
+                .map_err(StartError::Predecessor)?,
             (None, Some(kept)) => kept.restore(&snapshot),
             (None, None) => {}
         }
@@ -202,7 +205,6 @@ impl Server {
         });
         let store =
             takeover::start_store(opened, &shared, &shared.registry).map_err(StartError::Store)?;
-        let store = Vault::new(store);
         reload::mark_reload(&shared);
         let (reloads, requested) = requests::pair();
         let workers = Workers::start(count, &shared, &availability, &descriptors.allowance())
@@ -215,7 +217,7 @@ impl Server {
             resolver.clone(),
             availability.subscribe(),
         );
-        let control: Arc<dyn Control> = Arc::new(Administration {
+        let control = Arc::new(Administration {
             shared: shared.clone(),
             availability: availability.clone(),
             sockets: sockets.clone(),
@@ -223,6 +225,7 @@ impl Server {
             workers: count,
             started: SystemTime::now(),
             ups_and_downs: health.record(),
+            predecessors: predecessors.clone(),
         });
         let retired = Arc::new(Retired::default());
         let tasks = TaskTracker::new();
@@ -230,21 +233,21 @@ impl Server {
         tasks.spawn(gates::keep(sockets.clone(), shared.clone(), changes()));
         tasks.spawn(drains::keep(shared.clone(), retired.clone(), changes()));
         tasks.spawn(sweep(shared.clone(), retired.clone()));
-        let first = if heir.is_some() {
-            Fate::Waits
+        let first = if handoff.is_some() {
+            Role::TakesOver
         } else {
-            Fate::Serves
+            Role::Serves
         };
-        let (tell_fate, fate) = tokio::sync::watch::channel(first);
+        let (tell_role, role) = tokio::sync::watch::channel(first);
         tasks.spawn(service::keep(
             shared.clone(),
             workers.alarms(),
             changes(),
-            fate.clone(),
+            role.clone(),
         ));
         let file = source.file().map(Path::to_owned);
         let source_program = program(&source);
-        let elders = Elders::default();
+        let followed = Followed::default();
         if let Source::Watched(watched) = source {
             tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
         }
@@ -260,17 +263,16 @@ impl Server {
             health,
             admin: Serving::none(),
             doors: Some(doors),
-            control,
+            control: control.clone(),
             retired: retired.clone(),
             program: source_program,
-            store: store.clone(),
-            heir: heir.map(|heir| Inheritance {
-                heir,
-                unwanted,
-                store: later,
-                elders: elders.clone(),
-            }),
-            fate: tell_fate,
+            store,
+            take_over: handoff.map(|handoff| TakeOver { handoff, unwanted }),
+            let_go: None,
+            role: tell_role,
+            predecessors: predecessors.clone(),
+            followed: followed.clone(),
+            tasks: tasks.clone(),
             files: FileWorker::default(),
         };
         let reloader = tasks.spawn(reloader.run(requested));
@@ -280,12 +282,13 @@ impl Server {
             sockets,
             workers,
             tasks,
-            store,
             reloads,
             reloader,
+            control,
             retired,
-            fate,
-            elders,
+            role,
+            predecessors,
+            followed,
         })
     }
 
@@ -311,47 +314,51 @@ impl Server {
         &self.reloads
     }
 
-    /// Completes when this process is to serve no more though nobody has told it to stop; says why.
-    pub async fn fate(&self) -> Fate {
-        let mut fate = self.fate.clone();
-        let decided = fate
-            .wait_for(|fate| !matches!(fate, Fate::Waits | Fate::Serves))
+    /// What this process is now to others of the same balancer.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.borrow().clone()
+    }
+
+    /// Completes when this process is to serve no more though nobody has told it to stop; says what it is then.
+    pub async fn retires(&self) -> Role {
+        let mut role = self.role.clone();
+        let decided = role
+            .wait_for(|role| !matches!(role, Role::TakesOver | Role::Serves))
             .await;
-        match decided.map(|fate| fate.clone()) {
-            Ok(fate) => fate,
+        match decided.map(|role| role.clone()) {
+            Ok(role) => role,
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Lives on for its connections after another process has taken over: until the last has ended, or for
-    /// `timeouts.drain`, then resets what is left. So long as older processes live whose pins are in use, this one tells of
-    /// them. `at_once` cuts that short.
-    pub async fn retire(self, at_once: impl Future<Output = ()>) {
-        let drain = self.shared.snapshot.load().config.timeouts.drain;
-        let alone = async {
-            while self.shared.limits.connections() > 0 || self.elders.count() > 0 {
-                tokio::time::sleep(ALONE_EVERY).await;
-            }
-        };
-        tokio::select! {
-            () = alone => {}
-            () = tokio::time::sleep(drain) => {}
-            () = at_once => {}
-        }
-        self.stop(std::future::ready(())).await;
+    /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets; older
+    /// processes are told to do the same. `at_once` cuts that short. What comes back is of a process that was told to stop
+    /// while it handed over, when that could not be taken back: the new process serves.
+    pub async fn stop(self, at_once: impl Future<Output = ()>) -> Option<Ended> {
+        let shutdown = self.shared.snapshot.load().config.timeouts.shutdown;
+        self.predecessors.stop(shutdown);
+        let mut patience = Patience::new(at_once, LAST_WORDS);
+        let reloader = self.end_connections(&mut patience, shutdown).await;
+        // It only fails where it panicked, and then nothing is left to be stopped.
+        let mut left = patience.wait(LAST_STEPS, reloader).await?.ok()?;
+        let handed_over = left.handed_over.take();
+        left.end(&mut patience).await;
+        handed_over.map(Ended::new)
     }
 
-    /// Stops: what the kernel has queued is still accepted, connections get `timeouts.shutdown` to end, then resets.
-    /// `at_once` cuts that short, and whatever else is waited for.
-    pub async fn stop(mut self, at_once: impl Future<Output = ()>) {
-        let mut patience = Patience::new(at_once, LAST_WORDS);
+    /// The same without what the reloading task gives back, which is what comes back. Connections get `shutdown` to end.
+    async fn end_connections(
+        mut self,
+        patience: &mut Patience<'_>,
+        shutdown: Duration,
+    ) -> JoinHandle<Left> {
         self.shared.stop.cancel();
         patience.wait(TASKS_END, self.tasks.wait()).await;
         self.sockets.let_go();
         let in_force = self.shared.snapshot.load();
         let left = self.shared.limits.connections();
         tracing::info!(target: "lyncpin::server", connections = left, "stopping");
-        let shutdown = in_force.config.timeouts.shutdown;
         patience.wait(shutdown, self.workers.ended()).await;
         for backend in in_force.backends().chain(&self.retired.backends()) {
             backend.recall(Recall::Shutdown);
@@ -359,15 +366,20 @@ impl Server {
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
         patience.wait(LAST_WORDS, self.workers.ended()).await;
         self.workers.end();
+        self.reloader
+    }
+}
+
+impl Left {
+    /// Ends what is left, when connections have ended.
+    async fn end(self, patience: &mut Patience<'_>) {
+        let (health, admin) = (self.health, self.admin);
         let last_answers = async {
-            // It only fails where it panicked, and then nothing is left to be stopped.
-            if let Ok((health, admin)) = self.reloader.await {
-                health.stop().await;
-                admin.end().await;
-            }
+            health.stop().await;
+            admin.end().await;
         };
         patience.wait(LAST_STEPS, last_answers).await;
-        if let Some(store) = self.store.take() {
+        if let Some(store) = self.store {
             // Last: until here connections have ended and states have changed.
             let stopping = files::aside("store stop", move || store.stop());
             if patience.wait(LAST_STEPS, stopping).await.is_none() {
@@ -388,14 +400,12 @@ impl Source {
 }
 
 /// What an upgrade starts: only a process that reads its configuration from a file is the same program again.
-fn program(source: &Source) -> Option<Program> {
-    source.file()?;
-    let program = Program::of_this_process();
-    program
-        .inspect_err(|error| {
-            tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
-        })
-        .ok()
+fn program(source: &Source) -> Result<Program, UpgradeError> {
+    source.file().ok_or(UpgradeError::NoProgram)?;
+    Program::of_this_process().map_err(|error| {
+        tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
+        UpgradeError::UnknownProgram(error.to_string())
+    })
 }
 
 async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {

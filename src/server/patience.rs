@@ -9,16 +9,16 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Waits until it is told to end at once.
-pub(super) struct Patience<F> {
-    at_once: Pin<Box<F>>,
+pub(super) struct Patience<'a> {
+    at_once: Pin<Box<dyn Future<Output = ()> + 'a>>,
     /// It has come.
     over: bool,
     /// What each step gets from then on.
     moment: Duration,
 }
 
-impl<F: Future<Output = ()>> Patience<F> {
-    pub(super) fn new(at_once: F, moment: Duration) -> Self {
+impl<'a> Patience<'a> {
+    pub(super) fn new(at_once: impl Future<Output = ()> + 'a, moment: Duration) -> Self {
         Self {
             at_once: Box::pin(at_once),
             over: false,

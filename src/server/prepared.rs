@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::doors::Doors;
-use super::heir::Heir;
+use super::handoff::Handoff;
+use super::predecessors::Predecessors;
 use super::sockets::Sockets;
 use super::start_error::StartError;
 use super::takeover::Keeping;
@@ -17,7 +18,7 @@ use crate::store;
 
 /// What is bound and opened before anything runs.
 pub struct Prepared {
-    pub(super) heir: Option<Heir>,
+    pub(super) handoff: Option<Handoff>,
     pub(super) config: Config,
     /// Of workers.
     pub(super) count: usize,
@@ -25,6 +26,8 @@ pub struct Prepared {
     pub(super) unwanted: Vec<SocketAddr>,
     pub(super) doors: Doors,
     pub(super) keeping: Keeping,
+    /// Older processes that have connections still.
+    pub(super) predecessors: Predecessors,
 }
 
 impl Prepared {
@@ -34,14 +37,20 @@ impl Prepared {
     /// # Errors
     ///
     /// What cannot be bound, read or opened; nothing is left of the rest.
-    pub fn new(mut heir: Option<Heir>, config: Config) -> Result<Self, StartError> {
+    pub fn new(mut handoff: Option<Handoff>, config: Config) -> Result<Self, StartError> {
         let count = workers::count(config.workers);
         let sockets = Arc::new(Sockets::default());
         let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
-        if let Some(heir) = &mut heir {
-            let ports = std::mem::take(&mut heir.estate.ports);
+        let predecessors = Predecessors::default();
+        if let Some(handoff) = &mut handoff {
+            let passed = &mut handoff.passed;
+            let ports = std::mem::take(&mut passed.ports);
             unwanted = sockets.adopt(&config, ports, count);
-            inherited = std::mem::take(&mut heir.estate.doors);
+            inherited = std::mem::take(&mut passed.doors);
+            let processes = std::mem::take(&mut passed.predecessors);
+            predecessors
+                .adopt(processes)
+                .map_err(StartError::Predecessor)?;
         }
         let ports = sockets
             .bind(&config, count)
@@ -49,37 +58,34 @@ impl Prepared {
         sockets.add(ports);
         let doors =
             Doors::open(&config.admin, &[], &mut inherited).map_err(first(StartError::Admin))?;
-        let keeping = keeping(&config, heir.as_ref()).map_err(StartError::Store)?;
+        let keeping = keeping(&config, handoff.as_ref()).map_err(StartError::Store)?;
         Ok(Self {
-            heir,
+            handoff,
             config,
             count,
             sockets,
             unwanted,
             doors,
             keeping,
+            predecessors,
         })
     }
 }
 
-/// Opens the store, where one is configured. An heir's secret is the old process's, and the store is that one's still.
-fn keeping(config: &Config, heir: Option<&Heir>) -> Result<Keeping, store::OpenError> {
-    let inherited = heir.map(|heir| heir.estate.secret.clone());
-    let (opened, later) = match &config.affinity_store {
-        model::AffinityStore::Memory => (None, None),
-        model::AffinityStore::File(path) => match (store::Opened::open(path), &inherited) {
-            (Err(store::OpenError::Held(_)), Some(_)) => (None, Some(path.clone())),
-            (Ok(opened), Some(secret)) => (Some(opened.anew(secret.clone())), None),
-            (opened, _) => (Some(opened?), None),
+/// Opens the store, where one is configured. In an upgrade the secret is the old process's, and the store may be still.
+fn keeping(config: &Config, handoff: Option<&Handoff>) -> Result<Keeping, store::OpenError> {
+    let passed = handoff.map(|handoff| handoff.passed.secret.clone());
+    let opened = match &config.affinity_store {
+        model::AffinityStore::Memory => None,
+        model::AffinityStore::File(path) => match (store::Opened::open(path), &passed) {
+            (Err(store::OpenError::Held(_)), Some(_)) => None,
+            (Ok(opened), Some(secret)) => Some(opened.anew(secret.clone())),
+            (opened, _) => Some(opened?),
         },
     };
     let kept = || opened.as_ref().map(|kept| kept.secret().clone());
-    let secret = inherited.or_else(kept).unwrap_or_else(Secret::random);
-    Ok(Keeping {
-        opened,
-        secret,
-        later,
-    })
+    let secret = passed.or_else(kept).unwrap_or_else(Secret::random);
+    Ok(Keeping { opened, secret })
 }
 
 /// The first of the faults is what the start says; there is at least one.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use super::doors::{DoorFault, Doors};
 use super::file_worker::Stage;
 use super::reload::{Fault, chain};
+use super::takeover::Role;
 use crate::config::model::{AdminBind, AffinityStore};
 use crate::config::{self, Loaded};
 use crate::pins::Secret;
-use crate::store::Opened;
+use crate::store::{OpenError, Opened};
 use crate::{files, reserve};
 
 /// What is to be read, and what is in force.
@@ -20,6 +21,7 @@ pub(super) struct Reading {
     pub(super) store: AffinityStore,
     pub(super) secret: Secret,
     pub(super) served: Vec<AdminBind>,
+    pub(super) role: Role,
 }
 
 /// What has been read; each part that could not be has its words among the `faults`.
@@ -36,6 +38,8 @@ pub(super) enum StoreMove {
     ToMemory,
     /// In this file, which nobody else has.
     To(Box<Opened>),
+    /// In a file that the process before this one has still, once it lets go.
+    Later,
 }
 
 impl Reading {
@@ -48,7 +52,7 @@ impl Reading {
         if let AffinityStore::File(path) = wanted {
             stage.at(format!("the affinity store {}", path.display()));
         }
-        let opened = open_store(wanted, &self.store, self.secret);
+        let opened = open_store(wanted, &self.store, self.secret, &self.role);
         let move_store = opened.unwrap_or_else(|fault| {
             faults.push(fault);
             None
@@ -73,6 +77,7 @@ fn open_store(
     wanted: &AffinityStore,
     in_force: &AffinityStore,
     secret: Secret,
+    role: &Role,
 ) -> Result<Option<StoreMove>, String> {
     if wanted == in_force {
         return Ok(None);
@@ -80,7 +85,10 @@ fn open_store(
     let AffinityStore::File(path) = wanted else {
         return Ok(Some(StoreMove::ToMemory));
     };
-    let opened = reserve::retry(|| Opened::open(path)).map_err(|error| chain(&error))?;
+    let opened = match reserve::retry(|| Opened::open(path)) {
+        Err(OpenError::Held(_)) if *role == Role::TakesOver => return Ok(Some(StoreMove::Later)),
+        opened => opened.map_err(|error| chain(&error))?,
+    };
     // What is in force is newer than whatever the file has.
     Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
 }

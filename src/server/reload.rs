@@ -11,23 +11,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::Counter;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::changes;
 use super::descriptors::Descriptors;
 use super::doors::{Doors, Serving};
+use super::draining::HandedOver;
 use super::file_worker::{FileWorker, Stalled};
 use super::gates;
+use super::predecessors::Predecessors;
 use super::reading::{Found, Reading, StoreMove};
 use super::requests::{Answer, Asker, Request, Requests};
 use super::retired::Retired;
 use super::sockets::{Port, Sockets};
-use super::takeover::{self, Fate, Inheritance, Vault};
+use super::takeover::{self, Followed, Role, TakeOver};
 use super::whereabouts::Whereabouts;
 use super::workers::Posts;
 use crate::admin::view::Reloaded;
-use crate::admin::{Control, ReloadError};
+use crate::admin::{Control, ReloadError, UpgradeError};
 use crate::backend::Availability;
 use crate::config::model::Config;
 use crate::config::{Faults, Loaded};
@@ -38,6 +41,7 @@ use crate::metrics::definitions;
 use crate::pins::Secret;
 use crate::reserve;
 use crate::snapshot::{Before, Snapshot};
+use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::upgrade::Program;
 
@@ -64,13 +68,36 @@ pub(super) struct Reloader {
     pub(super) retired: Arc<Retired>,
     /// The admin listeners that are to be served from the start.
     pub(super) doors: Option<Doors>,
-    /// What an upgrade starts; `None` where it cannot be known.
-    pub(super) program: Option<Program>,
-    pub(super) store: Vault,
+    /// What an upgrade starts, or why it cannot be known.
+    pub(super) program: Result<Program, UpgradeError>,
+    /// Where pins and states are written; this task alone opens and ends it.
+    pub(super) store: Option<Store>,
     /// What this process takes over from another.
-    pub(super) heir: Option<Inheritance>,
-    pub(super) fate: watch::Sender<Fate>,
+    pub(super) take_over: Option<TakeOver>,
+    /// Says when the old process has let go of what only one can have.
+    pub(super) let_go: Option<mpsc::UnboundedReceiver<()>>,
+    pub(super) role: watch::Sender<Role>,
+    pub(super) predecessors: Predecessors,
+    pub(super) followed: Followed,
+    /// What lives until the balancer stops.
+    pub(super) tasks: TaskTracker,
     pub(super) files: FileWorker,
+}
+
+/// What is left to be ended when the balancer stops or has handed over.
+pub(super) struct Left {
+    pub(super) health: Monitor,
+    pub(super) admin: Serving,
+    pub(super) store: Option<Store>,
+    /// Where the process that took over speaks to this one.
+    pub(super) handed_over: Option<HandedOver>,
+}
+
+/// What is to be done next.
+enum Next {
+    Request(Option<Request>),
+    /// The old process has let go of what only one can have.
+    LetGo,
 }
 
 /// What can fail and has not.
@@ -89,8 +116,8 @@ pub(super) enum Fault {
 }
 
 impl Reloader {
-    /// Meets requests until the balancer stops, and gives back what is to be stopped then.
-    pub(super) async fn run(mut self, mut requests: Requests) -> (Monitor, Serving) {
+    /// Meets requests until the balancer stops or has handed over, and gives back what is to be stopped then.
+    pub(super) async fn run(mut self, mut requests: Requests) -> Left {
         let stop = self.shared.stop.clone();
         for result in [ACCEPTED, REJECTED] {
             // Shown from the start, so that the first one is seen to be one more.
@@ -99,32 +126,69 @@ impl Reloader {
         let taken = stop.run_until_cancelled(self.take_over()).await;
         if let Some(Err(why)) = taken {
             tracing::error!(target: "lyncpin::server", why, "nothing is taken over");
-            self.fate.send_replace(Fate::Disinherited(why));
-            return (self.health, self.admin);
+            self.role.send_replace(Role::Failed(why));
+            return self.left(None);
         }
-        while let Some(Some(request)) = stop.run_until_cancelled(requests.next()).await {
-            match request {
-                Request::Reload(by, answer) => {
+        while let Some(next) = stop.run_until_cancelled(self.next(&mut requests)).await {
+            match next {
+                Next::LetGo => {
+                    stop.run_until_cancelled(self.take_what_is_let_go()).await;
+                }
+                Next::Request(None) => break,
+                Next::Request(Some(Request::Reload(by, answer))) => {
                     let done = self.reload(&by).await;
                     // Whoever has gone meanwhile finds it in the log.
                     let _ = answer.map(|asked| asked.send(done));
                 }
-                Request::Upgrade(by, answer) => {
-                    let done = self.upgrade(&by).await;
-                    let over = done.is_ok();
-                    let _ = answer.map(|asked| asked.send(done));
-                    if over {
-                        // Who is being answered gets the answer; everybody else asks the new process.
-                        let admin = std::mem::replace(&mut self.admin, Serving::none());
-                        admin.end().await;
-                        self.fate.send_replace(Fate::Succeeded);
-                        break;
+                Next::Request(Some(Request::Upgrade(by, answer, turn))) => {
+                    let done = self.upgrade(&by, &turn).await;
+                    let (done, over) = match done {
+                        Ok((upgraded, over)) => (Ok(upgraded), Some(over)),
+                        Err(error) => (Err(error), None),
+                    };
+                    if over.is_none() {
+                        drop(turn);
+                        let _ = answer.map(|asked| asked.send(done));
+                        continue;
                     }
-                    requests.upgrade_is_over();
+                    turn.finish();
+                    let _ = answer.map(|asked| asked.send(done));
+                    // Who is being answered gets the answer; everybody else asks the new process.
+                    let admin = std::mem::replace(&mut self.admin, Serving::none());
+                    admin.end().await;
+                    self.role.send_replace(Role::Drains);
+                    return self.left(over);
                 }
             }
         }
-        (self.health, self.admin)
+        self.left(None)
+    }
+
+    async fn next(&mut self, requests: &mut Requests) -> Next {
+        let let_go = async {
+            match &mut self.let_go {
+                Some(let_go) => let_go.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            request = requests.next() => Next::Request(request),
+            heard = let_go => {
+                if heard.is_none() {
+                    self.let_go = None;
+                }
+                Next::LetGo
+            }
+        }
+    }
+
+    fn left(self, handed_over: Option<HandedOver>) -> Left {
+        Left {
+            health: self.health,
+            admin: self.admin,
+            store: self.store,
+            handed_over,
+        }
     }
 
     async fn reload(&mut self, by: &Asker) -> Answer {
@@ -183,6 +247,7 @@ impl Reloader {
             store: self.shared.snapshot.load().config.affinity_store.clone(),
             secret: self.secret.clone(),
             served: self.admin.binds(),
+            role: self.role.borrow().clone(),
         };
         let found = self.files.run(move |stage| reading.read(stage)).await;
         let Found {
@@ -222,7 +287,7 @@ impl Reloader {
     }
 
     /// The old store first gets all that it lacks, within its bound; a stop waits for it no longer.
-    async fn move_store(&self, to: StoreMove) {
+    async fn move_store(&mut self, to: StoreMove) {
         if let Some(old) = self.store.take() {
             let stopping = files::aside("store stop", move || old.stop());
             let _ = self.shared.stop.run_until_cancelled(stopping).await;
@@ -231,7 +296,7 @@ impl Reloader {
             return;
         };
         match takeover::start_store(Some(*opened), &self.shared, &self.shared.registry) {
-            Ok(store) => store.map_or((), |store| self.store.put(store)),
+            Ok(store) => self.store = store,
             Err(error) => {
                 tracing::error!(target: "lyncpin::store", error = chain(&error), "pins and states are not written from now on");
             }

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::takeover::Fate;
+use super::takeover::Role;
 use crate::backend::Backend;
 use crate::listener::Shared;
 use crate::reactor::Alarm;
@@ -28,15 +28,15 @@ pub(super) async fn keep(
     shared: Arc<Shared>,
     alarms: Vec<Arc<Alarm>>,
     mut availability: watch::Receiver<u64>,
-    mut fate: watch::Receiver<Fate>,
+    mut role: watch::Receiver<Role>,
 ) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
     let serves = shared
         .stop
-        .run_until_cancelled(fate.wait_for(|fate| *fate != Fate::Waits));
-    if !matches!(serves.await, Some(Ok(fate)) if *fate == Fate::Serves) {
+        .run_until_cancelled(role.wait_for(|role| *role != Role::TakesOver));
+    if !matches!(serves.await, Some(Ok(role)) if *role == Role::Serves) {
         return;
     }
     let mut watchdog = sd_notify::watchdog_enabled()
@@ -66,17 +66,17 @@ pub(super) async fn keep(
             }
             () = shared.stop.cancelled() => break,
             // Nobody decides it any more after a stop, so that this may be seen first.
-            _ = fate.wait_for(|fate| *fate != Fate::Serves) => break,
+            _ = role.wait_for(|role| *role != Role::Serves) => break,
         }
     }
     // Else another process is the service, and has its own say.
-    if *fate.borrow() == Fate::Serves {
+    if *role.borrow() == Role::Serves {
         tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
 
 /// Tells which process is the service from now on. The old one has to say so: the new one is listened to only after that
-/// (`NotifyAccess=main`, systemd.service(5)).
+/// (`NotifyAccess=main`, systemd.service(5)), or where every process is (`NotifyAccess=all`) and the old one has died.
 pub(super) fn tell_successor(pid: u32) {
     if std::env::var_os("NOTIFY_SOCKET").is_some() {
         tell(&[NotifyState::MainPid(pid)]);

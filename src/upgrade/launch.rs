@@ -22,7 +22,7 @@ pub fn launch(program: &Program) -> io::Result<(Child, Channel)> {
     let (ours, theirs) = Channel::pair()?;
     let child = Command::new(&program.path)
         .args(&program.arguments)
-        .env(PREDECESSOR, "1")
+        .env(PREDECESSOR, std::process::id().to_string())
         // Names this process, while the watchdog will be the successor's (sd_watchdog_enabled(3)).
         .env_remove("WATCHDOG_PID")
         .stdin(Stdio::from(theirs.into_descriptor()))

@@ -5,7 +5,7 @@
 //!
 //! | who | message | when |
 //! |---|---|---|
-//! | old | `hello`, `secret`, `ports`, `admin`, `backend`, `described`, pins, `complete` | at once |
+//! | old | `hello`, `secret`, `ports`, `admin`, `predecessors`, `backend`, `described`, pins, `complete` | at once |
 //! | new | `ready`, or `failed` instead of anything | it has built everything, and accepts nothing yet |
 //! | old | backends, pins that have changed since, `commit` | it has stopped accepting |
 //! | new | `serving` | it accepts |
@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Channel, LARGEST, MOST_DESCRIPTORS, WireError};
+use super::wire::{Channel, LARGEST, MOST_DESCRIPTORS, Packet, WireError};
 use crate::state::{Health, State};
 
 /// Of the messages and of the bytes of pins; grows when an older process would misunderstand a newer one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest reason that is told, in bytes.
 const LONGEST_REASON: usize = 16 << 10;
@@ -48,6 +48,8 @@ pub enum Message {
     Ports(Vec<SocketAddr>),
     /// Sockets of admin listeners, a descriptor for each: where they are configured to be.
     Admin(Vec<String>),
+    /// Processes that drain, the old one last: a descriptor for each, where it takes orders ([`super::orders`]).
+    Predecessors(Vec<KeptPredecessor>),
     /// A backend.
     Backend(KeptBackend),
     /// That was all but pins.
@@ -87,6 +89,15 @@ pub struct KeptBackend {
     pub address: Option<SocketAddr>,
 }
 
+/// A process that has handed over, or does so now, and has connections still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPredecessor {
+    /// Its process id.
+    pub pid: u32,
+    /// When it handed over, in milliseconds since 1970.
+    pub since: u64,
+}
+
 /// What came, with its descriptors.
 #[derive(Debug)]
 pub enum Received {
@@ -97,6 +108,37 @@ pub enum Received {
 }
 
 impl Message {
+    /// The bytes of its packet.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written, which does not happen.
+    pub fn packet(&self) -> Result<Vec<u8>, WireError> {
+        let mut bytes = vec![IS_MESSAGE];
+        serde_json::to_writer(&mut bytes, self)
+            .map_err(|error| WireError::Malformed(error.to_string()))?;
+        Ok(bytes)
+    }
+
+    /// How many descriptors come with it.
+    fn descriptors(&self) -> usize {
+        match self {
+            Self::Ports(names) => names.len(),
+            Self::Admin(names) => names.len(),
+            Self::Predecessors(processes) => processes.len(),
+            Self::Hello { .. }
+            | Self::Secret(_)
+            | Self::Backend(_)
+            | Self::Described
+            | Self::Complete
+            | Self::Ready(_)
+            | Self::Failed(_)
+            | Self::Commit
+            | Self::Serving
+            | Self::Farewell => 0,
+        }
+    }
+
     /// A failure whose reason is short enough to be told.
     #[must_use]
     pub fn failed(reason: &str) -> Self {
@@ -105,6 +147,38 @@ impl Message {
             end -= 1;
         }
         Self::Failed(reason[..end].to_owned())
+    }
+}
+
+/// The packet of what [`super::pins::Batch`] has written.
+#[must_use]
+pub fn pins_packet(batch: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(batch.len() + 1);
+    bytes.push(IS_PINS);
+    bytes.extend(batch);
+    bytes
+}
+
+impl Received {
+    /// What a packet says.
+    ///
+    /// # Errors
+    ///
+    /// When it is of no known kind, or a descriptor is missing.
+    pub fn of(packet: Packet) -> Result<Self, WireError> {
+        let malformed = |why: &str| WireError::Malformed(why.to_owned());
+        match packet.bytes.split_first() {
+            Some((&IS_MESSAGE, json)) => {
+                let message: Message =
+                    serde_json::from_slice(json).map_err(|error| malformed(&error.to_string()))?;
+                if packet.descriptors.len() != message.descriptors() {
+                    return Err(malformed("a descriptor is missing"));
+                }
+                Ok(Self::Message(message, packet.descriptors))
+            }
+            Some((&IS_PINS, pins)) => Ok(Self::Pins(pins.to_vec())),
+            _ => Err(malformed("a packet is of no known kind")),
+        }
     }
 }
 
@@ -124,10 +198,7 @@ impl Channel {
         descriptors: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> Result<(), WireError> {
-        let mut bytes = vec![IS_MESSAGE];
-        serde_json::to_writer(&mut bytes, message)
-            .map_err(|error| WireError::Malformed(error.to_string()))?;
-        self.send(&bytes, descriptors, deadline)
+        self.send(&message.packet()?, descriptors, deadline)
     }
 
     /// Passes things on with their names, as many at once as go.
@@ -155,10 +226,7 @@ impl Channel {
     ///
     /// See [`WireError`].
     pub fn send_pins(&self, batch: &[u8], deadline: Instant) -> Result<(), WireError> {
-        let mut bytes = Vec::with_capacity(batch.len() + 1);
-        bytes.push(IS_PINS);
-        bytes.extend(batch);
-        self.send(&bytes, &[], deadline)
+        self.send(&pins_packet(batch), &[], deadline)
     }
 
     /// Waits for what comes next.
@@ -167,27 +235,7 @@ impl Channel {
     ///
     /// See [`WireError`].
     pub fn next(&self, deadline: Instant) -> Result<Received, WireError> {
-        let packet = self.receive(deadline)?;
-        let malformed = |why: &str| WireError::Malformed(why.to_owned());
-        match packet.bytes.split_first() {
-            Some((&IS_MESSAGE, json)) => {
-                let message: Message =
-                    serde_json::from_slice(json).map_err(|error| malformed(&error.to_string()))?;
-                let wanted = if let Message::Ports(names) = &message {
-                    names.len()
-                } else if let Message::Admin(names) = &message {
-                    names.len()
-                } else {
-                    0
-                };
-                if packet.descriptors.len() != wanted {
-                    return Err(malformed("a descriptor is missing"));
-                }
-                Ok(Received::Message(message, packet.descriptors))
-            }
-            Some((&IS_PINS, pins)) => Ok(Received::Pins(pins.to_vec())),
-            _ => Err(malformed("a packet is of no known kind")),
-        }
+        Received::of(self.receive(deadline)?)
     }
 
     /// Waits for a message of those that come without pins and descriptors.

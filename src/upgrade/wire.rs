@@ -1,14 +1,14 @@
 //! The channel between a process and its successor: packets over a pair of Unix sockets.
 //!
-//! Owns what is sent and received at once, descriptors included (SCM_RIGHTS, unix(7)), and how long that may take. Knows
-//! nothing of what packets mean. SOCK_SEQPACKET keeps their bounds, so that a packet comes whole with its descriptors or not
+//! Owns what is sent and received at once, descriptors included (SCM_RIGHTS, unix(7)), and how long that may take: on a
+//! thread that may block, or with [`AsyncChannel`] on one that may not. Knows nothing of what packets mean. SOCK_SEQPACKET keeps their bounds, so that a packet comes whole with its descriptors or not
 //! at all. Invariants: a packet that was cut is an error; descriptors that arrive are close-on-exec and closed if nobody
 //! takes them.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -18,6 +18,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 
 /// The largest packet, in bytes; well below what a socket's buffer takes by default (net.core.wmem_default).
 pub const LARGEST: usize = 64 << 10;
@@ -105,7 +107,7 @@ impl Channel {
         deadline: Instant,
     ) -> Result<(), WireError> {
         if bytes.len() > LARGEST || descriptors.len() > MOST_DESCRIPTORS {
-            return Err(WireError::Malformed("it is too large to be sent".into()));
+            return Err(too_large());
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         loop {
@@ -129,14 +131,24 @@ impl Channel {
     ///
     /// See [`WireError`].
     pub fn receive(&self, deadline: Instant) -> Result<Packet, WireError> {
+        let wait = || self.wait_no_longer_than(Timeout::Recv, deadline);
+        self.receive_with(RecvFlags::empty(), wait)
+    }
+
+    fn receive_with(
+        &self,
+        flags: RecvFlags,
+        before: impl Fn() -> Result<(), WireError>,
+    ) -> Result<Packet, WireError> {
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
         let mut bytes = vec![0; LARGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut reset = false;
         loop {
-            self.wait_no_longer_than(Timeout::Recv, deadline)?;
+            before()?;
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut into = [IoSliceMut::new(&mut bytes)];
-            let got = match recvmsg(&self.0, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            let got = match recvmsg(&self.0, &mut into, &mut control, flags) {
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
                 // It went without hearing us out; its last words come after that news (`unix_release_sock` of Linux).
@@ -167,6 +179,34 @@ impl Channel {
         }
     }
 
+    /// Sends a packet without descriptors if there is room for it now; [`WireError::Late`] where there is none.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub fn try_send(&self, bytes: &[u8]) -> Result<(), WireError> {
+        if bytes.len() > LARGEST {
+            return Err(too_large());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        loop {
+            match rustix::net::send(&self.0, bytes, flags) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Receives a packet if one is there; [`WireError::Late`] where none is.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub fn try_receive(&self) -> Result<Packet, WireError> {
+        self.receive_with(RecvFlags::DONTWAIT, || Ok(()))
+    }
+
     fn wait_no_longer_than(&self, which: Timeout, deadline: Instant) -> Result<(), WireError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -175,6 +215,100 @@ impl Channel {
         // Less than a microsecond would be taken for no bound at all (socket(7)).
         let left = left.max(Duration::from_millis(1));
         Ok(set_socket_timeout(self.0.as_fd(), which, Some(left))?)
+    }
+}
+
+fn too_large() -> WireError {
+    WireError::Malformed("it is too large to be sent".into())
+}
+
+/// An end for a thread that must not block: it waits as a task. To be made on a runtime, when nothing else uses this end any
+/// more in another way.
+#[derive(Debug)]
+pub struct AsyncChannel {
+    channel: Channel,
+    /// The same socket as the runtime watches it, which asks for no more than when it is ready.
+    watched: UnixStream,
+}
+
+impl AsyncChannel {
+    /// The same end.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot watch it.
+    pub fn new(channel: Channel) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&channel.0, true)?;
+        let watched = std::os::unix::net::UnixStream::from(channel.0.try_clone()?);
+        let watched = UnixStream::from_std(watched)?;
+        Ok(Self { channel, watched })
+    }
+
+    /// See [`Channel::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub fn try_send(&self, bytes: &[u8]) -> Result<(), WireError> {
+        self.channel.try_send(bytes)
+    }
+
+    /// Sends a packet as soon as there is room for it. A future that is dropped has sent nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub async fn send(&self, bytes: &[u8]) -> Result<(), WireError> {
+        loop {
+            self.watched.writable().await.map_err(WireError::Io)?;
+            let sent = || self.try_send(bytes);
+            if let Some(sent) = self.when_ready(Interest::WRITABLE, sent) {
+                return sent;
+            }
+        }
+    }
+
+    /// Receives the next packet. A future that is dropped has taken nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`WireError`].
+    pub async fn receive(&self) -> Result<Packet, WireError> {
+        loop {
+            self.watched.readable().await.map_err(WireError::Io)?;
+            let received = || self.channel.try_receive();
+            if let Some(received) = self.when_ready(Interest::READABLE, received) {
+                return received;
+            }
+        }
+    }
+
+    /// What came of it, unless it has to be waited for again.
+    fn when_ready<T>(
+        &self,
+        interest: Interest,
+        act: impl FnOnce() -> Result<T, WireError>,
+    ) -> Option<Result<T, WireError>> {
+        let done = self.watched.try_io(interest, || match act() {
+            Err(WireError::Late) => Err(io::ErrorKind::WouldBlock.into()),
+            done => Ok(done),
+        });
+        done.ok()
+    }
+
+    /// The same end once more.
+    ///
+    /// # Errors
+    ///
+    /// What dup(2) says.
+    pub fn try_clone(&self) -> io::Result<Channel> {
+        self.channel.try_clone()
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -270,6 +404,37 @@ mod tests {
         drop(other);
         assert_eq!(one.receive(soon()).unwrap().bytes, b"no");
         assert!(matches!(one.receive(soon()), Err(WireError::Gone)));
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_as_a_task_gets_what_comes_and_hears_the_end() {
+        let (one, other) = Channel::pair().unwrap();
+        let one = AsyncChannel::new(one).unwrap();
+        assert!(matches!(other.try_receive(), Err(WireError::Late)));
+        let waiting = tokio::time::timeout(Duration::from_millis(20), one.receive());
+        assert!(waiting.await.is_err());
+        other.try_send(b"first").unwrap();
+        assert_eq!(one.receive().await.unwrap().bytes, b"first");
+        one.send(b"second").await.unwrap();
+        assert_eq!(other.try_receive().unwrap().bytes, b"second");
+        // Until there is no room, and then as soon as there is.
+        while one.try_send(&[7; 4096]).is_ok() {}
+        assert!(matches!(one.try_send(&[7; 4096]), Err(WireError::Late)));
+        let (sent, received) = tokio::join!(one.send(&[8; 4096]), async {
+            (0..10_000).find_map(|_| {
+                other
+                    .try_receive()
+                    .ok()
+                    .filter(|packet| packet.bytes[0] == 8)
+            })
+        });
+        sent.unwrap();
+        if received.is_none() {
+            while other.receive(soon()).unwrap().bytes[0] != 8 {}
+        }
+        drop(other);
+        assert!(matches!(one.receive().await, Err(WireError::Gone)));
+        assert!(matches!(one.send(b"?").await, Err(WireError::Gone)));
     }
 
     #[test]

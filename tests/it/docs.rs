@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use lyncpin::admin::view::{
     AffinityChange, Changed, ChangedEverywhere, ClientPin, ClientPins, ErrorBody, Explanation,
-    PinPage, Pinned, PinnedKey, StateChange, Touched,
+    PinPage, Pinned, PinnedKey, PredecessorAnswer, Reached, StateChange, Touched,
 };
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
@@ -279,13 +279,23 @@ fn json_fields_are_documented() {
         connections: 0,
     };
     let everywhere = ChangedEverywhere {
-        changed: vec![changed.clone()],
+        changed: vec![Reached {
+            done: changed.clone(),
+            predecessors: Vec::new(),
+        }],
     };
     check("### Changed", serde_json::to_value(changed).unwrap());
     check(
         "### ChangedEverywhere",
         serde_json::to_value(everywhere).unwrap(),
     );
+    let answer = PredecessorAnswer {
+        pid: 0,
+        answered: true,
+        connections: 0,
+        error: None,
+    };
+    check("### Older processes", serde_json::to_value(answer).unwrap());
     let reloaded = crate::admin::reloaded();
     check("### Reloaded", serde_json::to_value(reloaded).unwrap());
     let error = ErrorBody {

@@ -1,8 +1,12 @@
 //! A new process takes over from the running one, and nobody notices.
 
+mod died;
 mod faults;
+mod first;
+mod handoff;
 mod kept;
 mod load;
+mod orders;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 
 use super::{Answer, Refusal, address, json, parameters};
 use crate::admin::affinity::{AffinityError, AffinityFault, client};
-use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder};
-use crate::admin::{Caller, Control, Site};
+use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder, Reached, Touched};
+use crate::admin::{Caller, Control, Order, Site, order};
 
 /// Pins on a page where none says how many.
 const PAGE: usize = 100;
@@ -77,8 +77,12 @@ pub(super) async fn change(site: &Site, change: AffinityChange) -> Result<Answer
                     "a move wants to know of which pins: group, client, name, pool or backend",
                 ));
             }
+            let order = Order::Move {
+                filter: filter.clone(),
+                to: to.clone(),
+            };
             let moved = aside(site, move |control| control.move_pins(&filter, &to)).await?;
-            Ok(json(StatusCode::OK, &moved?))
+            Ok(reached(site, moved?, order).await)
         }
     }
 }
@@ -103,8 +107,18 @@ pub(super) async fn clear(site: &Site, parts: &Parts) -> Result<Answer, Refusal>
             ));
         }
     }
+    let order = Order::Clear {
+        filter: filter.clone(),
+    };
     let cleared = aside(site, move |control| control.clear_pins(&filter)).await?;
-    Ok(json(StatusCode::OK, &cleared?))
+    Ok(reached(site, cleared?, order).await)
+}
+
+/// Has older processes do the same, and answers with both.
+async fn reached(site: &Site, mut done: Touched, order: Order) -> Answer {
+    let predecessors = site.control.forward(order).await;
+    order::add(&mut done, &predecessors);
+    json(StatusCode::OK, &Reached { done, predecessors })
 }
 
 /// Does what takes a moment on a thread of its own, so that checks and deadlines are not kept waiting meanwhile.

@@ -3,37 +3,66 @@
 //! Owns their body and its bounds. Must not know pools ([`Control`]). Invariant: where `force` is not said, nothing is
 //! asked.
 
+use std::time::SystemTime;
+
 use hyper::StatusCode;
 
 use super::{Answer, Refusal, json};
-use crate::admin::view::{ChangedEverywhere, StateChange};
-use crate::admin::{Control, LastBackend, SetStateError, WantedState};
+use crate::admin::view::{Changed, ChangedEverywhere, Reached, StateChange};
+use crate::admin::{Control, LastBackend, Order, SetStateError, WantedState};
 use crate::config;
 use crate::state::State;
+use crate::timestamp::Timestamp;
 
 /// In one pool.
-pub(super) fn set_in_pool(
+pub(super) async fn set_in_pool(
     control: &dyn Control,
     pool: &str,
     backend: &str,
     change: &StateChange,
 ) -> Result<Answer, Refusal> {
     let changed = control.set_state(Some(pool), backend, &wanted(change)?)?;
-    let one = changed.first().ok_or_else(|| {
+    let one = changed.into_iter().next().ok_or_else(|| {
         let error = "the state was not set";
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     })?;
-    Ok(json(StatusCode::OK, one))
+    let predecessors = control.forward(order(&one)).await;
+    let done = one;
+    Ok(json(StatusCode::OK, &Reached { done, predecessors }))
 }
 
 /// In every pool that has a backend of that name, or in none.
-pub(super) fn set_everywhere(
+pub(super) async fn set_everywhere(
     control: &dyn Control,
     backend: &str,
     change: &StateChange,
 ) -> Result<Answer, Refusal> {
     let changed = control.set_state(None, backend, &wanted(change)?)?;
-    Ok(json(StatusCode::OK, &ChangedEverywhere { changed }))
+    // Each in a task: one that does not answer holds up no other.
+    let orders = changed.into_iter().map(|done| {
+        let answers = tokio::spawn(control.forward(order(&done)));
+        (done, answers)
+    });
+    let orders: Vec<_> = orders.collect();
+    let mut reached = Vec::with_capacity(orders.len());
+    for (done, answers) in orders {
+        let predecessors = answers.await.unwrap_or_default();
+        reached.push(Reached { done, predecessors });
+    }
+    let answer = ChangedEverywhere { changed: reached };
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// The same change in older processes.
+fn order(done: &Changed) -> Order {
+    let left = |until: Timestamp| until.0.duration_since(SystemTime::now());
+    let left = done.deadline.map(|until| left(until).unwrap_or_default());
+    Order::State {
+        pool: done.pool.clone(),
+        backend: done.backend.clone(),
+        state: done.state,
+        deadline: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+    }
 }
 
 fn wanted(change: &StateChange) -> Result<WantedState, Refusal> {
@@ -61,7 +90,7 @@ impl From<SetStateError> for Refusal {
             SetStateError::UnknownPool(_) | SetStateError::UnknownBackend { .. } => {
                 StatusCode::NOT_FOUND
             }
-            SetStateError::Last(_) => StatusCode::CONFLICT,
+            SetStateError::Last(_) | SetStateError::HandingOver => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::{Client, ClientError};
 use crate::admin::target;
 use crate::admin::view::{
-    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, Pinned, Touched,
+    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, Pinned, Reached, Touched,
 };
 
 /// Where pins are.
@@ -61,7 +61,10 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn move_pins(&self, change: &AffinityChange) -> Result<Touched, ClientError> {
+    pub async fn move_pins(
+        &self,
+        change: &AffinityChange,
+    ) -> Result<Reached<Touched>, ClientError> {
         let body = self.written(change)?;
         self.ask(Method::PUT, AFFINITY, body).await
     }
@@ -71,7 +74,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, ClientError> {
+    pub async fn clear_pins(&self, filter: &PinFilter) -> Result<Reached<Touched>, ClientError> {
         let mut query = filter_pairs(filter);
         if query.is_empty() {
             query.push(("all", "true".to_owned()));

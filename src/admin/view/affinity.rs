@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::timestamp::Timestamp;
 
 /// Which pins are meant: those that fit every field that says something. Nothing said means all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinFilter {
     /// The group.
     pub group: Option<String>,
     /// Pins of clients in this network. A pin of a wider prefix than this one is met too, if it holds this network.
+    #[serde(with = "network")]
     pub client: Option<IpNet>,
     /// The configured name, or any name that a client would ask for and that a route matches.
     pub name: Option<String>,
@@ -179,4 +180,26 @@ pub struct Touched {
     pub sessions: u64,
     /// Connections that hold one of them: a move resets them, and they live on where pins are forgotten.
     pub connections: u64,
+}
+
+/// A network as text.
+mod network {
+    use ipnet::IpNet;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    #[allow(clippy::ref_option, reason = "serde passes a field by reference")]
+    pub(super) fn serialize<S: Serializer>(
+        net: &Option<IpNet>,
+        into: S,
+    ) -> Result<S::Ok, S::Error> {
+        net.map(|net| net.to_string()).serialize(into)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<IpNet>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
+    }
 }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::view::{Backend, Check, Listener, Pool, Status};
+use crate::cli::predecessors;
 use crate::cli::table::{bytes, printable, table};
 use crate::state::{Health, State};
 use crate::timestamp::{Timestamp, counted, span};
@@ -26,6 +27,7 @@ pub(super) fn text(shown: &Status, whole: &Status) -> String {
 /// The balancer as a whole, and its listeners.
 pub(super) fn head(status: &Status) -> String {
     let mut text = headline(status);
+    text += &predecessors::lines(&status.predecessors, status.now.0);
     text += &backends_line(status);
     let row = |listener| listener_row(listener, status);
     let rows = status.listeners.iter().map(row);

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
     AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, Events, ExplainQuery,
-    Explanation, HealthEvent, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned, Pool,
-    Refusal, Reloaded, Route, Status, Touched, Upgraded,
+    Explanation, HealthEvent, HeldBackend, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned,
+    Pool, Predecessor, Refusal, Reloaded, Route, Status, Touched, Upgraded,
 };
 use lyncpin::admin::{
     self, AffinityError, Bounds, Control, ExplainError, ReloadError, Reloading, Served,
@@ -309,6 +309,18 @@ pub(crate) fn status() -> Status {
             group: "web".into(),
             entries: 2,
             max_entries: 1_000_000,
+        }],
+        predecessors: vec![Predecessor {
+            pid: 4_711,
+            since: time,
+            answers: false,
+            connections: 2,
+            until: Some(time),
+            backends: vec![HeldBackend {
+                pool: "web".into(),
+                backend: "fe01".into(),
+                connections: 2,
+            }],
         }],
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Backend {
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     running: Mutex<Option<(CancellationToken, TaskTracker)>>,
+    /// Cancelled to refuse.
+    refusing: Mutex<CancellationToken>,
 }
 
 impl Backend {
@@ -52,6 +54,7 @@ impl Backend {
             accepted: Arc::default(),
             open: Arc::default(),
             running: Mutex::new(None),
+            refusing: Mutex::default(),
         };
         backend.start_again();
         backend
@@ -78,12 +81,14 @@ impl Backend {
         );
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (stopped, connections) = (stop.clone(), tasks.clone());
+        let refusing = stop.child_token();
+        *self.refusing.lock().unwrap() = refusing.clone();
         let serve = async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             loop {
                 let (stream, _) = tokio::select! {
                     biased;
-                    () = stopped.cancelled() => return,
+                    () = refusing.cancelled() => return,
                     new = listener.accept() => new.unwrap(),
                 };
                 accepted.fetch_add(1, Ordering::SeqCst);
@@ -106,6 +111,11 @@ impl Backend {
             tasks.close();
             background().block_on(tasks.wait());
         }
+    }
+
+    /// Refuses from now on and goes on to serve what it holds.
+    pub(crate) fn refuse(&self) {
+        self.refusing.lock().unwrap().cancel();
     }
 
     /// Connections so far.

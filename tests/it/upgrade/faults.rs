@@ -127,3 +127,30 @@ fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
     assert!(said.err.contains("ended (signal: 9"), "{said:?}");
     goes_on(&line);
 }
+
+/// What the kernel does not say is said, and no other reason is made up.
+#[test]
+fn without_proc_an_upgrade_is_refused_with_that_reason() {
+    let balancer = crate::support::balancer::Balancer::start_with(&yaml(), |command| {
+        let mut own = std::process::Command::new("unshare");
+        // A user who is not root gets the namespace together with one of users.
+        if !rustix::process::geteuid().is_root() {
+            own.args(["--user", "--map-root-user"]);
+        }
+        own.args(["--mount", "sh", "-c"])
+            .arg("mount -t tmpfs none /proc && exec \"$@\"")
+            .arg("sh")
+            .arg(command.get_program())
+            .args(command.get_args())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        *command = own;
+    });
+    let said = balancer.said(&["upgrade"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.err.contains("is /proc mounted?"), "{said:?}");
+    assert!(!said.err.contains("lyncpin run"), "{said:?}");
+    let answer = balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    exchange(balancer.at(TLS)).unwrap();
+}

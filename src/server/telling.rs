@@ -1,4 +1,4 @@
-//! What the old process tells the new one during an upgrade and after it.
+//! What the old process tells the new one during an upgrade, and of pins after it.
 //!
 //! Owns what is said, and which pins the other believes to be in use here. Knows nothing of accepting. Invariant: after
 //! each telling, the pins that the other holds for this process are those that its connections use.
@@ -7,11 +7,13 @@
 //! only lives as much longer, while each end of a connection costs nothing here. Recorded changes are the affinity store's.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::admin;
 use crate::backend::Backend;
@@ -19,8 +21,11 @@ use crate::listener::Shared;
 use crate::pins::{Kept, KeptKey, Pins, Secret};
 use crate::snapshot::Snapshot;
 use crate::socket::Listening;
-use crate::upgrade::pins::{Batch, Told};
-use crate::upgrade::{Channel, KeptBackend, Message, VERSION, WireError};
+use crate::upgrade::message::pins_packet;
+use crate::upgrade::pins::{self, Batch};
+use crate::upgrade::{
+    AsyncChannel, Channel, KeptBackend, KeptPredecessor, Message, VERSION, WireError,
+};
 
 /// Between two looks for what connections use: at first, since some may just have come, and in the end.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -31,26 +36,31 @@ const SLACK: Duration = Duration::from_secs(2);
 
 type Of = (Arc<str>, KeptKey);
 
-/// What the new process has been told.
-pub(super) struct Teller {
+/// Which pins the new process holds for this one, and where they lead.
+#[derive(Default)]
+pub(super) struct Told(HashMap<Of, Arc<str>>);
+
+/// Tells the new process everything, on a thread that may block.
+pub(super) struct Telling {
     channel: Channel,
-    /// Pins that it holds for us, and where they lead.
-    used: HashMap<Of, Arc<str>>,
+    told: Told,
     begun: Instant,
 }
 
-/// What there is to be told but pins.
-pub(super) struct Estate {
+/// What is passed on but backends and pins.
+pub(super) struct Passing {
     pub(super) secret: Secret,
     pub(super) ports: Vec<(SocketAddr, Arc<Listening>)>,
     pub(super) doors: Vec<(String, admin::Listener)>,
+    /// Where processes that drain take orders, this one last.
+    pub(super) predecessors: Vec<(KeptPredecessor, Channel)>,
 }
 
-impl Teller {
+impl Telling {
     pub(super) fn new(channel: Channel) -> Self {
         Self {
             channel,
-            used: HashMap::new(),
+            told: Told::default(),
             begun: Instant::now(),
         }
     }
@@ -58,7 +68,7 @@ impl Teller {
     /// Everything that can be told while clients are served.
     pub(super) fn tell_all(
         &mut self,
-        estate: &Estate,
+        passing: &Passing,
         snapshot: &Snapshot,
         deadline: Instant,
     ) -> Result<(), WireError> {
@@ -69,9 +79,10 @@ impl Teller {
         };
         let channel = &self.channel;
         channel.tell(&hello, deadline)?;
-        channel.tell(&Message::Secret(*estate.secret.bytes()), deadline)?;
-        channel.pass(&estate.ports, Message::Ports, deadline)?;
-        channel.pass(&estate.doors, Message::Admin, deadline)?;
+        channel.tell(&Message::Secret(*passing.secret.bytes()), deadline)?;
+        channel.pass(&passing.ports, Message::Ports, deadline)?;
+        channel.pass(&passing.doors, Message::Admin, deadline)?;
+        channel.pass(&passing.predecessors, Message::Predecessors, deadline)?;
         self.tell_backends(snapshot, deadline)?;
         self.channel.tell(&Message::Described, deadline)?;
         self.tell_pins(snapshot, deadline, |_| Duration::ZERO)?;
@@ -106,18 +117,18 @@ impl Teller {
         deadline: Instant,
         least: impl Fn(&Pins) -> Duration,
     ) -> Result<(), WireError> {
-        let Self { channel, used, .. } = self;
+        let Self { channel, told, .. } = self;
         for pins in &snapshot.groups {
             let mut batch = Batch::new(pins);
             pins.tell_recent(least(pins), &mut |met: Vec<Kept>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
                     if kept.in_use > 0 {
-                        used.insert(of, kept.backend.clone());
+                        told.0.insert(of, kept.backend.clone());
                     } else {
-                        used.remove(&of);
+                        told.0.remove(&of);
                     }
-                    if let Some(full) = batch.add(&Told::Stands(kept)) {
+                    if let Some(full) = batch.add(&pins::Told::Stands(kept)) {
                         channel.send_pins(&full, deadline)?;
                     }
                 }
@@ -128,62 +139,81 @@ impl Teller {
         Ok(())
     }
 
-    /// Tells what connections use until the last has ended or nobody listens; for a thread of its own.
-    pub(super) fn tell_uses(mut self, shared: &Shared, runtime: &Handle) {
-        let mut pause = LOOKS.0;
-        loop {
-            let stopped = runtime.block_on(async {
-                tokio::time::timeout(pause, shared.stop.cancelled())
-                    .await
-                    .is_ok()
-            });
-            let snapshot = shared.snapshot.load_full();
-            let told = self.tell_changed_uses(&snapshot, Instant::now() + PATIENCE);
-            if stopped || told.is_err() {
+    /// What is left of it when the new process has taken over.
+    pub(super) fn told(self) -> Told {
+        self.told
+    }
+}
+
+/// Tells which pins connections here use until the last has ended or nobody listens.
+pub(super) async fn tell_uses(mut told: Told, channel: AsyncChannel, shared: Arc<Shared>) {
+    let mut pause = LOOKS.0;
+    loop {
+        if timeout(pause, shared.stop.cancelled()).await.is_ok() {
+            // The end of the channel says that nothing is in use.
+            return;
+        }
+        let snapshot = shared.snapshot.load_full();
+        let looked = spawn_blocking(move || {
+            let changed = told.changes(&snapshot);
+            (told, changed)
+        });
+        let Ok((known, changed)) = looked.await else {
+            return;
+        };
+        told = known;
+        for batch in changed {
+            let packet = pins_packet(&batch);
+            let sending = timeout(PATIENCE, channel.send(&packet));
+            let sent = shared.stop.run_until_cancelled(sending).await;
+            if !matches!(sent, Some(Ok(Ok(())))) {
                 return;
             }
-            pause = (pause * 2).min(LOOKS.1);
         }
+        pause = (pause * 2).min(LOOKS.1);
     }
+}
 
-    fn tell_changed_uses(
-        &mut self,
-        snapshot: &Snapshot,
-        deadline: Instant,
-    ) -> Result<(), WireError> {
-        let Self { channel, used, .. } = self;
+impl Told {
+    /// What has changed since the new process was told, in batches.
+    fn changes(&mut self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
+        let mut changed = Vec::new();
         let mut seen: HashSet<Of> = HashSet::new();
         for pins in &snapshot.groups {
             let mut batch = Batch::new(pins);
+            let mut is_empty = true;
+            let mut add = |told: &pins::Told| {
+                is_empty = false;
+                changed.extend(batch.add(told));
+            };
             // No idle pin has so much time left.
-            pins.tell_recent(Duration::MAX, &mut |met: Vec<Kept>| {
+            let walked = pins.tell_recent(Duration::MAX, &mut |met: Vec<Kept>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
-                    let known = used.insert(of.clone(), kept.backend.clone());
+                    let known = self.0.insert(of.clone(), kept.backend.clone());
                     seen.insert(of);
-                    if known.as_ref() == Some(&kept.backend) {
-                        continue;
-                    }
-                    if let Some(full) = batch.add(&Told::Stands(kept)) {
-                        channel.send_pins(&full, deadline)?;
+                    if known.as_ref() != Some(&kept.backend) {
+                        add(&pins::Told::Stands(kept));
                     }
                 }
-                Ok::<(), WireError>(())
-            })?;
-            let ended: Vec<Of> = used
+                Ok::<(), Infallible>(())
+            });
+            let Ok(()) = walked;
+            let ended: Vec<Of> = self
+                .0
                 .keys()
                 .filter(|of| of.0 == *pins.group() && !seen.contains(*of))
                 .cloned()
                 .collect();
             for of in ended {
-                used.remove(&of);
-                if let Some(full) = batch.add(&Told::LetGo(of.1)) {
-                    channel.send_pins(&full, deadline)?;
-                }
+                self.0.remove(&of);
+                add(&pins::Told::LetGo(of.1));
             }
-            channel.send_pins(&batch.take(), deadline)?;
+            if !is_empty {
+                changed.push(batch.take());
+            }
         }
-        Ok(())
+        changed
     }
 }
 

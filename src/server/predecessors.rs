@@ -1,0 +1,329 @@
+//! Older processes that drain: they have handed over and have connections still.
+//!
+//! Owns the channels to them, what they last said, and how orders get there. Knows no backend and no pin. Invariants: each
+//! of them is asked by itself, so that one that hangs keeps nobody else from being reached; nobody waits for one longer than
+//! [`PATIENCE`], and nothing here blocks.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Order;
+use crate::admin::view::{self, PredecessorAnswer};
+use crate::metrics::{Registry, definitions};
+use crate::timestamp::Timestamp;
+use crate::upgrade::orders::{self, Answer, Call, Done, HeldAt, Report};
+use crate::upgrade::{AsyncChannel, Channel, KeptPredecessor, WireError};
+
+/// What one of them gets to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// One that has said nothing for so long does not answer; it speaks every second.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// All of them, the oldest first.
+#[derive(Clone, Default)]
+pub(super) struct Predecessors(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    processes: Vec<Arc<Process>>,
+    /// Ends what listens to them; `None` while another process serves.
+    listening: Option<CancellationToken>,
+}
+
+/// One of them.
+struct Process {
+    known: KeptPredecessor,
+    channel: AsyncChannel,
+    seen: Mutex<Seen>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Done>>>,
+    orders: AtomicU64,
+}
+
+/// What it last said.
+struct Seen {
+    report: Option<Report>,
+    /// Parts of the next report.
+    parts: Vec<HeldAt>,
+    at: Instant,
+}
+
+impl Predecessors {
+    /// Takes over the channels to them. To be called on a runtime.
+    pub(super) fn adopt(&self, passed: Vec<(KeptPredecessor, OwnedFd)>) -> Result<(), WireError> {
+        for (known, channel) in passed {
+            let channel = Channel::from_descriptor(channel).and_then(AsyncChannel::new);
+            self.lock().processes.push(Arc::new(Process {
+                known,
+                channel: channel.map_err(WireError::Io)?,
+                seen: Mutex::new(Seen {
+                    report: None,
+                    parts: Vec::new(),
+                    at: Instant::now(),
+                }),
+                waiting: Mutex::default(),
+                orders: AtomicU64::new(0),
+            }));
+        }
+        Ok(())
+    }
+
+    /// Tells them that this process serves, and listens to them from now on.
+    pub(super) fn serve(&self) {
+        let mut known = self.lock();
+        let listening = CancellationToken::new();
+        known.listening = Some(listening.clone());
+        for process in &known.processes {
+            process.say(&Call::Serves {
+                pid: std::process::id(),
+            });
+            let (all, process) = (self.clone(), process.clone());
+            let listening = listening.clone();
+            tokio::spawn(async move {
+                // Else another process listens to it now.
+                if listening
+                    .run_until_cancelled(process.listen())
+                    .await
+                    .is_some()
+                {
+                    all.forget(&process);
+                }
+            });
+        }
+    }
+
+    /// Listens to them no more: the next process does, or [`Predecessors::serve`] goes on.
+    pub(super) fn pause(&self) {
+        self.lock().pause();
+    }
+
+    /// Lets go of them: the next process has them.
+    pub(super) fn leave(&self) {
+        let mut known = self.lock();
+        known.pause();
+        known.processes.clear();
+    }
+
+    /// Where each of them takes orders, for the next process.
+    pub(super) fn passed(&self) -> std::io::Result<Vec<(KeptPredecessor, Channel)>> {
+        let processes = self.all();
+        let passed = processes.iter();
+        passed
+            .map(|process| Ok((process.known, process.channel.try_clone()?)))
+            .collect()
+    }
+
+    /// Tells them that the service stops, and so are they to do; unless another process serves.
+    pub(super) fn stop(&self, within: Duration) {
+        if self.lock().listening.is_none() {
+            return;
+        }
+        let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        for process in self.all() {
+            process.say(&Call::Stops { within });
+        }
+    }
+
+    /// Passes an order on to each of them, and waits for what comes of it.
+    pub(super) async fn order(self, order: Order) -> Vec<PredecessorAnswer> {
+        let given: Vec<_> = self
+            .all()
+            .into_iter()
+            .map(|process| {
+                let answer = process.give(&order);
+                (process, answer)
+            })
+            .collect();
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let mut answers = Vec::new();
+        for (process, answer) in given {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            let answered = match answer {
+                Some(answer) => timeout(left, answer).await.ok(),
+                None => None,
+            };
+            let answer = match answered {
+                Some(Ok(done)) => process.answered(done),
+                // It has ended, and its connections with it.
+                Some(Err(_)) => continue,
+                None => process.silent(&order),
+            };
+            answers.extend(answer);
+        }
+        for answer in answers.iter().filter(|answer| !answer.answered) {
+            let (process, connections) = (answer.pid, answer.connections);
+            tracing::error!(target: "lyncpin::server", process, connections, "an older process did not answer: its connections were not reached");
+        }
+        answers
+    }
+
+    /// What the status shows of them.
+    pub(super) fn view(&self) -> Vec<view::Predecessor> {
+        let processes = self.all();
+        processes
+            .iter()
+            .filter_map(|process| process.view())
+            .collect()
+    }
+
+    /// Shows how many connections they have.
+    pub(super) fn show(&self, registry: &Registry) {
+        let processes = self.view();
+        let connections: u64 = processes.iter().map(|process| process.connections).sum();
+        #[allow(clippy::cast_precision_loss, reason = "no machine has 2^52 of either")]
+        let set = |definition, value: u64| registry.gauge(definition, &[]).set(value as f64);
+        set(&definitions::PREDECESSORS, processes.len() as u64);
+        set(&definitions::PREDECESSOR_CONNECTIONS, connections);
+    }
+
+    fn all(&self) -> Vec<Arc<Process>> {
+        self.lock().processes.clone()
+    }
+
+    fn forget(&self, process: &Arc<Process>) {
+        let mut known = self.lock();
+        known.processes.retain(|known| !Arc::ptr_eq(known, process));
+        drop(known);
+        // Whoever waits for it hears that it has ended.
+        lock(&process.waiting).clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        lock(&self.0)
+    }
+}
+
+impl Known {
+    fn pause(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.cancel();
+        }
+    }
+}
+
+impl Process {
+    /// Takes what it says, until it is gone.
+    async fn listen(&self) {
+        while let Ok(packet) = self.channel.receive().await {
+            match orders::read(&packet) {
+                Ok(Answer::Report(report)) => lock(&self.seen).take(report),
+                Ok(Answer::Done(done)) => {
+                    let waiting = lock(&self.waiting).remove(&done.id);
+                    // Whoever waited too long does not hear it.
+                    let _ = waiting.map(|waiting| waiting.send(done));
+                }
+                Err(error) => {
+                    let process = self.known.pid;
+                    tracing::warn!(target: "lyncpin::server", process, %error, "an older process is not understood");
+                }
+            }
+        }
+    }
+
+    /// Says something if there is room for it: there is none at one that has hung for long.
+    fn say(&self, call: &Call) -> bool {
+        let packet = orders::packet(call);
+        packet
+            .and_then(|packet| self.channel.try_send(&packet))
+            .is_ok()
+    }
+
+    fn give(&self, order: &Order) -> Option<oneshot::Receiver<Done>> {
+        let id = self.orders.fetch_add(1, Ordering::Relaxed);
+        let (answer, answered) = oneshot::channel();
+        lock(&self.waiting).insert(id, answer);
+        let order = order.clone();
+        let said = self.say(&Call::Order { id, order });
+        if !said {
+            lock(&self.waiting).remove(&id);
+        }
+        said.then_some(answered)
+    }
+
+    fn answered(&self, done: Done) -> Option<PredecessorAnswer> {
+        let answer = PredecessorAnswer {
+            pid: self.known.pid,
+            answered: true,
+            connections: done.connections,
+            error: done.error,
+        };
+        // The first process of a container, which stays without a connection, is nobody's concern.
+        let matters = !self.only_stays() || answer.connections > 0 || answer.error.is_some();
+        matters.then_some(answer)
+    }
+
+    fn silent(&self, order: &Order) -> Option<PredecessorAnswer> {
+        // One that is heard of late may be counting to the end.
+        lock(&self.waiting).retain(|_, waiting| !waiting.is_closed());
+        let seen = lock(&self.seen);
+        let report = seen.report.as_ref();
+        let connections = report.map_or(0, |report| match order {
+            Order::State { pool, backend, .. } => report.at(pool, backend),
+            Order::Move { .. } | Order::Clear { .. } => report.connections,
+        });
+        drop(seen);
+        let answer = PredecessorAnswer {
+            pid: self.known.pid,
+            answered: false,
+            connections,
+            error: None,
+        };
+        (!self.only_stays()).then_some(answer)
+    }
+
+    fn only_stays(&self) -> bool {
+        let seen = lock(&self.seen);
+        let report = seen.report.as_ref();
+        report.is_some_and(|report| report.stays && report.connections == 0)
+    }
+
+    fn view(&self) -> Option<view::Predecessor> {
+        if self.only_stays() {
+            return None;
+        }
+        let seen = lock(&self.seen);
+        let report = seen.report.as_ref();
+        let until = report.map(|report| {
+            let age = seen.at.elapsed();
+            Duration::from_millis(report.left).saturating_sub(age)
+        });
+        let backends = report.map_or(&[][..], |report| &report.backends);
+        Some(view::Predecessor {
+            pid: self.known.pid,
+            since: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(self.known.since)),
+            answers: seen.at.elapsed() < SILENCE,
+            connections: report.map_or(0, |report| report.connections),
+            until: until.map(|left| Timestamp(SystemTime::now() + left)),
+            backends: backends
+                .iter()
+                .map(|held| view::HeldBackend {
+                    pool: held.pool.clone(),
+                    backend: held.backend.clone(),
+                    connections: held.connections,
+                })
+                .collect(),
+        })
+    }
+}
+
+impl Seen {
+    fn take(&mut self, mut report: Report) {
+        self.at = Instant::now();
+        self.parts.append(&mut report.backends);
+        if !report.more {
+            report.backends = std::mem::take(&mut self.parts);
+            self.report = Some(report);
+        }
+    }
+}
+
+/// A value behind a lock whose holder panicked is still whole here: every critical section is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,308 @@
+//! The new process of an upgrade, with a test in the place of the old one.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lyncpin::store::Opened;
+use lyncpin::upgrade::{Channel, Message, PREDECESSOR, VERSION};
+use rustix::process::Signal;
+
+use crate::support::balancer::Balancer;
+use crate::support::peers::{Backend, ask, connect_from, entries};
+use crate::support::{PATIENCE, at, eventually, own_address};
+
+const TCP: u16 = 5000;
+
+/// The old process's part, up to the word that the new one may accept.
+struct Old {
+    channel: Channel,
+    _sockets: Vec<TcpListener>,
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+impl Old {
+    /// Starts a new process that is told everything; `file` is its configuration.
+    fn hand_over(command: &mut Command) -> (Self, std::thread::JoinHandle<()>) {
+        let (ours, theirs) = Channel::pair().unwrap();
+        command
+            .env(PREDECESSOR, std::process::id().to_string())
+            .stdin(Stdio::from(theirs.into_descriptor()));
+        let old = Self {
+            channel: ours,
+            _sockets: Vec::new(),
+        };
+        let channel = old.channel.try_clone().unwrap();
+        let telling = std::thread::spawn(move || {
+            let tell = |message: Message| channel.tell(&message, soon()).unwrap();
+            tell(Message::Hello {
+                version: VERSION,
+                program: "0.1.0".into(),
+            });
+            tell(Message::Secret([7; 32]));
+            tell(Message::Described);
+            tell(Message::Complete);
+            let ready = channel.next_message(soon()).unwrap();
+            assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
+            tell(Message::Commit);
+            assert_eq!(channel.next_message(soon()).unwrap(), Message::Serving);
+        });
+        (old, telling)
+    }
+
+    fn farewell(&self) {
+        self.channel.tell(&Message::Farewell, soon()).unwrap();
+    }
+}
+
+fn yaml(backends: &[Backend], store: &str) -> String {
+    format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+         affinity_store: {store}\n\
+         pools:\n  web: {{ {}, health: none, affinity: {{ by: [source] }} }}",
+        entries(backends)
+    )
+}
+
+fn in_file(path: &Path) -> String {
+    format!("{{ file: \"{}\" }}", path.display())
+}
+
+/// A new process whose old one has not let go yet, with what that one holds.
+fn taken_over(backends: &[Backend], file: &Path) -> (Balancer, Old, Opened) {
+    let held = Opened::open(file).unwrap();
+    let mut parts = None;
+    let balancer = Balancer::start_with(&yaml(backends, &in_file(file)), |command| {
+        parts = Some(Old::hand_over(command));
+    });
+    let (old, telling) = parts.unwrap();
+    telling.join().unwrap();
+    (balancer.ready(), old, held)
+}
+
+/// Files that a process has open below a directory.
+fn open_below(balancer: &Balancer, directory: &Path) -> Vec<PathBuf> {
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", balancer.pid())).unwrap();
+    descriptors
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .filter(|target| target.starts_with(directory))
+        .collect()
+}
+
+fn says(balancer: &Balancer, message: &str) {
+    eventually(message, || {
+        let log = balancer.log();
+        log.iter()
+            .any(|line| line["message"] == message)
+            .then_some(())
+    });
+}
+
+fn pin_one(balancer: &Balancer) -> String {
+    let source = own_address();
+    let client = connect_from(source, balancer.at(TCP)).unwrap();
+    ask(&client, b"?").unwrap();
+    source.to_string()
+}
+
+fn entries_of(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn a_store_that_a_reload_named_meanwhile_is_the_one_that_is_written() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (before, after) = (one.path().join("pins"), two.path().join("pins"));
+    let backends = Backend::several(2);
+    let (balancer, old, held) = taken_over(&backends, &before);
+    balancer.reloaded(&yaml(&backends, &in_file(&after)));
+    drop(held);
+    old.farewell();
+    // A request after it is answered by the same task, so it has been met.
+    balancer.reloaded(&yaml(&backends, &in_file(&after)));
+    let mut balancer = balancer;
+    let source = pin_one(&balancer);
+    assert!(open_below(&balancer, one.path()).is_empty());
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait().code(), Some(0));
+    // The next process has what this one wrote.
+    let again = Balancer::start(&yaml(&backends, &in_file(&after)));
+    let pins = again.get("/api/v1/affinity").body;
+    assert_ne!(source, "");
+    let page: serde_json::Value = serde_json::from_str(&pins).unwrap();
+    // Pins are kept by address, and that of the balancer is another one now.
+    assert_eq!(page["entries"].as_array().unwrap().len(), 1, "{pins}");
+}
+
+#[test]
+fn with_memory_in_force_nothing_goes_to_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pins");
+    let backends = Backend::several(2);
+    let (balancer, old, held) = taken_over(&backends, &file);
+    balancer.reloaded(&yaml(&backends, "memory"));
+    drop(held);
+    for path in entries_of(directory.path()) {
+        std::fs::remove_file(path).unwrap();
+    }
+    old.farewell();
+    balancer.reloaded(&yaml(&backends, "memory"));
+    pin_one(&balancer);
+    let mut balancer = balancer;
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait().code(), Some(0));
+    assert_eq!(entries_of(directory.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_reload_that_comes_back_to_the_store_of_the_old_process_gets_it_when_that_one_lets_go() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (before, between) = (one.path().join("pins"), two.path().join("pins"));
+    let backends = Backend::several(2);
+    let (balancer, old, held) = taken_over(&backends, &before);
+    balancer.reloaded(&yaml(&backends, &in_file(&between)));
+    balancer.reloaded(&yaml(&backends, &in_file(&before)));
+    assert!(open_below(&balancer, two.path()).is_empty());
+    drop(held);
+    old.farewell();
+    eventually("the store is the new process's", || {
+        (!open_below(&balancer, one.path()).is_empty()).then_some(())
+    });
+    assert!(Opened::open(&before).is_err());
+}
+
+#[test]
+fn an_old_process_that_is_gone_without_a_word_has_let_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pins");
+    let backends = Backend::several(1);
+    let (balancer, old, held) = taken_over(&backends, &file);
+    drop((held, old));
+    eventually("the store is the new process's", || {
+        (!open_below(&balancer, directory.path()).is_empty()).then_some(())
+    });
+    says(&balancer, "the old process has ended");
+}
+
+/// The one that gave up the upgrade serves on, and kills its successor; until then nothing may serve twice.
+#[test]
+fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
+    let address = own_address();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("balancer.yaml");
+    let yaml = format!(
+        "listeners: {{ tcp: {{ bind: [\"{}\"], protocol: tcp, pool: web }} }}\n\
+         pools: {{ web: {{ backends: [\"127.0.0.1:1\"], health: none }} }}\n\
+         admin: {{ bind: \"{}\" }}\n",
+        at(address, TCP),
+        at(address, 9900),
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let socket = TcpListener::bind(at(address, TCP)).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    // What waits in its queue is the old process's.
+    let mut waits = std::net::TcpStream::connect(at(address, TCP)).unwrap();
+    waits.write_all(b"?").unwrap();
+    for last in [
+        Message::Secret([7; 32]),
+        Message::Described,
+        Message::Complete,
+    ] {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+            .args(["run", "-c"])
+            .arg(&file)
+            .env(PREDECESSOR, std::process::id().to_string())
+            .stdin(Stdio::from(theirs.into_descriptor()))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let hello = Message::Hello {
+            version: VERSION,
+            program: "0.1.0".into(),
+        };
+        let ports = [(
+            at(address, TCP),
+            socket.as_fd().try_clone_to_owned().unwrap(),
+        )];
+        ours.tell(&hello, soon()).unwrap();
+        ours.tell(&Message::Secret([7; 32]), soon()).unwrap();
+        if !matches!(last, Message::Secret(_)) {
+            ours.pass(&ports, Message::Ports, soon()).unwrap();
+            ours.tell(&Message::Described, soon()).unwrap();
+        }
+        if matches!(last, Message::Complete) {
+            ours.tell(&Message::Complete, soon()).unwrap();
+            let ready = ours.next_message(soon()).unwrap();
+            assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
+        }
+        drop(ours);
+        let begun = Instant::now();
+        let said = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(1), "{last:?}: {err}");
+        assert!(err.contains("the other process is gone"), "{last:?}: {err}");
+        assert!(begun.elapsed() < PATIENCE + Duration::from_secs(1));
+    }
+    let (mut taken, _) = socket.accept().unwrap();
+    taken.set_nonblocking(false).unwrap();
+    let mut said = [0];
+    taken.read_exact(&mut said).unwrap();
+    assert_eq!(said, *b"?");
+}
+
+#[test]
+fn a_new_process_that_is_told_to_stop_while_it_waits_says_so_and_ends() {
+    let address = own_address();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("balancer.yaml");
+    let yaml = format!(
+        "listeners: {{ tcp: {{ bind: [\"{}\"], protocol: tcp, pool: web }} }}\n\
+         pools: {{ web: {{ backends: [\"127.0.0.1:1\"], health: none }} }}\n\
+         admin: {{ bind: \"{}\" }}\n",
+        at(address, TCP),
+        at(address, 9900),
+    );
+    std::fs::write(&file, yaml).unwrap();
+    let (ours, theirs) = Channel::pair().unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+        .args(["run", "-c"])
+        .arg(&file)
+        .env(PREDECESSOR, std::process::id().to_string())
+        .stdin(Stdio::from(theirs.into_descriptor()))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let hello = Message::Hello {
+        version: VERSION,
+        program: "0.1.0".into(),
+    };
+    for message in [
+        hello,
+        Message::Secret([7; 32]),
+        Message::Described,
+        Message::Complete,
+    ] {
+        ours.tell(&message, soon()).unwrap();
+    }
+    let ready = ours.next_message(soon()).unwrap();
+    assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let said = ours.next_message(soon()).unwrap();
+    assert_eq!(
+        said,
+        Message::Failed("the new process was told to stop".into())
+    );
+    let status = eventually("it ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,370 @@
+//! What an administrator says after an upgrade reaches the older processes, and is shown of them.
+
+use std::net::{IpAddr, TcpStream};
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
+use crate::support::{PATIENCE, eventually, own_address};
+
+use super::{Line, lives};
+
+const TCP: u16 = 5000;
+const POOL: &str = "health: none, affinity: { by: [source] }";
+
+fn start(backends: &[Backend], pool: &str) -> Line {
+    Line::start(&format!(
+        "listeners:\n\
+         \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+         workers: 2\npools:\n  web: {{ {}, {pool} }}",
+        entries(backends)
+    ))
+}
+
+/// A connection of a client of its own, and the backend that it got.
+fn come(line: &Line) -> (IpAddr, String, TcpStream) {
+    let source = own_address();
+    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    let server = ask(&client, b"?").unwrap();
+    (source, server, client)
+}
+
+fn older(line: &Line) -> Vec<serde_json::Value> {
+    let status = line.balancer.status();
+    status["predecessors"].as_array().unwrap().clone()
+}
+
+/// Waits until the status shows these older processes, each with so many connections.
+fn shows(line: &Line, wanted: &[(Pid, u64)]) -> Vec<serde_json::Value> {
+    eventually(&format!("older processes are {wanted:?}"), || {
+        let shown = older(line);
+        let seen: Vec<_> = shown
+            .iter()
+            .map(|one| (one["pid"].as_i64(), one["connections"].as_u64()))
+            .collect();
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|(pid, connections)| (Some(i64::from(pid.as_raw_pid())), Some(*connections)))
+            .collect();
+        (seen == wanted).then_some(shown)
+    })
+}
+
+fn first(line: &Line) -> Pid {
+    line.group
+}
+
+#[test]
+fn the_status_shows_each_older_process_and_what_it_holds_where() {
+    let backends = Backend::several(2);
+    let line = start(&backends, POOL);
+    let (_, server, one) = come(&line);
+    let second = line.upgrade();
+    let (_, other, two) = come(&line);
+    line.upgrade();
+    let shown = shows(&line, &[(first(&line), 1), (second, 1)]);
+    for (older, server) in shown.iter().zip([&server, &other]) {
+        assert_eq!(older["answers"], true, "{older}");
+        assert_eq!(
+            older["backends"],
+            serde_json::json!([{ "pool": "web", "backend": server, "connections": 1 }])
+        );
+        assert!(older["until"].is_string() && older["since"].is_string());
+    }
+    let said = line.balancer.said(&["status"]);
+    let wanted = format!("older process {}, upgraded", first(&line).as_raw_pid());
+    assert!(said.out.contains(&wanted), "{said:?}");
+    assert!(
+        said.out.contains(&format!(
+            ": 1 connection (web/{server} 1), what is left is reset in "
+        )),
+        "{said:?}"
+    );
+    assert_eq!(line.balancer.metric("lyncpin_predecessors", &[]), 2.0);
+    assert_eq!(
+        line.balancer.metric("lyncpin_predecessor_connections", &[]),
+        2.0
+    );
+    drop(one);
+    shows(&line, &[(second, 1)]);
+    drop(two);
+    shows(&line, &[]);
+    assert_eq!(
+        line.balancer.metric("lyncpin_predecessor_connections", &[]),
+        0.0
+    );
+}
+
+#[test]
+fn maintain_resets_the_connections_of_every_older_process() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let held: Vec<TcpStream> = (0..3)
+        .map(|_| {
+            let held = come(&line).2;
+            line.upgrade();
+            held
+        })
+        .collect();
+    eventually("all three are shown", || {
+        (older(&line).len() == 3).then_some(())
+    });
+    let said = line.balancer.said(&["maintain", "web/a"]);
+    assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
+    let told = said.out.matches("  and in the older process ").count();
+    assert_eq!(told, 3, "{said:?}");
+    for held in &held {
+        assert_reset(held);
+    }
+    shows(&line, &[]);
+}
+
+#[test]
+fn a_drain_of_connections_in_older_processes_is_waited_for_and_has_its_deadline() {
+    let backends = Backend::several(2);
+    let line = start(&backends, POOL);
+    let (_, server, held) = come(&line);
+    let (_, _, other) = std::iter::repeat_with(|| come(&line))
+        .find(|(_, got, _)| *got != server)
+        .unwrap();
+    line.upgrade();
+    shows(&line, &[(first(&line), 2)]);
+    // Forgotten pins leave the connection as the only one that is waited for.
+    let said = line.balancer.said(&["affinity", "clear", "--all"]);
+    assert!(said.out.ends_with("2 connections live on\n"), "{said:?}");
+    assert!(is_alive(&held) && is_alive(&other));
+    let drain = ["drain", &server, "--deadline", "600s"];
+    let said = line.balancer.said(&drain);
+    assert_eq!(said.status, 0, "{said:?}");
+    assert!(is_alive(&held));
+    assert_eq!(line.balancer.said(&["ready", &server]).status, 0);
+    let mut waiting = line
+        .balancer
+        .command(&["drain", &server, "--deadline", "3s", "--wait"]);
+    let begun = Instant::now();
+    let Output { status, stdout, .. } = waiting.stderr(Stdio::piped()).output().unwrap();
+    let out = String::from_utf8_lossy(&stdout).into_owned();
+    assert!(status.success(), "{out}");
+    assert!(out.contains(": 1 connections, 0 pins, "), "{out}");
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{out}");
+    assert_reset(&held);
+    assert!(is_alive(&other));
+}
+
+#[test]
+fn pins_that_are_moved_reset_their_connections_wherever_they_are_and_each_is_counted_once() {
+    let backends = Backend::several(2);
+    let line = start(&backends, POOL);
+    let source = own_address();
+    let mut held = Vec::new();
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..2 {
+            let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+            servers.push(ask(&client, b"?").unwrap());
+            held.push(client);
+        }
+        if held.len() < 6 {
+            line.upgrade();
+        }
+    }
+    let from = servers[0].clone();
+    assert!(servers.iter().all(|server| *server == from));
+    let to = if from == "a" { "b" } else { "a" };
+    let said = line.balancer.said(&[
+        "affinity",
+        "move",
+        "--client",
+        &source.to_string(),
+        "--to",
+        to,
+    ]);
+    assert_eq!(
+        said.out,
+        format!("1 pin moved to {to}, 6 connections reset\n"),
+        "{said:?}"
+    );
+    for held in &held {
+        assert_reset(held);
+    }
+    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    assert_eq!(ask(&client, b"?").unwrap(), to);
+}
+
+#[test]
+fn a_move_to_a_backend_that_the_older_process_never_knew_resets_there_too() {
+    let backends = Backend::several(2);
+    let line = start(&backends[..1], POOL);
+    let (source, _, held) = come(&line);
+    line.change_file(|text| {
+        let both = entries(&backends);
+        text.replace(&entries(&backends[..1]), &both)
+    });
+    line.upgrade();
+    let said = line.balancer.said(&[
+        "affinity",
+        "move",
+        "--client",
+        &source.to_string(),
+        "--to",
+        "web/b",
+    ]);
+    assert_eq!(
+        said.out, "1 pin moved to web/b, 1 connection reset\n",
+        "{said:?}"
+    );
+    assert_reset(&held);
+    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    assert_eq!(ask(&client, b"?").unwrap(), "b");
+}
+
+#[test]
+fn one_that_does_not_answer_is_named_in_a_bounded_time_and_nothing_waits_for_it() {
+    let backends = Backend::several(2);
+    let line = start(&backends, POOL);
+    let (source, server, held) = come(&line);
+    let second = line.upgrade();
+    let (_, other, reached) = std::iter::repeat_with(|| come(&line))
+        .find(|(_, got, _)| *got == server)
+        .unwrap();
+    assert_eq!(server, other);
+    line.upgrade();
+    let shown = shows(
+        &line,
+        &[
+            (first(&line), 1),
+            (second, older_connections(&line, second)),
+        ],
+    );
+    assert_eq!(shown.len(), 2);
+    kill_process(first(&line), Signal::STOP).unwrap();
+    let asking = line
+        .balancer
+        .command(&["maintain", &server])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(line.balancer.get("/healthz").status, 200);
+        assert!(asked.elapsed() < Duration::from_secs(2));
+    }
+    let said = asking.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "{err}");
+    let wanted = format!(
+        "process {} did not answer: its 1 connection was not reached\n",
+        first(&line).as_raw_pid()
+    );
+    assert_eq!(err, wanted);
+    assert_reset(&reached);
+    eventually("the status says so", || {
+        (older(&line)[0]["answers"] == false).then_some(())
+    });
+    let said = line.balancer.said(&["status"]);
+    assert!(said.out.contains(", does not answer"), "{said:?}");
+    let to = if server == "a" { "b" } else { "a" };
+    let moved = [
+        "affinity",
+        "move",
+        "--client",
+        &source.to_string(),
+        "--to",
+        to,
+    ];
+    let said = line.balancer.said(&moved);
+    assert_eq!(
+        (said.status, said.err.as_str()),
+        (1, wanted.as_str()),
+        "{said:?}"
+    );
+    assert_eq!(
+        said.out,
+        format!("1 pin moved to {to}, 0 connections reset\n")
+    );
+    // What it was told reaches it when it goes on.
+    kill_process(first(&line), Signal::CONT).unwrap();
+    assert_reset(&held);
+}
+
+fn older_connections(line: &Line, pid: Pid) -> u64 {
+    eventually("the process is shown with connections", || {
+        let shown = older(line);
+        let one = shown
+            .iter()
+            .find(|one| one["pid"].as_i64() == Some(pid.as_raw_pid().into()))?;
+        one["connections"].as_u64().filter(|count| *count > 0)
+    })
+}
+
+#[test]
+fn many_orders_to_one_that_hangs_never_block() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let (_, _, held) = come(&line);
+    line.upgrade();
+    shows(&line, &[(first(&line), 1)]);
+    kill_process(first(&line), Signal::STOP).unwrap();
+    let asked = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    let set = line.balancer.set_state("web", "a", r#"{"state":"ready"}"#);
+                    assert!(set.body.contains(r#""answered":false"#), "{}", set.body);
+                }
+            });
+        }
+    });
+    assert!(asked.elapsed() < PATIENCE);
+    kill_process(first(&line), Signal::CONT).unwrap();
+    eventually("it answers again", || {
+        (older(&line)[0]["answers"] == true).then_some(())
+    });
+    assert!(is_alive(&held));
+}
+
+#[test]
+fn an_older_process_goes_on_to_check_and_recalls_what_a_dead_backend_holds() {
+    let backends = Backend::several(2);
+    let line = start(
+        &backends,
+        "health: { interval: 1s, timeout: 500ms, rise: 1, fall: 1 }, affinity: { by: [source] }",
+    );
+    let (_, server, held) = come(&line);
+    line.upgrade();
+    shows(&line, &[(first(&line), 1)]);
+    let dead = backends
+        .iter()
+        .find(|backend| backend.name == server)
+        .unwrap();
+    // The connection stays open at the backend, whose port refuses from now on.
+    dead.refuse();
+    assert_reset(&held);
+}
+
+#[test]
+fn a_stop_of_the_serving_process_ends_the_older_ones_in_order() {
+    let backends = Backend::several(1);
+    let mut line = start(&backends, &format!("{POOL} }}\ntimeouts: {{ shutdown: 2s"));
+    let (_, _, held) = come(&line);
+    let second = line.upgrade();
+    shows(&line, &[(first(&line), 1)]);
+    kill_process(second, Signal::TERM).unwrap();
+    let told = Instant::now();
+    assert!(is_alive(&held));
+    assert_reset(&held);
+    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert_eq!(line.balancer.wait().code(), Some(0));
+    eventually("the serving process has ended", || {
+        (!lives(second) || is_zombie(second)).then_some(())
+    });
+}
+
+fn is_zombie(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
+    stat.is_ok_and(|stat| stat.contains(") Z "))
+}
