@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lyncpin::affinity::{Fit, Key, Member};
-use lyncpin::client_hello::SessionId;
+use lyncpin::affinity::shard::{Eligibility, Key, Member};
+use lyncpin::affinity::table::{Cursor, Lookup, Pins, SESSIONS_A_CLIENT, Secret, TableFilter};
 use lyncpin::config::model;
-use lyncpin::metrics::Registry;
-use lyncpin::pins::{Cursor, Filter, Lookup, Pins, SESSIONS_A_CLIENT, Secret};
+use lyncpin::protocol::tls::client_hello::SessionId;
+use lyncpin::telemetry::metrics::Registry;
 
 /// Pins of each shard that the process looks at a second.
 const SWEPT: usize = 2_000;
@@ -63,7 +63,7 @@ fn main() {
 }
 
 fn table(max_entries: u32, ttl: Duration) -> Arc<Pins> {
-    let settings = model::Affinity {
+    let settings = model::AffinitySettings {
         by_source: true,
         by_name: true,
         by_session: true,
@@ -84,7 +84,11 @@ fn key(pins: &Pins, number: u32) -> Key {
 
 /// Begins and ends a connection of this client.
 fn come(pins: &Arc<Pins>, number: u32) {
-    match pins.begin(key(pins, number), |_| Fit::Takes, || Some(Member(1))) {
+    match pins.begin(
+        key(pins, number),
+        |_| Eligibility::Takes,
+        || Some(Member(1)),
+    ) {
         Lookup::Pinned(claim, member)
         | Lookup::New(claim, member)
         | Lookup::Stale(claim, member) => {
@@ -190,7 +194,7 @@ fn listed(scale: Scale) {
     beside(&pins, "all are listed, a thousand at a time", || {
         let mut cursor = Some(Cursor::default());
         while let Some(from) = cursor {
-            let (found, next) = pins.page(&Filter::default(), from, 1_000, 10_000);
+            let (found, next) = pins.page(&TableFilter::default(), from, 1_000, 10_000);
             black_box(found);
             cursor = next;
         }
@@ -200,7 +204,7 @@ fn listed(scale: Scale) {
 fn cleared(scale: Scale) {
     let pins = filled(scale, scale.ttl * 1000);
     beside(&pins, "all are forgotten", || {
-        let touched = pins.clear(&Filter::default());
+        let touched = pins.clear(&TableFilter::default());
         assert!(touched.pins >= scale.pins as usize);
     });
 }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use lyncpin::affinity::{Fit, Member};
+use lyncpin::affinity::shard::{Eligibility, Member};
+use lyncpin::affinity::table::{Cursor, Lookup, Pins, Secret, TableFilter};
 use lyncpin::config::model;
-use lyncpin::metrics::Registry;
-use lyncpin::pins::{Cursor, Filter, Lookup, Pins, Secret};
+use lyncpin::telemetry::metrics::Registry;
 
 /// Backends that pins lead to.
 const BACKENDS: u32 = 4;
@@ -26,7 +26,7 @@ const LOOKS: usize = 1 << 16;
 
 /// A table in which so many clients are pinned.
 fn filled(entries: u32) -> Arc<Pins> {
-    let settings = model::Affinity {
+    let settings = model::AffinitySettings {
         by_source: true,
         by_name: false,
         by_session: false,
@@ -58,7 +58,7 @@ fn address(number: u32) -> IpAddr {
 fn visit(pins: &Arc<Pins>, number: u32) {
     let key = pins.key(address(number), 0);
     let choose = || Some(Member(1 + number % BACKENDS));
-    match pins.begin(key, |_| Fit::Takes, choose) {
+    match pins.begin(key, |_| Eligibility::Takes, choose) {
         Lookup::Pinned(claim, member)
         | Lookup::New(claim, member)
         | Lookup::Stale(claim, member) => {
@@ -69,7 +69,7 @@ fn visit(pins: &Arc<Pins>, number: u32) {
 }
 
 /// Every pin that a filter means, page by page; how many there were.
-fn list(pins: &Pins, filter: &Filter) -> usize {
+fn list(pins: &Pins, filter: &TableFilter) -> usize {
     let (mut cursor, mut listed) = (Some(Cursor::default()), 0);
     while let Some(from) = cursor {
         let (page, next) = pins.page(filter, from, PAGE, LOOKS);
@@ -79,10 +79,10 @@ fn list(pins: &Pins, filter: &Filter) -> usize {
     listed
 }
 
-fn of_backend(member: u32) -> Filter {
-    Filter {
+fn of_backend(member: u32) -> TableFilter {
+    TableFilter {
         members: Some(vec![Member(member)]),
-        ..Filter::default()
+        ..TableFilter::default()
     }
 }
 
@@ -95,16 +95,16 @@ struct Work {
 }
 
 fn works(entries: u32) -> Vec<Work> {
-    let one = Filter {
+    let one = TableFilter {
         clients: Some(address(entries / 2).into()),
-        ..Filter::default()
+        ..TableFilter::default()
     };
     let work = |what, times, work| Work { what, times, work };
     vec![
         work(
             "list every pin",
             3,
-            Box::new(|pins| list(pins, &Filter::default())),
+            Box::new(|pins| list(pins, &TableFilter::default())),
         ),
         work(
             "list those of one client",
@@ -129,7 +129,7 @@ fn works(entries: u32) -> Vec<Work> {
         work(
             "clear every pin",
             1,
-            Box::new(|pins| pins.clear(&Filter::default()).pins),
+            Box::new(|pins| pins.clear(&TableFilter::default()).pins),
         ),
     ]
 }

@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
-use lyncpin::affinity::{Fit, Key, Member};
-use lyncpin::backend::{Availability, Backend};
-use lyncpin::client_hello::{ClientHelloParser, Progress};
+use lyncpin::affinity::shard::{Eligibility, Key, Member};
+use lyncpin::affinity::table::{Lookup, Pins, Secret};
 use lyncpin::config::model::{self, Balance, NamePattern, OnDown};
-use lyncpin::host_name::HostName;
-use lyncpin::metrics::{BackendMetrics, Registry};
-use lyncpin::pins::{Lookup, Pins, Secret};
-use lyncpin::pool::{Client, Pool};
-use lyncpin::route::Routes;
-use lyncpin::state::Health;
+use lyncpin::protocol::tls::client_hello::{ClientHelloParser, HelloProgress};
+use lyncpin::snapshot::routes::Routes;
+use lyncpin::telemetry::metrics::{BackendMetrics, Registry};
+use lyncpin::types::backend_state::Health;
+use lyncpin::types::host_name::HostName;
+use lyncpin::upstream::backend::{Availability, Backend};
+use lyncpin::upstream::pool::{Pool, PoolClient};
 
 fn parse(c: &mut Criterion) {
     let mut group = c.benchmark_group("parse_client_hello");
@@ -40,7 +40,7 @@ fn parse(c: &mut Criterion) {
     for (name, hello) in hellos {
         assert!(matches!(
             ClientHelloParser::new().advance(hello),
-            Progress::Hello(_)
+            HelloProgress::Hello(_)
         ));
         group.bench_function(name, |b| {
             b.iter(|| ClientHelloParser::new().advance(black_box(hello)));
@@ -81,8 +81,8 @@ fn route(c: &mut Criterion) {
     }
 }
 
-fn affinity(group: &str, max_entries: usize) -> model::Affinity {
-    model::Affinity {
+fn affinity(group: &str, max_entries: usize) -> model::AffinitySettings {
+    model::AffinitySettings {
         by_source: true,
         by_name: true,
         by_session: false,
@@ -98,7 +98,7 @@ fn pool(backends: usize, balance: Balance, pins: Option<Arc<Pins>>) -> Arc<Pool>
     let availability = Arc::new(Availability::default());
     let backend = |number: usize| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-        let configured = model::Backend {
+        let configured = model::BackendConfig {
             name: format!("fe{number:03}").into(),
             address: model::ServerAddress {
                 host: model::ServerHost::Address(address),
@@ -130,8 +130,8 @@ fn pool(backends: usize, balance: Balance, pins: Option<Arc<Pins>>) -> Arc<Pool>
     ))
 }
 
-fn client(number: u32) -> Client {
-    Client {
+fn client(number: u32) -> PoolClient {
+    PoolClient {
         source: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number)),
         name: 1,
     }
@@ -173,7 +173,7 @@ fn key(number: u32) -> Key {
 
 /// Begins and ends a connection of this client.
 fn visit(pins: &Arc<Pins>, number: u32) {
-    match pins.begin(key(number), |_| Fit::Takes, || Some(Member(1))) {
+    match pins.begin(key(number), |_| Eligibility::Takes, || Some(Member(1))) {
         Lookup::Pinned(claim, member)
         | Lookup::New(claim, member)
         | Lookup::Stale(claim, member) => {

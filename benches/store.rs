@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lyncpin::affinity::{Fit, Key, Member, source_bits};
-use lyncpin::backend::Availability;
+use lyncpin::affinity::shard::{Eligibility, Key, Member, source_bits};
+use lyncpin::affinity::table::{Lookup, Pins, Secret};
 use lyncpin::config;
 use lyncpin::config::model::SourcePrefix;
-use lyncpin::metrics::Registry;
-use lyncpin::pins::{Lookup, Pins, Secret};
+use lyncpin::persistence::{OpenedStore, Store};
 use lyncpin::snapshot::Snapshot;
-use lyncpin::store::{Opened, Store};
+use lyncpin::telemetry::metrics::Registry;
+use lyncpin::upstream::backend::Availability;
 
 /// How many pins, and how long each way of looking them up is measured.
 struct Size {
@@ -63,7 +63,7 @@ fn snapshot() -> Arc<Snapshot> {
     Arc::new(snapshot)
 }
 
-fn start(opened: Opened, snapshot: &Arc<Snapshot>) -> Store {
+fn start(opened: OpenedStore, snapshot: &Arc<Snapshot>) -> Store {
     let snapshot = snapshot.clone();
     let source = move || snapshot.clone();
     opened.start(source, &Registry::default()).unwrap()
@@ -75,7 +75,7 @@ fn visit(pins: &Arc<Pins>, number: u32) {
     let source = source_bits(address, SourcePrefix { ipv4: 32, ipv6: 64 });
     // The backends are numbered from 1 on.
     let key = Key { source, name: 0 };
-    let found = pins.begin(key, |_| Fit::Takes, || Some(Member(1 + number % 3)));
+    let found = pins.begin(key, |_| Eligibility::Takes, || Some(Member(1 + number % 3)));
     let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) = found else {
         panic!("{found:?}")
     };
@@ -84,7 +84,7 @@ fn visit(pins: &Arc<Pins>, number: u32) {
 
 fn write(table: &Arc<Snapshot>, file: &Path, pins: u32) {
     let begun = Instant::now();
-    start(Opened::open(file).unwrap(), table).stop();
+    start(OpenedStore::open(file).unwrap(), table).stop();
     let took = begun.elapsed();
     let bytes = std::fs::metadata(file).unwrap().len();
     println!(
@@ -95,7 +95,7 @@ fn write(table: &Arc<Snapshot>, file: &Path, pins: u32) {
 
 fn read(file: &Path, pins: u32) {
     let begun = Instant::now();
-    let opened = Opened::open(file).unwrap();
+    let opened = OpenedStore::open(file).unwrap();
     let read = begun.elapsed();
     let fresh = snapshot();
     opened.restore(&fresh);
@@ -143,7 +143,10 @@ fn lookups(table: &Arc<Snapshot>, directory: &Path, size: &Size) {
     );
     for round in 1..=3 {
         measure(&format!("without a store ({round})"), pins, size);
-        let store = start(Opened::open(&directory.join("batches")).unwrap(), table);
+        let store = start(
+            OpenedStore::open(&directory.join("batches")).unwrap(),
+            table,
+        );
         // What is to be seen is batches, and not the picture at the start.
         std::thread::sleep(size.each.min(Duration::from_secs(2)));
         measure(
@@ -167,7 +170,7 @@ fn write_anew(table: &Arc<Snapshot>, directory: &Path, over: &AtomicBool) -> u32
     let mut times = 0;
     while !over.load(Ordering::Relaxed) {
         let file: PathBuf = directory.join(format!("anew-{times}"));
-        start(Opened::open(&file).unwrap(), table).stop();
+        start(OpenedStore::open(&file).unwrap(), table).stop();
         std::fs::remove_file(file).unwrap();
         times += 1;
     }

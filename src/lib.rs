@@ -1,55 +1,35 @@
 //! A layer-4 load balancer with TLS passthrough for pools of Lync and Skype for Business Front Ends.
 //!
-//! The modules stand in layers, and imports point downward only; `docs/architecture.md` draws the house and
+//! Each folder is a subsystem, lowest first; imports point downward only. `docs/architecture.md` draws the house and
 //! `tests/tidy.rs` enforces it.
 
-// Layer 0: values. No tokio, no clock, no sockets; `now` is passed in.
-pub mod affinity;
-pub mod balance;
-pub mod client_hello;
+// Values: no tokio, no clock, no socket; `now` is passed in.
 pub mod config;
-pub mod host_name;
-pub mod http_head;
-pub mod route;
-pub mod server_hello;
-pub mod state;
-pub mod termination;
-pub mod timestamp;
+pub mod protocol;
+pub mod types;
 
-// Layer 1: live state. Atomics and locks, no waiting.
-pub mod backend;
-pub mod limits;
-pub mod log;
-pub mod metrics;
-pub mod pins;
-pub mod pool;
+// What the process takes from the machine.
+pub mod system;
+
+// Live state: atomics and short locks, no waiting.
+pub mod affinity;
 pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;
 
-// Layer 2: descriptors.
-pub mod connect;
-pub mod files;
-pub mod hello;
-pub mod reactor;
-pub mod relay;
-pub mod reserve;
-pub mod socket;
-pub mod splice;
+// The data path.
+pub mod net;
+pub mod proxy;
 
-// Layer 3: tasks, one job each.
-pub mod account;
+// Tasks beside the data path, one job each.
 pub mod admin;
+pub mod handoff;
 pub mod health;
-pub mod listener;
-pub mod refusal;
-pub mod session;
-pub mod store;
+pub mod persistence;
 
-// Layer 4: starts, owns and ends every task.
+// Starts, owns and ends every task.
 pub mod server;
-pub mod upgrade;
 
-// Layer 5: what a person types.
+// A simulated deployment, and what a person types.
 pub mod cli;
-
-// Beside the layers: what is Lync's alone. The data path has never heard of it.
-pub mod lync;
+pub mod demo;

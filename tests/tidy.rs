@@ -1,4 +1,4 @@
-//! The house rules that no linter knows: which module may know which, and what no file may hold.
+//! The house rules that no linter knows: which folder may import which, and what no file may hold.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,51 +8,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Every module, lowest first; a module may import those before it. `docs/architecture.md` draws the same table.
+/// Every folder below `src`, lowest first; a folder may import those before it. `docs/architecture.md` has the same table.
 const LAYERS: &[(&str, &[&str])] = &[
-    (
-        "0 pure",
-        &[
-            "host_name",
-            "timestamp",
-            "state",
-            "termination",
-            "config",
-            "affinity",
-            "balance",
-            "route",
-            "client_hello",
-            "http_head",
-            "server_hello",
-        ],
-    ),
+    ("0 values", &["types", "protocol", "config"]),
     (
         "1 live state",
-        &[
-            "metrics", "limits", "backend", "pins", "pool", "snapshot", "log",
-        ],
+        &["system", "telemetry", "affinity", "upstream", "snapshot"],
     ),
-    (
-        "2 descriptors",
-        &[
-            "reserve", "files", "socket", "splice", "reactor", "hello", "connect", "relay",
-        ],
-    ),
-    (
-        "3 tasks",
-        &[
-            "account", "refusal", "session", "listener", "health", "admin", "store",
-        ],
-    ),
-    ("4 assembly", &["upgrade", "server"]),
-    // The simulated Front End stands beside the layers: only the command line knows it.
-    ("5 command line", &["lync", "cli", "main", "lib"]),
+    ("2 data path", &["net", "proxy"]),
+    ("3 tasks", &["persistence", "health", "admin", "handoff"]),
+    ("4 assembly", &["server"]),
+    ("5 command line", &["demo", "cli", "main", "lib"]),
 ];
 
-/// The short form is a pure function that the configuration calls, and belongs to Lync all the same.
-const EXCEPTIONS: &[(&str, &str)] = &[("config", "lync::preset")];
+/// Modules that are values: no clock, no socket, no runtime, no file.
+const PURE: &[&str] = &["types", "protocol", "config", "affinity/shard"];
 
-/// Modules of layer 0 are values: these words would be a clock, a socket or a runtime.
+/// What a value must not know.
 const NOT_PURE: &[&str] = &[
     "tokio::",
     "std::net::Tcp",
@@ -60,6 +32,33 @@ const NOT_PURE: &[&str] = &[
     "SystemTime::now",
     "std::fs",
     "std::env::",
+];
+
+/// Names of types that would need a legend. Together with `docs/architecture.md`, Words, this is the glossary.
+const RIDDLES: &[&str] = &[
+    "Door",
+    "Doors",
+    "Heir",
+    "Teller",
+    "Elders",
+    "Estate",
+    "Fate",
+    "Vault",
+    "Whereabouts",
+    "Meant",
+    "Leads",
+    "Oversight",
+    "Hearing",
+    "Verdict",
+    "Told",
+    "Keeper",
+    "Judge",
+    "News",
+    "Recall",
+    "Alarm",
+    "Fault",
+    "Refusal",
+    "Answer",
 ];
 
 fn root() -> PathBuf {
@@ -80,43 +79,143 @@ fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Each source file's module at the top level, its name below the root, and its text.
-fn sources() -> Vec<(String, String, String)> {
+/// One source file.
+struct Source {
+    /// Below `src`, as `proxy/session.rs`.
+    file: String,
+    /// As `["proxy", "session"]`.
+    module: Vec<String>,
+    text: String,
+}
+
+impl Source {
+    /// The folder below `src`.
+    fn folder(&self) -> &str {
+        self.module.first().map_or("lib", String::as_str)
+    }
+
+    fn is_test(&self) -> bool {
+        let last = self.module.last().map_or("", String::as_str);
+        self.module.iter().any(|part| part == "tests") || last.ends_with("_tests")
+    }
+
+    /// Without comments and without tests at the end of the file.
+    fn code(&self) -> String {
+        let text = self.text.split("#[cfg(test)]\nmod ").next().unwrap();
+        let lines = text.lines().map(|line| line.split("//").next().unwrap());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn sources() -> Vec<Source> {
     let src = root().join("src");
     let source = |path: PathBuf| {
-        let below = path
-            .strip_prefix(&src)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
-        let module = below
-            .split('/')
-            .next()
-            .unwrap()
-            .trim_end_matches(".rs")
-            .to_owned();
-        (module, below, std::fs::read_to_string(path).unwrap())
+        let file = path.strip_prefix(&src).unwrap();
+        let file = file.to_string_lossy().into_owned();
+        let module = file.trim_end_matches(".rs").trim_end_matches("/mod");
+        Source {
+            module: module.split('/').map(ToOwned::to_owned).collect(),
+            text: std::fs::read_to_string(path).unwrap(),
+            file,
+        }
     };
     files(&src, ".rs").into_iter().map(source).collect()
 }
 
 fn rank() -> BTreeMap<&'static str, usize> {
-    LAYERS
-        .iter()
-        .flat_map(|(_, modules)| *modules)
+    let folders = LAYERS.iter().flat_map(|(_, folders)| *folders);
+    folders
         .enumerate()
-        .map(|(rank, module)| (*module, rank))
+        .map(|(rank, folder)| (*folder, rank))
         .collect()
 }
 
+/// Every path that starts at the crate, at the module itself or above it, as an absolute module path. Braces are opened.
+fn imports(source: &Source) -> BTreeSet<Vec<String>> {
+    let code = source.code();
+    let mut found = BTreeSet::new();
+    for start in ["crate::", "super::", "self::"] {
+        for (at, _) in code.match_indices(start) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
+                continue;
+            }
+            for path in expand(&code[at..]) {
+                let mut module = match path[0].as_str() {
+                    "crate" => Vec::new(),
+                    _ => source.module.clone(),
+                };
+                for part in path.iter().skip(usize::from(path[0] != "super")) {
+                    if part == "super" {
+                        module.pop();
+                    } else {
+                        module.push(part.clone());
+                    }
+                }
+                found.insert(module);
+            }
+        }
+    }
+    found
+}
+
+/// The paths that begin here: `a::{b, c::d}` is two.
+fn expand(text: &str) -> Vec<Vec<String>> {
+    let mut path = Vec::new();
+    let mut rest = text;
+    loop {
+        let end = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        if end > 0 {
+            path.push(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+        let Some(after) = rest.strip_prefix("::") else {
+            return vec![path];
+        };
+        rest = after;
+        if let Some(inside) = rest.strip_prefix('{') {
+            let mut paths = vec![path.clone()];
+            for part in parts(inside) {
+                for more in expand(part.trim()) {
+                    paths.push(path.iter().cloned().chain(more).collect());
+                }
+            }
+            return paths;
+        }
+    }
+}
+
+/// What stands between commas until the brace closes.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                found.push(&text[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                found.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 #[test]
-fn every_module_has_its_layer_and_every_layer_its_modules() {
-    let known: BTreeSet<String> = rank().keys().map(ToString::to_string).collect();
-    let found: BTreeSet<String> = sources().into_iter().map(|(module, ..)| module).collect();
+fn every_folder_has_its_layer_and_every_layer_its_folders() {
+    let known: BTreeSet<&str> = rank().keys().copied().collect();
+    let sources = sources();
+    let found: BTreeSet<&str> = sources.iter().map(Source::folder).collect();
     assert_eq!(found, known);
 }
 
-/// The page's table has a row for each layer, with these modules in this order.
+/// The page's table has a row for each layer, with these folders in this order.
 #[test]
 fn the_architecture_page_has_the_same_table() {
     let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
@@ -130,7 +229,7 @@ fn the_architecture_page_has_the_same_table() {
         .collect();
     let known: Vec<(&str, Vec<&str>)> = LAYERS
         .iter()
-        .map(|(layer, modules)| (*layer, modules.to_vec()))
+        .map(|(layer, folders)| (*layer, folders.to_vec()))
         .collect();
     assert_eq!(drawn, known);
 }
@@ -139,42 +238,84 @@ fn the_architecture_page_has_the_same_table() {
 fn imports_point_downward_only() {
     let rank = rank();
     let mut wrong = Vec::new();
-    for (module, file, text) in sources() {
-        for import in text.split("crate::").skip(1) {
-            let path: String = import
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || "_:".contains(*c))
-                .collect();
-            let imported = path.split("::").next().unwrap();
-            let excepted = EXCEPTIONS
-                .iter()
-                .any(|(from, to)| *from == module && path.starts_with(to));
-            let Some(&below) = rank.get(imported) else {
+    for source in sources() {
+        for import in imports(&source) {
+            let Some(folder) = import.first().map(String::as_str) else {
                 continue;
             };
-            if imported != module && below >= rank[&*module] && !excepted {
-                wrong.push(format!("{file} imports crate::{path}"));
+            let Some(&below) = rank.get(folder) else {
+                continue;
+            };
+            if folder != source.folder() && below > rank[source.folder()] {
+                wrong.push(format!("{} imports {}", source.file, import.join("::")));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// A file and the files of the modules that it declares are one unit, so those may import each other. Everything else may
+/// not, also over several files.
 #[test]
-fn the_pure_modules_know_no_clock_socket_or_runtime() {
-    let pure = LAYERS[0].1;
-    let mut wrong = Vec::new();
-    for (module, file, text) in sources()
+fn no_two_files_import_each_other() {
+    let sources: Vec<Source> = sources()
         .into_iter()
-        .filter(|(module, ..)| pure.contains(&&**module))
-    {
-        let code = text.split("#[cfg(test)]").next().unwrap();
-        let test = file.contains("tests") || file.contains("properties");
+        .filter(|source| !source.is_test())
+        .collect();
+    let by_module: BTreeMap<&[String], usize> = sources
+        .iter()
+        .enumerate()
+        .map(|(at, source)| (source.module.as_slice(), at))
+        .collect();
+    let file_of = |path: &[String]| {
+        (1..=path.len())
+            .rev()
+            .find_map(|n| by_module.get(&path[..n]))
+    };
+    let is_unit =
+        |a: &Source, b: &Source| a.module.starts_with(&b.module) || b.module.starts_with(&a.module);
+    let edges: Vec<Vec<usize>> = sources
+        .iter()
+        .map(|source| {
+            let files = imports(source);
+            let files = files.iter().filter_map(|import| file_of(import).copied());
+            let files: BTreeSet<usize> =
+                files.filter(|&to| !is_unit(source, &sources[to])).collect();
+            files.into_iter().collect()
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    for from in 0..sources.len() {
+        let (mut open, mut seen) = (edges[from].clone(), BTreeSet::new());
+        while let Some(next) = open.pop() {
+            if seen.insert(next) {
+                open.extend(&edges[next]);
+            }
+        }
+        if seen.contains(&from) {
+            let direct = edges[from].iter().map(|&to| sources[to].file.as_str());
+            let direct: Vec<&str> = direct.collect();
+            wrong.push(format!("{} imports {direct:?}", sources[from].file));
+        }
+    }
+    assert!(wrong.is_empty(), "in a circle: {wrong:#?}");
+}
+
+#[test]
+fn values_know_no_clock_socket_or_runtime() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let file = &source.file;
+        let pure = PURE.iter().any(|module| {
+            file.starts_with(&format!("{module}/")) || *file == format!("{module}.rs")
+        });
+        let test = source.is_test() || file.contains("properties");
+        let code = source.code();
         for word in NOT_PURE
             .iter()
-            .filter(|word| !test && code.contains(**word))
+            .filter(|word| pure && !test && code.contains(**word))
         {
-            wrong.push(format!("{file} ({module}) says {word}"));
+            wrong.push(format!("{file} says {word}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -182,37 +323,79 @@ fn the_pure_modules_know_no_clock_socket_or_runtime() {
 
 #[test]
 fn the_data_path_has_never_heard_of_lync() {
-    let beside = ["lync", "cli", "config", "main", "lib"];
-    for (module, file, text) in sources() {
-        let code: String = text
-            .lines()
-            .filter(|line| !line.trim_start().starts_with("//"))
-            .collect();
+    let beside = ["cli", "config", "demo", "main", "lib"];
+    for source in sources() {
+        let code = source.code();
+        let knows = code.contains("lync::") || code.contains("config::preset");
         assert!(
-            beside.contains(&&*module) || !code.contains("lync::"),
-            "{file} knows Lync"
+            beside.contains(&source.folder()) || !knows,
+            "{} knows Lync",
+            source.file
         );
     }
 }
 
 #[test]
 fn only_splice_rs_calls_splice_and_pipe() {
-    for (_, file, text) in sources() {
+    for source in sources() {
         assert!(
-            file == "splice.rs" || !text.contains("rustix::pipe"),
-            "{file} uses rustix::pipe"
+            source.file == "net/splice.rs" || !source.text.contains("rustix::pipe"),
+            "{} uses rustix::pipe",
+            source.file
         );
     }
 }
 
+/// The names of the types that a file defines.
+fn types(source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    for line in source.code().lines() {
+        let line = line.trim_start();
+        let line = line.strip_prefix("pub").unwrap_or(line);
+        let line = match line.strip_prefix('(') {
+            Some(rest) => rest.split_once(')').map_or("", |(_, rest)| rest),
+            None => line,
+        };
+        let line = line.trim_start();
+        for word in ["struct ", "enum ", "trait "] {
+            if let Some(rest) = line.strip_prefix(word) {
+                let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_type_name_needs_a_legend_or_stands_twice() {
+    let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| !source.is_test()) {
+        for name in types(source) {
+            by_name.entry(name).or_default().push(source.file.clone());
+        }
+    }
+    let riddles: Vec<_> = RIDDLES
+        .iter()
+        .filter_map(|name| by_name.get(*name).map(|files| (name, files)))
+        .collect();
+    assert!(riddles.is_empty(), "{riddles:#?}");
+    let twice: Vec<_> = by_name
+        .iter()
+        .filter(|(_, files)| files.len() > 1)
+        .collect();
+    assert!(twice.is_empty(), "{twice:#?}");
+}
+
 #[test]
 fn every_module_opens_with_what_it_is() {
-    for (_, file, text) in sources() {
-        let inside =
-            file.ends_with("tests.rs") || file.contains("tests/") || file.ends_with("_tests.rs");
+    for source in sources() {
         assert!(
-            inside || text.starts_with("//!"),
-            "{file} does not say what it owns"
+            source.is_test()
+                || source.file.ends_with("properties.rs")
+                || source.text.starts_with("//!"),
+            "{} does not say what it owns",
+            source.file
         );
     }
 }

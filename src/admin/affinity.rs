@@ -97,7 +97,7 @@ pub enum AffinityError {
 
 /// What kind of fault an [`AffinityError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AffinityFault {
+pub enum AffinityErrorKind {
     /// The question lacks something or says what makes no sense.
     Wrong,
     /// What is named does not exist.
@@ -109,25 +109,25 @@ pub enum AffinityFault {
 impl AffinityError {
     /// What kind of fault it is.
     #[must_use]
-    pub fn fault(&self) -> AffinityFault {
+    pub fn fault(&self) -> AffinityErrorKind {
         match self {
             Self::UnknownGroup(_)
             | Self::UnknownPool(_)
             | Self::UnknownBackend { .. }
             | Self::ForeignPool { .. }
-            | Self::UnknownName(_) => AffinityFault::Missing,
+            | Self::UnknownName(_) => AffinityErrorKind::Missing,
             Self::WhichGroup(_)
             | Self::WhichName(_)
             | Self::WhichClient(_)
             | Self::ManyClients { .. }
-            | Self::Cursor(_) => AffinityFault::Wrong,
+            | Self::Cursor(_) => AffinityErrorKind::Wrong,
             Self::NoAffinity(_)
             | Self::NoGroups
             | Self::Upgrading
             | Self::NotBySource(_)
             | Self::NotByName(_)
             | Self::BySessionAlone(_)
-            | Self::Full(_) => AffinityFault::Impossible,
+            | Self::Full(_) => AffinityErrorKind::Impossible,
         }
     }
 }

@@ -9,22 +9,22 @@ mod state;
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::caller::Caller;
-use super::connections::{Progress, Step};
-use super::guard::{self, Access, HostFault, Reach};
+use super::connections::{ConnectionProgress, Step};
+use super::guard::{self, Access, Exposure, HostFault};
+use super::response::{ApiResponse, typed};
 use super::view::{ErrorBody, ExplainQuery, StateChange};
-use super::{Control, ReloadError, Served, Site, UpgradeError, page, target};
-use crate::metrics::process;
+use super::{AdminSite, Control, ReloadError, Served, UpgradeError, page, target};
+use crate::telemetry::metrics::process;
 
 /// One thing that can be asked. HEAD goes wherever GET does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,16 +75,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
 /// The largest body of a request.
 const MAX_BODY: usize = 16 << 10;
 
-type Answer = Response<Full<Bytes>>;
-
 /// Why a request gets an error.
-struct Refusal {
+struct ApiError {
     status: StatusCode,
     error: String,
     header: Option<(HeaderName, &'static str)>,
 }
 
-impl Refusal {
+impl ApiError {
     fn new(status: StatusCode, error: impl Into<String>) -> Self {
         let error = error.into();
         Self {
@@ -108,11 +106,11 @@ impl Refusal {
 }
 
 pub(super) async fn answer(
-    site: &Site,
-    reach: Reach,
+    site: &AdminSite,
+    reach: Exposure,
     from: &str,
     request: Request<Incoming>,
-) -> Answer {
+) -> ApiResponse {
     let (parts, body) = request.into_parts();
     let caller = Caller::of(&parts, from);
     let mut answer = match caller.scope(respond(site, reach, &parts, body)).await {
@@ -144,13 +142,13 @@ pub(super) async fn answer(
 }
 
 async fn respond(
-    site: &Site,
-    reach: Reach,
+    site: &AdminSite,
+    reach: Exposure,
     parts: &Parts,
     body: Incoming,
-) -> Result<Answer, Refusal> {
+) -> Result<ApiResponse, ApiError> {
     let segments = target::segments(parts.uri.path())
-        .ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, "the path does not decode"))?;
+        .ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, "the path does not decode"))?;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let access = match segments.as_slice() {
         ["metrics" | "healthz" | "readyz"] => Access::Open,
@@ -197,15 +195,18 @@ async fn respond(
             | []
             | ["api", "v1", "status" | "events" | "explain"]
             | ["api", "v1", "affinity", "client"],
-        ) => Err(Refusal::not_allowed("GET, HEAD")),
+        ) => Err(ApiError::not_allowed("GET, HEAD")),
         (
             _,
             ["api", "v1", "pools", _, "backends", _, "state"]
             | ["api", "v1", "backends", _, "state"],
-        ) => Err(Refusal::not_allowed("PUT")),
-        (_, ["api", "v1", "affinity"]) => Err(Refusal::not_allowed("GET, HEAD, PUT, DELETE")),
-        (_, ["api", "v1", "reload" | "upgrade"]) => Err(Refusal::not_allowed("POST")),
-        _ => Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path")),
+        ) => Err(ApiError::not_allowed("PUT")),
+        (_, ["api", "v1", "affinity"]) => Err(ApiError::not_allowed("GET, HEAD, PUT, DELETE")),
+        (_, ["api", "v1", "reload" | "upgrade"]) => Err(ApiError::not_allowed("POST")),
+        _ => Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "there is no such path",
+        )),
     }
 }
 
@@ -218,14 +219,14 @@ async fn turn() -> Option<SemaphorePermit<'static>> {
 }
 
 /// Lets in who may ask. Foreign hosts come first: they are told nothing, not even that a token is wanted.
-fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(), Refusal> {
+fn admit(site: &AdminSite, reach: Exposure, access: Access, parts: &Parts) -> Result<(), ApiError> {
     guard::check_host(parts, reach, access, &site.terms.now().hosts).map_err(
         |fault| match fault {
-            HostFault::Missing => Refusal::new(
+            HostFault::Missing => ApiError::new(
                 StatusCode::BAD_REQUEST,
                 "the request names no host, or more than one",
             ),
-            HostFault::Foreign => Refusal::new(
+            HostFault::Foreign => ApiError::new(
                 StatusCode::FORBIDDEN,
                 "the request names another host; `admin.hosts` can name this one",
             ),
@@ -236,25 +237,28 @@ fn admit(site: &Site, reach: Reach, access: Access, parts: &Parts) -> Result<(),
     }
     let terms = site.terms.now();
     if terms.served == Served::Probes {
-        return Err(Refusal::new(StatusCode::NOT_FOUND, "there is no such path"));
+        return Err(ApiError::new(
+            StatusCode::NOT_FOUND,
+            "there is no such path",
+        ));
     }
     if guard::is_cross_site(parts) {
         let error = "a page of another site may change nothing here";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, error));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, error));
     }
     if let Some(token) = &terms.token
         && !token.is_shown_in(&parts.headers)
     {
         let error = "this path wants the token as `Authorization: Bearer`";
-        return Err(Refusal {
+        return Err(ApiError {
             header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lyncpin\"")),
-            ..Refusal::new(StatusCode::UNAUTHORIZED, error)
+            ..ApiError::new(StatusCode::UNAUTHORIZED, error)
         });
     }
     Ok(())
 }
 
-fn metrics(control: &dyn Control) -> Answer {
+fn metrics(control: &dyn Control) -> ApiResponse {
     let mut series = control.metrics();
     process::render(&mut series);
     typed(
@@ -264,8 +268,8 @@ fn metrics(control: &dyn Control) -> Answer {
     )
 }
 
-fn readyz(control: &dyn Control) -> Result<Answer, Refusal> {
-    let unready = |error: &str| Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+fn readyz(control: &dyn Control) -> Result<ApiResponse, ApiError> {
+    let unready = |error: &str| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error));
     if control.stopping() {
         unready("the balancer is stopping")
     } else if control.can_serve() {
@@ -275,7 +279,7 @@ fn readyz(control: &dyn Control) -> Result<Answer, Refusal> {
     }
 }
 
-fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
+fn explain(control: &dyn Control, parts: &Parts) -> Result<ApiResponse, ApiError> {
     let [listener, name, source] = parameters(parts, ["listener", "name", "source"])?;
     let query = ExplainQuery {
         source: address("source", source)?,
@@ -284,7 +288,7 @@ fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
     };
     match control.explain(&query) {
         Ok(explanation) => Ok(json(StatusCode::OK, &explanation)),
-        Err(error) => Err(Refusal::new(StatusCode::NOT_FOUND, error.to_string())),
+        Err(error) => Err(ApiError::new(StatusCode::NOT_FOUND, error.to_string())),
     }
 }
 
@@ -292,42 +296,44 @@ fn explain(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
 fn parameters<const COUNT: usize>(
     parts: &Parts,
     known: [&str; COUNT],
-) -> Result<[Option<String>; COUNT], Refusal> {
+) -> Result<[Option<String>; COUNT], ApiError> {
     let pairs = target::pairs(parts.uri.query().unwrap_or_default())
-        .ok_or_else(|| Refusal::wrong("the query does not decode"))?;
+        .ok_or_else(|| ApiError::wrong("the query does not decode"))?;
     let mut values = [const { None }; COUNT];
     for (key, value) in pairs {
         let place = known
             .iter()
             .position(|known| *known == key)
-            .ok_or_else(|| Refusal::wrong(format!("there is no parameter {key:?}")))?;
+            .ok_or_else(|| ApiError::wrong(format!("there is no parameter {key:?}")))?;
         if values[place].replace(value).is_some() {
-            return Err(Refusal::wrong(format!("the parameter {key:?} comes twice")));
+            return Err(ApiError::wrong(format!(
+                "the parameter {key:?} comes twice"
+            )));
         }
     }
     Ok(values)
 }
 
-fn missing(key: &str) -> Refusal {
-    Refusal::wrong(format!("the parameter {key:?} is missing"))
+fn missing(key: &str) -> ApiError {
+    ApiError::wrong(format!("the parameter {key:?} is missing"))
 }
 
 /// The address that a parameter has to hold.
-fn address(key: &str, value: Option<String>) -> Result<IpAddr, Refusal> {
+fn address(key: &str, value: Option<String>) -> Result<IpAddr, ApiError> {
     let value = value.ok_or_else(|| missing(key))?;
     let address: IpAddr = value
         .parse()
-        .map_err(|_| Refusal::wrong(format!("the {key} {value:?} is no address")))?;
+        .map_err(|_| ApiError::wrong(format!("the {key} {value:?} is no address")))?;
     Ok(address.to_canonical())
 }
 
 async fn read_body<T: DeserializeOwned>(
-    site: &Site,
+    site: &AdminSite,
     parts: &Parts,
     body: Incoming,
-) -> Result<T, Refusal> {
+) -> Result<T, ApiError> {
     let enter = |step| {
-        if let Some(progress) = parts.extensions.get::<Progress>() {
+        if let Some(progress) = parts.extensions.get::<ConnectionProgress>() {
             progress.enter(step);
         }
     };
@@ -339,25 +345,25 @@ async fn read_body<T: DeserializeOwned>(
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let error = format!("the body is larger than {MAX_BODY} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, error));
+            return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error));
         }
-        Ok(Err(_)) => return Err(Refusal::new(StatusCode::BAD_REQUEST, "the body is cut")),
+        Ok(Err(_)) => return Err(ApiError::new(StatusCode::BAD_REQUEST, "the body is cut")),
         Err(_) => {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "the body did not come in time",
             ));
         }
     };
     serde_json::from_slice(&body).map_err(|error| {
-        Refusal::new(
+        ApiError::new(
             StatusCode::BAD_REQUEST,
             format!("the body is not what is wanted: {error}"),
         )
     })
 }
 
-async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {
+async fn reload(control: &dyn Control) -> Result<ApiResponse, ApiError> {
     match control.reload().await {
         Ok(reloaded) => Ok(json(StatusCode::OK, &reloaded)),
         Err(error) => {
@@ -366,12 +372,12 @@ async fn reload(control: &dyn Control) -> Result<Answer, Refusal> {
                 ReloadError::NoFile => StatusCode::CONFLICT,
                 ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
-            Err(Refusal::new(status, error.to_string()))
+            Err(ApiError::new(status, error.to_string()))
         }
     }
 }
 
-async fn upgrade(control: &dyn Control) -> Result<Answer, Refusal> {
+async fn upgrade(control: &dyn Control) -> Result<ApiResponse, ApiError> {
     match control.upgrade().await {
         Ok(upgraded) => Ok(json(StatusCode::OK, &upgraded)),
         Err(error) => {
@@ -382,16 +388,16 @@ async fn upgrade(control: &dyn Control) -> Result<Answer, Refusal> {
                 | UpgradeError::UnknownProgram(_) => StatusCode::CONFLICT,
                 UpgradeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
-            Err(Refusal::new(status, error.to_string()))
+            Err(ApiError::new(status, error.to_string()))
         }
     }
 }
 
-fn text(status: StatusCode, text: &'static str) -> Answer {
+fn text(status: StatusCode, text: &'static str) -> ApiResponse {
     typed(status, "text/plain; charset=utf-8", text)
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> ApiResponse {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');
@@ -406,13 +412,4 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
             typed(StatusCode::INTERNAL_SERVER_ERROR, "application/json", body)
         }
     }
-}
-
-pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
 }

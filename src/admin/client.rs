@@ -25,8 +25,8 @@ use super::caller::COMMAND;
 use super::target;
 use super::token::Token;
 use super::view::{
-    Changed, ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reached, Reloaded,
-    StateChange, Status, Upgraded,
+    ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reached, Reloaded, StateChange,
+    StateChanged, StatusView, Upgraded,
 };
 use crate::config::AdminAddress;
 use crate::config::model::AdminBind;
@@ -100,7 +100,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn status(&self) -> Result<Status, ClientError> {
+    pub async fn status(&self) -> Result<StatusView, ClientError> {
         self.ask(Method::GET, "/api/v1/status", Bytes::new()).await
     }
 
@@ -129,7 +129,7 @@ impl Client {
         pool: &str,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Reached<Changed>, ClientError> {
+    ) -> Result<Reached<StateChanged>, ClientError> {
         let path = format!(
             "/api/v1/pools/{}/backends/{}/state",
             target::encode(pool),
@@ -148,7 +148,7 @@ impl Client {
         &self,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Vec<Reached<Changed>>, ClientError> {
+    ) -> Result<Vec<Reached<StateChanged>>, ClientError> {
         let path = format!("/api/v1/backends/{}/state", target::encode(backend));
         let body = self.written(change)?;
         let answer: ChangedEverywhere = self.ask(Method::PUT, &path, body).await?;
@@ -239,7 +239,7 @@ impl Client {
         Err(last)
     }
 
-    async fn exchange<S: Peer>(
+    async fn exchange<S: AdminPeer>(
         &self,
         connected: io::Result<S>,
         method: Method,
@@ -304,12 +304,12 @@ impl Client {
 }
 
 /// Who answers.
-trait Peer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+trait AdminPeer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// What it is called in a request: its address, which is its own under any name.
     fn host(&self) -> String;
 }
 
-impl Peer for TcpStream {
+impl AdminPeer for TcpStream {
     fn host(&self) -> String {
         // Without the zone of an IPv6 address, which means nothing to others.
         let address = self
@@ -319,7 +319,7 @@ impl Peer for TcpStream {
     }
 }
 
-impl Peer for UnixStream {
+impl AdminPeer for UnixStream {
     fn host(&self) -> String {
         "localhost".to_owned()
     }

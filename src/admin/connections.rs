@@ -26,9 +26,9 @@ pub(super) enum Step {
 
 /// What one connection is doing; shared between the connection and the table.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<(Step, Instant)>>);
+pub(super) struct ConnectionProgress(Arc<Mutex<(Step, Instant)>>);
 
-impl Progress {
+impl ConnectionProgress {
     fn begin() -> Self {
         Self(Arc::new(Mutex::new((Step::Asking, Instant::now()))))
     }
@@ -53,7 +53,7 @@ pub(super) struct Connections(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    open: BTreeMap<u64, (Progress, Option<AbortHandle>)>,
+    open: BTreeMap<u64, (ConnectionProgress, Option<AbortHandle>)>,
 }
 
 /// A connection's entry; gone when dropped.
@@ -61,13 +61,13 @@ struct Table {
 pub(super) struct Entry {
     connections: Connections,
     number: u64,
-    pub(super) progress: Progress,
+    pub(super) progress: ConnectionProgress,
 }
 
 impl Connections {
     /// An entry for one more.
     pub(super) fn enter(&self) -> Entry {
-        let progress = Progress::begin();
+        let progress = ConnectionProgress::begin();
         let mut table = lock(&self.0);
         let number = table.next;
         table.next += 1;
@@ -168,7 +168,10 @@ mod tests {
     use super::*;
 
     /// A connection that does nothing.
-    fn open(connections: &Connections, step: Step) -> (Progress, tokio::task::JoinHandle<()>) {
+    fn open(
+        connections: &Connections,
+        step: Step,
+    ) -> (ConnectionProgress, tokio::task::JoinHandle<()>) {
         let entry = connections.enter();
         entry.progress.enter(step);
         let (progress, number) = (entry.progress.clone(), entry.number());

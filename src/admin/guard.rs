@@ -11,11 +11,11 @@ use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Version};
 
-use crate::host_name::HostName;
+use crate::types::host_name::HostName;
 
 /// From where the listener can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum Exposure {
     /// By those whom the file's mode lets in. No browser is among them.
     UnixSocket,
     /// From this machine.
@@ -48,7 +48,7 @@ pub(super) enum HostFault {
 /// network answer to any name, because Prometheus and Kubernetes ask them by the names that machines have.
 pub(super) fn check_host(
     parts: &Parts,
-    reach: Reach,
+    reach: Exposure,
     access: Access,
     further: &[HostName],
 ) -> Result<(), HostFault> {
@@ -59,7 +59,7 @@ pub(super) fn check_host(
         (None | Some(_), _) => return Err(HostFault::Missing),
     };
     let target = parts.uri.authority().map(Authority::as_str);
-    if reach == Reach::UnixSocket || (reach == Reach::Network && access == Access::Open) {
+    if reach == Exposure::UnixSocket || (reach == Exposure::Network && access == Access::Open) {
         return Ok(());
     }
     let foreign = |host: &str| !is_ours(host, reach, further);
@@ -70,7 +70,7 @@ pub(super) fn check_host(
 }
 
 /// Whether `host`, with or without a port, can only be us, or is one of the names that the configuration adds.
-fn is_ours(host: &str, reach: Reach, further: &[HostName]) -> bool {
+fn is_ours(host: &str, reach: Exposure, further: &[HostName]) -> bool {
     let name = match host.rsplit_once(':') {
         // The colon is inside an address without a port.
         Some((_, port)) if port.ends_with(']') => host,
@@ -92,7 +92,7 @@ fn is_ours(host: &str, reach: Reach, further: &[HostName]) -> bool {
     {
         return true;
     }
-    name.eq_ignore_ascii_case("localhost") || (reach == Reach::Network && is_this_machine(name))
+    name.eq_ignore_ascii_case("localhost") || (reach == Exposure::Network && is_this_machine(name))
 }
 
 /// Whether `name` is this machine's, with or without a domain. Only for listeners that ask for a token: a domain can be
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(host: &str, reach: Reach, access: Access, expected: Result<(), HostFault>) {
+    fn check(host: &str, reach: Exposure, access: Access, expected: Result<(), HostFault>) {
         let parts = request("GET", "/", &[("host", host)]);
         assert_eq!(check_host(&parts, reach, access, &[]), expected, "{host}");
     }
@@ -159,7 +159,7 @@ mod tests {
             "LOCALHOST:1",
             "localhost.",
         ] {
-            check(host, Reach::Loopback, Access::Guarded, Ok(()));
+            check(host, Exposure::Loopback, Access::Guarded, Ok(()));
         }
         for host in [
             "",
@@ -174,12 +174,17 @@ mod tests {
         ] {
             check(
                 host,
-                Reach::Loopback,
+                Exposure::Loopback,
                 Access::Guarded,
                 Err(HostFault::Foreign),
             );
-            check(host, Reach::Loopback, Access::Open, Err(HostFault::Foreign));
-            check(host, Reach::UnixSocket, Access::Guarded, Ok(()));
+            check(
+                host,
+                Exposure::Loopback,
+                Access::Open,
+                Err(HostFault::Foreign),
+            );
+            check(host, Exposure::UnixSocket, Access::Guarded, Ok(()));
         }
     }
 
@@ -189,32 +194,32 @@ mod tests {
             .nodename()
             .to_string_lossy()
             .into_owned();
-        check(&own, Reach::Network, Access::Guarded, Ok(()));
+        check(&own, Exposure::Network, Access::Guarded, Ok(()));
         check(
             &format!("{own}:9900"),
-            Reach::Network,
+            Exposure::Network,
             Access::Guarded,
             Ok(()),
         );
         check(
             &own,
-            Reach::Loopback,
+            Exposure::Loopback,
             Access::Guarded,
             Err(HostFault::Foreign),
         );
         check(
             "evil.example",
-            Reach::Network,
+            Exposure::Network,
             Access::Guarded,
             Err(HostFault::Foreign),
         );
-        check("lb.contoso.com", Reach::Network, Access::Open, Ok(()));
+        check("lb.contoso.com", Exposure::Network, Access::Open, Ok(()));
     }
 
     #[test]
     fn names_of_the_configuration_are_ours_wherever_it_is_bound() {
         let further = [HostName::parse(b"lb.contoso.com").unwrap()];
-        for reach in [Reach::Loopback, Reach::Network] {
+        for reach in [Exposure::Loopback, Exposure::Network] {
             for (host, expected) in [
                 ("lb.contoso.com", Ok(())),
                 ("LB.Contoso.com.:9900", Ok(())),
@@ -237,7 +242,7 @@ mod tests {
         let host = |target, headers: &[(&str, &str)], version| {
             let mut parts = request("GET", target, headers);
             parts.version = version;
-            check_host(&parts, Reach::Loopback, Access::Guarded, &[])
+            check_host(&parts, Exposure::Loopback, Access::Guarded, &[])
         };
         let twice = [("host", "localhost"), ("host", "localhost")];
         assert_eq!(host("/", &[], Version::HTTP_11), Err(HostFault::Missing));

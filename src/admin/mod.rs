@@ -4,6 +4,7 @@
 //! what is asked is found or done: that is behind [`Control`]. Invariant: without the token, where one is set, nobody
 //! learns or changes anything but through `/metrics`, `/healthz` and `/readyz`.
 
+mod access;
 mod affinity;
 mod api;
 mod caller;
@@ -12,11 +13,11 @@ mod connections;
 mod guard;
 mod order;
 mod page;
+mod response;
 mod server;
 mod socket;
 mod state;
 mod target;
-mod terms;
 mod token;
 mod unknown;
 pub mod view;
@@ -25,19 +26,19 @@ use std::fmt;
 use std::pin::Pin;
 
 use view::{
-    Changed, ClientPins, ClientQuery, Events, ExplainQuery, Explanation, PinFilter, PinOrder,
-    PinPage, Pinned, PredecessorAnswer, Reloaded, Status, Touched, Upgraded,
+    ClientPins, ClientQuery, EventsView, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
+    PinResult, PinsChanged, PredecessorAnswer, Reloaded, StateChanged, StatusView, Upgraded,
 };
 
-pub use affinity::{AffinityError, AffinityFault, client as parse_client};
+pub use access::{AccessTerms, Served};
+pub use affinity::{AffinityError, AffinityErrorKind, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
 pub use caller::{Caller, Means};
 pub use guard::Access;
 pub use order::Order;
-pub use server::{Bounds, Site, serve};
-pub use socket::{BindError, Listener};
-pub use state::{Instead, Last, LastBackend, SetStateError, WantedState};
-pub use terms::{Served, Terms};
+pub use server::{AdminSite, RequestLimits, serve};
+pub use socket::{AdminListener, BindError};
+pub use state::{Last, LastBackend, ServesInstead, SetStateError, WantedState};
 pub use token::{Token, TokenError};
 pub use unknown::Unknown;
 
@@ -54,10 +55,10 @@ pub type Forwarding = Pin<Box<dyn Future<Output = Vec<PredecessorAnswer>> + Send
 /// otherwise.
 pub trait Control: Send + Sync + 'static {
     /// The balancer as it is now.
-    fn status(&self) -> Status;
+    fn status(&self) -> StatusView;
 
     /// The last ups and downs of backends and the last refusals.
-    fn events(&self) -> Events;
+    fn events(&self) -> EventsView;
 
     /// What would become of such a client.
     ///
@@ -77,7 +78,7 @@ pub trait Control: Send + Sync + 'static {
         pool: Option<&str>,
         backend: &str,
         wanted: &WantedState,
-    ) -> Result<Vec<Changed>, SetStateError>;
+    ) -> Result<Vec<StateChanged>, SetStateError>;
 
     /// At most `most` of the pins that fit, from `cursor` on, which the page before gave; `None` is the beginning.
     ///
@@ -104,21 +105,21 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the order names what does not exist or leaves open which pin is meant, or the table has no room.
-    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError>;
+    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError>;
 
     /// Lets the pins that fit lead to the backend `to`, and resets the connections that hold them.
     ///
     /// # Errors
     ///
     /// When something named does not exist or cannot fit, or more than one group has such a backend.
-    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError>;
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<PinsChanged, AffinityError>;
 
     /// Forgets the pins that fit; connections stay as they are.
     ///
     /// # Errors
     ///
     /// When the filter names what does not exist or cannot fit.
-    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError>;
+    fn clear_pins(&self, filter: &PinFilter) -> Result<PinsChanged, AffinityError>;
 
     /// Passes a change that was made here on to older processes, which have connections from before an upgrade, and waits
     /// for their answers, a few seconds at most.

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{PinFilter, PredecessorAnswer, Touched};
-use crate::state::State;
+use super::view::{PinFilter, PinsChanged, PredecessorAnswer};
+use crate::types::backend_state::AdminState;
 
 /// A change that was made here and is to be made by each process that has connections from before an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub enum Order {
         /// The backend.
         backend: String,
         /// What it is to be.
-        state: State,
+        state: AdminState,
         /// Milliseconds until the end of a drain.
         deadline: Option<u64>,
     },
@@ -38,7 +38,7 @@ pub enum Order {
 }
 
 /// Adds what older processes did to what was done here.
-pub(super) fn add(touched: &mut Touched, predecessors: &[PredecessorAnswer]) {
+pub(super) fn add(touched: &mut PinsChanged, predecessors: &[PredecessorAnswer]) {
     let reached = predecessors.iter().filter(|one| one.answered);
     touched.connections += reached.map(|one| one.connections).sum::<u64>();
 }

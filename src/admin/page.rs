@@ -16,7 +16,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use ring::digest::{SHA256, digest};
 
-use super::api::typed;
+use super::response::typed;
 
 const FRAME: &str = include_str!("page/index.html");
 const STYLE: &str = concat!(

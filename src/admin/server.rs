@@ -22,17 +22,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::AccessTerms;
 use super::caller::Peer;
-use super::connections::{Connections, Progress, Step};
-use super::guard::Reach;
-use super::socket::{Bound, Listener};
-use super::terms::Terms;
+use super::connections::{ConnectionProgress, Connections, Step};
+use super::guard::Exposure;
+use super::socket::{AdminListener, BoundSocket};
 use super::{Control, api};
-use crate::reserve;
+use crate::system::reserve;
 
 /// What one who asks may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct RequestLimits {
     /// Time to send a request's head, counted from the end of the one before.
     pub head: Duration,
     /// Time to send a request's body.
@@ -43,7 +43,7 @@ pub struct Bounds {
     pub connections: usize,
 }
 
-impl Default for Bounds {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
@@ -68,13 +68,13 @@ const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
 const WITH_RESERVE: Duration = Duration::from_millis(10);
 
 /// What stands behind a listener.
-pub struct Site {
+pub struct AdminSite {
     /// Answers.
     pub control: Arc<dyn Control>,
     /// What is asked for and what there is.
-    pub terms: Terms,
+    pub terms: AccessTerms,
     /// What one who asks may take.
-    pub bounds: Bounds,
+    pub bounds: RequestLimits,
     /// Cancelled when nobody else is to be accepted; who is connected stays.
     pub closed: CancellationToken,
 }
@@ -85,27 +85,27 @@ pub struct Site {
 ///
 /// When the runtime cannot take the socket; never later.
 pub async fn serve(
-    listener: Listener,
-    site: Site,
+    listener: AdminListener,
+    site: AdminSite,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let reach = listener.reach();
-    let task = Asked {
+    let task = RequestContext {
         site: Arc::new(site),
         reach,
         stop,
         connections: Connections::default(),
     };
     match listener.socket {
-        Bound::Tcp(socket) => {
+        BoundSocket::Tcp(socket) => {
             let socket = TcpListener::from_std(socket)?;
             let next = |context: &mut Context<'_>| {
                 socket.poll_accept(context).map_ok(|(stream, _)| stream)
             };
             accept_all(next, &task, tasks).await;
         }
-        Bound::Unix(socket, _file) => {
+        BoundSocket::Unix(socket, _file) => {
             let socket = UnixListener::from_std(socket)?;
             let next = |context: &mut Context<'_>| {
                 socket.poll_accept(context).map_ok(|(stream, _)| stream)
@@ -118,9 +118,9 @@ pub async fn serve(
 
 /// What every connection knows.
 #[derive(Clone)]
-struct Asked {
-    site: Arc<Site>,
-    reach: Reach,
+struct RequestContext {
+    site: Arc<AdminSite>,
+    reach: Exposure,
     stop: CancellationToken,
     connections: Connections,
 }
@@ -128,7 +128,7 @@ struct Asked {
 /// Accepts until the site is closed.
 async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     next: impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
-    asked: &Asked,
+    asked: &RequestContext,
     tasks: &TaskTracker,
 ) {
     let mut complained = None;
@@ -178,7 +178,7 @@ async fn accept<S>(
 
 fn begin<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     stream: S,
-    asked: &Asked,
+    asked: &RequestContext,
     tasks: &TaskTracker,
 ) {
     let entry = asked.connections.enter();
@@ -203,8 +203,8 @@ fn complain(error: &std::io::Error, last: &mut Option<Instant>) {
 
 async fn answer_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     stream: S,
-    asked: &Asked,
-    progress: &Progress,
+    asked: &RequestContext,
+    progress: &ConnectionProgress,
 ) {
     let from = stream.peer();
     let service = service_fn(|mut request: Request<Incoming>| async {

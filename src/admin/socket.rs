@@ -17,7 +17,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::guard::Reach;
+use super::guard::Exposure;
 use crate::config::model::AdminBind;
 
 /// Owner and group may ask. A socket's mode is all that guards it where no token is set (unix(7)).
@@ -32,13 +32,13 @@ const REMOVAL: Duration = Duration::from_millis(500);
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct Listener {
-    pub(super) socket: Bound,
+pub struct AdminListener {
+    pub(super) socket: BoundSocket,
     at: AdminBind,
 }
 
 #[derive(Debug)]
-pub(super) enum Bound {
+pub(super) enum BoundSocket {
     Tcp(std::net::TcpListener),
     Unix(UnixListener, Arc<SocketFile>),
 }
@@ -60,7 +60,7 @@ pub struct BindError {
     source: io::Error,
 }
 
-impl Listener {
+impl AdminListener {
     /// Binds and listens.
     ///
     /// # Errors
@@ -75,11 +75,11 @@ impl Listener {
             AdminBind::Tcp(address) => {
                 let listener = bind_tcp(*address).map_err(failed)?;
                 let address = listener.local_addr().map_err(failed)?;
-                (Bound::Tcp(listener), AdminBind::Tcp(address))
+                (BoundSocket::Tcp(listener), AdminBind::Tcp(address))
             }
             AdminBind::Unix(path) => {
                 let (listener, file) = bind_unix(path).map_err(failed)?;
-                (Bound::Unix(listener, Arc::new(file)), at.clone())
+                (BoundSocket::Unix(listener, Arc::new(file)), at.clone())
             }
         };
         Ok(Self { socket, at })
@@ -99,7 +99,7 @@ impl Listener {
             AdminBind::Tcp(_) => {
                 let listener = std::net::TcpListener::from(socket);
                 let address = listener.local_addr().map_err(failed)?;
-                (Bound::Tcp(listener), AdminBind::Tcp(address))
+                (BoundSocket::Tcp(listener), AdminBind::Tcp(address))
             }
             AdminBind::Unix(path) => {
                 let found = std::fs::symlink_metadata(path).map_err(failed)?;
@@ -108,7 +108,7 @@ impl Listener {
                     identity: (found.dev(), found.ino()),
                     left: AtomicBool::new(false),
                 };
-                (Bound::Unix(socket.into(), Arc::new(file)), at.clone())
+                (BoundSocket::Unix(socket.into(), Arc::new(file)), at.clone())
             }
         };
         Ok(Self { socket, at })
@@ -121,8 +121,10 @@ impl Listener {
     /// What dup(2) says.
     pub fn try_clone(&self) -> io::Result<Self> {
         let socket = match &self.socket {
-            Bound::Tcp(listener) => Bound::Tcp(listener.try_clone()?),
-            Bound::Unix(listener, file) => Bound::Unix(listener.try_clone()?, file.clone()),
+            BoundSocket::Tcp(listener) => BoundSocket::Tcp(listener.try_clone()?),
+            BoundSocket::Unix(listener, file) => {
+                BoundSocket::Unix(listener.try_clone()?, file.clone())
+            }
         };
         let at = self.at.clone();
         Ok(Self { socket, at })
@@ -130,7 +132,7 @@ impl Listener {
 
     /// Another process has the socket from now on, and with it the file.
     pub fn leave_file(&self) {
-        if let Bound::Unix(_, file) = &self.socket {
+        if let BoundSocket::Unix(_, file) = &self.socket {
             file.left.store(true, Ordering::Relaxed);
         }
     }
@@ -141,20 +143,22 @@ impl Listener {
         &self.at
     }
 
-    pub(super) fn reach(&self) -> Reach {
+    pub(super) fn reach(&self) -> Exposure {
         match &self.at {
-            AdminBind::Unix(_) => Reach::UnixSocket,
-            AdminBind::Tcp(address) if address.ip().to_canonical().is_loopback() => Reach::Loopback,
-            AdminBind::Tcp(_) => Reach::Network,
+            AdminBind::Unix(_) => Exposure::UnixSocket,
+            AdminBind::Tcp(address) if address.ip().to_canonical().is_loopback() => {
+                Exposure::Loopback
+            }
+            AdminBind::Tcp(_) => Exposure::Network,
         }
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for AdminListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
-            Bound::Tcp(listener) => listener.as_fd(),
-            Bound::Unix(listener, _) => listener.as_fd(),
+            BoundSocket::Tcp(listener) => listener.as_fd(),
+            BoundSocket::Unix(listener, _) => listener.as_fd(),
         }
     }
 }
@@ -279,8 +283,8 @@ mod tests {
 
     use super::*;
 
-    fn unix(path: &Path) -> Result<Listener, BindError> {
-        Listener::bind(&AdminBind::Unix(path.into()))
+    fn unix(path: &Path) -> Result<AdminListener, BindError> {
+        AdminListener::bind(&AdminBind::Unix(path.into()))
     }
 
     #[test]
@@ -364,7 +368,7 @@ mod tests {
         drop(first);
         assert!(path.exists());
         let descriptor = spare.as_fd().try_clone_to_owned().unwrap();
-        let next = Listener::inherit(spare.at(), descriptor).unwrap();
+        let next = AdminListener::inherit(spare.at(), descriptor).unwrap();
         spare.leave_file();
         drop(spare);
         assert!(UnixStream::connect(&path).is_ok());
@@ -374,9 +378,9 @@ mod tests {
 
     #[test]
     fn a_taken_address_is_an_error_that_says_where() {
-        let first = Listener::bind(&AdminBind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-        assert_eq!(first.reach(), Reach::Loopback);
-        let error = Listener::bind(first.at()).unwrap_err();
+        let first = AdminListener::bind(&AdminBind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+        assert_eq!(first.reach(), Exposure::Loopback);
+        let error = AdminListener::bind(first.at()).unwrap_err();
         assert!(
             error.to_string().ends_with(&first.at().to_string()),
             "{error}"

@@ -7,13 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 use super::unknown::Unknown;
-use crate::state::State;
+use crate::types::backend_state::AdminState;
 
 /// The state that a backend is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WantedState {
     /// The state.
-    pub state: State,
+    pub state: AdminState,
     /// Comes with [`State::Drain`] alone; without it a drain lasts for `timeouts.drain`.
     pub deadline: Option<Duration>,
     /// What is done where the backend is the last in service.
@@ -59,12 +59,12 @@ pub struct Last {
     /// The others, each with why it does not serve: `is down`.
     pub others: Vec<(String, &'static str)>,
     /// Who would serve instead.
-    pub instead: Instead,
+    pub instead: ServesInstead,
 }
 
 /// Who serves the clients of a pool without a backend in service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Instead {
+pub enum ServesInstead {
     /// No server.
     Nobody,
     /// Backends that pass their checks and are kept out for their falls.
@@ -94,9 +94,9 @@ impl fmt::Display for Last {
             write!(f, " and {} more", self.others.len() - SHOWN)?;
         }
         match &self.instead {
-            Instead::Nobody => f.write_str("; the pool would serve no client"),
-            Instead::Damped => f.write_str("; only damped backends would serve"),
-            Instead::Backup(pool) => write!(f, "; only its backup pool {pool} would serve"),
+            ServesInstead::Nobody => f.write_str("; the pool would serve no client"),
+            ServesInstead::Damped => f.write_str("; only damped backends would serve"),
+            ServesInstead::Backup(pool) => write!(f, "; only its backup pool {pool} would serve"),
         }
     }
 }
@@ -144,7 +144,7 @@ mod tests {
             backend: "fe01".into(),
             serves: true,
             others: vec![("fe02".into(), "is down"), ("fe03".into(), "drains")],
-            instead: Instead::Nobody,
+            instead: ServesInstead::Nobody,
         };
         assert_eq!(
             last.to_string(),
@@ -153,7 +153,7 @@ mod tests {
         let alone = Last {
             serves: false,
             others: Vec::new(),
-            instead: Instead::Backup("paired".into()),
+            instead: ServesInstead::Backup("paired".into()),
             ..last
         };
         assert_eq!(

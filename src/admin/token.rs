@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
-use crate::files;
+use crate::system::files;
 
 /// The largest token file that is read.
 const MAX_TOKEN: usize = 4096;

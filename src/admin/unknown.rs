@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::config::fault::did_you_mean;
+use crate::config::diagnostics::did_you_mean;
 
 /// The most names that are shown.
 const SHOWN: usize = 12;
@@ -42,8 +42,8 @@ impl Unknown {
     }
 
     /// What there is instead, to follow what is wrong: `; the pools are web, mail; did you mean `mail`?`.
-    pub(super) fn instead<'a>(&'a self, what: &'a str) -> Instead<'a> {
-        Instead {
+    pub(super) fn instead<'a>(&'a self, what: &'a str) -> Suggestion<'a> {
+        Suggestion {
             unknown: self,
             what,
         }
@@ -58,12 +58,12 @@ impl From<&str> for Unknown {
 }
 
 /// See [`Unknown::instead`].
-pub(super) struct Instead<'a> {
+pub(super) struct Suggestion<'a> {
     unknown: &'a Unknown,
     what: &'a str,
 }
 
-impl fmt::Display for Instead<'_> {
+impl fmt::Display for Suggestion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unknown { name, known } = self.unknown;
         let what = self.what;

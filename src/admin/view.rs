@@ -11,18 +11,18 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Health, State};
-use crate::timestamp::Timestamp;
+use crate::types::backend_state::{AdminState, Health};
+use crate::types::timestamp::Timestamp;
 
 pub use affinity::{
-    AffinityChange, ClientPin, ClientPins, ClientQuery, Pin, PinFilter, PinOrder, PinPage, Pinned,
-    PinnedKey, Touched,
+    AffinityChange, ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter, PinOrder, PinPage,
+    PinResult, PinnedKey, PinsChanged,
 };
-pub use predecessor::{HeldBackend, Predecessor, PredecessorAnswer, Reached};
+pub use predecessor::{HeldBackend, PredecessorAnswer, PredecessorView, Reached};
 
 /// The balancer at one moment: `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct StatusView {
     /// The version of the running program.
     pub version: String,
     /// When the process started.
@@ -38,22 +38,22 @@ pub struct Status {
     /// Connections that live, over all listeners.
     pub connections: u64,
     /// Bounds in number, as in force.
-    pub limits: Limits,
+    pub limits: LimitsView,
     /// In the order of the configuration.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerView>,
     /// In the order of the configuration.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolView>,
     /// One table a group, sorted by the group's name.
     pub affinity: Vec<AffinityTable>,
     /// Older processes that have connections from before an upgrade, the oldest first. These connections are counted
     /// nowhere else here.
     #[serde(default)]
-    pub predecessors: Vec<Predecessor>,
+    pub predecessors: Vec<PredecessorView>,
 }
 
 /// Bounds in number; `null` is no bound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LimitsView {
     /// Connections at once; where the configuration says `auto`, what came of it.
     pub connections: Option<u64>,
     /// Connections at once from one source.
@@ -64,7 +64,7 @@ pub struct Limits {
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerView {
     /// The key under `listeners`.
     pub name: String,
     /// The addresses that it is bound to.
@@ -76,7 +76,7 @@ pub struct Listener {
     /// Connections that live.
     pub connections: u64,
     /// Which name leads where, in the order of the configuration.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteView>,
     /// The pool of clients that name nothing; `null` where they are refused.
     pub no_name: Option<String>,
     /// The pool of clients whose name is in no route; `null` where they are refused.
@@ -87,7 +87,7 @@ pub struct Listener {
 
 /// Names that lead to one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct RouteView {
     /// Names and `*.suffix` patterns.
     pub names: Vec<String>,
     /// Where they lead.
@@ -96,7 +96,7 @@ pub struct Route {
 
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pool {
+pub struct PoolView {
     /// The key under `pools`.
     pub name: String,
     /// The policy that places clients without a pin.
@@ -108,12 +108,12 @@ pub struct Pool {
     /// Whether any client can be served, a pinned one of a backend that drains included, in the pool or its backup.
     pub can_serve: bool,
     /// In the order of the configuration.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendView>,
 }
 
 /// One backend of one pool.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Backend {
+pub struct BackendView {
     /// Unique in the pool.
     pub name: String,
     /// Host and port as configured.
@@ -125,7 +125,7 @@ pub struct Backend {
     /// Its share now: less while `slow_start` lets it grow, 0 while it takes no new client.
     pub effective_weight: f64,
     /// What the administrator wants: `ready`, `drain` or `maintain`.
-    pub state: State,
+    pub state: AdminState,
     /// When its drain ends; `null` in the other states.
     pub deadline: Option<Timestamp>,
     /// Seconds until its drain ends, 0 once it has; `null` in the other states.
@@ -149,12 +149,12 @@ pub struct Backend {
     /// Pins that lead to it, from every pool of its group; `null` where the pool has no affinity.
     pub pins: Option<u64>,
     /// What each check last saw.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckView>,
 }
 
 /// The last result of one check of one backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Check {
+pub struct CheckView {
     /// Its name in the pool: `tcp:5061`, `https`.
     pub label: String,
     /// Whether it takes the backend up and down, or is only observed.
@@ -195,11 +195,11 @@ pub struct AffinityTable {
 
 /// What happened last: `GET /api/v1/events`. Both lists are bounded, and the newest stands first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Events {
+pub struct EventsView {
     /// Ups and downs of backends.
     pub health: Vec<HealthEvent>,
     /// Connections that were refused.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<RejectionView>,
 }
 
 /// A backend went up or down.
@@ -219,7 +219,7 @@ pub struct HealthEvent {
 
 /// A connection was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct RejectionView {
     /// When.
     pub at: Timestamp,
     /// The listener that it came to.
@@ -267,22 +267,22 @@ pub struct Explanation {
     /// The outcome that the access log would show if it is refused; `null` where it is served.
     pub refused: Option<String>,
     /// The client's pin, whether it decides or not; `null` where there is none.
-    pub pin: Option<Pin>,
+    pub pin: Option<PinEntry>,
     /// How it came to that, a sentence a step.
     pub steps: Vec<String>,
 }
 
 /// The answer to a change of a backend's state: the backend as it now is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changed {
+pub struct StateChanged {
     /// The backend's pool.
     pub pool: String,
     /// Its name there.
     pub backend: String,
     /// What it was.
-    pub before: State,
+    pub before: AdminState,
     /// What it is now.
-    pub state: State,
+    pub state: AdminState,
     /// When its drain ends; `null` in the other states.
     pub deadline: Option<Timestamp>,
     /// Connections that it holds or that are on their way to it.
@@ -293,7 +293,7 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedEverywhere {
     /// The backend in each of the pools, in the order of the configuration.
-    pub changed: Vec<Reached<Changed>>,
+    pub changed: Vec<Reached<StateChanged>>,
 }
 
 /// The body of `PUT /api/v1/pools/{pool}/backends/{backend}/state` and of `PUT /api/v1/backends/{backend}/state`.
@@ -301,7 +301,7 @@ pub struct ChangedEverywhere {
 #[serde(deny_unknown_fields)]
 pub struct StateChange {
     /// `ready`, `drain` or `maintain`.
-    pub state: State,
+    pub state: AdminState,
     /// How long a drain may last, such as `15m`; without it `timeouts.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,

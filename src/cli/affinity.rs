@@ -9,29 +9,29 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::answer;
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::predecessors;
 use super::table::{counted, printable};
 use crate::admin::client::Client;
 use crate::admin::parse_client;
-use crate::admin::view::{AffinityChange, PinFilter, Pinned, Touched};
+use crate::admin::view::{AffinityChange, PinFilter, PinResult, PinsChanged};
 
 /// `lyncpin affinity`
 #[derive(Debug, clap::Args)]
-pub(super) struct Affinity {
+pub(super) struct AffinityCommands {
     #[command(subcommand)]
-    command: Command,
+    command: AffinityCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
+enum AffinityCommand {
     /// List the pins that fit every option
-    List(List),
+    List(ListPins),
     /// Show every pin that counts for one client
     Show(Show),
     /// Pin a client to a backend; connections stay where they are
-    Pin(Pin),
+    Pin(PinClient),
     /// Let pins lead to another backend, and reset the connections that hold them
     Move(Move),
     /// Forget pins; connections stay where they are
@@ -43,7 +43,7 @@ const FILTERS: [&str; 5] = ["group", "client", "name", "pool", "backend"];
 
 /// Which pins are meant: those that fit every option.
 #[derive(Debug, clap::Args)]
-struct Filter {
+struct FilterArguments {
     /// Pins of this affinity group
     #[arg(long, value_name = "GROUP", value_parser = said)]
     group: Option<String>,
@@ -63,9 +63,9 @@ struct Filter {
 
 /// `lyncpin affinity list`
 #[derive(Debug, clap::Args)]
-struct List {
+struct ListPins {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArguments,
     /// How many pins to list
     #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -76,7 +76,7 @@ struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 /// `lyncpin affinity show`
@@ -95,12 +95,12 @@ struct Show {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 /// `lyncpin affinity pin`
 #[derive(Debug, clap::Args)]
-struct Pin {
+struct PinClient {
     /// Where the client is to go
     #[arg(value_name = "[POOL/]BACKEND", value_parser = said)]
     backend: String,
@@ -114,7 +114,7 @@ struct Pin {
     #[arg(long, value_name = "GROUP", value_parser = said)]
     group: Option<String>,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 /// `lyncpin affinity move`
@@ -122,12 +122,12 @@ struct Pin {
 #[command(group = clap::ArgGroup::new("which").args(FILTERS).multiple(true).required(true))]
 struct Move {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArguments,
     /// Where they are to lead
     #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
     to: String,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 /// `lyncpin affinity clear`
@@ -135,27 +135,27 @@ struct Move {
 #[command(group = clap::ArgGroup::new("which").args(FILTERS).arg("all").multiple(true).required(true))]
 struct Clear {
     #[command(flatten)]
-    filter: Filter,
+    filter: FilterArguments,
     /// Forget every pin of every group
     #[arg(long, conflicts_with_all = FILTERS)]
     all: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
-impl Affinity {
+impl AffinityCommands {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::List(list) => list.run(),
-            Command::Show(show) => show.run(),
-            Command::Pin(pin) => pin.run(),
-            Command::Move(moving) => moving.run(),
-            Command::Clear(clear) => clear.run(),
+            AffinityCommand::List(list) => list.run(),
+            AffinityCommand::Show(show) => show.run(),
+            AffinityCommand::Pin(pin) => pin.run(),
+            AffinityCommand::Move(moving) => moving.run(),
+            AffinityCommand::Clear(clear) => clear.run(),
         }
     }
 }
 
-impl Pin {
+impl PinClient {
     fn run(self) -> Result<(), Failure> {
         let client = self.ask.client()?;
         let change = AffinityChange::Pin {
@@ -244,7 +244,7 @@ impl Clear {
     }
 }
 
-impl Filter {
+impl FilterArguments {
     fn view(self) -> PinFilter {
         PinFilter {
             group: self.group,
@@ -264,7 +264,7 @@ fn said(text: &str) -> Result<String, String> {
     Ok(text.into())
 }
 
-fn pinned_text(pinned: &Pinned) -> String {
+fn pinned_text(pinned: &PinResult) -> String {
     let line = |key: &crate::admin::view::PinnedKey| {
         let before = match &key.before {
             Some(before) if *before == pinned.backend => "as before".to_owned(),
@@ -291,7 +291,7 @@ fn whom(client: Option<&str>, name: Option<&str>) -> String {
 }
 
 /// What was touched, and the connections; `None` where that is nothing at all.
-fn counts(touched: &Touched) -> Option<(String, String)> {
+fn counts(touched: &PinsChanged) -> Option<(String, String)> {
     if touched.pins == 0 && touched.sessions == 0 {
         return None;
     }

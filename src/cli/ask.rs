@@ -9,11 +9,11 @@ use super::file::ConfigFile;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::{Token, TokenError};
 use crate::config::AdminAddress;
-use crate::config::model::{Admin, AdminBind};
+use crate::config::model::{AdminBind, AdminSettings};
 
 /// Where to ask, and with which token.
 #[derive(Debug, clap::Args)]
-pub(super) struct Ask {
+pub(super) struct AdminArguments {
     #[command(flatten)]
     file: ConfigFile,
     /// The admin listener, instead of the one in the configuration: a name or an address with its port
@@ -24,7 +24,7 @@ pub(super) struct Ask {
     token_file: Option<PathBuf>,
 }
 
-impl Ask {
+impl AdminArguments {
     /// Where the configuration is.
     pub(super) fn file(&self) -> &ConfigFile {
         &self.file
@@ -65,7 +65,7 @@ impl Ask {
 
 /// The token of the configuration. A path that is not absolute is the balancer's to look up in its own directory, which
 /// is often that of the configuration.
-fn configured_token(admin: &Admin, directory: &Path) -> Option<Result<Token, TokenError>> {
+fn configured_token(admin: &AdminSettings, directory: &Path) -> Option<Result<Token, TokenError>> {
     let file = admin.token_file.as_deref()?;
     Some(Token::read(&from_here_or(file, directory)))
 }

@@ -5,16 +5,17 @@ use rustix::process::{Resource, getrlimit};
 use super::failure::Failure;
 use super::file::ConfigFile;
 use super::{answer, warn};
-use crate::{config, reserve};
+use crate::config;
+use crate::system::reserve;
 
 /// `lyncpin check`
 #[derive(Debug, clap::Args)]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     #[command(flatten)]
     file: ConfigFile,
 }
 
-impl Check {
+impl CheckCommand {
     /// Lints go to stderr as faults do, and leave the exit status alone.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.file.read()?;

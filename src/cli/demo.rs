@@ -2,8 +2,6 @@
 //!
 //! Owns what is started, what is printed, and what may be typed meanwhile. Invariant: everything ends with the command.
 
-mod play;
-
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fs::File;
@@ -14,11 +12,12 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
+use super::signals::Signals;
 use super::{answer, run};
 use crate::config;
-use crate::lync::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
-use crate::server::{Server, Source};
-use play::{Doors, Play};
+use crate::demo::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
+use crate::demo::play::{self, DemoPorts, Play};
+use crate::server::{ConfigSource, Server};
 
 const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
 const EXTERNAL_WEB_FQDN: &str = "lyncweb.contoso.com";
@@ -61,7 +60,7 @@ pub(super) struct Demo {
 impl Demo {
     pub(super) fn run(&self) -> Result<(), Failure> {
         super::ask::block_on(async {
-            let signals = run::Signals::catch()?;
+            let signals = Signals::catch()?;
             let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
             let (ca_file, mut file) = TemporaryFile::create("pem").map_err(|error| {
                 Failure::answer("cannot write the demo's root certificate").because(&error)
@@ -85,8 +84,8 @@ impl Demo {
                 config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
             let (log, registry, writer) =
                 run::start_log_on(log_output, &loaded.config, tracing::Level::INFO)?;
-            let server =
-                Server::start(loaded.config, log, registry, Source::Nowhere).map_err(|error| {
+            let server = Server::start(loaded.config, log, registry, ConfigSource::Nowhere)
+                .map_err(|error| {
                     // Its own words come last, so that the cause stands where it is looked for.
                     Failure::from_error(&error)
                         .also("choose other ports: see `lyncpin demo --help`")
@@ -95,7 +94,7 @@ impl Demo {
             let typed = Cell::new(false);
             let _play = self.play(&ca)?;
             tokio::select! {
-                served = signals.serve(server) => drop(served?),
+                served = run::serve(signals, server) => drop(served?),
                 never = obey(&front_ends, &typed) => match never {},
                 never = play::fail_now_and_then(&front_ends, &typed), if !self.quiet => match never {},
             }
@@ -111,7 +110,7 @@ impl Demo {
             return Ok(None);
         }
         let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let doors = Doors {
+        let doors = DemoPorts {
             https: here(self.https),
             http: here(self.http),
             names: PLAYED_NAMES.into(),

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::table::printable;
 use super::{answer, run};
 use crate::admin::view::{ExplainQuery, Explanation};
-use crate::termination::Outcome;
+use crate::types::outcome::Outcome;
 
 /// `lyncpin explain`
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub(super) struct Explain {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 impl Explain {

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::process::ExitCode;
 
-use crate::config::Faults;
-use crate::log::journal;
+use crate::config::ConfigErrors;
+use crate::telemetry::log::journal;
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Failure {
     }
 
     /// The configuration is invalid.
-    pub(super) fn invalid(faults: &Faults) -> Self {
+    pub(super) fn invalid(faults: &ConfigErrors) -> Self {
         Self {
             of_configuration: true,
             ..Self::usage(faults.to_string())

@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
-use crate::config::model::Admin;
+use crate::config::model::AdminSettings;
 use crate::config::{self, Loaded, MAX_FILE_BYTES};
-use crate::files;
+use crate::system::files;
 
 /// The variable that names the file where no option does.
 const VARIABLE: &str = "LYNCPIN_CONFIG";
@@ -26,7 +26,7 @@ pub(super) struct ConfigFile {
 
 /// A file, and what it was named by.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
+struct FoundFile {
     path: PathBuf,
     /// Named by the variable.
     by_variable: bool,
@@ -50,7 +50,7 @@ impl ConfigFile {
     }
 
     /// Reads what it says of the admin listener, whatever is wrong with the rest; and the directory that it is in.
-    pub(super) fn read_admin(&self) -> Result<(Admin, PathBuf), Failure> {
+    pub(super) fn read_admin(&self) -> Result<(AdminSettings, PathBuf), Failure> {
         let (name, bytes) = self.bytes()?;
         let admin = config::read_admin(&bytes, &name).map_err(|faults| {
             Failure::invalid(&faults)
@@ -60,7 +60,7 @@ impl ConfigFile {
         Ok((admin, directory.into()))
     }
 
-    fn found(&self) -> Result<Found, Failure> {
+    fn found(&self) -> Result<FoundFile, Failure> {
         let variable = std::env::var_os(VARIABLE);
         choose(self.file.as_deref(), variable, &PLACES).ok_or_else(|| {
             let [here, system] = PLACES;
@@ -72,7 +72,7 @@ impl ConfigFile {
     }
 
     fn bytes(&self) -> Result<(String, Vec<u8>), Failure> {
-        let Found { path, by_variable } = self.found()?;
+        let FoundFile { path, by_variable } = self.found()?;
         let name = path.display().to_string();
         let bytes = files::read(&path, MAX_FILE_BYTES).map_err(|error| {
             let of = if by_variable {
@@ -88,8 +88,8 @@ impl ConfigFile {
 
 /// The file to read: the one that is named, else by the variable, else the first of these places that is there. One that
 /// cannot be looked at is taken for there, so that reading it says why.
-fn choose(named: Option<&Path>, variable: Option<OsString>, places: &[&str]) -> Option<Found> {
-    let found = |path: &Path, by_variable| Found {
+fn choose(named: Option<&Path>, variable: Option<OsString>, places: &[&str]) -> Option<FoundFile> {
+    let found = |path: &Path, by_variable| FoundFile {
         path: path.into(),
         by_variable,
     };
@@ -119,7 +119,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let place = |name: &str| directory.path().join(name).display().to_string();
         let (here, system, missing) = (place("here"), place("system"), place("missing"));
-        let path = |choice: Option<Found>| choice.map(|found| found.path.display().to_string());
+        let path = |choice: Option<FoundFile>| choice.map(|found| found.path.display().to_string());
         let places = [&*here, &*system];
         assert_eq!(path(choose(None, None, &places)), None);
         std::fs::write(&system, "").unwrap();

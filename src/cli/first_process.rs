@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::failure::Failure;
-use super::run::Signals;
+use super::signals::Signals;
+use crate::handoff::PREDECESSOR;
 use crate::server::{Ended, Heard, Retiring};
-use crate::upgrade::PREDECESSOR;
 
 /// What the serving process gets beyond its own bound, after it was told to stop.
 const SLACK: Duration = Duration::from_secs(10);

@@ -16,6 +16,7 @@ mod packaging;
 mod predecessors;
 mod reload;
 mod run;
+mod signals;
 mod state;
 mod status;
 mod table;
@@ -47,7 +48,7 @@ enum Command {
     /// Run the balancer in the foreground
     Run(run::Run),
     /// Validate a configuration: prints every fault, and what works and is hardly meant
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Print the long form that the `lync:` short form stands for
     Expand(check::Expand),
     /// Say which route, pool and backend a client gets, and why
@@ -59,9 +60,9 @@ enum Command {
     /// Send nobody to a backend, and reset the connections that it holds
     Maintain(state::Maintain),
     /// Send clients to a backend again
-    Ready(state::Change),
+    Ready(state::StateCommand),
     /// List, show, pin, move and clear pins: which client goes to which backend
-    Affinity(affinity::Affinity),
+    Affinity(affinity::AffinityCommands),
     /// Start simulated Front Ends, a balancer before them and the admin listener, all on loopback
     Demo(demo::Demo),
     /// Take a new configuration in the running process
@@ -69,9 +70,9 @@ enum Command {
     /// Hand over to the program anew: everything that the running one has, without a connection lost
     Upgrade(upgrade::Upgrade),
     /// Write a configuration from a few answers (not built yet)
-    Init(Unbuilt),
+    Init(NotImplemented),
     /// Check a Lync deployment over the network (not built yet)
-    Doctor(Unbuilt),
+    Doctor(NotImplemented),
     /// Print completions for a shell
     Completions(packaging::Completions),
     /// Print a manual page
@@ -80,12 +81,12 @@ enum Command {
 
 /// Takes any arguments, so that the answer is that the command is not built, not that an argument is wrong.
 #[derive(Debug, clap::Args)]
-struct Unbuilt {
+struct NotImplemented {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-impl Unbuilt {
+impl NotImplemented {
     fn refuse(&self, command: &str) -> Result<(), Failure> {
         let _ = &self.arguments;
         Err(Failure::usage(format!(
@@ -173,22 +174,22 @@ fn answer(text: &str) -> Result<(), Failure> {
 
 /// Who reads stdout.
 #[derive(Debug, PartialEq, Eq)]
-enum Reader {
+enum OutputReader {
     /// Somebody.
     Present,
     /// Nobody any more.
     Gone,
 }
 
-fn print(text: &str) -> Result<Reader, Failure> {
+fn print(text: &str) -> Result<OutputReader, Failure> {
     use std::io::{ErrorKind, Write as _};
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match written {
-        Ok(()) => Ok(Reader::Present),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(OutputReader::Present),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(OutputReader::Gone),
         Err(error) => Err(Failure::answer("standard output cannot be written").because(&error)),
     }
 }

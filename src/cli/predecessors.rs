@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use super::failure::Failure;
 use super::table::{counted, printable, span};
-use crate::admin::view::{Predecessor, PredecessorAnswer};
+use crate::admin::view::{PredecessorAnswer, PredecessorView};
 
 /// A line of the status for each.
-pub(super) fn lines(predecessors: &[Predecessor], now: SystemTime) -> String {
-    let line = |older: &Predecessor| {
+pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String {
+    let line = |older: &PredecessorView| {
         let held: Vec<String> = older
             .backends
             .iter()
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::admin::view::HeldBackend;
-    use crate::timestamp::Timestamp;
+    use crate::types::timestamp::Timestamp;
 
     fn answer(
         pid: u32,
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_line_says_who_holds_what_where() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let older = Predecessor {
+        let older = PredecessorView {
             pid: 12,
             since: Timestamp(now - Duration::from_secs(63)),
             answers: true,
@@ -124,7 +124,7 @@ mod tests {
                 connections: 4,
             }],
         };
-        let silent = Predecessor {
+        let silent = PredecessorView {
             answers: false,
             connections: 1,
             until: None,

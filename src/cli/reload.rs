@@ -1,6 +1,6 @@
 //! `reload`: another configuration in the running process.
 
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::{answer, warn};
 use crate::admin::client::ClientError;
@@ -9,7 +9,7 @@ use crate::admin::client::ClientError;
 #[derive(Debug, clap::Args)]
 pub(super) struct Reload {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 impl Reload {

@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
 use super::failure::Failure;
 use super::file::ConfigFile;
 use super::first_process;
+use super::signals::Signals;
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::model::Config;
-use crate::files;
-use crate::log::{List, Log, Sink};
-use crate::metrics::{Registry, definitions};
-use crate::server::{
-    self, Asker, Handoff, Prepared, Reloads, Role, Server, Source, StartError, Watched,
-};
-use crate::upgrade::PREDECESSOR;
+use crate::handoff::PREDECESSOR;
+use crate::server::{self, ConfigSource, Handoff, Prepared, Role, Server, StartError, WatchedFile};
+use crate::system::files;
+use crate::telemetry::log::{List, Log, Sink};
+use crate::telemetry::metrics::{Registry, definitions};
 
 /// `lyncpin run`
 #[derive(Debug, clap::Args)]
@@ -54,9 +51,9 @@ impl Run {
     fn serve(&self, handoff: Option<Handoff>) -> Result<Role, Failure> {
         let file = self.file.find()?;
         let source = if self.watch {
-            Source::Watched(Watched::new(file))
+            ConfigSource::Watched(WatchedFile::new(file))
         } else {
-            Source::File(file)
+            ConfigSource::File(file)
         };
         let loaded = self.file.read()?;
         let finest = if self.verbose {
@@ -96,7 +93,7 @@ impl Run {
             for (listener, addresses) in server.addresses() {
                 tracing::info!(target: "lyncpin::server", listener = &*listener, addresses = ?List(&addresses), "bound");
             }
-            signals.serve(server).await
+            serve(signals, server).await
         });
         drop(writer);
         served
@@ -107,7 +104,7 @@ impl Run {
 pub(super) fn start_log(
     config: &Config,
     finest: tracing::Level,
-) -> Result<(Arc<Log>, Registry, crate::log::Writer), Failure> {
+) -> Result<(Arc<Log>, Registry, crate::telemetry::log::Writer), Failure> {
     start_log_on(None, config, finest)
 }
 
@@ -116,7 +113,7 @@ pub(super) fn start_log_on(
     file: Option<std::fs::File>,
     config: &Config,
     finest: tracing::Level,
-) -> Result<(Arc<Log>, Registry, crate::log::Writer), Failure> {
+) -> Result<(Arc<Log>, Registry, crate::telemetry::log::Writer), Failure> {
     let registry = Registry::default();
     let lost = registry.counter(&definitions::LOG_LINES_LOST, &[]);
     let format = config.log.format;
@@ -131,107 +128,40 @@ pub(super) fn start_log_on(
     Ok((log, registry, writer))
 }
 
-/// The signals that a balancer knows, caught from before it listens.
-pub(super) struct Signals {
-    stop: [Signal; 2],
-    /// Whoever catches it gets an error of the write, and not the end of the process (setrlimit(2), RLIMIT_FSIZE).
-    _file_too_large: Signal,
-    /// Whoever sends it to have logs rotated, as other servers take it, ends nothing (signal(7)).
-    _user1: Signal,
-    hangup: Signal,
-    user2: Signal,
-    /// Whether this process stays after an upgrade.
-    stays: bool,
-}
-
-impl Signals {
-    /// Catches them from now on.
-    pub(super) fn catch() -> Result<Self, Failure> {
-        let catch = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::answer("signals cannot be caught").because(&error))
-        };
-        Ok(Self {
-            stop: [
-                catch(SignalKind::terminate())?,
-                catch(SignalKind::interrupt())?,
-            ],
-            _file_too_large: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-            hangup: catch(SignalKind::hangup())?,
-            _user1: catch(SignalKind::user_defined1())?,
-            user2: catch(SignalKind::user_defined2())?,
-            stays: first_process::stays(),
-        })
-    }
-
-    /// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
-    /// upgrade, after which this process lives on for its connections alone, unless it has to stay. SIGUSR1 does nothing. Says what it was when
-    /// it ended.
-    pub(super) async fn serve(mut self, server: Server) -> Result<Role, Failure> {
-        let reloads = server.reloads().clone();
-        let role = tokio::select! {
-            () = self.told_to_stop(&reloads) => {
-                let role = server.role();
-                let ended = server.stop(self.told_to_stop(&reloads)).await;
-                // The new process serves already, and is what was meant.
-                if let Some(ended) = ended {
-                    first_process::stay_to_stop(&mut self, ended).await?;
-                }
-                return Ok(role);
+/// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
+/// upgrade, after which this process lives on for its connections alone, unless it has to stay. SIGUSR1 does nothing. Says what it was when
+/// it ended.
+pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, Failure> {
+    let stays = first_process::stays();
+    let reloads = server.reloads().clone();
+    let role = tokio::select! {
+        () = signals.told_to_stop(&reloads) => {
+            let role = server.role();
+            let ended = server.stop(signals.told_to_stop(&reloads)).await;
+            // The new process serves already, and is what was meant.
+            if let Some(ended) = ended {
+                first_process::stay_to_stop(&mut signals, ended).await?;
             }
-            role = server.retires() => role,
-        };
-        match &role {
-            Role::TakesOver | Role::Serves => {}
-            Role::Drains if self.stays => {
-                first_process::stay(&mut self, server.retire(true).await).await?;
-            }
-            Role::Drains => {
-                let retiring = server.retire(false).await;
-                drop(retiring.end(self.told_to_stop(&reloads)).await);
-            }
-            Role::Failed(why) => {
-                drop(server.stop(std::future::ready(())).await);
-                let what =
-                    format!("this process was to take over from another, and did not: {why}");
-                return Err(Failure::answer(what));
-            }
+            return Ok(role);
         }
-        Ok(role)
-    }
-
-    /// The next signal.
-    pub(super) async fn next(&mut self) -> rustix::process::Signal {
-        use rustix::process::Signal;
-        let [terminate, interrupt] = &mut self.stop;
-        tokio::select! {
-            _ = terminate.recv() => Signal::TERM,
-            _ = interrupt.recv() => Signal::INT,
-            _ = self.hangup.recv() => Signal::HUP,
-            _ = self.user2.recv() => Signal::USR2,
+        role = server.retires() => role,
+    };
+    match &role {
+        Role::TakesOver | Role::Serves => {}
+        Role::Drains if stays => {
+            first_process::stay(&mut signals, server.retire(true).await).await?;
+        }
+        Role::Drains => {
+            let retiring = server.retire(false).await;
+            drop(retiring.end(signals.told_to_stop(&reloads)).await);
+        }
+        Role::Failed(why) => {
+            drop(server.stop(std::future::ready(())).await);
+            let what = format!("this process was to take over from another, and did not: {why}");
+            return Err(Failure::answer(what));
         }
     }
-
-    /// Completes at SIGTERM or SIGINT. The other signals wait.
-    async fn stopped(&mut self) {
-        let [terminate, interrupt] = &mut self.stop;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    }
-
-    async fn told_to_stop(&mut self, reloads: &Reloads) {
-        let [terminate, interrupt] = &mut self.stop;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = self.hangup.recv() => reloads.request(Asker::Signal),
-                _ = self.user2.recv() => reloads.request_upgrade(Asker::Signal),
-            }
-        }
-    }
+    Ok(role)
 }
 
 /// What the configuration alone says of a client.

@@ -4,29 +4,29 @@ use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
 
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::{answer, predecessors, table, wait};
 use crate::admin::client::ClientError;
-use crate::admin::view::{Changed, StateChange};
+use crate::admin::view::{StateChange, StateChanged};
 use crate::config;
-use crate::state::State;
+use crate::types::backend_state::AdminState;
 
 /// `lyncpin ready`
 #[derive(Debug, clap::Args)]
-pub(super) struct Change {
+pub(super) struct StateCommand {
     /// The backend, in one pool or in every pool that has one of that name
     #[arg(value_name = "[POOL/]BACKEND")]
     backend: String,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 /// `lyncpin maintain`
 #[derive(Debug, clap::Args)]
 pub(super) struct Maintain {
     #[command(flatten)]
-    change: Change,
+    change: StateCommand,
     #[command(flatten)]
     force: Force,
 }
@@ -35,7 +35,7 @@ pub(super) struct Maintain {
 #[derive(Debug, clap::Args)]
 pub(super) struct Drain {
     #[command(flatten)]
-    change: Change,
+    change: StateCommand,
     /// How long its clients are kept, such as 15m [default: timeouts.drain]
     #[arg(long, value_name = "DURATION")]
     deadline: Option<String>,
@@ -56,22 +56,22 @@ struct Force {
 
 /// Whether a command ends with the change or looks on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+enum AfterChange {
     End,
     Wait,
 }
 
-impl Change {
+impl StateCommand {
     pub(super) fn ready(self) -> Result<(), Failure> {
         let change = StateChange {
-            state: State::Ready,
+            state: AdminState::Ready,
             deadline: None,
             force: None,
         };
-        self.set(&change, Then::End)
+        self.set(&change, AfterChange::End)
     }
 
-    fn set(self, change: &StateChange, then: Then) -> Result<(), Failure> {
+    fn set(self, change: &StateChange, then: AfterChange) -> Result<(), Failure> {
         let client = self.ask.client()?;
         let (pool, backend) = match self.backend.split_once('/') {
             Some((pool, backend)) => (Some(pool), backend),
@@ -93,7 +93,7 @@ impl Change {
                 reached = reached.and(predecessors::all_reached(&changed.predecessors));
             }
             reached?;
-            if then == Then::End {
+            if then == AfterChange::End {
                 return Ok(());
             }
             let pools: Vec<String> = changed.iter().map(|changed| changed.pool.clone()).collect();
@@ -117,11 +117,11 @@ fn refused(error: ClientError, change: &StateChange) -> Failure {
 impl Maintain {
     pub(super) fn run(self) -> Result<(), Failure> {
         let change = StateChange {
-            state: State::Maintain,
+            state: AdminState::Maintain,
             deadline: None,
             force: Some(self.force.force),
         };
-        self.change.set(&change, Then::End)
+        self.change.set(&change, AfterChange::End)
     }
 }
 
@@ -131,16 +131,20 @@ impl Drain {
             config::deadline(text).map_err(Failure::usage)?;
         }
         let change = StateChange {
-            state: State::Drain,
+            state: AdminState::Drain,
             deadline: self.deadline,
             force: Some(self.force.force),
         };
-        let then = if self.wait { Then::Wait } else { Then::End };
+        let then = if self.wait {
+            AfterChange::Wait
+        } else {
+            AfterChange::End
+        };
         self.change.set(&change, then)
     }
 }
 
-fn told(changed: &Changed) -> String {
+fn told(changed: &StateChanged) -> String {
     let state = match changed.deadline {
         Some(deadline) => {
             let left = deadline.0.duration_since(SystemTime::now());

@@ -7,11 +7,11 @@ mod servers;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
-use super::{Reader, print};
+use super::{OutputReader, print};
 use crate::admin::client::Client;
-use crate::admin::view::Status as View;
+use crate::admin::view::StatusView as View;
 
 /// Between two looks with `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub(super) struct Status {
     #[arg(long, conflicts_with = "by_server")]
     json: bool,
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 impl Status {
@@ -46,7 +46,7 @@ impl Status {
         let client = self.ask.client()?;
         block_on(async {
             let mut reader = print(&self.look(&client).await?)?;
-            while self.watch && reader == Reader::Present {
+            while self.watch && reader == OutputReader::Present {
                 tokio::time::sleep(EVERY).await;
                 // A balancer that is being restarted comes back.
                 match self.look(&client).await {
@@ -95,8 +95,9 @@ impl Status {
     fn filtered(&self, mut status: View) -> Result<View, Failure> {
         for wanted in &self.only {
             let mut backends = status.pools.iter().flat_map(|pool| {
-                let named =
-                    |backend: &crate::admin::view::Backend| is(wanted, &pool.name, &backend.name);
+                let named = |backend: &crate::admin::view::BackendView| {
+                    is(wanted, &pool.name, &backend.name)
+                };
                 pool.backends.iter().filter(move |backend| named(backend))
             });
             if backends.next().is_none() {

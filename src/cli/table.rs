@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
-pub(super) use crate::timestamp::{counted, span};
+pub(super) use crate::types::timestamp::{counted, span};
 
 /// Lines up columns; those in `right` hold numbers.
 pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {

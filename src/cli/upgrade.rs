@@ -1,7 +1,7 @@
 //! `upgrade`: a new process takes over from the running one.
 
 use super::answer;
-use super::ask::{Ask, block_on};
+use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::table;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub(super) struct Upgrade {
     #[command(flatten)]
-    ask: Ask,
+    ask: AdminArguments,
 }
 
 impl Upgrade {

@@ -7,10 +7,10 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::{Reader, print, table};
+use super::{OutputReader, print, table};
 use crate::admin::client::Client;
-use crate::admin::view::{Backend, Pool, Status};
-use crate::state::State;
+use crate::admin::view::{BackendView, PoolView, StatusView};
+use crate::types::backend_state::AdminState;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const PATIENCE: u32 = 3;
 
 /// What is left at a backend, in all pools that are waited for.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Left {
+struct Remaining {
     connections: u64,
     /// Those of a group once, however many of its pools are waited for.
     pins: u64,
@@ -29,7 +29,7 @@ struct Left {
     time: Duration,
 }
 
-impl Left {
+impl Remaining {
     fn is_nothing(self) -> bool {
         self.time.is_zero() || (self.connections, self.pins) == (0, 0)
     }
@@ -73,7 +73,7 @@ pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Re
             tokio::time::sleep(A_MOMENT).await;
             continue;
         }
-        if show(left, &mut shown, backend)? == Reader::Gone || left.is_nothing() {
+        if show(left, &mut shown, backend)? == OutputReader::Gone || left.is_nothing() {
             return Ok(());
         }
         tokio::time::sleep(EVERY.min(left.time)).await;
@@ -81,9 +81,9 @@ pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Re
 }
 
 /// What is left, if the backend drains in each of the pools.
-fn left(status: &Status, pools: &[String], backend: &str) -> Result<Left, Failure> {
+fn left(status: &StatusView, pools: &[String], backend: &str) -> Result<Remaining, Failure> {
     let mut groups = HashSet::new();
-    let mut left = Left {
+    let mut left = Remaining {
         connections: 0,
         pins: 0,
         time: Duration::ZERO,
@@ -92,7 +92,7 @@ fn left(status: &Status, pools: &[String], backend: &str) -> Result<Left, Failur
         let (pool, found) = find(status, name, backend).ok_or_else(|| {
             Failure::answer(format!("pool {name:?} has no backend {backend:?} any more"))
         })?;
-        if found.state != State::Drain {
+        if found.state != AdminState::Drain {
             let state = found.state.as_str();
             return Err(Failure::answer(format!(
                 "{name}/{backend} does not drain any more: it is {state}"
@@ -109,31 +109,39 @@ fn left(status: &Status, pools: &[String], backend: &str) -> Result<Left, Failur
 }
 
 /// Connections at the backend from before an upgrade. Of a process that does not answer, those that it last had.
-fn in_older_processes(status: &Status, pool: &str, backend: &str) -> u64 {
+fn in_older_processes(status: &StatusView, pool: &str, backend: &str) -> u64 {
     let held = status.predecessors.iter().flat_map(|older| &older.backends);
     let there = held.filter(|held| held.pool == pool && held.backend == backend);
     there.map(|held| held.connections).sum()
 }
 
-fn find<'a>(status: &'a Status, pool: &str, backend: &str) -> Option<(&'a Pool, &'a Backend)> {
+fn find<'a>(
+    status: &'a StatusView,
+    pool: &str,
+    backend: &str,
+) -> Option<(&'a PoolView, &'a BackendView)> {
     let pool = status.pools.iter().find(|known| known.name == pool)?;
     let found = pool.backends.iter().find(|known| known.name == backend)?;
     Some((pool, found))
 }
 
-fn show(left: Left, shown: &mut Option<Left>, backend: &str) -> Result<Reader, Failure> {
+fn show(
+    left: Remaining,
+    shown: &mut Option<Remaining>,
+    backend: &str,
+) -> Result<OutputReader, Failure> {
     let line = left.told(backend);
     if std::io::stdout().is_terminal() {
         // The line's begin, and clear what is on it (ECMA-48, CR and EL).
         let end = if left.is_nothing() { "\n" } else { "" };
         return print(&format!("\r\x1b[K{line}{end}"));
     }
-    let counts = |left: Left| (left.connections, left.pins, left.time.is_zero());
+    let counts = |left: Remaining| (left.connections, left.pins, left.time.is_zero());
     let changed = shown.replace(left).map(counts) != Some(counts(left));
     if changed {
         print(&(line + "\n"))
     } else {
-        Ok(Reader::Present)
+        Ok(OutputReader::Present)
     }
 }
 
@@ -143,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_left_is_said_in_one_line() {
-        let left = |connections, pins, milliseconds| Left {
+        let left = |connections, pins, milliseconds| Remaining {
             connections,
             pins,
             time: Duration::from_millis(milliseconds),

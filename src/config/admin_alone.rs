@@ -3,8 +3,8 @@
 //! Owns how the section is found in a file that is no YAML as a whole. Invariant: what comes out is what the whole file
 //! would say once the rest is sound, or a fault.
 
-use super::fault::{Faults, Note, Notes, Source};
-use super::model::Admin;
+use super::diagnostics::{ConfigErrors, Note, Notes, SourceFile};
+use super::model::AdminSettings;
 use super::{resolve, tree, walk};
 
 /// The key that a section of the admin listener stands under.
@@ -16,14 +16,14 @@ const KEY: &str = "admin";
 /// # Errors
 ///
 /// The faults of the section; where the file is no YAML and the section cannot be told from the rest, what is wrong there.
-pub fn read_admin(bytes: &[u8], file: &str) -> Result<Admin, Faults> {
+pub fn read_admin(bytes: &[u8], file: &str) -> Result<AdminSettings, ConfigErrors> {
     let text = String::from_utf8_lossy(bytes);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let source = Source {
+    let source = SourceFile {
         file: file.into(),
         text: text.into(),
     };
-    let faulty = |notes: Vec<Note>| Faults::new(notes, &source);
+    let faulty = |notes: Vec<Note>| ConfigErrors::new(notes, &source);
     if bytes.contains(&0) {
         // Such a file may be UTF-16, in which no key is found.
         return super::read_bytes(bytes, file).map(|loaded| loaded.config.admin);
@@ -38,8 +38,8 @@ pub fn read_admin(bytes: &[u8], file: &str) -> Result<Admin, Faults> {
     };
     let mut notes = Notes::default();
     let root = root.unwrap_or(tree::Node {
-        at: super::fault::Place::START,
-        kind: tree::Kind::Null,
+        at: super::diagnostics::FileLocation::START,
+        kind: tree::NodeKind::Null,
     });
     let written = walk::walk_admin(&root, &mut notes);
     let admin = resolve::admin::resolve(&written, &mut notes);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::{
-    AdminBind, Affinity, Check, CheckKind, ClientAddress, Health, Log, LogFormat, SourcePrefix,
-    Timeouts,
+    AdminBind, AffinitySettings, CheckConfig, CheckKind, ClientAddress, HealthSettings, LogFormat,
+    LogSettings, SourcePrefix, Timeouts,
 };
 
 /// Days before its end from which a certificate warns.
@@ -29,7 +29,7 @@ pub(crate) const TIMEOUTS: Timeouts = Timeouts {
 };
 
 /// What holds without `log`.
-pub(crate) const LOG: Log = Log {
+pub(crate) const LOG: LogSettings = LogSettings {
     format: LogFormat::Text,
     access: true,
     client_address: ClientAddress::Full,
@@ -48,8 +48,8 @@ pub(crate) const SOURCE_PREFIX: SourcePrefix = SourcePrefix {
 };
 
 /// What a pool has that says nothing.
-pub(crate) fn default_affinity(pool: &Arc<str>) -> Affinity {
-    Affinity {
+pub(crate) fn default_affinity(pool: &Arc<str>) -> AffinitySettings {
+    AffinitySettings {
         by_source: true,
         by_name: true,
         by_session: false,
@@ -61,8 +61,8 @@ pub(crate) fn default_affinity(pool: &Arc<str>) -> Affinity {
 }
 
 /// What a pool has that says nothing: its traffic's port takes connections.
-pub(crate) fn default_health() -> Health {
-    Health {
+pub(crate) fn default_health() -> HealthSettings {
+    HealthSettings {
         interval: Duration::from_secs(5),
         timeout: Duration::from_secs(2),
         rise: 2,
@@ -73,7 +73,7 @@ pub(crate) fn default_health() -> Health {
 }
 
 /// Gives checks the labels that they have in metrics, status and log.
-pub(crate) fn labelled(checks: Vec<(CheckKind, Option<u16>, bool)>) -> Vec<Check> {
+pub(crate) fn labelled(checks: Vec<(CheckKind, Option<u16>, bool)>) -> Vec<CheckConfig> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let label = |kind: &CheckKind, port: Option<u16>| {
         let word = kind.as_str();
@@ -88,7 +88,7 @@ pub(crate) fn labelled(checks: Vec<(CheckKind, Option<u16>, bool)>) -> Vec<Check
         } else {
             format!("{label}#{count}")
         };
-        Check {
+        CheckConfig {
             label: label.into(),
             kind,
             port,

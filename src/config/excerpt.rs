@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::fault::Place;
+use super::location::FileLocation;
 
 /// The most columns of a source line that are shown.
 const MAX_COLUMNS: usize = 120;
@@ -26,7 +26,7 @@ pub(crate) struct Excerpt {
 
 impl Excerpt {
     /// The line at `place` of `text`.
-    pub(crate) fn new(text: &str, place: Place) -> Self {
+    pub(crate) fn new(text: &str, place: FileLocation) -> Self {
         let Some(line) = line_of(text, place.line) else {
             return Self {
                 line: None,
@@ -160,7 +160,7 @@ mod tests {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             Excerpt::new(
                 self.0,
-                Place {
+                FileLocation {
                     line: self.1,
                     column: self.2,
                 },

@@ -10,12 +10,12 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
-use super::fault::{self, Note, Notes};
-use super::model::{Affinity, Config, NamePattern, PoolId, Protocol, WhenPoolDown};
+use super::diagnostics::{self, Note, Notes};
+use super::model::{AffinitySettings, Config, NamePattern, PoolId, Protocol, WhenPoolDown};
 use super::scalar::print_duration;
-use super::written::{At, Listener, Pool, Written};
+use super::written::{At, WrittenFile, WrittenListener, WrittenPool};
 use super::{Lint, Loaded};
-use crate::timestamp::counted;
+use crate::types::timestamp::counted;
 
 /// Descriptors kept for what is no connection: listening sockets, checks, the admin listener, borrowed pipes.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
@@ -37,7 +37,7 @@ pub fn lint(loaded: &Loaded, descriptors: u64) -> Vec<Lint> {
     };
     if let Some((message, hint)) = note {
         let note = Note::new(loaded.connections_at, message).hint(hint);
-        lints.extend(fault::lints(vec![note], &loaded.source));
+        lints.extend(diagnostics::lints(vec![note], &loaded.source));
     }
     lints.sort_by_key(|lint| (lint.as_fault().line, lint.as_fault().column));
     lints
@@ -73,7 +73,7 @@ fn few(config: &Config, descriptors: u64) -> Option<(String, &'static str)> {
 }
 
 /// Notes everything about a file that the file alone shows.
-pub(super) fn find(written: &Written, config: &Config, notes: &mut Notes) {
+pub(super) fn find(written: &WrittenFile, config: &Config, notes: &mut Notes) {
     timeouts(written, notes);
     for (listener, resolved) in written.listeners.iter().zip(&config.listeners) {
         unreachable_names(listener, notes);
@@ -90,7 +90,7 @@ pub(super) fn find(written: &Written, config: &Config, notes: &mut Notes) {
     groups(written, notes);
 }
 
-fn timeouts(written: &Written, notes: &mut Notes) {
+fn timeouts(written: &WrittenFile, notes: &mut Notes) {
     let timeouts = &written.timeouts;
     let lync = written.listeners.iter().find(|listener| is_lync(listener));
     if let (Some(at), Some(listener)) = (timeouts.idle_at, lync)
@@ -111,7 +111,7 @@ fn timeouts(written: &Written, notes: &mut Notes) {
 }
 
 /// A listener of the short form, or one that routes the name by which Lync clients find their services.
-fn is_lync(listener: &Listener) -> bool {
+fn is_lync(listener: &WrittenListener) -> bool {
     let names = listener.routes.iter().flat_map(|route| &route.names);
     let mut names = names.map(|name| match &name.value {
         NamePattern::Exact(name) | NamePattern::Suffix(name) => name.as_str(),
@@ -120,7 +120,7 @@ fn is_lync(listener: &Listener) -> bool {
 }
 
 /// Names that no client can send. Precedence (exact, then the longest suffix) hides no route from every name.
-fn unreachable_names(listener: &Listener, notes: &mut Notes) {
+fn unreachable_names(listener: &WrittenListener, notes: &mut Notes) {
     for At { value: pattern, at } in listener.routes.iter().flat_map(|route| &route.names) {
         let (NamePattern::Exact(name) | NamePattern::Suffix(name)) = pattern;
         let last = name.as_str().rsplit('.').next().unwrap_or_default();
@@ -137,7 +137,7 @@ fn unreachable_names(listener: &Listener, notes: &mut Notes) {
 }
 
 /// Sources that may come and may not.
-fn sources(listener: &Listener, notes: &mut Notes) {
+fn sources(listener: &WrittenListener, notes: &mut Notes) {
     let denied: HashSet<IpNet> = listener.deny.iter().map(|net| net.value).collect();
     // A network is denied by itself or by one of those that it is part of, at most 128.
     let denied = |net: &IpNet| {
@@ -172,7 +172,12 @@ fn same_family(bind: &At<std::net::SocketAddr>, net: &IpNet) -> bool {
 }
 
 /// A tcp listener has no names, so a key made of the name alone is one key for everyone.
-fn one_pin_for_all(listener: &Listener, pools: &[PoolId], config: &Config, notes: &mut Notes) {
+fn one_pin_for_all(
+    listener: &WrittenListener,
+    pools: &[PoolId],
+    config: &Config,
+    notes: &mut Notes,
+) {
     if listener.protocol != Some(Protocol::Tcp) {
         return;
     }
@@ -193,13 +198,19 @@ fn one_pin_for_all(listener: &Listener, pools: &[PoolId], config: &Config, notes
 }
 
 /// Only a tls listener sees sessions.
-fn nobody_is_kept(listener: &Listener, pools: &[PoolId], config: &Config, notes: &mut Notes) {
+fn nobody_is_kept(
+    listener: &WrittenListener,
+    pools: &[PoolId],
+    config: &Config,
+    notes: &mut Notes,
+) {
     if listener.protocol == Some(Protocol::Tls) {
         return;
     }
     for pool in pools.iter().map(|id| config.pool(*id)) {
-        let sessions_alone =
-            |affinity: &Affinity| affinity.by_session && !affinity.by_source && !affinity.by_name;
+        let sessions_alone = |affinity: &AffinitySettings| {
+            affinity.by_session && !affinity.by_source && !affinity.by_name
+        };
         if pool.affinity.as_ref().is_some_and(sessions_alone) {
             let message = format!(
                 "no client of listener `{}` is kept on its backend of pool `{}`",
@@ -211,7 +222,7 @@ fn nobody_is_kept(listener: &Listener, pools: &[PoolId], config: &Config, notes:
     }
 }
 
-fn never_closes(listener: &Listener, pools: &[PoolId], config: &Config, notes: &mut Notes) {
+fn never_closes(listener: &WrittenListener, pools: &[PoolId], config: &Config, notes: &mut Notes) {
     if listener.when_pool_down != WhenPoolDown::Close {
         return;
     }
@@ -227,7 +238,7 @@ fn never_closes(listener: &Listener, pools: &[PoolId], config: &Config, notes: &
     }
 }
 
-fn weights(pool: &Pool, notes: &mut Notes) {
+fn weights(pool: &WrittenPool, notes: &mut Notes) {
     if pool
         .backends
         .iter()
@@ -238,7 +249,7 @@ fn weights(pool: &Pool, notes: &mut Notes) {
     }
 }
 
-fn no_check_decides(pool: &Pool, notes: &mut Notes) {
+fn no_check_decides(pool: &WrittenPool, notes: &mut Notes) {
     let Some(health) = &pool.health.value else {
         return;
     };
@@ -250,12 +261,12 @@ fn no_check_decides(pool: &Pool, notes: &mut Notes) {
     }
 }
 
-fn unused_pools(written: &Written, config: &Config, notes: &mut Notes) {
+fn unused_pools(written: &WrittenFile, config: &Config, notes: &mut Notes) {
     let mut used: HashSet<PoolId> = HashSet::new();
     let mut next: Vec<PoolId> = config
         .listeners
         .iter()
-        .flat_map(super::model::Listener::pools)
+        .flat_map(super::model::ListenerConfig::pools)
         .collect();
     while let Some(id) = next.pop() {
         if used.insert(id) {
@@ -271,14 +282,14 @@ fn unused_pools(written: &Written, config: &Config, notes: &mut Notes) {
 }
 
 /// Pins of a group name backends, so pools of one group had better have the same ones.
-fn groups(written: &Written, notes: &mut Notes) {
-    let names = |pool: &Pool| -> BTreeSet<_> {
+fn groups(written: &WrittenFile, notes: &mut Notes) {
+    let names = |pool: &WrittenPool| -> BTreeSet<_> {
         pool.backends
             .iter()
             .map(|backend| backend.value.name.clone())
             .collect()
     };
-    let mut firsts: HashMap<&str, &Pool> = HashMap::new();
+    let mut firsts: HashMap<&str, &WrittenPool> = HashMap::new();
     for pool in &written.pools {
         let Some(affinity) = &pool.affinity.value else {
             continue;

@@ -8,17 +8,18 @@
 //! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
 
 mod admin_alone;
-mod advice;
 mod capacity;
 pub(crate) mod defaults;
+pub(crate) mod diagnostics;
 mod excerpt;
-pub(crate) mod fault;
 #[cfg(test)]
 mod generate;
 mod keys;
 mod lint;
+mod location;
 pub mod model;
 mod overlap;
+pub(crate) mod preset;
 mod render;
 mod resolve;
 mod scalar;
@@ -30,19 +31,18 @@ pub(crate) mod written;
 
 use std::sync::Arc;
 
-use fault::{Note, Notes, Place, Source};
+use diagnostics::{FileLocation, Note, Notes, SourceFile};
 use model::Config;
 
 pub use admin_alone::read_admin;
 pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
-pub use fault::{Fault, Faults, Lint};
+pub use diagnostics::{ConfigError, ConfigErrors, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_RESERVED, lint};
+pub use model::AdminAddress;
 pub use render::expand;
 pub use tree::MAX_FILE_BYTES;
-pub use typed::{
-    AdminAddress, address, admin_address, admin_bind, deadline, network as network_hint,
-};
+pub use typed::{address, admin_address, admin_bind, deadline, network as network_hint};
 
 /// A configuration that was read without a fault.
 #[derive(Debug, Clone)]
@@ -51,8 +51,8 @@ pub struct Loaded {
     pub config: Config,
     /// What it hardly means, in the order of the file; see also [`lint()`].
     pub lints: Vec<Lint>,
-    source: Source,
-    connections_at: Place,
+    source: SourceFile,
+    connections_at: FileLocation,
 }
 
 /// Reads a configuration out of the text of a file, whose name is only printed.
@@ -60,13 +60,13 @@ pub struct Loaded {
 /// # Errors
 ///
 /// Every fault of the file.
-pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
+pub fn read(text: &str, file: &str) -> Result<Loaded, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Source {
+    let source = SourceFile {
         file: file.into(),
         text: text.into(),
     };
-    let root = tree::parse(text).map_err(|note| Faults::new(vec![note], &source))?;
+    let root = tree::parse(text).map_err(|note| ConfigErrors::new(vec![note], &source))?;
     let mut notes = Notes::default();
     let written = walk::walk(&root, &mut notes);
     let config = resolve::resolve(&written, &mut notes);
@@ -74,12 +74,12 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, Faults> {
         for note in &mut notes.faults {
             look_at_source(note, text);
         }
-        return Err(Faults::new(notes.faults, &source));
+        return Err(ConfigErrors::new(notes.faults, &source));
     }
     lint::find(&written, &config, &mut notes);
     Ok(Loaded {
         config,
-        lints: fault::lints(notes.lints, &source),
+        lints: diagnostics::lints(notes.lints, &source),
         connections_at: written.limits.at,
         source,
     })
@@ -93,7 +93,7 @@ fn look_at_source(note: &mut Note, text: &str) {
     let is_key = note.message.contains(" has no key ") || note.message.ends_with("is no word");
     if is_key || is_value && note.hint.is_none() {
         let line = text.lines().nth(note.at.line - 1).unwrap_or_default();
-        let meant = advice::no_value(line, note.at.column - 1);
+        let meant = scalar::advice::no_value(line, note.at.column - 1);
         note.hint = meant.or(note.hint.take());
     }
 }
@@ -103,14 +103,14 @@ fn look_at_source(note: &mut Note, text: &str) {
 /// # Errors
 ///
 /// As [`read`]; a byte that is not UTF-8 is a fault at its place.
-pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
+pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, ConfigErrors> {
     if bytes.len() > MAX_FILE_BYTES {
         // Who reads within a bound has a piece of the file alone, which may end within a character.
-        let source = Source {
+        let source = SourceFile {
             file: file.into(),
             text: Arc::from(""),
         };
-        return Err(Faults::new(vec![tree::too_large()], &source));
+        return Err(ConfigErrors::new(vec![tree::too_large()], &source));
     }
     let error = match std::str::from_utf8(bytes) {
         Ok(text) => return read(text, file),
@@ -118,10 +118,10 @@ pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
     };
     let file = file.into();
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        let note = Note::new(Place::START, "the file is UTF-16").hint("save it as UTF-8");
-        return Err(Faults::new(
+        let note = Note::new(FileLocation::START, "the file is UTF-16").hint("save it as UTF-8");
+        return Err(ConfigErrors::new(
             vec![note],
-            &Source {
+            &SourceFile {
                 file,
                 text: Arc::from(""),
             },
@@ -130,11 +130,11 @@ pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, Faults> {
     let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
     let last_line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
     let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
-    let at = Place {
+    let at = FileLocation {
         line,
         column: last_line.chars().count() + 1,
     };
     let note = Note::new(at, "this byte is not UTF-8").hint("save the file as UTF-8");
     let text = String::from_utf8_lossy(bytes).into();
-    Err(Faults::new(vec![note], &Source { file, text }))
+    Err(ConfigErrors::new(vec![note], &SourceFile { file, text }))
 }

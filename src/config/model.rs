@@ -14,34 +14,34 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::host_name::HostName;
-pub use health::{Check, CheckKind, Health, HttpCheck};
+use crate::types::host_name::HostName;
+pub use health::{CheckConfig, CheckKind, HealthSettings, HttpCheck};
 
 /// A whole configuration, in the order in which the file names things.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where clients come.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Where they are sent.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolConfig>,
     /// Bounds in time.
     pub timeouts: Timeouts,
     /// Bounds in number.
-    pub limits: Limits,
+    pub limits: LimitSettings,
     /// Worker threads; `None` is `auto`: one per core.
     pub workers: Option<NonZeroUsize>,
     /// Where pins and administrative states are kept.
     pub affinity_store: AffinityStore,
     /// The admin listener.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// The log.
-    pub log: Log,
+    pub log: LogSettings,
 }
 
 impl Config {
     /// The pool that `id` stands for.
     #[must_use]
-    pub fn pool(&self, id: PoolId) -> &Pool {
+    pub fn pool(&self, id: PoolId) -> &PoolConfig {
         &self.pools[id.0]
     }
 }
@@ -52,7 +52,7 @@ pub struct PoolId(pub usize);
 
 /// One listener: the addresses that it binds and what becomes of those who come.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// The key under `listeners`.
     pub name: Arc<str>,
     /// At least one address; an IPv6 address is bound IPv6-only.
@@ -60,7 +60,7 @@ pub struct Listener {
     /// How the name is found.
     pub protocol: Protocol,
     /// Empty for [`Protocol::Tcp`].
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteConfig>,
     /// Where a client goes that names nothing.
     pub no_name: Target,
     /// Where a client goes whose name is in no route.
@@ -68,7 +68,7 @@ pub struct Listener {
     /// The one pool of a [`Protocol::Tcp`] listener, `None` for the others.
     pub pool: Option<PoolId>,
     /// How a refusal is said on a [`Protocol::Tls`] listener.
-    pub refusal: Refusal,
+    pub refusal: RejectionMode,
     /// What the port does while no pool behind it can serve.
     pub when_pool_down: WhenPoolDown,
     /// Sources that may come; empty means all.
@@ -77,7 +77,7 @@ pub struct Listener {
     pub deny: Vec<IpNet>,
 }
 
-impl Listener {
+impl ListenerConfig {
     /// Every pool that a route or default of this listener names, each once, without their backups.
     #[must_use]
     pub fn pools(&self) -> Vec<PoolId> {
@@ -136,7 +136,7 @@ impl Target {
 
 /// Names that lead to one pool.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Route {
+pub struct RouteConfig {
     /// At least one.
     pub names: Vec<NamePattern>,
     /// Where they lead.
@@ -163,7 +163,7 @@ impl std::fmt::Display for NamePattern {
 
 /// How a TLS listener says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectionMode {
     /// With a TLS alert and an orderly close.
     Alert,
     /// With a TCP reset.
@@ -183,19 +183,19 @@ pub enum WhenPoolDown {
 
 /// Backends that serve the same thing.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pool {
+pub struct PoolConfig {
     /// The key under `pools`.
     pub name: Arc<str>,
     /// At least one; their names are unique in the pool.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendConfig>,
     /// Serves while nothing here is available; backups form no cycle.
     pub backup: Option<PoolId>,
     /// Who gets a client that has no pin.
     pub balance: Balance,
     /// `None` is `affinity: none`. Pools of one group have equal settings.
-    pub affinity: Option<Affinity>,
+    pub affinity: Option<AffinitySettings>,
     /// `None` is `health: none`: a backend is up as soon as its name is resolved.
-    pub health: Option<Health>,
+    pub health: Option<HealthSettings>,
     /// What becomes of a backend's connections when its checks fail.
     pub on_down: OnDown,
     /// How long the weight of a backend that has come back grows to its full one; zero is not at all.
@@ -206,7 +206,7 @@ pub struct Pool {
 
 /// One server of a pool.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// Unique in the pool; the host where the file gives no other name.
     pub name: Arc<str>,
     /// Where it listens for the traffic.
@@ -272,7 +272,7 @@ impl Balance {
 
 /// How clients are kept on one backend.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Affinity {
+pub struct AffinitySettings {
     /// The source prefix is part of the key.
     pub by_source: bool,
     /// The configured name that matched is part of the key.
@@ -330,7 +330,7 @@ pub struct Timeouts {
 
 /// Bounds in number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct LimitSettings {
     /// Connections at once; `None` is `auto`: what the descriptors allow.
     pub connections: Option<u32>,
     /// Connections at once from one source prefix (IPv4 address, IPv6 /64); `None` (0 in the file) is no bound.
@@ -350,7 +350,7 @@ pub enum AffinityStore {
 
 /// The admin listener.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Where it listens.
     pub bind: AdminBind,
     /// A listener of their own for `/metrics`, `/healthz` and `/readyz`.
@@ -381,7 +381,7 @@ impl std::fmt::Display for AdminBind {
 
 /// The log on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// Lines for people or for programs.
     pub format: LogFormat,
     /// Whether each connection gets a line.
@@ -406,4 +406,28 @@ pub enum ClientAddress {
     Full,
     /// The affinity prefix alone.
     Prefix,
+}
+
+/// Where a running balancer's admin listener is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// An address or a socket, as it could be bound.
+    Bound(AdminBind),
+    /// A name that is looked up each time, or an IPv6 address with its zone.
+    Named {
+        /// The name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl std::fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bound(bind) => bind.fmt(f),
+            Self::Named { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Named { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
 }

@@ -5,17 +5,17 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::fault::Place;
+use super::diagnostics::FileLocation;
 
 /// Addresses that are taken.
 #[derive(Debug, Default)]
 pub(crate) struct Binds {
-    ports: HashMap<(u16, bool), Port>,
+    ports: HashMap<(u16, bool), FamilyPort>,
 }
 
 /// One port of one address family.
 #[derive(Debug, Default)]
-struct Port {
+struct FamilyPort {
     first: Option<Bind>,
     unspecified: Option<Bind>,
     by_address: HashMap<IpAddr, Bind>,
@@ -27,7 +27,7 @@ pub(crate) struct Bind {
     /// The address.
     pub address: SocketAddr,
     /// Where it stands.
-    pub at: Place,
+    pub at: FileLocation,
     /// Whose it is: "listener `https`".
     pub owner: String,
 }
@@ -35,7 +35,12 @@ pub(crate) struct Bind {
 impl Binds {
     /// Takes an address; says which of those taken before it overlaps. IPv6 is bound IPv6-only, so the families
     /// never meet.
-    pub(crate) fn add(&mut self, address: SocketAddr, at: Place, owner: &str) -> Option<Bind> {
+    pub(crate) fn add(
+        &mut self,
+        address: SocketAddr,
+        at: FileLocation,
+        owner: &str,
+    ) -> Option<Bind> {
         let ip = address.ip();
         let port = self
             .ports
@@ -68,7 +73,7 @@ mod tests {
         let mut binds = Binds::default();
         let found = addresses
             .iter()
-            .filter_map(|text| binds.add(text.parse().unwrap(), Place::START, ""))
+            .filter_map(|text| binds.add(text.parse().unwrap(), FileLocation::START, ""))
             .next();
         assert_eq!(
             found.map(|bind| bind.address),

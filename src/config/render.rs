@@ -7,9 +7,9 @@
 use std::fmt::{Display, Write};
 
 use super::model::{
-    Affinity, AffinityStore, Backend, Check, CheckKind, ClientAddress, Config, Health, HttpCheck,
-    Listener, LogFormat, OnDown, Pool, Protocol, Refusal, ServerHost, Target, Timeouts,
-    WhenPoolDown,
+    AffinitySettings, AffinityStore, BackendConfig, CheckConfig, CheckKind, ClientAddress, Config,
+    HealthSettings, HttpCheck, ListenerConfig, LogFormat, OnDown, PoolConfig, Protocol,
+    RejectionMode, ServerHost, Target, Timeouts, WhenPoolDown,
 };
 use super::scalar::print_duration;
 
@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 /// Prints a configuration in the long form.
 #[must_use]
 pub fn expand(config: &Config) -> String {
-    let mut page = Page::default();
+    let mut page = YamlPage::default();
     page.line(0, "listeners:");
     for listener in &config.listeners {
         print_listener(&mut page, listener, config);
@@ -34,11 +34,11 @@ pub fn expand(config: &Config) -> String {
 
 /// Lines of YAML.
 #[derive(Default)]
-struct Page {
+struct YamlPage {
     text: String,
 }
 
-impl Page {
+impl YamlPage {
     fn line(&mut self, depth: usize, line: impl Display) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{:width$}{line}", "", width = 2 * depth);
@@ -63,7 +63,7 @@ impl Page {
     }
 }
 
-fn print_listener(page: &mut Page, listener: &Listener, config: &Config) {
+fn print_listener(page: &mut YamlPage, listener: &ListenerConfig, config: &Config) {
     page.line(1, format_args!("{}:", text(&listener.name)));
     page.list(2, "bind", &texts(&listener.bind));
     page.entry(2, "protocol", listener.protocol.as_str());
@@ -86,7 +86,7 @@ fn print_listener(page: &mut Page, listener: &Listener, config: &Config) {
     page.list(2, "deny", &texts(&listener.deny));
 }
 
-fn print_routes(page: &mut Page, listener: &Listener, config: &Config) {
+fn print_routes(page: &mut YamlPage, listener: &ListenerConfig, config: &Config) {
     if !listener.routes.is_empty() {
         page.line(2, "routes:");
     }
@@ -103,15 +103,15 @@ fn print_routes(page: &mut Page, listener: &Listener, config: &Config) {
     page.entry(2, "unknown_name", target(listener.unknown_name));
 }
 
-fn refusal(refusal: Refusal) -> &'static str {
+fn refusal(refusal: RejectionMode) -> &'static str {
     match refusal {
-        Refusal::Alert => "alert",
-        Refusal::Reset => "reset",
-        Refusal::Close => "close",
+        RejectionMode::Alert => "alert",
+        RejectionMode::Reset => "reset",
+        RejectionMode::Close => "close",
     }
 }
 
-fn print_pool(page: &mut Page, pool: &Pool, config: &Config) {
+fn print_pool(page: &mut YamlPage, pool: &PoolConfig, config: &Config) {
     page.line(1, format_args!("{}:", text(&pool.name)));
     page.line(2, "backends:");
     for backend in &pool.backends {
@@ -138,7 +138,7 @@ fn print_pool(page: &mut Page, pool: &Pool, config: &Config) {
     page.entry(2, "max_connections", pool.max_connections.unwrap_or(0));
 }
 
-fn backend_text(backend: &Backend) -> String {
+fn backend_text(backend: &BackendConfig) -> String {
     let host = match &backend.address.host {
         ServerHost::Address(ip) => ip.to_string(),
         ServerHost::Name(name) => name.to_string(),
@@ -162,7 +162,7 @@ fn backend_text(backend: &Backend) -> String {
     line + " }"
 }
 
-fn print_affinity(page: &mut Page, affinity: &Affinity) {
+fn print_affinity(page: &mut YamlPage, affinity: &AffinitySettings) {
     let by = [
         (affinity.by_source, "source"),
         (affinity.by_name, "name"),
@@ -183,7 +183,7 @@ fn print_affinity(page: &mut Page, affinity: &Affinity) {
     page.entry(3, "max_entries", affinity.max_entries);
 }
 
-fn print_health(page: &mut Page, health: &Health) {
+fn print_health(page: &mut YamlPage, health: &HealthSettings) {
     page.line(2, "health:");
     page.entry(3, "interval", print_duration(health.interval));
     page.entry(3, "timeout", print_duration(health.timeout));
@@ -203,7 +203,7 @@ fn print_health(page: &mut Page, health: &Health) {
     }
 }
 
-fn check_text(check: &Check) -> String {
+fn check_text(check: &CheckConfig) -> String {
     let mut parts: Vec<String> = check
         .port
         .iter()
@@ -233,7 +233,7 @@ fn check_text(check: &Check) -> String {
     }
 }
 
-fn print_settings(page: &mut Page, config: &Config) {
+fn print_settings(page: &mut YamlPage, config: &Config) {
     print_timeouts(page, &config.timeouts);
     let limits = &config.limits;
     let auto = |bound: Option<String>| bound.unwrap_or_else(|| "auto".to_owned());
@@ -286,7 +286,7 @@ fn print_settings(page: &mut Page, config: &Config) {
     page.entry(1, "client_address", client_address);
 }
 
-fn print_timeouts(page: &mut Page, timeouts: &Timeouts) {
+fn print_timeouts(page: &mut YamlPage, timeouts: &Timeouts) {
     page.line(0, "timeouts:");
     for (key, value) in [
         ("client_hello", timeouts.client_hello),

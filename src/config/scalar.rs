@@ -3,6 +3,8 @@
 //! Owns how each is written, in both directions. Must not know which key it is read for. Invariant: what is accepted
 //! here is a value that works; every refusal that a person could wonder about comes with a hint.
 
+pub(crate) mod advice;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +12,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::advice::{self, Place};
-use super::model::{AdminBind, NamePattern, ServerHost};
-use super::section::Parsed;
-use super::typed::AdminAddress;
-use crate::host_name::{HostName, is_ip_literal};
+use super::model::{AdminAddress, AdminBind, NamePattern, ServerHost};
+use crate::types::host_name::{HostName, is_ip_literal};
+use advice::AddressUse;
+
+/// What a parser of scalars says: the value, or a hint why the text is none.
+pub(crate) type Parsed<T> = Result<T, Option<String>>;
 
 /// What [`bind_address`] takes.
 pub(crate) const BIND: &str = "addresses with a port such as `0.0.0.0:443`";
@@ -97,10 +100,10 @@ pub(crate) fn port(text: &str) -> Option<u16> {
 
 /// An address that a socket can be bound to.
 pub(crate) fn bind_address(text: &str) -> Parsed<SocketAddr> {
-    bind_for(text, Place::Bind)
+    bind_for(text, AddressUse::Bind)
 }
 
-fn bind_for(text: &str, place: Place) -> Parsed<SocketAddr> {
+fn bind_for(text: &str, place: AddressUse) -> Parsed<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => hint(advice::PORTS),
         Ok(address) => bindable(address.ip()).map(|_| address),
@@ -141,7 +144,7 @@ pub(crate) fn admin_bind(text: &str) -> Parsed<AdminBind> {
         Some("") => hint("write the path of the socket: `unix:/run/lyncpin/admin.sock`"),
         Some(path) => file_path(path).map(AdminBind::Unix),
         None if text.starts_with('/') => hint(format!("write `unix:{text}`")),
-        None => bind_for(text, Place::AdminBind).map(AdminBind::Tcp),
+        None => bind_for(text, AddressUse::AdminBind).map(AdminBind::Tcp),
     }
 }
 
@@ -151,7 +154,7 @@ pub(crate) fn admin_address(text: &str) -> Parsed<AdminAddress> {
         return admin_bind(text).map(AdminAddress::Bound);
     }
     if text.parse::<SocketAddr>().is_ok() {
-        let address = bind_for(text, Place::AdminAddress)?;
+        let address = bind_for(text, AddressUse::AdminAddress)?;
         return Ok(AdminAddress::Bound(AdminBind::Tcp(address)));
     }
     let (host, number) = text.rsplit_once(':').unwrap_or_default();
@@ -165,7 +168,7 @@ pub(crate) fn admin_address(text: &str) -> Parsed<AdminAddress> {
             host: host.into(),
             port,
         }),
-        (Some(_) | None, Some(_) | None) => Err(advice::place(text, Place::AdminAddress)),
+        (Some(_) | None, Some(_) | None) => Err(advice::place(text, AddressUse::AdminAddress)),
     }
 }
 

@@ -6,13 +6,11 @@
 
 use std::collections::HashMap;
 
-use super::fault::{Note, Notes, Place, any_of, did_you_mean, quoted};
+use super::diagnostics::{FileLocation, Note, Notes, any_of, did_you_mean, quoted};
 use super::keys::Keys;
-use super::tree::{Inferred, Kind, Node, Scalar};
+use super::scalar::Parsed;
+use super::tree::{Inferred, Node, NodeKind, Scalar};
 use super::written::At;
-
-/// What a parser of scalars says: the value, or a hint why the text is none.
-pub(crate) type Parsed<T> = Result<T, Option<String>>;
 
 /// A mapping whose keys are all known and unique.
 #[derive(Debug)]
@@ -20,18 +18,18 @@ pub(crate) struct Section<'a> {
     /// What it is, for messages: "pool `web`".
     what: String,
     /// Its place: that of the key that it stands under.
-    at: Place,
-    entries: Vec<Entry<'a>>,
+    at: FileLocation,
+    entries: Vec<SectionEntry<'a>>,
     keys: Keys,
 }
 
 /// A key and its value.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct SectionEntry<'a> {
     /// The key.
     pub name: &'a str,
     /// Where the key stands.
-    pub at: Place,
+    pub at: FileLocation,
     /// Its value.
     pub node: &'a Node,
 }
@@ -42,7 +40,7 @@ impl<'a> Section<'a> {
         node: &'a Node,
         keys: Keys,
         what: &str,
-        at: Place,
+        at: FileLocation,
         notes: &mut Notes,
     ) -> Self {
         let entries = entries(node, what, notes);
@@ -58,7 +56,7 @@ impl<'a> Section<'a> {
     }
 
     /// The key's entry, where the file has it.
-    pub(crate) fn get(&self, key: &str) -> Option<Entry<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<SectionEntry<'a>> {
         debug_assert!(
             self.keys.names.contains(&key),
             "{key} stands in no table of keys"
@@ -67,7 +65,7 @@ impl<'a> Section<'a> {
     }
 
     /// The entry of a key without which nothing works.
-    pub(crate) fn require(&self, key: &str, notes: &mut Notes) -> Option<Entry<'a>> {
+    pub(crate) fn require(&self, key: &str, notes: &mut Notes) -> Option<SectionEntry<'a>> {
         let entry = self.get(key);
         if entry.is_none() {
             notes.fault(Note::new(self.at, format!("{} needs `{key}`", self.what)));
@@ -110,7 +108,7 @@ impl<'a> Section<'a> {
     ) -> Option<At<T>> {
         let entry = self
             .get(key)
-            .filter(|entry| entry.node.kind != Kind::Null)?;
+            .filter(|entry| entry.node.kind != NodeKind::Null)?;
         scalar(entry.node, key, takes, notes, parse)
     }
 
@@ -165,19 +163,27 @@ pub(crate) fn one_of<T: Copy>(scalar: &Scalar, words: &[(&'static str, T)]) -> P
 }
 
 /// The entries of a mapping whose keys the user chose.
-pub(crate) fn named<'a>(entry: Entry<'a>, notes: &mut Notes) -> Vec<Entry<'a>> {
+pub(crate) fn named<'a>(entry: SectionEntry<'a>, notes: &mut Notes) -> Vec<SectionEntry<'a>> {
     entries(entry.node, &format!("`{}`", entry.name), notes)
 }
 
 /// The items of a list.
-pub(crate) fn items<'a>(entry: Entry<'a>, takes: &str, notes: &mut Notes) -> Option<&'a [Node]> {
-    let Entry { name, at, node } = entry;
+pub(crate) fn items<'a>(
+    entry: SectionEntry<'a>,
+    takes: &str,
+    notes: &mut Notes,
+) -> Option<&'a [Node]> {
+    let SectionEntry { name, at, node } = entry;
     let note = match &node.kind {
-        Kind::List(items) => return Some(items),
-        Kind::Null => Note::new(at, format!("`{name}` has no value")).hint("write `[]` for none"),
-        Kind::Scalar(found) => Note::new(node.at, format!("`{name}` takes a list, not one value"))
-            .hint(as_list(&found.text, takes)),
-        Kind::Map(entries) => {
+        NodeKind::List(items) => return Some(items),
+        NodeKind::Null => {
+            Note::new(at, format!("`{name}` has no value")).hint("write `[]` for none")
+        }
+        NodeKind::Scalar(found) => {
+            Note::new(node.at, format!("`{name}` takes a list, not one value"))
+                .hint(as_list(&found.text, takes))
+        }
+        NodeKind::Map(entries) => {
             let message = format!("`{name}` takes a list of {takes}, not a mapping");
             Note::new(node.at, message).hint(as_entries(entries, takes))
         }
@@ -192,7 +198,7 @@ fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
     let words = entries
         .iter()
         .map(|(key, value)| match (&key.kind, &value.kind) {
-            (Kind::Scalar(word), Kind::Null) => Some(word.text.as_str()),
+            (NodeKind::Scalar(word), NodeKind::Null) => Some(word.text.as_str()),
             _ => None,
         });
     // `{ a, b }`, which YAML takes for keys without values.
@@ -203,7 +209,7 @@ fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
         return as_list(&words.join(" "), takes);
     }
     match entries.first().map(|(key, value)| (&key.kind, &value.kind)) {
-        Some((Kind::Scalar(name), Kind::Scalar(address)))
+        Some((NodeKind::Scalar(name), NodeKind::Scalar(address)))
             if takes == "backends" && name.text != "name" && name.text != "address" =>
         {
             let (name, address) = (&name.text, &address.text);
@@ -262,7 +268,7 @@ pub(crate) fn scalar<T>(
     parse: impl FnOnce(&Scalar) -> Parsed<T>,
 ) -> Option<At<T>> {
     let found = match &node.kind {
-        Kind::Scalar(scalar) => match parse(scalar) {
+        NodeKind::Scalar(scalar) => match parse(scalar) {
             Ok(value) => return Some(At { value, at: node.at }),
             Err(hint) => {
                 let message = format!("`{key}` takes {takes}, not {}", shown(scalar));
@@ -274,17 +280,17 @@ pub(crate) fn scalar<T>(
                 return None;
             }
         },
-        Kind::Null => {
+        NodeKind::Null => {
             let note = Note::new(node.at, format!("`{key}` has no value"));
             notes.fault(note.hint(format!("it takes {takes}")));
             return None;
         }
-        Kind::List(items) => {
+        NodeKind::List(items) => {
             let note = Note::new(node.at, format!("`{key}` takes {takes}, not a list"));
             notes.fault(match items.as_slice() {
                 [
                     Node {
-                        kind: Kind::Scalar(only),
+                        kind: NodeKind::Scalar(only),
                         ..
                     },
                 ] if parse(only).is_ok() => {
@@ -294,7 +300,7 @@ pub(crate) fn scalar<T>(
             });
             return None;
         }
-        Kind::Map(_) => "a mapping",
+        NodeKind::Map(_) => "a mapping",
     };
     notes.fault(Note::new(
         node.at,
@@ -314,11 +320,11 @@ fn shown(scalar: &Scalar) -> String {
 }
 
 /// The entries of a mapping, each key once.
-fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> {
-    let mut entries: Vec<Entry<'_>> = Vec::new();
-    let mut seen: HashMap<&str, Place> = HashMap::new();
+fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<SectionEntry<'a>> {
+    let mut entries: Vec<SectionEntry<'_>> = Vec::new();
+    let mut seen: HashMap<&str, FileLocation> = HashMap::new();
     for (key, value) in mapping(node, what, notes) {
-        let Kind::Scalar(Scalar { text: name, .. }) = &key.kind else {
+        let NodeKind::Scalar(Scalar { text: name, .. }) = &key.kind else {
             let message = format!("{what} has a key that is no word");
             notes.fault(Note::new(key.at, message));
             continue;
@@ -330,7 +336,7 @@ fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> 
             continue;
         }
         seen.insert(name, key.at);
-        entries.push(Entry {
+        entries.push(SectionEntry {
             name,
             at: key.at,
             node: value,
@@ -342,17 +348,17 @@ fn entries<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> Vec<Entry<'a>> 
 /// The keys and values of a mapping; nothing is an empty one.
 fn mapping<'a>(node: &'a Node, what: &str, notes: &mut Notes) -> &'a [(Node, Node)] {
     let found = match &node.kind {
-        Kind::Map(entries) => return entries,
-        Kind::Null => return &[],
-        Kind::Scalar(scalar) => quoted(&scalar.text),
-        Kind::List(_) => "a list".to_owned(),
+        NodeKind::Map(entries) => return entries,
+        NodeKind::Null => return &[],
+        NodeKind::Scalar(scalar) => quoted(&scalar.text),
+        NodeKind::List(_) => "a list".to_owned(),
     };
     let message = format!("{what} takes a mapping of keys, not {found}");
     notes.fault(Note::new(node.at, message));
     &[]
 }
 
-fn is_known(entry: &Entry<'_>, keys: Keys, what: &str, notes: &mut Notes) -> bool {
+fn is_known(entry: &SectionEntry<'_>, keys: Keys, what: &str, notes: &mut Notes) -> bool {
     let known = keys.names.contains(&entry.name);
     if !known {
         let message = format!("{what} has no key {}", quoted(entry.name));
@@ -376,7 +382,7 @@ pub(crate) fn integer(scalar: &Scalar, least: u64, most: u64) -> Parsed<u64> {
             }
         }
         Inferred::Text | Inferred::Float => {
-            let meant = super::advice::number(&scalar.text);
+            let meant = super::scalar::advice::number(&scalar.text);
             let meant = meant.filter(|meant| (least..=most).contains(meant));
             let how = if scalar.text.bytes().all(|byte| byte.is_ascii_digit()) {
                 "write a number without quotes or leading zeros"

@@ -7,21 +7,21 @@
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, Options, Spanned};
 
-use super::advice;
-use super::fault::{Note, Place};
+use super::diagnostics::{FileLocation, Note};
+use super::scalar::advice;
 
 /// A value of the file and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     /// Where the value begins; for an alias, where the anchored value does.
-    pub at: Place,
+    pub at: FileLocation,
     /// What it is.
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Kind {
+pub(crate) enum NodeKind {
     /// `null`, `~` or nothing at all.
     Null,
     /// One word or text.
@@ -75,7 +75,7 @@ pub(crate) fn parse(text: &str) -> Result<Node, Note> {
 /// What is wrong with a file of more than [`MAX_FILE_BYTES`].
 pub(crate) fn too_large() -> Note {
     let message = format!("the file has more than {} MiB", MAX_FILE_BYTES >> 20);
-    Note::new(Place::START, message)
+    Note::new(FileLocation::START, message)
 }
 
 fn options() -> Options {
@@ -96,7 +96,7 @@ fn options() -> Options {
 
 /// Says in the words of whoever has to mend the file what the YAML reader found.
 fn explain(error: &Error, source: &str) -> Note {
-    let at = error.location().map_or(Place::START, place);
+    let at = error.location().map_or(FileLocation::START, place);
     if matches!(error, Error::MultipleDocuments { .. }) {
         return Note::new(at, "a second YAML document begins here")
             .hint("keep one configuration a file, without `---` in the middle");
@@ -154,7 +154,7 @@ fn line(source: &str, number: usize) -> &str {
 }
 
 /// What stands in the line from a place on.
-fn rest_of(source: &str, at: Place) -> &str {
+fn rest_of(source: &str, at: FileLocation) -> &str {
     let line = line(source, at.line);
     let start = line.char_indices().nth(at.column - 1);
     start.map_or("", |(start, _)| &line[start..])
@@ -171,7 +171,7 @@ fn last_line_before(source: &str, number: usize) -> &str {
 }
 
 /// What to write for a `*` without quotes.
-fn star(source: &str, at: Place) -> String {
+fn star(source: &str, at: FileLocation) -> String {
     let rest = rest_of(source, at);
     let end = rest.find(|c: char| c.is_whitespace() || ",]}".contains(c));
     let word = &rest[..end.unwrap_or(rest.len())];
@@ -192,9 +192,9 @@ fn lower_case_start(text: &str) -> String {
     first.into_iter().chain(chars).collect()
 }
 
-fn place(location: Location) -> Place {
+fn place(location: Location) -> FileLocation {
     let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
-    Place {
+    FileLocation {
         line: count(location.line()),
         column: count(location.column()),
     }
@@ -261,9 +261,9 @@ impl<'de> Deserialize<'de> for RawKind {
 /// Turns what serde was told into the tree: numbers get their text back, merge keys their entries.
 fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
     let at = place(raw.defined);
-    let scalar = |text: String, is| Kind::Scalar(Scalar { text, is });
+    let scalar = |text: String, is| NodeKind::Scalar(Scalar { text, is });
     let kind = match raw.value {
-        RawKind::Null => Kind::Null,
+        RawKind::Null => NodeKind::Null,
         RawKind::Text(value) => scalar(value, Inferred::Text),
         RawKind::Bool(value) => scalar(source_of(raw.defined, text, &value), Inferred::Bool(value)),
         RawKind::Integer(value) => scalar(
@@ -271,7 +271,7 @@ fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
             Inferred::Integer(value),
         ),
         RawKind::Float(value) => scalar(source_of(raw.defined, text, &value), Inferred::Float),
-        RawKind::List(items) => Kind::List(
+        RawKind::List(items) => NodeKind::List(
             items
                 .into_iter()
                 .map(|item| convert(item, text))
@@ -282,7 +282,7 @@ fn convert(raw: Raw, text: &str) -> Result<Node, Note> {
                 .into_iter()
                 .map(|(key, value)| Ok((convert(key, text)?, convert(value, text)?)))
                 .collect::<Result<_, Note>>()?;
-            Kind::Map(merge(entries)?)
+            NodeKind::Map(merge(entries)?)
         }
     };
     Ok(Node { at, kind })
@@ -314,11 +314,11 @@ fn merge(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Note> {
         entries.into_iter().partition(|(key, _)| is_merge_key(key));
     for (key, value) in merges {
         let sources = match value.kind {
-            Kind::List(items) => items,
-            Kind::Null | Kind::Scalar(_) | Kind::Map(_) => vec![value],
+            NodeKind::List(items) => items,
+            NodeKind::Null | NodeKind::Scalar(_) | NodeKind::Map(_) => vec![value],
         };
         for source in sources {
-            let Kind::Map(entries) = source.kind else {
+            let NodeKind::Map(entries) = source.kind else {
                 return Err(
                     Note::new(key.at, "`<<` takes a mapping or a list of mappings")
                         .hint("name an anchored mapping: `<<: *anchor`"),
@@ -335,7 +335,7 @@ fn merge(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Note> {
 }
 
 fn is_merge_key(key: &Node) -> bool {
-    matches!(&key.kind, Kind::Scalar(scalar) if scalar.text == "<<")
+    matches!(&key.kind, NodeKind::Scalar(scalar) if scalar.text == "<<")
 }
 
 #[cfg(test)]

@@ -2,15 +2,15 @@
 
 use super::*;
 
-fn scalar(text: &str, is: Inferred) -> Kind {
-    Kind::Scalar(Scalar {
+fn scalar(text: &str, is: Inferred) -> NodeKind {
+    NodeKind::Scalar(Scalar {
         text: text.to_owned(),
         is,
     })
 }
 
-fn value_of(text: &str) -> Kind {
-    let Kind::Map(mut entries) = parse(text).unwrap().kind else {
+fn value_of(text: &str) -> NodeKind {
+    let NodeKind::Map(mut entries) = parse(text).unwrap().kind else {
         panic!("no mapping")
     };
     entries.pop().unwrap().1.kind
@@ -28,22 +28,22 @@ fn numbers_keep_the_text_of_the_file() {
     assert_eq!(value_of("a: 1.50"), scalar("1.50", Inferred::Float));
     assert_eq!(value_of("a: \"5\""), scalar("5", Inferred::Text));
     assert_eq!(value_of("a: yes"), scalar("yes", Inferred::Text));
-    assert_eq!(value_of("a: ~"), Kind::Null);
-    assert_eq!(value_of("a:"), Kind::Null);
+    assert_eq!(value_of("a: ~"), NodeKind::Null);
+    assert_eq!(value_of("a:"), NodeKind::Null);
 }
 
 #[test]
 fn places_count_characters_and_lines_of_any_ending() {
-    let Kind::Map(entries) = parse("a: 1\r\n\"é漢\": x\r\n").unwrap().kind else {
+    let NodeKind::Map(entries) = parse("a: 1\r\n\"é漢\": x\r\n").unwrap().kind else {
         panic!("no mapping")
     };
-    assert_eq!(entries[1].0.at, Place { line: 2, column: 1 });
-    assert_eq!(entries[1].1.at, Place { line: 2, column: 7 });
+    assert_eq!(entries[1].0.at, FileLocation { line: 2, column: 1 });
+    assert_eq!(entries[1].1.at, FileLocation { line: 2, column: 7 });
 }
 
 #[test]
 fn duplicate_keys_are_all_kept() {
-    let Kind::Map(entries) = parse("a: 1\na: 2\n").unwrap().kind else {
+    let NodeKind::Map(entries) = parse("a: 1\na: 2\n").unwrap().kind else {
         panic!("no mapping")
     };
     assert_eq!(entries.len(), 2);
@@ -52,7 +52,7 @@ fn duplicate_keys_are_all_kept() {
 #[test]
 fn aliases_repeat_and_merge_keys_give_way() {
     let text = "x: &x {p: 1, q: 2}\ny:\n  <<: *x\n  p: 3\n";
-    let Kind::Map(entries) = value_of(text) else {
+    let NodeKind::Map(entries) = value_of(text) else {
         panic!("no mapping")
     };
     let found: Vec<_> = entries
@@ -74,7 +74,7 @@ fn aliases_repeat_and_merge_keys_give_way() {
 #[test]
 fn an_empty_file_is_null() {
     for text in ["", "\n\n", "# nothing\n", "---\n"] {
-        assert_eq!(parse(text).unwrap().kind, Kind::Null, "{text:?}");
+        assert_eq!(parse(text).unwrap().kind, NodeKind::Null, "{text:?}");
     }
 }
 

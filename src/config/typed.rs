@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::advice;
-use super::model::AdminBind;
+use super::model::{AdminAddress, AdminBind};
+use super::scalar::Parsed;
+use super::scalar::advice;
 use super::scalar::{self, ADMIN_ADDRESS, ADMIN_BIND, print_duration};
-use super::section::Parsed;
 
 /// The longest deadline of a drain, that of `timeouts.drain`.
 const LONGEST: Duration = Duration::from_secs(720 * 3600);
@@ -38,30 +38,6 @@ pub fn deadline(text: &str) -> Result<Duration, String> {
         text,
         &wanted,
     )
-}
-
-/// Where a running balancer's admin listener is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminAddress {
-    /// An address or a socket, as it could be bound.
-    Bound(AdminBind),
-    /// A name that is looked up each time, or an IPv6 address with its zone.
-    Named {
-        /// The name.
-        host: String,
-        /// The port.
-        port: u16,
-    },
-}
-
-impl std::fmt::Display for AdminAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bound(bind) => bind.fmt(f),
-            Self::Named { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Named { host, port } => write!(f, "{host}:{port}"),
-        }
-    }
 }
 
 /// The place of an admin listener: `127.0.0.1:9900`, `unix:PATH`.

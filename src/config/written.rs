@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::fault::Place;
-use super::model::{self, AdminBind, AffinityStore, NamePattern, Protocol, Refusal, WhenPoolDown};
-use crate::host_name::HostName;
+use super::diagnostics::FileLocation;
+use super::model::{
+    self, AdminBind, AffinityStore, NamePattern, Protocol, RejectionMode, WhenPoolDown,
+};
+use crate::types::host_name::HostName;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,53 +23,53 @@ pub(crate) struct At<T> {
     /// The value.
     pub value: T,
     /// Its place.
-    pub at: Place,
+    pub at: FileLocation,
 }
 
 impl<T> At<T> {
     /// The value at a place.
-    pub(crate) fn new(value: T, at: Place) -> Self {
+    pub(crate) fn new(value: T, at: FileLocation) -> Self {
         Self { value, at }
     }
 }
 
 /// A whole file.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct WrittenFile {
     /// Those of the short form first.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<WrittenListener>,
     /// Those of the short form first.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<WrittenPool>,
     /// Pools that a faulty short form would have made, so that references to them are no faults.
     pub unread_pools: Vec<Arc<str>>,
     /// Bounds in time.
-    pub timeouts: Timeouts,
+    pub timeouts: WrittenTimeouts,
     /// Bounds in number, with the place of `connections`.
-    pub limits: At<model::Limits>,
+    pub limits: At<model::LimitSettings>,
     /// Worker threads.
     pub workers: Option<NonZeroUsize>,
     /// Where pins are kept.
     pub affinity_store: AffinityStore,
     /// The admin listener.
-    pub admin: Admin,
+    pub admin: WrittenAdmin,
     /// The log.
-    pub log: model::Log,
+    pub log: model::LogSettings,
 }
 
 /// Bounds in time, with the places that lints point to.
 #[derive(Debug)]
-pub(crate) struct Timeouts {
+pub(crate) struct WrittenTimeouts {
     /// The bounds.
     pub values: model::Timeouts,
     /// Where `idle` stands.
-    pub idle_at: Option<Place>,
+    pub idle_at: Option<FileLocation>,
     /// Where `connect` stands.
-    pub connect_at: Option<Place>,
+    pub connect_at: Option<FileLocation>,
 }
 
 /// A listener.
 #[derive(Debug, Clone)]
-pub(crate) struct Listener {
+pub(crate) struct WrittenListener {
     /// Its name, at its key or at `lync`.
     pub name: At<Arc<str>>,
     /// Made by the short form.
@@ -77,7 +79,7 @@ pub(crate) struct Listener {
     /// How the name is found.
     pub protocol: Option<Protocol>,
     /// Names and their pools.
-    pub routes: Vec<Route>,
+    pub routes: Vec<WrittenRoute>,
     /// For clients without a name; `None` is not written.
     pub no_name: Option<At<TargetName>>,
     /// For other names; `None` is not written.
@@ -85,7 +87,7 @@ pub(crate) struct Listener {
     /// The one pool.
     pub pool: Option<At<Arc<str>>>,
     /// How to say no; `None` is not written.
-    pub refusal: Option<At<Refusal>>,
+    pub refusal: Option<At<RejectionMode>>,
     /// What the port does while nothing can serve.
     pub when_pool_down: WhenPoolDown,
     /// Who may come.
@@ -98,9 +100,9 @@ pub(crate) struct Listener {
 
 /// A route.
 #[derive(Debug, Clone)]
-pub(crate) struct Route {
+pub(crate) struct WrittenRoute {
     /// The entry's place.
-    pub at: Place,
+    pub at: FileLocation,
     /// Its names.
     pub names: Vec<At<NamePattern>>,
     /// Its pool's name.
@@ -118,19 +120,19 @@ pub(crate) enum TargetName {
 
 /// A pool.
 #[derive(Debug, Clone)]
-pub(crate) struct Pool {
+pub(crate) struct WrittenPool {
     /// Its name, at its key or at `lync`.
     pub name: At<Arc<str>>,
     /// Its backends.
-    pub backends: Vec<At<model::Backend>>,
+    pub backends: Vec<At<model::BackendConfig>>,
     /// The other pool's name.
     pub backup: Option<At<Arc<str>>>,
     /// Who gets a client that has no pin.
     pub balance: model::Balance,
     /// How clients are kept, at its key or, by default, at the pool's name.
-    pub affinity: At<Option<model::Affinity>>,
+    pub affinity: At<Option<model::AffinitySettings>>,
     /// How backends are watched, at its key or, by default, at the pool's name.
-    pub health: At<Option<model::Health>>,
+    pub health: At<Option<model::HealthSettings>>,
     /// What becomes of connections.
     pub on_down: model::OnDown,
     /// How long a weight grows.
@@ -143,7 +145,7 @@ pub(crate) struct Pool {
 
 /// The admin listener.
 #[derive(Debug)]
-pub(crate) struct Admin {
+pub(crate) struct WrittenAdmin {
     /// Where it listens; `None` if what was written is faulty.
     pub bind: Option<At<AdminBind>>,
     /// Nothing was written about that.

@@ -13,14 +13,14 @@ const HIGHEST: u32 = 24;
 
 /// What a pool's settings come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct DampingSettings {
     /// For so long checks pass before a backend is up that has fallen once: `rise` intervals.
     pub(super) usual: Duration,
     /// The longest that they may have to.
     pub(super) most: Duration,
 }
 
-impl Terms {
+impl DampingSettings {
     /// The level at which the time comes to the bound; what is above it would only take longer to be forgiven.
     fn highest(self) -> u32 {
         (1..HIGHEST)
@@ -60,7 +60,7 @@ impl Damping {
     }
 
     /// The backend went down that had been up.
-    pub(super) fn fell(&mut self, now: Instant, terms: Terms) {
+    pub(super) fn fell(&mut self, now: Instant, terms: DampingSettings) {
         if let Some(returned) = self.returned.take() {
             let up = now.saturating_duration_since(returned).as_nanos();
             let forgiven = up / terms.most.as_nanos().max(1);
@@ -92,7 +92,7 @@ impl Damping {
     }
 
     /// Until when it is kept out, should its checks go on to pass; `None` where they have passed for long enough.
-    pub(super) fn until(self, now: Instant, terms: Terms) -> Option<Instant> {
+    pub(super) fn until(self, now: Instant, terms: DampingSettings) -> Option<Instant> {
         let until = self.passing.unwrap_or(now) + terms.hold(self.level)?;
         (until > now).then_some(until)
     }
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    const TERMS: Terms = Terms {
+    const TERMS: DampingSettings = DampingSettings {
         usual: Duration::from_secs(10),
         most: Duration::from_secs(300),
     };
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_bound_below_the_usual_time_keeps_nobody_out() {
-        let terms = Terms {
+        let terms = DampingSettings {
             usual: seconds(10),
             most: seconds(10),
         };
@@ -211,7 +211,7 @@ mod tests {
             most in 1_u64..10_000_000,
             ups in proptest::collection::vec(0_u64..20_000_000, 1..40),
         ) {
-            let terms = Terms { usual: Duration::from_millis(usual), most: Duration::from_millis(most) };
+            let terms = DampingSettings { usual: Duration::from_millis(usual), most: Duration::from_millis(most) };
             let (mut damping, mut now) = (Damping::default(), Instant::now());
             let mut last = Duration::ZERO;
             let mut quick = false;

@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::state::Health;
+use crate::types::backend_state::Health;
 
 /// How many events are kept.
 pub const KEPT: usize = 200;
 
 /// A backend went up or down.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct HealthChangeEvent {
     /// When.
     pub at: SystemTime,
     /// Its pool.
@@ -28,11 +28,11 @@ pub struct Event {
 
 /// The last events; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Arc<Mutex<VecDeque<Event>>>);
+pub struct HealthEvents(Arc<Mutex<VecDeque<HealthChangeEvent>>>);
 
-impl Events {
+impl HealthEvents {
     /// Adds an event, and forgets the oldest when there are too many.
-    pub(super) fn push(&self, event: Event) {
+    pub(super) fn push(&self, event: HealthChangeEvent) {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() == KEPT {
             events.pop_front();
@@ -42,7 +42,7 @@ impl Events {
 
     /// All of them, the oldest first.
     #[must_use]
-    pub fn all(&self) -> Vec<Event> {
+    pub fn all(&self) -> Vec<HealthChangeEvent> {
         let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.iter().cloned().collect()
     }
@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn oldest_events_give_way() {
-        let events = Events::default();
+        let events = HealthEvents::default();
         for number in 0..KEPT + 5 {
-            events.push(Event {
+            events.push(HealthChangeEvent {
                 at: SystemTime::UNIX_EPOCH,
                 pool: "web".into(),
                 backend: "fe01".into(),

@@ -1,20 +1,20 @@
 //! Owns the watch over backends: where they are, whether they are up, and what is said and done when that changes.
 //!
 //! Must not know listeners, sessions or pins: it writes a backend's health and address, and recalls its connections; who
-//! reads that is not its business. Must not know the administrator's wishes beyond [`State`](crate::state::State).
+//! reads that is not its business. Must not know the administrator's wishes beyond [`State`](crate::types::backend_state::State).
 //!
 //! Invariant: one task, the keeper, is the only writer of every backend's health, address and check reports; the tasks
 //! that make checks and resolve names only send it news. All of them end when the [`Monitor`] is dropped.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `keeper` | which checks are made and names resolved, each once, and who hears of the news |
-//! | `watched` | one backend: what news do to its health, and what is logged, shown and recalled |
+//! | `monitor` | which checks are made and names resolved, each once, and who hears of the news |
+//! | `monitored` | one backend: what news do to its health, and what is logged, shown and recalled |
 //! | `damping` | for how long a backend that falls again and again is kept out |
-//! | `judge` | rise, fall, and the sum of several checks |
-//! | `rounds` | when a check is made |
+//! | `rise_fall` | rise, fall, and the sum of several checks |
+//! | `schedule` | when a check is made |
 //! | `probe` | what is asked of a server and what it answered |
-//! | `names` | addresses of names |
+//! | `resolver` | addresses of names |
 //! | `events` | the last ups and downs |
 
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::backend::Backend;
 use crate::config::model::{self, OnDown};
 use crate::snapshot::Snapshot;
+use crate::upstream::backend::Backend;
 
 mod damping;
 mod events;
-mod judge;
-mod keeper;
-mod names;
+mod monitor;
+mod monitored;
 mod probe;
-mod rounds;
-mod watched;
+mod resolver;
+mod rise_fall;
+mod schedule;
 
-pub use events::{Event, Events, KEPT};
-pub use names::{Resolver, Told};
+pub use events::{HealthChangeEvent, HealthEvents, KEPT};
+pub use resolver::{Resolver, TestResolver};
 
 /// Where the log events of this module go.
 const LOG: &str = "lyncpin::health";
@@ -49,7 +49,7 @@ pub struct WatchedPool {
     /// All of its backends.
     pub backends: Vec<Arc<Backend>>,
     /// `None`: a backend is up as soon as its name is resolved.
-    pub health: Option<model::Health>,
+    pub health: Option<model::HealthSettings>,
     /// What becomes of a backend's connections when its checks fail.
     pub on_down: OnDown,
 }
@@ -73,7 +73,7 @@ impl WatchedPool {
 #[derive(Debug)]
 pub struct Monitor {
     pools: watch::Sender<Vec<WatchedPool>>,
-    events: events::Events,
+    events: events::HealthEvents,
     tasks: TaskTracker,
     stop: DropGuard,
 }
@@ -89,10 +89,11 @@ impl Monitor {
         availability: watch::Receiver<u64>,
     ) -> Self {
         let (sender, receiver) = watch::channel(pools);
-        let events = events::Events::default();
+        let events = events::HealthEvents::default();
         let tasks = TaskTracker::new();
         let token = CancellationToken::new();
-        let keeper = keeper::Keeper::new(resolver, events.clone(), tasks.clone(), token.clone());
+        let keeper =
+            monitor::HealthMonitor::new(resolver, events.clone(), tasks.clone(), token.clone());
         tasks.spawn_on(keeper.run(receiver, availability), runtime);
         tasks.close();
         Self {
@@ -112,13 +113,13 @@ impl Monitor {
 
     /// The last [`KEPT`] ups and downs, the oldest first.
     #[must_use]
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<HealthChangeEvent> {
         self.events.all()
     }
 
     /// A view of those ups and downs that outlives the watch.
     #[must_use]
-    pub fn record(&self) -> Events {
+    pub fn record(&self) -> HealthEvents {
         self.events.clone()
     }
 

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
-use crate::config::model::{Backend, Check, CheckKind, HttpCheck, ServerHost};
-use crate::host_name::HostName;
+use crate::config::model::{BackendConfig, CheckConfig, CheckKind, HttpCheck, ServerHost};
+use crate::types::host_name::HostName;
 use metered::Metered;
 
 pub(super) mod certificate;
@@ -28,15 +28,15 @@ pub(super) struct Probe {
     pub(super) address: SocketAddr,
     /// Bound of the whole.
     pub(super) timeout: Duration,
-    ask: Ask,
+    ask: ProbeRequest,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Ask {
+enum ProbeRequest {
     Tcp,
     Tls { name: Option<HostName> },
-    Http(http::Ask),
-    Https(http::Ask),
+    Http(http::HttpRequest),
+    Https(http::HttpRequest),
 }
 
 /// What a check found.
@@ -65,13 +65,13 @@ pub(super) enum CheckResult {
 
 /// What was seen of a server that answered, whether or not the answer was the wanted one.
 #[derive(Debug)]
-struct Seen {
+struct Observation {
     wanted: bool,
     detail: String,
     certificate_expiry: Option<SystemTime>,
 }
 
-impl Seen {
+impl Observation {
     /// A wanted answer that showed no certificate.
     fn pass(detail: impl Into<String>) -> Self {
         Self {
@@ -84,20 +84,20 @@ impl Seen {
 
 /// Why there was no answer to judge.
 #[derive(Debug)]
-enum Fault {
+enum ProbeError {
     /// The server's fault, or the network's.
     Server(String),
     /// This machine's.
     Local(String),
 }
 
-impl Fault {
+impl ProbeError {
     fn server(detail: impl Into<String>) -> Self {
         Self::Server(detail.into())
     }
 }
 
-impl From<io::Error> for Fault {
+impl From<io::Error> for ProbeError {
     fn from(error: io::Error) -> Self {
         let local = [
             Errno::MFILE,
@@ -134,19 +134,24 @@ const CLOSED: &str = "closed without an answer";
 
 impl Probe {
     /// What `check` asks of `backend` while that is at `address`.
-    pub(super) fn of(check: &Check, timeout: Duration, backend: &Backend, address: IpAddr) -> Self {
+    pub(super) fn of(
+        check: &CheckConfig,
+        timeout: Duration,
+        backend: &BackendConfig,
+        address: IpAddr,
+    ) -> Self {
         let port = check.port_of(backend);
         let http = |ask: &HttpCheck, usual_port| {
-            http::Ask::new(ask, &backend.address.host, port, usual_port)
+            http::HttpRequest::new(ask, &backend.address.host, port, usual_port)
         };
         Self {
             address: SocketAddr::new(address, port),
             timeout,
             ask: match &check.kind {
-                CheckKind::Tcp => Ask::Tcp,
-                CheckKind::Tls { name, .. } => Ask::Tls { name: name.clone() },
-                CheckKind::Http(ask) => Ask::Http(http(ask, 80)),
-                CheckKind::Https(ask) => Ask::Https(http(ask, 443)),
+                CheckKind::Tcp => ProbeRequest::Tcp,
+                CheckKind::Tls { name, .. } => ProbeRequest::Tls { name: name.clone() },
+                CheckKind::Http(ask) => ProbeRequest::Http(http(ask, 80)),
+                CheckKind::Https(ask) => ProbeRequest::Https(http(ask, 443)),
             },
         }
     }
@@ -154,21 +159,25 @@ impl Probe {
     /// Asks, and says what came of it.
     pub(super) async fn make(&self) -> Finding {
         let start = Instant::now();
-        let within = Within {
+        let within = TimeLimit {
             deadline: start + self.timeout,
             timeout: self.timeout,
         };
         let outcome = match &self.ask {
-            Ask::Tcp => tcp(self.address, within).await,
-            Ask::Tls { name } => Box::pin(tls::ask(self.address, name.as_ref(), within)).await,
-            Ask::Http(ask) => Box::pin(http::ask(self.address, ask, within)).await,
-            Ask::Https(ask) => Box::pin(http::ask_over_tls(self.address, ask, within)).await,
+            ProbeRequest::Tcp => tcp(self.address, within).await,
+            ProbeRequest::Tls { name } => {
+                Box::pin(tls::ask(self.address, name.as_ref(), within)).await
+            }
+            ProbeRequest::Http(ask) => Box::pin(http::ask(self.address, ask, within)).await,
+            ProbeRequest::Https(ask) => {
+                Box::pin(http::ask_over_tls(self.address, ask, within)).await
+            }
         };
         let (result, detail, certificate_expiry) = match outcome {
             Ok(seen) if seen.wanted => (CheckResult::Pass, seen.detail, seen.certificate_expiry),
             Ok(seen) => (CheckResult::Fail, seen.detail, seen.certificate_expiry),
-            Err(Fault::Server(detail)) => (CheckResult::Fail, detail, None),
-            Err(Fault::Local(detail)) => (CheckResult::Unmade, detail, None),
+            Err(ProbeError::Server(detail)) => (CheckResult::Fail, detail, None),
+            Err(ProbeError::Local(detail)) => (CheckResult::Unmade, detail, None),
         };
         Finding {
             result,
@@ -184,21 +193,21 @@ type Connection = Metered<TcpStream>;
 
 /// The time that a check has.
 #[derive(Debug, Clone, Copy)]
-struct Within {
+struct TimeLimit {
     deadline: Instant,
     timeout: Duration,
 }
 
-impl Within {
+impl TimeLimit {
     /// Runs one stage of a check; `stage` is what has been reached already, for the words of a timeout.
-    async fn run<T, E: Into<Fault>>(
+    async fn run<T, E: Into<ProbeError>>(
         self,
         stage: &str,
         work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, ProbeError> {
         match timeout_at(self.deadline, work).await {
             Ok(done) => done.map_err(Into::into),
-            Err(_) => Err(Fault::Server(format!(
+            Err(_) => Err(ProbeError::Server(format!(
                 "{stage}no answer within {:?}",
                 self.timeout
             ))),
@@ -207,7 +216,7 @@ impl Within {
 
     /// A connection that ends with a reset when it is dropped. So neither side is left with a socket in TIME-WAIT for
     /// every check, and a TLS server in mid-handshake gets no alert that it would log (Schannel's event 36887).
-    async fn connect(self, address: SocketAddr) -> Result<Connection, Fault> {
+    async fn connect(self, address: SocketAddr) -> Result<Connection, ProbeError> {
         let socket = socket(address)?;
         let stream = self.run("", socket.connect(address)).await?;
         Ok(Metered::new(stream))
@@ -228,11 +237,11 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 /// The last packet of the three-way handshake is held back (TCP_QUICKACK off, tcp(7)), and the reset goes in its place:
 /// the server's kernel has answered, and its application never hears of a client that has nothing to say. A busy machine
 /// may send the acknowledgement first; then the application sees a connection that is reset.
-async fn tcp(address: SocketAddr, within: Within) -> Result<Seen, Fault> {
+async fn tcp(address: SocketAddr, within: TimeLimit) -> Result<Observation, ProbeError> {
     let socket = socket(address)?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false).map_err(io::Error::from)?;
     within.run("", socket.connect(address)).await?;
-    Ok(Seen::pass("connected"))
+    Ok(Observation::pass("connected"))
 }
 
 /// The server name that a request over TLS carries: what the check says, else the backend's own.
@@ -250,12 +259,12 @@ mod tests {
     #[test]
     fn what_this_machine_lacks_is_not_held_against_the_server() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL] {
-            let fault = Fault::from(io::Error::from(errno));
-            assert!(matches!(fault, Fault::Local(_)), "{fault:?}");
+            let fault = ProbeError::from(io::Error::from(errno));
+            assert!(matches!(fault, ProbeError::Local(_)), "{fault:?}");
         }
         for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH] {
-            let fault = Fault::from(io::Error::from(errno));
-            assert!(matches!(fault, Fault::Server(_)), "{fault:?}");
+            let fault = ProbeError::from(io::Error::from(errno));
+            assert!(matches!(fault, ProbeError::Server(_)), "{fault:?}");
         }
     }
 

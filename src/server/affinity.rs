@@ -4,24 +4,25 @@
 //! finds its pins. Invariant: every change that touches something is told, once a group, with no more of a client's
 //! address than `log.client_address` allows.
 
-mod leads;
-mod meant;
+mod backend_filter;
 mod names;
-mod shown;
+mod pin_query;
+mod pin_view;
 
 use ipnet::IpNet;
 
 use crate::admin::view::{
-    ClientPin, ClientPins, ClientQuery, PinFilter, PinOrder, PinPage, Pinned, PinnedKey, Touched,
+    ClientPin, ClientPins, ClientQuery, PinFilter, PinOrder, PinPage, PinResult, PinnedKey,
+    PinsChanged,
 };
 use crate::admin::{AffinityError, Caller, Order};
-use crate::backend::Availability;
+use crate::affinity::table::{self, Cursor};
 use crate::config::model::{ClientAddress, SourcePrefix};
-use crate::pins::{self, Cursor};
 use crate::snapshot::Snapshot;
-use meant::{Meant, Part};
-pub(super) use shown::viewed;
-use shown::{network, shown};
+use crate::upstream::backend::Availability;
+use pin_query::{PinQuery, QueryPart};
+pub(super) use pin_view::viewed;
+use pin_view::{network, shown};
 
 /// Places of a table that one call looks at: a millisecond's work or two, so that no call holds up what else its thread
 /// does.
@@ -34,8 +35,8 @@ pub(super) fn page(
     cursor: Option<&str>,
     most: usize,
 ) -> Result<PinPage, AffinityError> {
-    let meant = meant::meant(snapshot, filter)?;
-    let parts: Vec<Part<'_>> = meant.iter().flat_map(Meant::parts).collect();
+    let meant = pin_query::meant(snapshot, filter)?;
+    let parts: Vec<QueryPart<'_>> = meant.iter().flat_map(PinQuery::parts).collect();
     let (mut at, mut within) = match cursor {
         Some(text) => {
             find_cursor(&parts, text).ok_or_else(|| AffinityError::Cursor(text.into()))?
@@ -61,11 +62,11 @@ pub(super) fn page(
 }
 
 /// The part and the place in it that a cursor stands for.
-fn find_cursor(parts: &[Part<'_>], text: &str) -> Option<(usize, Cursor)> {
+fn find_cursor(parts: &[QueryPart<'_>], text: &str) -> Option<(usize, Cursor)> {
     let (place, group) = text.split_once('@')?;
     let (within, nth) = place.split_once('~')?;
     let nth: usize = nth.parse().ok()?;
-    let is_it = |part: &Part<'_>| **part.pins.group() == *group && part.nth == nth;
+    let is_it = |part: &QueryPart<'_>| **part.pins.group() == *group && part.nth == nth;
     Some((parts.iter().position(is_it)?, within.parse().ok()?))
 }
 
@@ -74,14 +75,14 @@ pub(super) fn client_pins(
     snapshot: &Snapshot,
     query: &ClientQuery,
 ) -> Result<ClientPins, AffinityError> {
-    let groups = meant::groups(snapshot, query.group.as_deref())?;
+    let groups = pin_query::groups(snapshot, query.group.as_deref())?;
     let known = match &query.name {
         Some(name) => names::asked(snapshot, name)?,
         None => names::all(snapshot),
     };
     let mut found = Vec::new();
     for pins in groups {
-        for named in meant::keys(pins, &known, query.client) {
+        for named in pin_query::keys(pins, &known, query.client) {
             let pin = pins.view(&named.key);
             let pin = pin.and_then(|view| viewed(pins, &view, &named.name));
             let pin = pin.map(|pin| ClientPin {
@@ -99,8 +100,8 @@ pub(super) fn client_pins(
 }
 
 /// Makes a pin, or lets one lead elsewhere.
-pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<Pinned, AffinityError> {
-    let ordered = meant::ordered(snapshot, order)?;
+pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<PinResult, AffinityError> {
+    let ordered = pin_query::ordered(snapshot, order)?;
     let (pins, group) = (&ordered.pins, ordered.pins.group());
     let mut made = Vec::new();
     for named in &ordered.keys {
@@ -128,7 +129,7 @@ pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<Pinned, Affin
             before: before.map(|name| name.to_string()),
         });
     }
-    Ok(Pinned {
+    Ok(PinResult {
         group: group.to_string(),
         backend: ordered.backend.to_string(),
         pins: made,
@@ -141,9 +142,9 @@ pub(super) fn move_pins(
     availability: &Availability,
     filter: &PinFilter,
     to: &str,
-) -> Result<Touched, AffinityError> {
-    let (meant, to) = meant::moving(snapshot, filter, to)?;
-    let mut touched = Touched::default();
+) -> Result<PinsChanged, AffinityError> {
+    let (meant, to) = pin_query::moving(snapshot, filter, to)?;
+    let mut touched = PinsChanged::default();
     for filter in &meant.filters {
         let member = to.member(&meant.pins);
         add(&mut touched, meant.pins.move_to(filter, member));
@@ -154,7 +155,7 @@ pub(super) fn move_pins(
         &meant,
         filter,
         &touched,
-        Change::Moved(&to.backend),
+        PinChange::Moved(&to.backend),
     );
     Ok(touched)
 }
@@ -162,7 +163,7 @@ pub(super) fn move_pins(
 /// The order to move pins as another process understands it, whose configuration may be an older one: with the group and
 /// the backend that are meant here.
 pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> Order {
-    match meant::moving(snapshot, &filter, &to) {
+    match pin_query::moving(snapshot, &filter, &to) {
         Ok((meant, to)) => Order::Move {
             filter: PinFilter {
                 group: Some(meant.pins.group().to_string()),
@@ -181,18 +182,18 @@ pub(super) fn move_draining(
     availability: &Availability,
     filter: &PinFilter,
     to: &str,
-) -> Result<Touched, AffinityError> {
+) -> Result<PinsChanged, AffinityError> {
     match move_pins(snapshot, availability, filter, to) {
         Err(AffinityError::UnknownBackend { .. }) => {}
         moved => return moved,
     }
-    let mut sum = Touched::default();
-    for meant in meant::meant(snapshot, filter)? {
+    let mut sum = PinsChanged::default();
+    for meant in pin_query::meant(snapshot, filter)? {
         for filter in &meant.filters {
             let member = meant.pins.number_member(to);
             add(&mut sum, meant.pins.move_to(filter, member));
         }
-        tell(snapshot, &meant, filter, &sum, Change::Moved(to));
+        tell(snapshot, &meant, filter, &sum, PinChange::Moved(to));
     }
     availability.wake_workers();
     Ok(sum)
@@ -202,14 +203,14 @@ pub(super) fn move_draining(
 pub(super) fn clear_pins(
     snapshot: &Snapshot,
     filter: &PinFilter,
-) -> Result<Touched, AffinityError> {
-    let mut sum = Touched::default();
-    for meant in meant::meant(snapshot, filter)? {
-        let mut touched = Touched::default();
+) -> Result<PinsChanged, AffinityError> {
+    let mut sum = PinsChanged::default();
+    for meant in pin_query::meant(snapshot, filter)? {
+        let mut touched = PinsChanged::default();
         for filter in &meant.filters {
             add(&mut touched, meant.pins.clear(filter));
         }
-        tell(snapshot, &meant, filter, &touched, Change::Cleared);
+        tell(snapshot, &meant, filter, &touched, PinChange::Cleared);
         sum.pins += touched.pins;
         sum.sessions += touched.sessions;
         sum.connections += touched.connections;
@@ -217,7 +218,7 @@ pub(super) fn clear_pins(
     Ok(sum)
 }
 
-fn add(sum: &mut Touched, touched: pins::Touched) {
+fn add(sum: &mut PinsChanged, touched: table::ChangeTotals) {
     sum.pins += touched.pins as u64;
     sum.sessions += touched.sessions as u64;
     sum.connections += touched.connections as u64;
@@ -225,7 +226,7 @@ fn add(sum: &mut Touched, touched: pins::Touched) {
 
 /// What was done with pins.
 #[derive(Clone, Copy)]
-enum Change<'a> {
+enum PinChange<'a> {
     /// They lead to this backend now.
     Moved(&'a str),
     /// They are forgotten.
@@ -235,12 +236,12 @@ enum Change<'a> {
 /// Tells of what was moved or forgotten in one group, and by which filter.
 fn tell(
     snapshot: &Snapshot,
-    meant: &Meant,
+    meant: &PinQuery,
     filter: &PinFilter,
-    touched: &Touched,
-    change: Change<'_>,
+    touched: &PinsChanged,
+    change: PinChange<'_>,
 ) {
-    if *touched == Touched::default() {
+    if *touched == PinsChanged::default() {
         return;
     }
     let prefix = meant.pins.settings().source_prefix;
@@ -249,11 +250,11 @@ fn tell(
         .client
         .map(|client| logged(client, address, prefix).to_string());
     let (message, to) = match change {
-        Change::Moved(to) => (
+        PinChange::Moved(to) => (
             "the administrator moved pins: their connections are reset",
             Some(to),
         ),
-        Change::Cleared => ("the administrator cleared pins", None),
+        PinChange::Cleared => ("the administrator cleared pins", None),
     };
     let caller = Caller::current();
     tracing::info!(
@@ -277,7 +278,7 @@ fn tell(
 fn logged(client: IpNet, address: ClientAddress, prefix: SourcePrefix) -> IpNet {
     match address {
         ClientAddress::Full => client,
-        ClientAddress::Prefix => meant::widened(client, prefix),
+        ClientAddress::Prefix => pin_query::widened(client, prefix),
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::config::Loaded;
-use crate::config::model::{Listener, Pool, Target};
+use crate::config::model::{ListenerConfig, PoolConfig, Target};
 use crate::snapshot::Snapshot;
-use crate::timestamp::counted;
+use crate::types::timestamp::counted;
 
 use super::workers;
 
@@ -68,15 +68,15 @@ pub(super) fn between(before: &Snapshot, now: &Snapshot) -> Vec<String> {
 }
 
 /// Pools are places in their configuration, so they are compared by name.
-fn same(old: &Listener, before: &Snapshot, new: &Listener, now: &Snapshot) -> bool {
-    let with = |listener: &Listener| Listener {
+fn same(old: &ListenerConfig, before: &Snapshot, new: &ListenerConfig, now: &Snapshot) -> bool {
+    let with = |listener: &ListenerConfig| ListenerConfig {
         routes: Vec::new(),
         no_name: Target::Refuse,
         unknown_name: Target::Refuse,
         pool: None,
         ..listener.clone()
     };
-    let leads = |listener: &Listener, snapshot: &Snapshot| {
+    let leads = |listener: &ListenerConfig, snapshot: &Snapshot| {
         let name = |id| snapshot.config.pool(id).name.clone();
         let routes = listener.routes.iter();
         let routes: Vec<_> = routes
@@ -100,11 +100,11 @@ fn pools(before: &Snapshot, now: &Snapshot, said: &mut Vec<String>) {
             continue;
         };
         backends(old, new, said);
-        let backup = |pool: &Pool, snapshot: &Snapshot| {
+        let backup = |pool: &PoolConfig, snapshot: &Snapshot| {
             let name = |id| snapshot.config.pool(id).name.clone();
             pool.backup.map(name)
         };
-        let rest = |pool: &Pool| Pool {
+        let rest = |pool: &PoolConfig| PoolConfig {
             backends: Vec::new(),
             backup: None,
             ..pool.clone()
@@ -120,7 +120,7 @@ fn pools(before: &Snapshot, now: &Snapshot, said: &mut Vec<String>) {
     }
 }
 
-fn backends(old: &Pool, new: &Pool, said: &mut Vec<String>) {
+fn backends(old: &PoolConfig, new: &PoolConfig, said: &mut Vec<String>) {
     let pool = &new.name;
     for before in &old.backends {
         let (name, mut backends) = (&before.name, new.backends.iter());

@@ -7,48 +7,48 @@ use std::sync::{Arc, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::{
-    self, Changed, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder,
-    PinPage, Pinned, Status, Touched,
+    self, ClientPins, ClientQuery, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
+    PinResult, PinsChanged, StateChanged, StatusView,
 };
 use crate::admin::{
     AffinityError, Caller, Control, ExplainError, Forwarding, LastBackend, Order, Reloading,
     SetStateError, Upgrading, WantedState,
 };
-use crate::backend::{Availability, Backend, CheckReport, Damped};
 use crate::config::model::{Protocol, Target};
 use crate::health;
-use crate::listener::Shared;
-use crate::log::Refused;
-use crate::metrics::definitions;
-use crate::pool::Pool;
-use crate::snapshot::{Listener, Snapshot};
-use crate::state::State;
-use crate::timestamp::{Timestamp, counted};
+use crate::proxy::acceptor::ProxyContext;
+use crate::snapshot::{ActiveListener, Snapshot};
+use crate::telemetry::log::RejectedConnection;
+use crate::telemetry::metrics::definitions;
+use crate::types::backend_state::AdminState;
+use crate::types::timestamp::{Timestamp, counted};
+use crate::upstream::backend::{Availability, Backend, CheckReport, Damped};
+use crate::upstream::pool::Pool;
 
 use super::affinity;
 use super::explain::{explain, unknown_listener, why_health};
 use super::predecessors::Predecessors;
-use super::requests::{Asker, Reloads};
+use super::requests::{Reloads, RequestOrigin};
 use super::sockets::Sockets;
 use super::states;
 
 /// The running balancer as its administrator sees it.
 pub(super) struct Administration {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ProxyContext>,
     pub(super) availability: Arc<Availability>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) reloads: Reloads,
     pub(super) workers: usize,
     pub(super) started: SystemTime,
-    pub(super) ups_and_downs: health::Events,
+    pub(super) ups_and_downs: health::HealthEvents,
     pub(super) predecessors: Predecessors,
 }
 
 impl Control for Administration {
-    fn status(&self) -> Status {
+    fn status(&self) -> StatusView {
         let snapshot = self.shared.snapshot.load();
         let limits = &snapshot.config.limits;
-        Status {
+        StatusView {
             version: env!("CARGO_PKG_VERSION").into(),
             started: Timestamp(self.started),
             now: Timestamp(SystemTime::now()),
@@ -56,7 +56,7 @@ impl Control for Administration {
             ready: self.can_serve() && !self.stopping(),
             workers: u32::try_from(self.workers).unwrap_or(u32::MAX),
             connections: self.shared.limits.connections().into(),
-            limits: view::Limits {
+            limits: view::LimitsView {
                 connections: Some(self.shared.limits.most().into()),
                 per_source: limits.per_source.map(u64::from),
                 new_per_source_per_second: limits.new_per_source_per_second.map(u64::from),
@@ -80,10 +80,10 @@ impl Control for Administration {
         }
     }
 
-    fn events(&self) -> view::Events {
+    fn events(&self) -> view::EventsView {
         let health = self.ups_and_downs.all();
         let refusals = self.shared.log.refusals().all();
-        view::Events {
+        view::EventsView {
             health: health.into_iter().rev().map(up_or_down).collect(),
             refusals: refusals.into_iter().rev().map(refusal).collect(),
         }
@@ -102,7 +102,7 @@ impl Control for Administration {
         pool: Option<&str>,
         backend: &str,
         wanted: &WantedState,
-    ) -> Result<Vec<Changed>, SetStateError> {
+    ) -> Result<Vec<StateChanged>, SetStateError> {
         if self.reloads.progress().hands_over() {
             return Err(SetStateError::HandingOver);
         }
@@ -122,18 +122,18 @@ impl Control for Administration {
         affinity::client_pins(&self.shared.snapshot.load(), query)
     }
 
-    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError> {
         let _changing = self.change_pins()?;
         affinity::pin(&self.shared.snapshot.load(), order)
     }
 
-    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<PinsChanged, AffinityError> {
         let _changing = self.change_pins()?;
         let snapshot = self.shared.snapshot.load_full();
         affinity::move_pins(&snapshot, &self.availability, filter, to)
     }
 
-    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+    fn clear_pins(&self, filter: &PinFilter) -> Result<PinsChanged, AffinityError> {
         let _changing = self.change_pins()?;
         affinity::clear_pins(&self.shared.snapshot.load_full(), filter)
     }
@@ -150,13 +150,13 @@ impl Control for Administration {
 
     fn reload(&self) -> Reloading {
         let reloads = self.reloads.clone();
-        let by = Asker::Api(Caller::current());
+        let by = RequestOrigin::Api(Caller::current());
         Box::pin(async move { reloads.ask(by).await })
     }
 
     fn upgrade(&self) -> Upgrading {
         let reloads = self.reloads.clone();
-        let by = Asker::Api(Caller::current());
+        let by = RequestOrigin::Api(Caller::current());
         Box::pin(async move { reloads.ask_upgrade(by).await })
     }
 
@@ -198,9 +198,9 @@ impl Administration {
         &self,
         pool: &str,
         backend: &str,
-        state: State,
+        state: AdminState,
         deadline: Option<Duration>,
-    ) -> Result<Vec<Changed>, SetStateError> {
+    ) -> Result<Vec<StateChanged>, SetStateError> {
         let wanted = WantedState {
             state,
             deadline,
@@ -209,18 +209,18 @@ impl Administration {
         states::set(&self.shared.snapshot.load(), Some(pool), backend, &wanted)
     }
 
-    fn listener(&self, snapshot: &Snapshot, listener: &Listener) -> view::Listener {
+    fn listener(&self, snapshot: &Snapshot, listener: &ActiveListener) -> view::ListenerView {
         let config = &listener.config;
         let name_of = |target: Target| {
             target
                 .pool()
                 .map(|id| snapshot.config.pool(id).name.to_string())
         };
-        let route = |route: &crate::config::model::Route| view::Route {
+        let route = |route: &crate::config::model::RouteConfig| view::RouteView {
             names: route.names.iter().map(ToString::to_string).collect(),
             pool: snapshot.config.pool(route.pool).name.to_string(),
         };
-        view::Listener {
+        view::ListenerView {
             name: config.name.to_string(),
             bind: self.sockets.bound(&config.bind),
             protocol: config.protocol.as_str().into(),
@@ -240,8 +240,8 @@ impl Administration {
         }
     }
 
-    fn pool(&self, pool: &Pool) -> view::Pool {
-        view::Pool {
+    fn pool(&self, pool: &Pool) -> view::PoolView {
+        view::PoolView {
             name: pool.name.to_string(),
             balance: pool.balance.as_str().into(),
             affinity_group: pool
@@ -258,7 +258,7 @@ impl Administration {
         }
     }
 
-    fn backend(&self, pool: &Pool, backend: &Arc<Backend>) -> view::Backend {
+    fn backend(&self, pool: &Pool, backend: &Arc<Backend>) -> view::BackendView {
         let changed = backend.changed();
         let damped = backend.damped();
         let checks = backend.checks();
@@ -271,7 +271,7 @@ impl Administration {
             };
             path("copied") + path("spliced")
         };
-        view::Backend {
+        view::BackendView {
             name: backend.name.to_string(),
             configured: backend.configured().address.to_string(),
             address: backend.address(),
@@ -296,7 +296,7 @@ impl Administration {
     }
 }
 
-fn up_or_down(event: health::Event) -> view::HealthEvent {
+fn up_or_down(event: health::HealthChangeEvent) -> view::HealthEvent {
     view::HealthEvent {
         at: Timestamp(event.at),
         pool: event.pool.to_string(),
@@ -306,8 +306,8 @@ fn up_or_down(event: health::Event) -> view::HealthEvent {
     }
 }
 
-fn refusal(refused: Refused) -> view::Refusal {
-    view::Refusal {
+fn refusal(refused: RejectedConnection) -> view::RejectionView {
+    view::RejectionView {
         at: Timestamp(refused.at),
         listener: refused.listener.into(),
         client: refused.client,
@@ -328,8 +328,8 @@ fn kept_out(damped: Damped) -> String {
     format!("damped: passes its checks, kept out for {left} s more after {falls}")
 }
 
-fn check(report: CheckReport) -> view::Check {
-    view::Check {
+fn check(report: CheckReport) -> view::CheckView {
+    view::CheckView {
         label: report.label.to_string(),
         decides: report.decides,
         passing: report.passing,

@@ -5,8 +5,8 @@
 
 use crate::config::model;
 use crate::config::{Capacity, FEW_CONNECTIONS, Uses};
-use crate::reserve;
-use crate::splice::{Allowance, Budget};
+use crate::net::splice::{Allowance, Budget};
+use crate::system::reserve;
 
 /// So many times fewer pipes than there could be are worth a word.
 const FEW_PIPES: usize = 4;
@@ -41,7 +41,7 @@ impl Descriptors {
     }
 
     /// Shares them out beside so many listening sockets, and gives the bound of connections. Warns where there are few.
-    pub(super) fn share(&self, configured: &model::Limits, listening: usize) -> u32 {
+    pub(super) fn share(&self, configured: &model::LimitSettings, listening: usize) -> u32 {
         let uses = Uses {
             listening,
             workers: self.workers,

@@ -12,12 +12,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::affinity;
 use super::control::Administration;
-use super::retired::Retired;
-use crate::admin::view::Touched;
-use crate::admin::{AffinityError, AffinityFault, Order};
-use crate::listener::Shared;
-use crate::upgrade::orders::{self, Answer, Call, Done, HeldAt, Report};
-use crate::upgrade::{AsyncChannel, WireError};
+use super::lingering::LingeringBackends;
+use crate::admin::view::PinsChanged;
+use crate::admin::{AffinityError, AffinityErrorKind, Order};
+use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
+use crate::handoff::{AsyncChannel, WireError};
+use crate::proxy::acceptor::ProxyContext;
 
 /// Between two looks for what has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -50,7 +50,7 @@ type Balancer = Arc<Mutex<Option<Draining>>>;
 #[derive(Clone)]
 pub(super) struct Draining {
     pub(super) control: Arc<Administration>,
-    pub(super) retired: Arc<Retired>,
+    pub(super) retired: Arc<LingeringBackends>,
     /// When what is left is reset.
     pub(super) until: Instant,
 }
@@ -70,7 +70,7 @@ impl Answering {
             ..Heard::default()
         });
         let balancer: Balancer = Arc::new(Mutex::new(draining));
-        let task = Task {
+        let task = DrainingTask {
             channel: over.channel,
             balancer: balancer.clone(),
             heard: tell,
@@ -99,14 +99,14 @@ impl Drop for Answering {
     }
 }
 
-struct Task {
+struct DrainingTask {
     channel: AsyncChannel,
     balancer: Balancer,
     heard: watch::Sender<Heard>,
     stays: bool,
 }
 
-impl Task {
+impl DrainingTask {
     async fn run(self) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +164,7 @@ impl Task {
                     Ok(connections) => (connections, None),
                     Err(error) => (0, Some(error)),
                 };
-                self.tell(&Answer::Done(Done {
+                self.tell(&OrderAnswer::Done(Done {
                     id,
                     connections,
                     error,
@@ -184,11 +184,11 @@ impl Task {
 
     fn tell_report(&self, report: Report) -> bool {
         let mut parts = report.parts().into_iter();
-        parts.all(|part| self.tell(&Answer::Report(part)))
+        parts.all(|part| self.tell(&OrderAnswer::Report(part)))
     }
 
     /// Where there is no room, the serving process hangs; it gets the next report when it does no more.
-    fn tell(&self, answer: &Answer) -> bool {
+    fn tell(&self, answer: &OrderAnswer) -> bool {
         let packet = orders::packet(answer);
         let sent = packet.and_then(|packet| self.channel.try_send(&packet));
         if let Err(error) = &sent
@@ -201,7 +201,7 @@ impl Task {
 }
 
 impl Draining {
-    fn shared(&self) -> &Shared {
+    fn shared(&self) -> &ProxyContext {
         &self.control.shared
     }
 
@@ -259,10 +259,10 @@ impl Draining {
 }
 
 /// What is not known here holds no connection here.
-fn connections(touched: Result<Touched, AffinityError>) -> Result<u64, String> {
+fn connections(touched: Result<PinsChanged, AffinityError>) -> Result<u64, String> {
     match touched {
         Ok(touched) => Ok(touched.connections),
-        Err(error) if error.fault() == AffinityFault::Missing => Ok(0),
+        Err(error) if error.fault() == AffinityErrorKind::Missing => Ok(0),
         Err(error) => Err(error.to_string()),
     }
 }

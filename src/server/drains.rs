@@ -10,17 +10,17 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use crate::backend::{Backend, Recall};
-use crate::listener::Shared;
-use crate::pool::Pool;
-use crate::state::State;
+use crate::proxy::acceptor::ProxyContext;
+use crate::types::backend_state::AdminState;
+use crate::upstream::backend::{Backend, Disconnect};
+use crate::upstream::pool::Pool;
 
-use super::retired::Retired;
+use super::lingering::LingeringBackends;
 
 /// Meets every deadline until the balancer stops.
 pub(super) async fn keep(
-    shared: Arc<Shared>,
-    retired: Arc<Retired>,
+    shared: Arc<ProxyContext>,
+    retired: Arc<LingeringBackends>,
     mut availability: watch::Receiver<u64>,
 ) {
     let mut met = HashMap::new();
@@ -42,18 +42,23 @@ pub(super) async fn keep(
 }
 
 /// The deadlines that have been met, by the backend's place in memory; of backends that drain still.
-type Met = HashMap<usize, Instant>;
+type ExpiredDrains = HashMap<usize, Instant>;
 
 /// Meets the deadlines up to `now` that are not in `met`, and says when the next one is.
-fn meet(shared: &Shared, retired: &Retired, met: &mut Met, now: Instant) -> Option<Instant> {
+fn meet(
+    shared: &ProxyContext,
+    retired: &LingeringBackends,
+    met: &mut ExpiredDrains,
+    now: Instant,
+) -> Option<Instant> {
     let snapshot = shared.snapshot.load();
     let mut next: Option<Instant> = None;
-    let mut over = Met::new();
+    let mut over = ExpiredDrains::new();
     let pools = snapshot.pools.iter();
     let in_force = pools.flat_map(|pool| pool.backends.iter().map(move |of| (Some(pool), of)));
     let retired = retired.backends();
     let backends = in_force.chain(retired.iter().map(|backend| (None, backend)));
-    for (pool, backend) in backends.filter(|(_, backend)| backend.state() == State::Drain) {
+    for (pool, backend) in backends.filter(|(_, backend)| backend.state() == AdminState::Drain) {
         let Some(deadline) = backend.deadline() else {
             continue;
         };
@@ -74,7 +79,7 @@ fn meet(shared: &Shared, retired: &Retired, met: &mut Met, now: Instant) -> Opti
 /// A backend that a reload has removed is in no `pool`, and has no pins.
 fn end(pool: Option<&Arc<Pool>>, backend: &Arc<Backend>) {
     let left = backend.in_flight();
-    backend.recall(Recall::DrainDeadline);
+    backend.recall(Disconnect::DrainDeadline);
     // Pins are those of the whole group. While another pool of it still sends their clients to this backend, they stay:
     // a client that comes to this pool gets another backend, and its pin goes there with it.
     let kept = pool.is_some_and(|pool| pool.pins_serve_elsewhere(backend));

@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::admin::{ExplainError, Unknown};
-use crate::backend::{Availability, Backend};
+use crate::affinity::table::Secret;
 use crate::config::model::{self, Config, Protocol, WhenPoolDown};
-use crate::host_name::HostName;
-use crate::metrics::Registry;
-use crate::pins::Secret;
-use crate::pool::{Client, PickedBy, Pool};
-use crate::snapshot::{Destination, Listener, Snapshot};
-use crate::termination::Outcome;
+use crate::snapshot::{ActiveListener, Destination, Snapshot};
+use crate::telemetry::metrics::Registry;
+use crate::types::host_name::HostName;
+use crate::types::outcome::Outcome;
+use crate::upstream::backend::{Availability, Backend};
+use crate::upstream::pool::{PickedBy, Pool, PoolClient};
 pub(super) use why::{why_closed, why_health};
 
 /// What is known of the backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum KnownPin {
     /// As the running balancer sees them.
     Live,
     /// What the file says, and nothing of health, connections and pins.
@@ -31,7 +31,11 @@ enum Known {
 }
 
 /// What such a client would get; `stopping` is whether the balancer has been told to stop.
-pub(super) fn explain(listener: &Listener, query: &ExplainQuery, stopping: bool) -> Explanation {
+pub(super) fn explain(
+    listener: &ActiveListener,
+    query: &ExplainQuery,
+    stopping: bool,
+) -> Explanation {
     let mut told = begin(query);
     if stopping {
         told.steps.push(
@@ -44,7 +48,7 @@ pub(super) fn explain(listener: &Listener, query: &ExplainQuery, stopping: bool)
             listener.config.name
         ));
     }
-    finish(listener, query, told, Known::Live)
+    finish(listener, query, told, KnownPin::Live)
 }
 
 /// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
@@ -74,7 +78,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
         "by the file alone: health, states, connections and pins are not known, and every backend counts as available"
             .into(),
     );
-    let mut told = finish(listener, query, told, Known::FileAlone);
+    let mut told = finish(listener, query, told, KnownPin::FileAlone);
     told.address = told
         .address
         .filter(|address| !address.ip().is_unspecified());
@@ -82,7 +86,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
 }
 
 /// Whether its port takes connections, as far as its pools say.
-pub(super) fn is_open(listener: &Listener) -> bool {
+pub(super) fn is_open(listener: &ActiveListener) -> bool {
     match listener.config.when_pool_down {
         WhenPoolDown::Close => listener.can_serve(),
         WhenPoolDown::Refuse => true,
@@ -106,10 +110,10 @@ fn begin(query: &ExplainQuery) -> Explanation {
 }
 
 fn finish(
-    listener: &Listener,
+    listener: &ActiveListener,
     query: &ExplainQuery,
     mut told: Explanation,
-    known: Known,
+    known: KnownPin,
 ) -> Explanation {
     if let Err(outcome) = follow(listener, query, &mut told, known) {
         told.steps.push(format!("refused: {}", outcome.meaning()));
@@ -126,10 +130,10 @@ pub(super) fn unknown_listener(snapshot: &Snapshot, query: &ExplainQuery) -> Exp
 }
 
 fn follow(
-    listener: &Listener,
+    listener: &ActiveListener,
     query: &ExplainQuery,
     told: &mut Explanation,
-    known: Known,
+    known: KnownPin,
 ) -> Result<(), Outcome> {
     if !listener.admits(told.source) {
         let mut denied = listener.config.deny.iter();
@@ -144,7 +148,7 @@ fn follow(
     let pool = &destination.pool;
     told.route = Some(destination.matched.to_string());
     told.pool = Some(pool.name.to_string());
-    let client = Client {
+    let client = PoolClient {
         source: told.source,
         name: destination.name,
     };
@@ -166,7 +170,7 @@ fn follow(
 }
 
 fn route<'a>(
-    listener: &'a Listener,
+    listener: &'a ActiveListener,
     name: Option<&str>,
     steps: &mut Vec<String>,
 ) -> Result<&'a Destination, Outcome> {
@@ -222,11 +226,11 @@ fn route<'a>(
 
 fn choose(
     pool: &Arc<Pool>,
-    client: Client,
+    client: PoolClient,
     told: &mut Explanation,
-    known: Known,
+    known: KnownPin,
 ) -> Result<(PickedBy, Arc<Backend>), Outcome> {
-    if known == Known::Live
+    if known == KnownPin::Live
         && let Some(pinned) = pin::decides(pool, client, told)
     {
         return Ok((PickedBy::Pin, pinned));

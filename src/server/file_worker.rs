@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::files;
+use crate::system::files;
 
 /// What a file system gets to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ impl Default for FileWorker {
 }
 
 /// Says what the thread waits for, for the words of an error; freed when the thread ends.
-pub(super) struct Stage(Arc<Mutex<Option<String>>>);
+pub(super) struct ReadStage(Arc<Mutex<Option<String>>>);
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl FileWorker {
     /// Does `work`, unless an earlier one is not done yet.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Stage) -> T + Send + 'static,
+        work: impl FnOnce(&ReadStage) -> T + Send + 'static,
     ) -> Result<T, Stalled> {
         let stage = self.begin().map_err(Stalled::Busy)?;
         let done = files::aside("reload", move || work(&stage));
@@ -63,26 +63,26 @@ impl FileWorker {
         }
     }
 
-    fn begin(&self) -> Result<Stage, String> {
+    fn begin(&self) -> Result<ReadStage, String> {
         let mut waits_for = lock(&self.waits_for);
         match &*waits_for {
             Some(what) => Err(what.clone()),
             None => {
                 *waits_for = Some(String::new());
-                Ok(Stage(self.waits_for.clone()))
+                Ok(ReadStage(self.waits_for.clone()))
             }
         }
     }
 }
 
-impl Stage {
+impl ReadStage {
     /// The next thing to be waited for.
     pub(super) fn at(&self, what: impl Into<String>) {
         *lock(&self.0) = Some(what.into());
     }
 }
 
-impl Drop for Stage {
+impl Drop for ReadStage {
     fn drop(&mut self) {
         *lock(&self.0) = None;
     }

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::explain::{is_open, why_closed};
-use super::sockets::{Sockets, Wanted};
-use crate::listener::Shared;
-use crate::snapshot::{Listener, Snapshot};
-use crate::state::Health;
+use super::sockets::{PortAction, Sockets};
+use crate::proxy::acceptor::ProxyContext;
+use crate::snapshot::{ActiveListener, Snapshot};
+use crate::types::backend_state::Health;
 
 /// How long names and first checks have before a port that waits for them is said to be closed.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Keeps every port as the pools behind it want it, until the balancer stops.
 pub(super) async fn keep(
     sockets: Arc<Sockets>,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyContext>,
     mut availability: watch::Receiver<u64>,
 ) {
-    let mut told = Told::default();
+    let mut told = ReportedClosed::default();
     loop {
         availability.borrow_and_update();
         follow(&sockets, &shared);
@@ -46,13 +46,17 @@ pub(super) async fn keep(
 }
 
 /// Brings every port to what is wanted of it now.
-pub(super) fn follow(sockets: &Sockets, shared: &Shared) {
+pub(super) fn follow(sockets: &Sockets, shared: &ProxyContext) {
     if shared.stop.is_cancelled() {
         return;
     }
     for listener in &shared.snapshot.load().listeners {
         let open = is_open(listener);
-        let wanted = if open { Wanted::Open } else { Wanted::Closed };
+        let wanted = if open {
+            PortAction::Open
+        } else {
+            PortAction::Closed
+        };
         sockets.turn(&listener.config, wanted);
         listener.open.set(f64::from(u8::from(open)));
     }
@@ -60,7 +64,7 @@ pub(super) fn follow(sockets: &Sockets, shared: &Shared) {
 
 /// What the log says of each port.
 #[derive(Default)]
-struct Told {
+struct ReportedClosed {
     /// Of this snapshot. After another one, every port that stays closed is told again.
     snapshot: Option<Arc<Snapshot>>,
     /// By listener: whether it was open.
@@ -69,7 +73,7 @@ struct Told {
     waiting: HashMap<Arc<str>, Instant>,
 }
 
-impl Told {
+impl ReportedClosed {
     /// Tells what has changed; says when to look again, where a port waits for what is not known yet.
     fn tell(&mut self, snapshot: &Arc<Snapshot>) -> Option<Instant> {
         let known = self.snapshot.as_ref();
@@ -87,7 +91,7 @@ impl Told {
         again
     }
 
-    fn tell_of(&mut self, listener: &Listener) -> Option<Instant> {
+    fn tell_of(&mut self, listener: &ActiveListener) -> Option<Instant> {
         let name = &listener.config.name;
         let open = is_open(listener);
         if self.open.get(name) == Some(&open) {
@@ -116,7 +120,7 @@ impl Told {
 }
 
 /// Whether nothing is known yet of a backend behind it, so that the port may open in a moment.
-fn waits(listener: &Listener) -> bool {
+fn waits(listener: &ActiveListener) -> bool {
     let mut pools: Vec<_> = listener.pools().iter().collect();
     while let Some(pool) = pools.pop() {
         let mut backends = pool.backends.iter();

@@ -13,19 +13,19 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use crate::backend::{Backend, Deadline};
+use crate::affinity::table::{ForeignHold, PinKey, Pins, Secret};
 use crate::config;
 use crate::config::model::AdminBind;
-use crate::listener::Shared;
-use crate::pins::{Held, KeptKey, Pins, Secret};
-use crate::snapshot::Snapshot;
-use crate::socket::Listening;
-use crate::state::{Health, State};
-use crate::upgrade::pins::{self, Told};
-use crate::upgrade::{
-    AsyncChannel, Channel, KeptBackend, KeptPredecessor, Message, PREDECESSOR, Predecessor,
-    Received, VERSION, WireError,
+use crate::handoff::pins::{self, PinUpdate};
+use crate::handoff::{
+    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, PREDECESSOR,
+    PredecessorChannel, Received, VERSION, WireError,
 };
+use crate::net::socket::Listening;
+use crate::proxy::acceptor::ProxyContext;
+use crate::snapshot::Snapshot;
+use crate::types::backend_state::{AdminState, Health};
+use crate::upstream::backend::{Backend, Deadline};
 
 /// What the old process gets to say each thing; it has a bound of its own for the whole.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,10 +33,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// kills this process before.
 const LAST_BREATH: Duration = Duration::from_secs(5);
 
+/// What is still to be taken over.
+pub(super) struct TakeOver {
+    pub(super) handoff: Handoff,
+    /// Addresses that are not configured any more.
+    pub(super) unwanted: Vec<SocketAddr>,
+}
+
 /// What a process takes over from another one, and how it hears of it.
 pub struct Handoff {
     channel: Channel,
-    from: Predecessor,
+    from: PredecessorChannel,
     pub(super) passed: Passed,
     holds: Holds,
     /// The old process has died, and this one goes on alone.
@@ -49,23 +56,23 @@ pub(super) struct Passed {
     pub(super) ports: Vec<(SocketAddr, Listening)>,
     pub(super) doors: Vec<(AdminBind, OwnedFd)>,
     pub(super) predecessors: Vec<(KeptPredecessor, OwnedFd)>,
-    backends: Vec<KeptBackend>,
+    backends: Vec<BackendRecord>,
 }
 
 /// Pins that the old process's connections use.
 #[derive(Default)]
-struct Holds(HashMap<(Arc<str>, KeptKey), Held>);
+struct Holds(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
 /// Tells the old process that nothing will come of it.
-pub struct Refusal(Channel);
+pub struct HandoffRejection(Channel);
 
-impl Refusal {
+impl HandoffRejection {
     /// Says why.
     pub fn tell(&self, why: &str) {
         // If it is gone, nobody is left to care.
         let _ = self
             .0
-            .tell(&Message::failed(why), Instant::now() + PATIENCE);
+            .tell(&HandoffMessage::failed(why), Instant::now() + PATIENCE);
     }
 }
 
@@ -81,7 +88,7 @@ impl Handoff {
             return Ok(None);
         };
         let pid = pid.to_str().and_then(|pid| pid.parse().ok());
-        let from = Predecessor::new(pid.unwrap_or(0));
+        let from = PredecessorChannel::new(pid.unwrap_or(0));
         let stdin = std::io::stdin();
         let channel = stdin.as_fd().try_clone_to_owned().map_err(WireError::Io)?;
         let channel = Channel::from_descriptor(channel).map_err(WireError::Io)?;
@@ -106,8 +113,11 @@ impl Handoff {
     /// # Errors
     ///
     /// When there are no descriptors left.
-    pub fn refusal(&self) -> Result<Refusal, WireError> {
-        self.channel.try_clone().map(Refusal).map_err(WireError::Io)
+    pub fn refusal(&self) -> Result<HandoffRejection, WireError> {
+        self.channel
+            .try_clone()
+            .map(HandoffRejection)
+            .map_err(WireError::Io)
     }
 
     /// Puts states, deadlines, health and pins as they are in the old process; what it told of them before it died, if it
@@ -118,7 +128,7 @@ impl Handoff {
         }
         let heard = loop {
             match self.channel.next(Instant::now() + PATIENCE) {
-                Ok(Received::Message(Message::Complete, _)) => return Ok(()),
+                Ok(Received::Message(HandoffMessage::Complete, _)) => return Ok(()),
                 Ok(received) => self.holds.take(received, snapshot)?,
                 Err(error) => break error,
             }
@@ -134,7 +144,7 @@ impl Handoff {
     pub(super) async fn wait(
         self,
         unwanted: Vec<SocketAddr>,
-        shared: &Shared,
+        shared: &ProxyContext,
     ) -> Result<Follower, WireError> {
         let Self {
             channel,
@@ -145,10 +155,10 @@ impl Handoff {
         } = self;
         let channel = AsyncChannel::new(channel).map_err(WireError::Io)?;
         let mut follower = Follower { channel, holds };
-        let ready = Message::Ready(unwanted).packet()?;
+        let ready = HandoffMessage::Ready(unwanted).packet()?;
         let waiting = async {
             follower.channel.send(&ready).await?;
-            follower.hear_until(&Message::Commit, shared).await
+            follower.hear_until(&HandoffMessage::Commit, shared).await
         };
         match waiting.await {
             _ if alone => {}
@@ -180,13 +190,17 @@ impl Follower {
     /// Says that clients are accepted.
     pub(super) fn tell_serving(&self) {
         // Ports are open: if the old process does not hear of it, it is gone.
-        let packet = Message::Serving.packet();
+        let packet = HandoffMessage::Serving.packet();
         let _ = packet.and_then(|packet| self.channel.try_send(&packet));
     }
 
     /// Follows what the old process's connections use, until it is gone, and tells when it has let go of what only one can
     /// have: once it says so or is gone, and also when it takes too long.
-    pub(super) async fn follow(mut self, shared: &Shared, let_go: &mpsc::UnboundedSender<()>) {
+    pub(super) async fn follow(
+        mut self,
+        shared: &ProxyContext,
+        let_go: &mpsc::UnboundedSender<()>,
+    ) {
         // Whoever does not listen any more is stopping.
         let tell = || {
             let _ = let_go.send(());
@@ -204,7 +218,7 @@ impl Follower {
                 }
             };
             let taken = match received {
-                Ok(Received::Message(Message::Farewell, _)) => {
+                Ok(Received::Message(HandoffMessage::Farewell, _)) => {
                     waits = false;
                     tell();
                     continue;
@@ -222,7 +236,11 @@ impl Follower {
         }
     }
 
-    async fn hear_until(&mut self, end: &Message, shared: &Shared) -> Result<(), WireError> {
+    async fn hear_until(
+        &mut self,
+        end: &HandoffMessage,
+        shared: &ProxyContext,
+    ) -> Result<(), WireError> {
         loop {
             match self.next().await? {
                 Received::Message(message, _) if message == *end => return Ok(()),
@@ -243,7 +261,7 @@ impl Holds {
     /// Takes in what is said of backends and pins.
     fn take(&mut self, received: Received, snapshot: &Snapshot) -> Result<(), WireError> {
         match received {
-            Received::Message(Message::Backend(kept), _) => restore_backend(&kept, snapshot),
+            Received::Message(HandoffMessage::Backend(kept), _) => restore_backend(&kept, snapshot),
             Received::Message(message, _) => return Err(out_of_turn(&message)),
             Received::Pins(bytes) => {
                 let held = &mut self.0;
@@ -255,10 +273,14 @@ impl Holds {
     }
 }
 
-fn take_pin(held: &mut HashMap<(Arc<str>, KeptKey), Held>, pins: &Arc<Pins>, told: Told) {
+fn take_pin(
+    held: &mut HashMap<(Arc<str>, PinKey), ForeignHold>,
+    pins: &Arc<Pins>,
+    told: PinUpdate,
+) {
     match told {
-        Told::LetGo(key) => drop(held.remove(&(pins.group().clone(), key))),
-        Told::Stands(kept) => {
+        PinUpdate::LetGo(key) => drop(held.remove(&(pins.group().clone(), key))),
+        PinUpdate::Stands(kept) => {
             let of = (pins.group().clone(), kept.key.clone());
             if kept.in_use == 0 {
                 held.remove(&of);
@@ -275,7 +297,7 @@ fn take_pin(held: &mut HashMap<(Arc<str>, KeptKey), Held>, pins: &Arc<Pins>, tol
 impl Passed {
     fn hear(channel: &Channel) -> Result<Self, WireError> {
         let deadline = Instant::now() + PATIENCE;
-        let Message::Hello { version, program } = channel.next_message(deadline)? else {
+        let HandoffMessage::Hello { version, program } = channel.next_message(deadline)? else {
             return Err(WireError::Malformed("it does not introduce itself".into()));
         };
         if version != VERSION {
@@ -283,7 +305,7 @@ impl Passed {
                 "the old process is {program} and speaks version {version} of the hand-over, this one version {VERSION}"
             )));
         }
-        let Message::Secret(secret) = channel.next_message(deadline)? else {
+        let HandoffMessage::Secret(secret) = channel.next_message(deadline)? else {
             return Err(WireError::Malformed("the secret is missing".into()));
         };
         let mut passed = Self {
@@ -295,24 +317,24 @@ impl Passed {
         };
         loop {
             match channel.next(deadline)? {
-                Received::Message(Message::Ports(addresses), descriptors) => {
+                Received::Message(HandoffMessage::Ports(addresses), descriptors) => {
                     for (address, socket) in addresses.into_iter().zip(descriptors) {
                         let socket = Listening::inherit(socket).map_err(WireError::Io)?;
                         passed.ports.push((address, socket));
                     }
                 }
-                Received::Message(Message::Admin(places), descriptors) => {
+                Received::Message(HandoffMessage::Admin(places), descriptors) => {
                     for (place, socket) in places.iter().zip(descriptors) {
                         let at = config::admin_bind(place).map_err(WireError::Malformed)?;
                         passed.doors.push((at, socket));
                     }
                 }
-                Received::Message(Message::Predecessors(processes), descriptors) => {
+                Received::Message(HandoffMessage::Predecessors(processes), descriptors) => {
                     let processes = processes.into_iter().zip(descriptors);
                     passed.predecessors.extend(processes);
                 }
-                Received::Message(Message::Backend(kept), _) => passed.backends.push(kept),
-                Received::Message(Message::Described, _) => return Ok(passed),
+                Received::Message(HandoffMessage::Backend(kept), _) => passed.backends.push(kept),
+                Received::Message(HandoffMessage::Described, _) => return Ok(passed),
                 Received::Message(other, _) => return Err(out_of_turn(&other)),
                 Received::Pins(_) => {
                     return Err(WireError::Malformed("pins come out of turn".into()));
@@ -322,13 +344,13 @@ impl Passed {
     }
 }
 
-fn out_of_turn(message: &Message) -> WireError {
+fn out_of_turn(message: &HandoffMessage) -> WireError {
     let text = format!("{message:?}");
     let word: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
     WireError::Malformed(format!("{word:?} comes out of turn"))
 }
 
-fn restore_backend(kept: &KeptBackend, snapshot: &Snapshot) {
+fn restore_backend(kept: &BackendRecord, snapshot: &Snapshot) {
     let pool = snapshot.pool(&kept.pool);
     let mut backends = pool.into_iter().flat_map(|pool| &pool.backends);
     let Some(backend) = backends.find(|backend| *backend.name == *kept.name) else {
@@ -347,7 +369,7 @@ fn restore_backend(kept: &KeptBackend, snapshot: &Snapshot) {
     }
 }
 
-fn restore_state(kept: &KeptBackend, backend: &Backend) {
+fn restore_state(kept: &BackendRecord, backend: &Backend) {
     let deadline = kept.deadline.map(|left| {
         let left = Duration::from_millis(left);
         Deadline {
@@ -364,7 +386,7 @@ fn restore_state(kept: &KeptBackend, backend: &Backend) {
         (None, Some(_)) | (Some(_), None) => false,
     };
     if kept.state != backend.state() || !same_deadline {
-        let deadline = deadline.filter(|_| kept.state == State::Drain);
+        let deadline = deadline.filter(|_| kept.state == AdminState::Drain);
         backend.set_state(kept.state, deadline);
     }
 }

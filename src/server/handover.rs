@@ -14,16 +14,18 @@ use tokio::time::timeout;
 
 use super::draining::HandedOver;
 use super::reload::Reloader;
-use super::requests::{Asker, Turn};
-use super::takeover::Role;
+use super::requests::{RequestOrigin, Turn};
+use super::role::Role;
 use super::telling::{self, Passing, Telling};
 use super::{gates, service};
 use crate::admin::UpgradeError;
 use crate::admin::view::Upgraded;
-use crate::metrics::definitions;
+use crate::handoff::{
+    AsyncChannel, Channel, HandoffMessage, KeptPredecessor, Program, WireError, launch,
+};
 use crate::snapshot::Snapshot;
-use crate::timestamp::Timestamp;
-use crate::upgrade::{AsyncChannel, Channel, KeptPredecessor, Message, Program, WireError, launch};
+use crate::telemetry::metrics::definitions;
+use crate::types::timestamp::Timestamp;
 
 /// From the start of the new process until it is ready, and from the word that it may accept until it does.
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
@@ -80,7 +82,7 @@ impl Reloader {
     /// Hands over to a new process, or goes on as if nothing had been. Says where the new one speaks to this one.
     pub(super) async fn upgrade(
         &mut self,
-        by: &Asker,
+        by: &RequestOrigin,
         turn: &Turn,
     ) -> Result<(Upgraded, HandedOver), UpgradeError> {
         let program = self.program.clone()?;
@@ -228,7 +230,7 @@ impl Reloader {
         self.admin.leave();
         self.predecessors.leave();
         let store = self.store.take();
-        let _ = spawn_blocking(move || store.map(crate::store::Store::stop)).await;
+        let _ = spawn_blocking(move || store.map(crate::persistence::Store::stop)).await;
         service::tell_successor(pid);
         self.say_farewell(channel, telling).await;
         HandedOver {
@@ -240,7 +242,7 @@ impl Reloader {
     async fn say_farewell(&self, channel: Channel, telling: Telling) {
         let said = async {
             let channel = AsyncChannel::new(channel).map_err(WireError::Io)?;
-            let farewell = Message::Farewell.packet()?;
+            let farewell = HandoffMessage::Farewell.packet()?;
             let sent = timeout(BOUNDS.1, channel.send(&farewell)).await;
             sent.unwrap_or(Err(WireError::Late)).map(|()| channel)
         };
@@ -268,8 +270,8 @@ fn tell_all(
     // It may have failed before it has heard everything: what it says counts.
     let told = telling.tell_all(passing, snapshot, deadline);
     match (listening.next_message(deadline), told) {
-        (Ok(Message::Ready(unwanted)), Ok(())) => Ok((telling, unwanted)),
-        (Ok(Message::Failed(why)), _) => Err(why),
+        (Ok(HandoffMessage::Ready(unwanted)), Ok(())) => Ok((telling, unwanted)),
+        (Ok(HandoffMessage::Failed(why)), _) => Err(why),
         (Ok(_), _) => Err("the new process does not keep to what was agreed".to_owned()),
         (Err(WireError::Late), _) | (_, Err(WireError::Late)) => Err(late(BOUNDS.0)),
         (Err(error), _) => Err(error.to_string()),
@@ -285,10 +287,10 @@ fn commit(
 ) -> Result<Telling, String> {
     let told = telling
         .tell_rest(snapshot, deadline)
-        .and_then(|()| channel.tell(&Message::Commit, deadline));
+        .and_then(|()| channel.tell(&HandoffMessage::Commit, deadline));
     match told.and_then(|()| channel.next_message(deadline)) {
-        Ok(Message::Serving) => Ok(telling),
-        Ok(Message::Failed(why)) => Err(why),
+        Ok(HandoffMessage::Serving) => Ok(telling),
+        Ok(HandoffMessage::Failed(why)) => Err(why),
         Ok(_) => Err("the new process does not keep to what was agreed".to_owned()),
         Err(WireError::Late) => Err(late(BOUNDS.1)),
         Err(error) => Err(error.to_string()),

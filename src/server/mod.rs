@@ -4,11 +4,11 @@
 //! comes first. Knows nothing of bytes, and of names and pins what an administrator asks. Invariant: when
 //! [`Server::stop`] returns, no task, thread or socket of the balancer is left.
 
+mod admin_listeners;
 mod affinity;
 mod changes;
 mod control;
 mod descriptors;
-mod doors;
 mod draining;
 mod drains;
 mod explain;
@@ -16,23 +16,26 @@ mod file_worker;
 mod gates;
 mod handoff;
 mod handover;
+mod lingering;
+mod name_prefetch;
 mod patience;
 mod pipes;
 mod predecessors;
 mod prepared;
 mod reading;
 mod reload;
+mod reload_fault;
 mod requests;
-mod retired;
 mod retiring;
+mod role;
 mod service;
 mod sockets;
 mod start_error;
 mod states;
+mod stores;
 mod takeover;
 mod telling;
 mod watch;
-mod whereabouts;
 mod workers;
 
 use std::net::SocketAddr;
@@ -49,37 +52,39 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::UpgradeError;
-use crate::backend::{Availability, Recall};
 use crate::config::model::Config;
-use crate::files;
+use crate::handoff::Program;
 use crate::health::{Monitor, Resolver, WatchedPool};
-use crate::limits::Limits;
-use crate::listener::Shared;
-use crate::log::Log;
-use crate::metrics::{Registry, definitions};
+use crate::proxy::acceptor::ProxyContext;
+use crate::proxy::admission::ConnectionLimits;
 use crate::snapshot::Snapshot;
-use crate::upgrade::Program;
+use crate::system::files;
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::{Registry, definitions};
+use crate::upstream::backend::{Availability, Disconnect};
+pub use admin_listeners::AdminListenerError;
+use admin_listeners::AdminListeners;
 use control::Administration;
 use descriptors::Descriptors;
-pub use doors::DoorFault;
-use doors::Serving;
 pub use draining::Heard;
 pub use explain::explain_offline;
 use file_worker::FileWorker;
-pub use handoff::{Handoff, Refusal};
+use handoff::TakeOver;
+pub use handoff::{Handoff, HandoffRejection};
+use lingering::LingeringBackends;
 use patience::Patience;
 use predecessors::Predecessors;
 pub use prepared::Prepared;
 use reload::{Left, Reloader};
-pub use requests::{Asker, Reloads};
-use retired::Retired;
+pub use requests::{Reloads, RequestOrigin};
 pub use retiring::{Ended, Retiring};
-pub use sockets::BindFault;
+use role::Followed;
+pub use role::Role;
+pub use sockets::ListenError;
 use sockets::Sockets;
 pub use start_error::StartError;
-pub use takeover::Role;
-use takeover::{Followed, Keeping, TakeOver};
-pub use watch::Watched;
+use stores::Keeping;
+pub use watch::WatchedFile;
 use workers::Workers;
 
 /// How long sessions get to write their last line after they were told to end.
@@ -98,18 +103,18 @@ pub type Addresses = Vec<(Arc<str>, Vec<SocketAddr>)>;
 
 /// Where the configuration comes from when it is to be read again.
 #[derive(Debug)]
-pub enum Source {
+pub enum ConfigSource {
     /// It is not: a reload is refused.
     Nowhere,
     /// From this file.
     File(PathBuf),
     /// From a file that is looked after: a change is a reload.
-    Watched(Watched),
+    Watched(WatchedFile),
 }
 
 /// A running balancer.
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<ProxyContext>,
     sockets: Arc<Sockets>,
     workers: Workers,
     tasks: TaskTracker,
@@ -117,7 +122,7 @@ pub struct Server {
     /// Gives back what it owns when the balancer stops or has handed over.
     reloader: JoinHandle<Left>,
     control: Arc<Administration>,
-    retired: Arc<Retired>,
+    retired: Arc<LingeringBackends>,
     role: tokio::sync::watch::Receiver<Role>,
     predecessors: Predecessors,
     followed: Followed,
@@ -133,7 +138,7 @@ impl Server {
         config: Config,
         log: Arc<Log>,
         registry: Registry,
-        source: Source,
+        source: ConfigSource,
     ) -> Result<Self, StartError> {
         Self::start_after(None, config, log, registry, source)
     }
@@ -149,7 +154,7 @@ impl Server {
         config: Config,
         log: Arc<Log>,
         registry: Registry,
-        source: Source,
+        source: ConfigSource,
     ) -> Result<Self, StartError> {
         Self::start_prepared(Prepared::new(handoff, config)?, log, registry, source)
     }
@@ -163,7 +168,7 @@ impl Server {
         prepared: Prepared,
         log: Arc<Log>,
         registry: Registry,
-        source: Source,
+        source: ConfigSource,
     ) -> Result<Self, StartError> {
         let Prepared {
             mut handoff,
@@ -173,10 +178,12 @@ impl Server {
             unwanted,
             doors,
             keeping,
-            predecessors,
+            predecessors: older,
         } = prepared;
+        let predecessors = Predecessors::default();
+        predecessors.adopt(older).map_err(StartError::Predecessor)?;
         let descriptors = Descriptors::of(count, pipes::budget(count));
-        let limits = Limits::new(
+        let limits = ConnectionLimits::new(
             descriptors.share(&config.limits, sockets.count()),
             config.limits.per_source,
             config.limits.new_per_source_per_second,
@@ -194,7 +201,7 @@ impl Server {
         registry
             .gauge(&definitions::BUILD_INFO, &[env!("CARGO_PKG_VERSION")])
             .set(1.0);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyContext {
             snapshot: ArcSwap::from_pointee(snapshot),
             log,
             limits: Arc::new(limits),
@@ -204,7 +211,7 @@ impl Server {
             started: Instant::now(),
         });
         let store =
-            takeover::start_store(opened, &shared, &shared.registry).map_err(StartError::Store)?;
+            stores::start_store(opened, &shared, &shared.registry).map_err(StartError::Store)?;
         reload::mark_reload(&shared);
         let (reloads, requested) = requests::pair();
         let workers = Workers::start(count, &shared, &availability, &descriptors.allowance())
@@ -227,7 +234,7 @@ impl Server {
             ups_and_downs: health.record(),
             predecessors: predecessors.clone(),
         });
-        let retired = Arc::new(Retired::default());
+        let retired = Arc::new(LingeringBackends::default());
         let tasks = TaskTracker::new();
         let changes = || availability.subscribe();
         tasks.spawn(gates::keep(sockets.clone(), shared.clone(), changes()));
@@ -248,7 +255,7 @@ impl Server {
         let file = source.file().map(Path::to_owned);
         let source_program = program(&source);
         let followed = Followed::default();
-        if let Source::Watched(watched) = source {
+        if let ConfigSource::Watched(watched) = source {
             tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
         }
         let reloader = Reloader {
@@ -261,7 +268,7 @@ impl Server {
             secret,
             resolver,
             health,
-            admin: Serving::none(),
+            admin: AdminListeners::none(),
             doors: Some(doors),
             control: control.clone(),
             retired: retired.clone(),
@@ -294,7 +301,7 @@ impl Server {
 
     /// What the accept loops share.
     #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<ProxyContext> {
         &self.shared
     }
 
@@ -361,7 +368,7 @@ impl Server {
         tracing::info!(target: "lyncpin::server", connections = left, "stopping");
         patience.wait(shutdown, self.workers.ended()).await;
         for backend in in_force.backends().chain(&self.retired.backends()) {
-            backend.recall(Recall::Shutdown);
+            backend.recall(Disconnect::Shutdown);
         }
         // Whoever has no last word within that time is dropped, which counts and logs it all the same.
         patience.wait(LAST_WORDS, self.workers.ended()).await;
@@ -389,7 +396,7 @@ impl Left {
     }
 }
 
-impl Source {
+impl ConfigSource {
     fn file(&self) -> Option<&Path> {
         match self {
             Self::Nowhere => None,
@@ -400,7 +407,7 @@ impl Source {
 }
 
 /// What an upgrade starts: only a process that reads its configuration from a file is the same program again.
-fn program(source: &Source) -> Result<Program, UpgradeError> {
+fn program(source: &ConfigSource) -> Result<Program, UpgradeError> {
     source.file().ok_or(UpgradeError::NoProgram)?;
     Program::of_this_process().map_err(|error| {
         tracing::warn!(target: "lyncpin::server", %error, "an upgrade will not be possible");
@@ -408,7 +415,7 @@ fn program(source: &Source) -> Result<Program, UpgradeError> {
     })
 }
 
-async fn sweep(shared: Arc<Shared>, retired: Arc<Retired>) {
+async fn sweep(shared: Arc<ProxyContext>, retired: Arc<LingeringBackends>) {
     let mut ticks = interval(SWEEP_EVERY);
     loop {
         tokio::select! {

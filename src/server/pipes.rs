@@ -6,7 +6,7 @@
 use rustix::param::page_size;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::splice::Budget;
+use crate::net::splice::Budget;
 
 /// The kernel's defaults, where /proc does not show its settings: pages, pages (0: no bound), bytes.
 const SOFT: usize = 16 * 1024;

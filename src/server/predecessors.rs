@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Order;
 use crate::admin::view::{self, PredecessorAnswer};
-use crate::metrics::{Registry, definitions};
-use crate::timestamp::Timestamp;
-use crate::upgrade::orders::{self, Answer, Call, Done, HeldAt, Report};
-use crate::upgrade::{AsyncChannel, Channel, KeptPredecessor, WireError};
+use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
+use crate::handoff::{AsyncChannel, Channel, KeptPredecessor, WireError};
+use crate::telemetry::metrics::{Registry, definitions};
+use crate::types::timestamp::Timestamp;
 
 /// What one of them gets to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,10 +28,10 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// All of them, the oldest first.
 #[derive(Clone, Default)]
-pub(super) struct Predecessors(Arc<Mutex<Known>>);
+pub(super) struct Predecessors(Arc<Mutex<KnownProcesses>>);
 
 #[derive(Default)]
-struct Known {
+struct KnownProcesses {
     processes: Vec<Arc<Process>>,
     /// Ends what listens to them; `None` while another process serves.
     listening: Option<CancellationToken>,
@@ -164,7 +164,7 @@ impl Predecessors {
     }
 
     /// What the status shows of them.
-    pub(super) fn view(&self) -> Vec<view::Predecessor> {
+    pub(super) fn view(&self) -> Vec<view::PredecessorView> {
         let processes = self.all();
         processes
             .iter()
@@ -194,12 +194,12 @@ impl Predecessors {
         lock(&process.waiting).clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, KnownProcesses> {
         lock(&self.0)
     }
 }
 
-impl Known {
+impl KnownProcesses {
     fn pause(&mut self) {
         if let Some(listening) = self.listening.take() {
             listening.cancel();
@@ -212,8 +212,8 @@ impl Process {
     async fn listen(&self) {
         while let Ok(packet) = self.channel.receive().await {
             match orders::read(&packet) {
-                Ok(Answer::Report(report)) => lock(&self.seen).take(report),
-                Ok(Answer::Done(done)) => {
+                Ok(OrderAnswer::Report(report)) => lock(&self.seen).take(report),
+                Ok(OrderAnswer::Done(done)) => {
                     let waiting = lock(&self.waiting).remove(&done.id);
                     // Whoever waited too long does not hear it.
                     let _ = waiting.map(|waiting| waiting.send(done));
@@ -283,7 +283,7 @@ impl Process {
         report.is_some_and(|report| report.stays && report.connections == 0)
     }
 
-    fn view(&self) -> Option<view::Predecessor> {
+    fn view(&self) -> Option<view::PredecessorView> {
         if self.only_stays() {
             return None;
         }
@@ -294,7 +294,7 @@ impl Process {
             Duration::from_millis(report.left).saturating_sub(age)
         });
         let backends = report.map_or(&[][..], |report| &report.backends);
-        Some(view::Predecessor {
+        Some(view::PredecessorView {
             pid: self.known.pid,
             since: Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(self.known.since)),
             answers: seen.at.elapsed() < SILENCE,

@@ -3,18 +3,19 @@
 //! Owns the part of a start that may wait for a file system. Starts nothing. Invariant: what fails leaves nothing behind.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::doors::Doors;
+use super::admin_listeners::PreparedAdminListeners;
 use super::handoff::Handoff;
-use super::predecessors::Predecessors;
 use super::sockets::Sockets;
 use super::start_error::StartError;
-use super::takeover::Keeping;
+use super::stores::Keeping;
 use super::workers;
+use crate::affinity::table::Secret;
 use crate::config::model::{self, Config};
-use crate::pins::Secret;
-use crate::store;
+use crate::handoff::KeptPredecessor;
+use crate::persistence;
 
 /// What is bound and opened before anything runs.
 pub struct Prepared {
@@ -24,10 +25,10 @@ pub struct Prepared {
     pub(super) count: usize,
     pub(super) sockets: Arc<Sockets>,
     pub(super) unwanted: Vec<SocketAddr>,
-    pub(super) doors: Doors,
+    pub(super) doors: PreparedAdminListeners,
     pub(super) keeping: Keeping,
     /// Older processes that have connections still.
-    pub(super) predecessors: Predecessors,
+    pub(super) predecessors: Vec<(KeptPredecessor, OwnedFd)>,
 }
 
 impl Prepared {
@@ -41,23 +42,20 @@ impl Prepared {
         let count = workers::count(config.workers);
         let sockets = Arc::new(Sockets::default());
         let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
-        let predecessors = Predecessors::default();
+        let mut predecessors = Vec::new();
         if let Some(handoff) = &mut handoff {
             let passed = &mut handoff.passed;
             let ports = std::mem::take(&mut passed.ports);
             unwanted = sockets.adopt(&config, ports, count);
             inherited = std::mem::take(&mut passed.doors);
-            let processes = std::mem::take(&mut passed.predecessors);
-            predecessors
-                .adopt(processes)
-                .map_err(StartError::Predecessor)?;
+            predecessors = std::mem::take(&mut passed.predecessors);
         }
         let ports = sockets
             .bind(&config, count)
             .map_err(first(StartError::Bind))?;
         sockets.add(ports);
-        let doors =
-            Doors::open(&config.admin, &[], &mut inherited).map_err(first(StartError::Admin))?;
+        let doors = PreparedAdminListeners::open(&config.admin, &[], &mut inherited)
+            .map_err(first(StartError::Admin))?;
         let keeping = keeping(&config, handoff.as_ref()).map_err(StartError::Store)?;
         Ok(Self {
             handoff,
@@ -73,12 +71,12 @@ impl Prepared {
 }
 
 /// Opens the store, where one is configured. In an upgrade the secret is the old process's, and the store may be still.
-fn keeping(config: &Config, handoff: Option<&Handoff>) -> Result<Keeping, store::OpenError> {
+fn keeping(config: &Config, handoff: Option<&Handoff>) -> Result<Keeping, persistence::OpenError> {
     let passed = handoff.map(|handoff| handoff.passed.secret.clone());
     let opened = match &config.affinity_store {
         model::AffinityStore::Memory => None,
-        model::AffinityStore::File(path) => match (store::Opened::open(path), &passed) {
-            (Err(store::OpenError::Held(_)), Some(_)) => None,
+        model::AffinityStore::File(path) => match (persistence::OpenedStore::open(path), &passed) {
+            (Err(persistence::OpenError::Held(_)), Some(_)) => None,
             (Ok(opened), Some(secret)) => Some(opened.anew(secret.clone())),
             (opened, _) => Some(opened?),
         },

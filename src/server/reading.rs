@@ -5,15 +5,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::doors::{DoorFault, Doors};
-use super::file_worker::Stage;
-use super::reload::{Fault, chain};
-use super::takeover::Role;
+use super::admin_listeners::{AdminListenerError, PreparedAdminListeners};
+use super::file_worker::ReadStage;
+use super::reload_fault::{ReloadFailure, chain};
+use super::role::Role;
+use crate::affinity::table::Secret;
 use crate::config::model::{AdminBind, AffinityStore};
 use crate::config::{self, Loaded};
-use crate::pins::Secret;
-use crate::store::{OpenError, Opened};
-use crate::{files, reserve};
+use crate::persistence::{OpenError, OpenedStore};
+use crate::system::files;
+use crate::system::reserve;
 
 /// What is to be read, and what is in force.
 pub(super) struct Reading {
@@ -25,10 +26,10 @@ pub(super) struct Reading {
 }
 
 /// What has been read; each part that could not be has its words among the `faults`.
-pub(super) struct Found {
+pub(super) struct ReadFiles {
     pub(super) loaded: Loaded,
     pub(super) move_store: Option<StoreMove>,
-    pub(super) doors: Result<Doors, Vec<DoorFault>>,
+    pub(super) doors: Result<PreparedAdminListeners, Vec<AdminListenerError>>,
     pub(super) faults: Vec<String>,
 }
 
@@ -37,14 +38,14 @@ pub(super) enum StoreMove {
     /// In memory alone.
     ToMemory,
     /// In this file, which nobody else has.
-    To(Box<Opened>),
+    To(Box<OpenedStore>),
     /// In a file that the process before this one has still, once it lets go.
     Later,
 }
 
 impl Reading {
     /// Everything that the file system is asked for. Errors of the file come alone, as nothing else is known then.
-    pub(super) fn read(self, stage: &Stage) -> Result<Found, Fault> {
+    pub(super) fn read(self, stage: &ReadStage) -> Result<ReadFiles, ReloadFailure> {
         stage.at(format!("the configuration {}", self.file.display()));
         let loaded = read(&self.file)?;
         let mut faults = Vec::new();
@@ -62,8 +63,8 @@ impl Reading {
             Some(path) => format!("the token file {}", path.display()),
             None => format!("the admin listener's socket {}", admin.bind),
         });
-        let doors = Doors::open(admin, &self.served, &mut Vec::new());
-        Ok(Found {
+        let doors = PreparedAdminListeners::open(admin, &self.served, &mut Vec::new());
+        Ok(ReadFiles {
             loaded,
             move_store,
             doors,
@@ -85,7 +86,7 @@ fn open_store(
     let AffinityStore::File(path) = wanted else {
         return Ok(Some(StoreMove::ToMemory));
     };
-    let opened = match reserve::retry(|| Opened::open(path)) {
+    let opened = match reserve::retry(|| OpenedStore::open(path)) {
         Err(OpenError::Held(_)) if *role == Role::TakesOver => return Ok(Some(StoreMove::Later)),
         opened => opened.map_err(|error| chain(&error))?,
     };
@@ -93,12 +94,12 @@ fn open_store(
     Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
 }
 
-fn read(file: &Path) -> Result<Loaded, Fault> {
+fn read(file: &Path) -> Result<Loaded, ReloadFailure> {
     let name = file.display().to_string();
     let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
-        Fault::Other(vec![format!(
+        ReloadFailure::Other(vec![format!(
             "the configuration {name} cannot be read: {error}"
         )])
     })?;
-    config::read_bytes(&bytes, &name).map_err(Fault::File)
+    config::read_bytes(&bytes, &name).map_err(ReloadFailure::File)
 }

@@ -15,35 +15,38 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::admin_listeners::{AdminListeners, PreparedAdminListeners};
 use super::changes;
 use super::descriptors::Descriptors;
-use super::doors::{Doors, Serving};
 use super::draining::HandedOver;
-use super::file_worker::{FileWorker, Stalled};
+use super::file_worker::FileWorker;
 use super::gates;
+use super::handoff::TakeOver;
+use super::lingering::LingeringBackends;
+use super::name_prefetch::PrefetchedNames;
 use super::predecessors::Predecessors;
-use super::reading::{Found, Reading, StoreMove};
-use super::requests::{Answer, Asker, Request, Requests};
-use super::retired::Retired;
-use super::sockets::{Port, Sockets};
-use super::takeover::{self, Followed, Role, TakeOver};
-use super::whereabouts::Whereabouts;
-use super::workers::Posts;
+use super::reading::{ReadFiles, Reading, StoreMove};
+use super::reload_fault::{ReloadFailure, chain};
+use super::requests::{ReloadResult, Request, RequestOrigin, Requests};
+use super::role::{Followed, Role};
+use super::sockets::{PortSockets, Sockets};
+use super::stores;
+use super::workers::WorkerChannels;
 use crate::admin::view::Reloaded;
 use crate::admin::{Control, ReloadError, UpgradeError};
-use crate::backend::Availability;
+use crate::affinity::table::Secret;
+use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::config::{Faults, Loaded};
-use crate::files;
+use crate::handoff::Program;
 use crate::health::{Monitor, Resolver, WatchedPool};
-use crate::listener::Shared;
-use crate::metrics::definitions;
-use crate::pins::Secret;
-use crate::reserve;
-use crate::snapshot::{Before, Snapshot};
-use crate::store::Store;
-use crate::timestamp::Timestamp;
-use crate::upgrade::Program;
+use crate::persistence::Store;
+use crate::proxy::acceptor::ProxyContext;
+use crate::snapshot::{PreviousSnapshot, Snapshot};
+use crate::system::files;
+use crate::system::reserve;
+use crate::telemetry::metrics::definitions;
+use crate::types::timestamp::Timestamp;
+use crate::upstream::backend::Availability;
 
 /// What comes of a reload, in the metric.
 const ACCEPTED: &str = "accepted";
@@ -53,21 +56,21 @@ const LAST_CALL: Duration = Duration::from_secs(2);
 
 /// What a reload changes.
 pub(super) struct Reloader {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ProxyContext>,
     /// The configuration's file; `None` where it came from elsewhere.
     pub(super) file: Option<PathBuf>,
     pub(super) sockets: Arc<Sockets>,
-    pub(super) posts: Posts,
+    pub(super) posts: WorkerChannels,
     pub(super) descriptors: Descriptors,
     pub(super) availability: Arc<Availability>,
     pub(super) secret: Secret,
     pub(super) resolver: Resolver,
     pub(super) health: Monitor,
-    pub(super) admin: Serving,
+    pub(super) admin: AdminListeners,
     pub(super) control: Arc<dyn Control>,
-    pub(super) retired: Arc<Retired>,
+    pub(super) retired: Arc<LingeringBackends>,
     /// The admin listeners that are to be served from the start.
-    pub(super) doors: Option<Doors>,
+    pub(super) doors: Option<PreparedAdminListeners>,
     /// What an upgrade starts, or why it cannot be known.
     pub(super) program: Result<Program, UpgradeError>,
     /// Where pins and states are written; this task alone opens and ends it.
@@ -87,32 +90,25 @@ pub(super) struct Reloader {
 /// What is left to be ended when the balancer stops or has handed over.
 pub(super) struct Left {
     pub(super) health: Monitor,
-    pub(super) admin: Serving,
+    pub(super) admin: AdminListeners,
     pub(super) store: Option<Store>,
     /// Where the process that took over speaks to this one.
     pub(super) handed_over: Option<HandedOver>,
 }
 
 /// What is to be done next.
-enum Next {
+enum NextEvent {
     Request(Option<Request>),
     /// The old process has let go of what only one can have.
     LetGo,
 }
 
 /// What can fail and has not.
-struct Prepared {
+struct PreparedReload {
     loaded: Loaded,
-    ports: Vec<Port>,
-    doors: Doors,
+    ports: Vec<PortSockets>,
+    doors: PreparedAdminListeners,
     move_store: Option<StoreMove>,
-}
-
-/// Why a configuration was not taken.
-pub(super) enum Fault {
-    File(Faults),
-    Other(Vec<String>),
-    Refused(ReloadError),
 }
 
 impl Reloader {
@@ -131,16 +127,16 @@ impl Reloader {
         }
         while let Some(next) = stop.run_until_cancelled(self.next(&mut requests)).await {
             match next {
-                Next::LetGo => {
+                NextEvent::LetGo => {
                     stop.run_until_cancelled(self.take_what_is_let_go()).await;
                 }
-                Next::Request(None) => break,
-                Next::Request(Some(Request::Reload(by, answer))) => {
+                NextEvent::Request(None) => break,
+                NextEvent::Request(Some(Request::Reload(by, answer))) => {
                     let done = self.reload(&by).await;
                     // Whoever has gone meanwhile finds it in the log.
                     let _ = answer.map(|asked| asked.send(done));
                 }
-                Next::Request(Some(Request::Upgrade(by, answer, turn))) => {
+                NextEvent::Request(Some(Request::Upgrade(by, answer, turn))) => {
                     let done = self.upgrade(&by, &turn).await;
                     let (done, over) = match done {
                         Ok((upgraded, over)) => (Ok(upgraded), Some(over)),
@@ -154,7 +150,7 @@ impl Reloader {
                     turn.finish();
                     let _ = answer.map(|asked| asked.send(done));
                     // Who is being answered gets the answer; everybody else asks the new process.
-                    let admin = std::mem::replace(&mut self.admin, Serving::none());
+                    let admin = std::mem::replace(&mut self.admin, AdminListeners::none());
                     admin.end().await;
                     self.role.send_replace(Role::Drains);
                     return self.left(over);
@@ -164,7 +160,7 @@ impl Reloader {
         self.left(None)
     }
 
-    async fn next(&mut self, requests: &mut Requests) -> Next {
+    async fn next(&mut self, requests: &mut Requests) -> NextEvent {
         let let_go = async {
             match &mut self.let_go {
                 Some(let_go) => let_go.recv().await,
@@ -172,12 +168,12 @@ impl Reloader {
             }
         };
         tokio::select! {
-            request = requests.next() => Next::Request(request),
+            request = requests.next() => NextEvent::Request(request),
             heard = let_go => {
                 if heard.is_none() {
                     self.let_go = None;
                 }
-                Next::LetGo
+                NextEvent::LetGo
             }
         }
     }
@@ -191,7 +187,7 @@ impl Reloader {
         }
     }
 
-    async fn reload(&mut self, by: &Asker) -> Answer {
+    async fn reload(&mut self, by: &RequestOrigin) -> ReloadResult {
         let answer = self.try_reload().await;
         let (answer, result) = match answer {
             Ok(reloaded) => {
@@ -209,8 +205,8 @@ impl Reloader {
         registry.counter(&definitions::CONFIG_RELOADS, &[result])
     }
 
-    async fn try_reload(&mut self) -> Result<Reloaded, Fault> {
-        let Prepared {
+    async fn try_reload(&mut self) -> Result<Reloaded, ReloadFailure> {
+        let PreparedReload {
             loaded,
             ports,
             doors,
@@ -218,13 +214,13 @@ impl Reloader {
         } = {
             let stop = self.shared.stop.clone();
             let prepared = stop.run_until_cancelled(self.prepare()).await;
-            prepared.ok_or(Fault::Refused(ReloadError::Stopping))??
+            prepared.ok_or(ReloadFailure::Refused(ReloadError::Stopping))??
         };
         let before = self.shared.snapshot.load_full();
         let config = &loaded.config;
-        let finding = Whereabouts::find(config, &before, &self.resolver);
+        let finding = PrefetchedNames::find(config, &before, &self.resolver);
         let found = self.shared.stop.run_until_cancelled(finding).await;
-        let found = found.ok_or(Fault::Refused(ReloadError::Stopping))?;
+        let found = found.ok_or(ReloadFailure::Refused(ReloadError::Stopping))?;
         self.remove_sockets(config).await;
         let warnings = changes::warnings(&loaded, self.descriptors.workers());
         let after = self.take(loaded.config, &before, &found, ports);
@@ -240,17 +236,17 @@ impl Reloader {
     }
 
     /// Everything that can fail. Nothing of what is in force is touched.
-    async fn prepare(&self) -> Result<Prepared, Fault> {
+    async fn prepare(&self) -> Result<PreparedReload, ReloadFailure> {
         let file = self.file.clone();
         let reading = Reading {
-            file: file.ok_or(Fault::Refused(ReloadError::NoFile))?,
+            file: file.ok_or(ReloadFailure::Refused(ReloadError::NoFile))?,
             store: self.shared.snapshot.load().config.affinity_store.clone(),
             secret: self.secret.clone(),
             served: self.admin.binds(),
             role: self.role.borrow().clone(),
         };
         let found = self.files.run(move |stage| reading.read(stage)).await;
-        let Found {
+        let ReadFiles {
             loaded,
             move_store,
             doors,
@@ -272,16 +268,16 @@ impl Reloader {
             Vec::new()
         });
         match doors {
-            Ok(doors) if faults.is_empty() => Ok(Prepared {
+            Ok(doors) if faults.is_empty() => Ok(PreparedReload {
                 loaded,
                 ports,
                 doors,
                 move_store,
             }),
-            Ok(_) => Err(Fault::Other(faults)),
+            Ok(_) => Err(ReloadFailure::Other(faults)),
             Err(found) => {
                 faults.extend(found.iter().map(|fault| chain(fault)));
-                Err(Fault::Other(faults))
+                Err(ReloadFailure::Other(faults))
             }
         }
     }
@@ -295,7 +291,7 @@ impl Reloader {
         let StoreMove::To(opened) = to else {
             return;
         };
-        match takeover::start_store(Some(*opened), &self.shared, &self.shared.registry) {
+        match stores::start_store(Some(*opened), &self.shared, &self.shared.registry) {
             Ok(store) => self.store = store,
             Err(error) => {
                 tracing::error!(target: "lyncpin::store", error = chain(&error), "pins and states are not written from now on");
@@ -319,8 +315,8 @@ impl Reloader {
         &self,
         config: Config,
         before: &Arc<Snapshot>,
-        found: &Whereabouts,
-        ports: Vec<Port>,
+        found: &PrefetchedNames,
+        ports: Vec<PortSockets>,
     ) -> Arc<Snapshot> {
         let shared = &self.shared;
         for port in &ports {
@@ -334,7 +330,7 @@ impl Reloader {
             limits.new_per_source_per_second,
         );
         shared.log.change(config.log);
-        let known = Before {
+        let known = PreviousSnapshot {
             snapshot: before,
             addresses: &|server| found.of(server),
         };
@@ -358,7 +354,7 @@ impl Reloader {
 }
 
 /// Shows that a configuration has come into force now.
-pub(super) fn mark_reload(shared: &Shared) {
+pub(super) fn mark_reload(shared: &ProxyContext) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     shared
         .registry
@@ -366,13 +362,7 @@ pub(super) fn mark_reload(shared: &Shared) {
         .set(now.unwrap_or_default().as_secs_f64());
 }
 
-impl From<Stalled> for Fault {
-    fn from(stalled: Stalled) -> Self {
-        Self::Other(vec![stalled.to_string()])
-    }
-}
-
-fn tell(by: &Asker, reloaded: &Reloaded) {
+fn tell(by: &RequestOrigin, reloaded: &Reloaded) {
     for change in &reloaded.changes {
         tracing::info!(target: "lyncpin::server", "{change}");
     }
@@ -383,22 +373,22 @@ fn tell(by: &Asker, reloaded: &Reloaded) {
 }
 
 /// Logs every fault, and makes the answer of them.
-fn reject(by: &Asker, fault: Fault) -> ReloadError {
+fn reject(by: &RequestOrigin, fault: ReloadFailure) -> ReloadError {
     let rejected = match fault {
-        Fault::File(faults) => {
+        ReloadFailure::File(faults) => {
             for fault in &faults {
                 let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
                 tracing::error!(target: "lyncpin::config", at, "{}", fault.message);
             }
             ReloadError::Rejected(faults.to_string())
         }
-        Fault::Other(faults) => {
+        ReloadFailure::Other(faults) => {
             for fault in &faults {
                 tracing::error!(target: "lyncpin::config", "{fault}");
             }
             ReloadError::Rejected(faults.join("\n"))
         }
-        Fault::Refused(error) => error,
+        ReloadFailure::Refused(error) => error,
     };
     let why = match &rejected {
         ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
@@ -406,15 +396,4 @@ fn reject(by: &Asker, fault: Fault) -> ReloadError {
     };
     tracing::error!(target: "lyncpin::server", by = by.as_str(), from = by.from(), why, "the reload is rejected, and the configuration before stays in force");
     rejected
-}
-
-/// An error and what stands behind it, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = text + ": " + &next.to_string();
-        cause = next.source();
-    }
-    text
 }

@@ -17,7 +17,7 @@ const WAITING: usize = 16;
 
 /// Who wants the configuration to be read again, or a new process of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Asker {
+pub enum RequestOrigin {
     /// SIGHUP or SIGUSR2.
     Signal,
     /// The admin listener, for this caller.
@@ -26,7 +26,7 @@ pub enum Asker {
     Watch,
 }
 
-impl Asker {
+impl RequestOrigin {
     /// The word in the log's field `by`.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
@@ -46,14 +46,14 @@ impl Asker {
 }
 
 /// What comes of a reload.
-pub(super) type Answer = Result<Reloaded, ReloadError>;
+pub(super) type ReloadResult = Result<Reloaded, ReloadError>;
 /// What comes of an upgrade.
-type Handed = Result<Upgraded, UpgradeError>;
+type UpgradeResult = Result<Upgraded, UpgradeError>;
 
 /// What is wanted; the answer goes to whoever waits for it.
 pub(super) enum Request {
-    Reload(Asker, Option<oneshot::Sender<Answer>>),
-    Upgrade(Asker, Option<oneshot::Sender<Handed>>, Turn),
+    Reload(RequestOrigin, Option<oneshot::Sender<ReloadResult>>),
+    Upgrade(RequestOrigin, Option<oneshot::Sender<UpgradeResult>>, Turn),
 }
 
 /// No upgrade is wanted.
@@ -67,7 +67,7 @@ const HANDING_OVER: u8 = 3;
 
 /// How far an upgrade is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Progress(Arc<Steps>);
+pub(super) struct UpgradeProgress(Arc<Steps>);
 
 #[derive(Debug, Default)]
 struct Steps {
@@ -76,7 +76,7 @@ struct Steps {
     pins: RwLock<()>,
 }
 
-impl Progress {
+impl UpgradeProgress {
     /// The right to change pins while it is held; `None` where the new process is being told of them, or has been: the
     /// change might not reach it.
     pub(super) fn change_pins(&self) -> Option<RwLockReadGuard<'_, ()>> {
@@ -112,13 +112,13 @@ impl Progress {
 /// The right to upgrade: given back by `Drop`, unless the upgrade is done.
 #[derive(Debug)]
 pub(super) struct Turn {
-    progress: Progress,
+    progress: UpgradeProgress,
     done: bool,
 }
 
 impl Turn {
     /// How far its upgrade is.
-    pub(super) fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &UpgradeProgress {
         &self.progress
     }
 
@@ -150,12 +150,12 @@ impl Drop for Turn {
 #[derive(Clone)]
 pub struct Reloads {
     requests: mpsc::Sender<Request>,
-    progress: Progress,
+    progress: UpgradeProgress,
 }
 
 impl Reloads {
     /// Wants a reload; what comes of it is in the log.
-    pub fn request(&self, by: Asker) {
+    pub fn request(&self, by: RequestOrigin) {
         // Where so many wait already, the last of them will read what is there now.
         let _ = self.requests.try_send(Request::Reload(by, None));
     }
@@ -165,7 +165,7 @@ impl Reloads {
     /// # Errors
     ///
     /// Why nothing has changed.
-    pub async fn ask(&self, by: Asker) -> Result<Reloaded, ReloadError> {
+    pub async fn ask(&self, by: RequestOrigin) -> Result<Reloaded, ReloadError> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Reload(by, Some(answer));
         let sent = self.requests.send(request).await;
@@ -174,7 +174,7 @@ impl Reloads {
     }
 
     /// Wants an upgrade; what comes of it is in the log.
-    pub fn request_upgrade(&self, by: Asker) {
+    pub fn request_upgrade(&self, by: RequestOrigin) {
         let by_whom = by.as_str();
         let Some(turn) = self.progress.take() else {
             tracing::warn!(target: "lyncpin::server", by = by_whom, "{}", UpgradeError::UnderWay);
@@ -191,7 +191,7 @@ impl Reloads {
     /// # Errors
     ///
     /// Why this process goes on.
-    pub async fn ask_upgrade(&self, by: Asker) -> Result<Upgraded, UpgradeError> {
+    pub async fn ask_upgrade(&self, by: RequestOrigin) -> Result<Upgraded, UpgradeError> {
         let turn = self.progress.take().ok_or(UpgradeError::UnderWay)?;
         let (answer, answered) = oneshot::channel();
         let request = Request::Upgrade(by, Some(answer), turn);
@@ -201,7 +201,7 @@ impl Reloads {
     }
 
     /// How far an upgrade is.
-    pub(super) fn progress(&self) -> &Progress {
+    pub(super) fn progress(&self) -> &UpgradeProgress {
         &self.progress
     }
 }
@@ -221,7 +221,7 @@ pub(super) fn pair() -> (Reloads, Requests) {
     let (sender, receiver) = mpsc::channel(WAITING);
     let reloads = Reloads {
         requests: sender,
-        progress: Progress::default(),
+        progress: UpgradeProgress::default(),
     };
     (reloads, Requests(receiver))
 }
@@ -245,31 +245,42 @@ mod tests {
     async fn one_who_leaves_while_the_queue_is_full_takes_the_wish_along() {
         let (reloads, mut requests) = pair();
         for _ in 0..WAITING {
-            reloads.request(Asker::Signal);
+            reloads.request(RequestOrigin::Signal);
         }
-        let waited = timeout(MOMENT, reloads.ask_upgrade(Asker::Api(Caller::current()))).await;
+        let waited = timeout(
+            MOMENT,
+            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+        )
+        .await;
         assert!(waited.is_err() && !is_wanted(&reloads));
-        let waited = timeout(MOMENT, reloads.ask(Asker::Api(Caller::current()))).await;
+        let waited = timeout(MOMENT, reloads.ask(RequestOrigin::Api(Caller::current()))).await;
         assert!(waited.is_err());
-        reloads.request_upgrade(Asker::Signal);
+        reloads.request_upgrade(RequestOrigin::Signal);
         assert!(!is_wanted(&reloads));
         for _ in 0..WAITING {
             let request = requests.next().await;
             assert!(matches!(
                 request,
-                Some(Request::Reload(Asker::Signal, None))
+                Some(Request::Reload(RequestOrigin::Signal, None))
             ));
         }
-        reloads.request_upgrade(Asker::Signal);
+        reloads.request_upgrade(RequestOrigin::Signal);
         assert!(is_wanted(&reloads));
         let request = requests.next().await;
-        assert!(matches!(request, Some(Request::Upgrade(Asker::Signal, ..))));
+        assert!(matches!(
+            request,
+            Some(Request::Upgrade(RequestOrigin::Signal, ..))
+        ));
     }
 
     #[tokio::test]
     async fn one_who_leaves_the_queue_or_is_not_answered_blocks_nobody() {
         let (reloads, mut requests) = pair();
-        let waited = timeout(MOMENT, reloads.ask_upgrade(Asker::Api(Caller::current()))).await;
+        let waited = timeout(
+            MOMENT,
+            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+        )
+        .await;
         // It is in the queue, and will be met though nobody waits for what comes of it.
         assert!(waited.is_err() && is_wanted(&reloads));
         assert!(reloads.progress.change_pins().is_some());
@@ -282,10 +293,12 @@ mod tests {
         drop(turn);
         assert!(!is_wanted(&reloads) && reloads.progress.change_pins().is_some());
         // In the queue of one that stops.
-        reloads.request_upgrade(Asker::Signal);
+        reloads.request_upgrade(RequestOrigin::Signal);
         drop(requests);
         assert!(!is_wanted(&reloads));
-        let asked = reloads.ask_upgrade(Asker::Api(Caller::current())).await;
+        let asked = reloads
+            .ask_upgrade(RequestOrigin::Api(Caller::current()))
+            .await;
         assert_eq!(asked, Err(UpgradeError::Stopping));
         assert!(!is_wanted(&reloads));
     }
@@ -293,14 +306,16 @@ mod tests {
     #[tokio::test]
     async fn after_an_upgrade_there_is_no_other() {
         let (reloads, mut requests) = pair();
-        reloads.request_upgrade(Asker::Signal);
+        reloads.request_upgrade(RequestOrigin::Signal);
         let Some(Request::Upgrade(_, _, turn)) = requests.next().await else {
             panic!("the upgrade is next");
         };
         turn.hands_over();
         turn.finish();
         assert!(is_wanted(&reloads) && reloads.progress.hands_over());
-        let asked = reloads.ask_upgrade(Asker::Api(Caller::current())).await;
+        let asked = reloads
+            .ask_upgrade(RequestOrigin::Api(Caller::current()))
+            .await;
         assert_eq!(asked, Err(UpgradeError::UnderWay));
     }
 }

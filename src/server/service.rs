@@ -13,20 +13,20 @@ use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::takeover::Role;
-use crate::backend::Backend;
-use crate::listener::Shared;
-use crate::reactor::Alarm;
-use crate::reserve;
-use crate::state::Health;
+use super::role::Role;
+use crate::net::event_loop::Notifier;
+use crate::proxy::acceptor::ProxyContext;
+use crate::system::reserve;
+use crate::types::backend_state::Health;
+use crate::upstream::backend::Backend;
 
 /// Between two messages of what can serve, however often that changes.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// Tells that everything is bound and served, then how it fares, and feeds the watchdog, until the balancer stops.
 pub(super) async fn keep(
-    shared: Arc<Shared>,
-    alarms: Vec<Arc<Alarm>>,
+    shared: Arc<ProxyContext>,
+    alarms: Vec<Arc<Notifier>>,
     mut availability: watch::Receiver<u64>,
     mut role: watch::Receiver<Role>,
 ) {
@@ -96,12 +96,12 @@ struct Watchdog {
     every: Duration,
     next: Instant,
     /// With how often it had heard when it was asked.
-    asked: Vec<(Arc<Alarm>, u64)>,
+    asked: Vec<(Arc<Notifier>, u64)>,
     hangs: bool,
 }
 
 impl Watchdog {
-    fn new(within: Duration, alarms: Vec<Arc<Alarm>>) -> Self {
+    fn new(within: Duration, alarms: Vec<Arc<Notifier>>) -> Self {
         let every = within / 2;
         let mut watchdog = Self {
             every,
@@ -140,7 +140,7 @@ impl Watchdog {
 }
 
 /// For people: `systemctl status` shows it.
-fn status(shared: &Shared) -> String {
+fn status(shared: &ProxyContext) -> String {
     let snapshot = shared.snapshot.load();
     let up = |backend: &&Arc<Backend>| backend.health() == Health::Up;
     format!(

@@ -15,12 +15,12 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::config::model::{self, Config};
-use crate::listener::Gate;
-use crate::socket::Listening;
+use crate::net::socket::Listening;
+use crate::proxy::acceptor::ListenState;
 
 /// An address that cannot be bound.
 #[derive(Debug)]
-pub struct BindFault {
+pub struct ListenError {
     /// Whose address it is.
     pub listener: Arc<str>,
     /// Which.
@@ -29,19 +29,19 @@ pub struct BindFault {
 }
 
 /// The sockets of one address.
-pub(super) struct Port {
+pub(super) struct PortSockets {
     /// As configured, which is how it is found again.
     configured: SocketAddr,
     bound: SocketAddr,
     sockets: Vec<Arc<Listening>>,
-    gate: watch::Sender<Gate>,
+    gate: watch::Sender<ListenState>,
     /// Its sockets were listening when they were inherited.
     listens: bool,
 }
 
 /// What is to be done with the sockets of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum PortAction {
     /// They listen.
     Open,
     /// They refuse.
@@ -51,12 +51,12 @@ pub(super) enum Wanted {
 /// Every address that is bound.
 #[derive(Default)]
 pub(super) struct Sockets {
-    known: Mutex<Known>,
+    known: Mutex<BoundPorts>,
 }
 
 #[derive(Default)]
-struct Known {
-    ports: Vec<Port>,
+struct BoundPorts {
+    ports: Vec<PortSockets>,
     openings: u64,
     /// Another process accepts on the same sockets, so nothing is opened or closed here.
     left: bool,
@@ -71,7 +71,11 @@ impl Sockets {
     /// # Errors
     ///
     /// Every address that cannot be bound, at least one.
-    pub(super) fn bind(&self, config: &Config, count: usize) -> Result<Vec<Port>, Vec<BindFault>> {
+    pub(super) fn bind(
+        &self,
+        config: &Config,
+        count: usize,
+    ) -> Result<Vec<PortSockets>, Vec<ListenError>> {
         let known = self.lock();
         let bound: Vec<SocketAddr> = known.ports.iter().map(|port| port.configured).collect();
         let in_the_way = [&bound[..], &known.foreign].concat();
@@ -90,11 +94,11 @@ impl Sockets {
                     Listening::bind(address, count)
                 };
                 match sockets {
-                    Ok(sockets) => ports.push(Port::new(address, sockets)),
+                    Ok(sockets) => ports.push(PortSockets::new(address, sockets)),
                     Err(error) if is_for_want_of_ipv6(&error, address, listener) => {
                         tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, "this machine has no IPv6");
                     }
-                    Err(source) => faults.push(BindFault {
+                    Err(source) => faults.push(ListenError {
                         listener: listener.name.clone(),
                         address,
                         source,
@@ -110,24 +114,24 @@ impl Sockets {
     }
 
     /// Keeps what was bound.
-    pub(super) fn add(&self, ports: Vec<Port>) {
+    pub(super) fn add(&self, ports: Vec<PortSockets>) {
         self.lock().ports.extend(ports);
     }
 
     /// Lets go of every address that `config` does not have. What comes back completes when its accept loops have taken
     /// what the kernel had queued, and have ended.
-    pub(super) fn remove_all_but(&self, config: &Config) -> Vec<watch::Sender<Gate>> {
+    pub(super) fn remove_all_but(&self, config: &Config) -> Vec<watch::Sender<ListenState>> {
         let mut known = self.lock();
-        let wanted = |port: &Port| {
+        let wanted = |port: &PortSockets| {
             let mut binds = config.listeners.iter().flat_map(|listener| &listener.bind);
             binds.any(|&address| address == port.configured)
         };
         let (kept, removed) = known.ports.drain(..).partition(wanted);
         known.ports = kept;
-        let end = |port: Port| {
+        let end = |port: PortSockets| {
             // The last to hold the sockets are the loops: when these end, nobody can come and wait in vain.
             drop(port.sockets);
-            port.gate.send_replace(Gate::Removed);
+            port.gate.send_replace(ListenState::Removed);
             port.gate
         };
         Vec::into_iter(removed).map(end).collect()
@@ -141,9 +145,9 @@ impl Sockets {
     }
 
     /// Opens or closes the sockets of a listener that has these addresses.
-    pub(super) fn turn(&self, listener: &model::Listener, wanted: Wanted) {
+    pub(super) fn turn(&self, listener: &model::ListenerConfig, wanted: PortAction) {
         let mut known = self.lock();
-        let Known {
+        let BoundPorts {
             ports,
             openings,
             left: false,
@@ -183,12 +187,12 @@ impl Sockets {
             .sum()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, BoundPorts> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Port {
+impl PortSockets {
     /// The sockets of an address, which do not listen yet.
     pub(super) fn new(configured: SocketAddr, sockets: Vec<Arc<Listening>>) -> Self {
         let bound = sockets.first().map(|socket| socket.address());
@@ -196,7 +200,7 @@ impl Port {
             configured,
             bound: bound.unwrap_or(configured),
             sockets,
-            gate: watch::Sender::new(Gate::Closed),
+            gate: watch::Sender::new(ListenState::Closed),
             listens: false,
         }
     }
@@ -212,23 +216,23 @@ impl Port {
     }
 
     /// What tells its accept loops whether it listens.
-    pub(super) fn gate(&self) -> watch::Receiver<Gate> {
+    pub(super) fn gate(&self) -> watch::Receiver<ListenState> {
         self.gate.subscribe()
     }
 
-    fn turn(&self, listener: &str, wanted: Wanted, openings: &mut u64) {
-        let open = matches!(*self.gate.borrow(), Gate::Open(_));
+    fn turn(&self, listener: &str, wanted: PortAction, openings: &mut u64) {
+        let open = matches!(*self.gate.borrow(), ListenState::Open(_));
         let state = match (open, wanted) {
-            (true, Wanted::Closed) => {
+            (true, PortAction::Closed) => {
                 self.each(listener, "close", Listening::close);
-                Gate::Closed
+                ListenState::Closed
             }
-            (false, Wanted::Open) => {
+            (false, PortAction::Open) => {
                 self.each(listener, "open", Listening::open);
                 *openings += 1;
-                Gate::Open(*openings)
+                ListenState::Open(*openings)
             }
-            (true, Wanted::Open) | (false, Wanted::Closed) => return,
+            (true, PortAction::Open) | (false, PortAction::Closed) => return,
         };
         self.gate.send_replace(state);
     }
@@ -251,7 +255,11 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// `[::]` means every IPv6 address of the machine, and having none is worth a warning; any other address was meant, and
 /// so is one that stands alone.
-fn is_for_want_of_ipv6(error: &io::Error, address: SocketAddr, listener: &model::Listener) -> bool {
+fn is_for_want_of_ipv6(
+    error: &io::Error,
+    address: SocketAddr,
+    listener: &model::ListenerConfig,
+) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
         && address.is_ipv6()
@@ -259,7 +267,7 @@ fn is_for_want_of_ipv6(error: &io::Error, address: SocketAddr, listener: &model:
         && listener.bind.len() > 1
 }
 
-impl fmt::Display for BindFault {
+impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             listener,
@@ -277,7 +285,7 @@ impl fmt::Display for BindFault {
     }
 }
 
-impl std::error::Error for BindFault {
+impl std::error::Error for ListenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }

@@ -5,19 +5,19 @@
 use std::fmt;
 use std::io;
 
-use super::{BindFault, DoorFault};
-use crate::store;
-use crate::upgrade::WireError;
+use super::{AdminListenerError, ListenError};
+use crate::handoff::WireError;
+use crate::persistence;
 
 /// Why the balancer did not start.
 #[derive(Debug)]
 pub enum StartError {
     /// A listener's address.
-    Bind(BindFault),
+    Bind(ListenError),
     /// The admin listener, or its token.
-    Admin(DoorFault),
+    Admin(AdminListenerError),
     /// The file of `affinity_store`.
-    Store(store::OpenError),
+    Store(persistence::OpenError),
     /// The process that this one was to take over from.
     Predecessor(WireError),
     /// The worker threads.

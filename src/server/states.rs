@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::admin::view::Changed;
-use crate::admin::{Caller, Instead, Last, LastBackend, SetStateError, Unknown, WantedState};
-use crate::backend::{Backend, Deadline, Recall};
-use crate::pool::Pool;
+use crate::admin::view::StateChanged;
+use crate::admin::{Caller, Last, LastBackend, ServesInstead, SetStateError, Unknown, WantedState};
 use crate::snapshot::Snapshot;
-use crate::state::{Health, State};
-use crate::timestamp::Timestamp;
+use crate::types::backend_state::{AdminState, Health};
+use crate::types::timestamp::Timestamp;
+use crate::upstream::backend::{Backend, Deadline, Disconnect};
+use crate::upstream::pool::Pool;
 
 /// A backend and its pool.
 type Meant<'a> = (&'a Arc<Pool>, &'a Arc<Backend>);
@@ -23,7 +23,7 @@ pub(super) fn set(
     pool: Option<&str>,
     backend: &str,
     wanted: &WantedState,
-) -> Result<Vec<Changed>, SetStateError> {
+) -> Result<Vec<StateChanged>, SetStateError> {
     let meant = meant(snapshot, pool, backend)?;
     if wanted.last == LastBackend::Stays {
         let last: Vec<Last> = meant
@@ -73,11 +73,15 @@ fn meant<'a>(
 ///
 /// A backend that the administrator has taken out already is not taken out once more, unless it goes from a drain that
 /// keeps its clients to maintenance. One that is down may go while another is to serve once it is up.
-fn last((pool, backend): Meant<'_>, wanted: State) -> Option<Last> {
+fn last((pool, backend): Meant<'_>, wanted: AdminState) -> Option<Last> {
     let is_taken_out = match (backend.state(), wanted) {
-        (_, State::Ready) | (State::Maintain, _) | (State::Drain, State::Drain) => false,
-        (State::Ready, _) => true,
-        (State::Drain, State::Maintain) => backend.takes_pinned() && backend.in_flight() > 0,
+        (_, AdminState::Ready)
+        | (AdminState::Maintain, _)
+        | (AdminState::Drain, AdminState::Drain) => false,
+        (AdminState::Ready, _) => true,
+        (AdminState::Drain, AdminState::Maintain) => {
+            backend.takes_pinned() && backend.in_flight() > 0
+        }
     };
     let others = || {
         pool.backends
@@ -88,7 +92,8 @@ fn last((pool, backend): Meant<'_>, wanted: State) -> Option<Last> {
         return None;
     }
     let serves_now = backend.takes_pinned() || backend.is_in_reserve();
-    if !serves_now && others().any(|other| other.state() == State::Ready && other.weight() > 0) {
+    if !serves_now && others().any(|other| other.state() == AdminState::Ready && other.weight() > 0)
+    {
         return None;
     }
     Some(Last {
@@ -102,17 +107,17 @@ fn last((pool, backend): Meant<'_>, wanted: State) -> Option<Last> {
     })
 }
 
-fn instead(pool: &Pool, without: &Arc<Backend>) -> Instead {
+fn instead(pool: &Pool, without: &Arc<Backend>) -> ServesInstead {
     let mut others = pool
         .backends
         .iter()
         .filter(|other| !Arc::ptr_eq(other, without));
     if others.any(|other| other.is_in_reserve()) {
-        return Instead::Damped;
+        return ServesInstead::Damped;
     }
     match &pool.backup {
-        Some(backup) if backup.can_serve() => Instead::Backup(backup.name.to_string()),
-        Some(_) | None => Instead::Nobody,
+        Some(backup) if backup.can_serve() => ServesInstead::Backup(backup.name.to_string()),
+        Some(_) | None => ServesInstead::Nobody,
     }
 }
 
@@ -124,28 +129,28 @@ fn serves(backend: &Backend) -> bool {
 /// Why new clients are not sent to it.
 fn why_not(backend: &Backend) -> &'static str {
     match (backend.state(), backend.health()) {
-        (State::Maintain, _) => "is in maintenance",
-        (State::Drain, _) => "drains",
-        (State::Ready, Health::Down) if backend.is_in_reserve() => "is damped",
-        (State::Ready, Health::Down) => "is down",
-        (State::Ready, Health::Up | Health::Unknown) if backend.address().is_none() => {
+        (AdminState::Maintain, _) => "is in maintenance",
+        (AdminState::Drain, _) => "drains",
+        (AdminState::Ready, Health::Down) if backend.is_in_reserve() => "is damped",
+        (AdminState::Ready, Health::Down) => "is down",
+        (AdminState::Ready, Health::Up | Health::Unknown) if backend.address().is_none() => {
             "has no address"
         }
-        (State::Ready, Health::Up | Health::Unknown) => "has the weight 0",
+        (AdminState::Ready, Health::Up | Health::Unknown) => "has the weight 0",
     }
 }
 
-fn set_one(snapshot: &Snapshot, (pool, backend): Meant<'_>, wanted: &WantedState) -> Changed {
+fn set_one(snapshot: &Snapshot, (pool, backend): Meant<'_>, wanted: &WantedState) -> StateChanged {
     let state = wanted.state;
     let before = backend.state();
     let lasts = wanted.deadline.unwrap_or(snapshot.config.timeouts.drain);
-    let deadline = (state == State::Drain).then(|| Deadline {
+    let deadline = (state == AdminState::Drain).then(|| Deadline {
         at: Instant::now() + lasts,
         shown: SystemTime::now() + lasts,
     });
     backend.set_state(state, deadline);
-    if state == State::Maintain {
-        backend.recall(Recall::Maintain);
+    if state == AdminState::Maintain {
+        backend.recall(Disconnect::Maintain);
     }
     let caller = Caller::current();
     tracing::info!(
@@ -159,7 +164,7 @@ fn set_one(snapshot: &Snapshot, (pool, backend): Meant<'_>, wanted: &WantedState
         connections = backend.in_flight(),
         "administrative state"
     );
-    Changed {
+    StateChanged {
         pool: pool.name.to_string(),
         backend: backend.name.to_string(),
         before,

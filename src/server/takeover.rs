@@ -4,40 +4,17 @@
 //! what only one process can have. Invariants: an error before the ports are open ends this process and nothing else; the
 //! affinity store is opened by the task that reloads, and by nothing beside it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use tokio::sync::mpsc;
 
 use super::gates;
-use super::handoff::{Follower, Handoff};
+use super::handoff::{Follower, TakeOver};
 use super::reload::Reloader;
+use super::role::Role;
+use super::stores::start_store;
 use crate::config::model::AffinityStore;
-use crate::files;
-use crate::metrics::{Registry, definitions};
-use crate::pins::Secret;
-use crate::store::{OpenError, Opened, Store};
-
-/// What this process is to others of the same balancer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
-    /// It has not taken over yet from another process, or that one has not let go yet.
-    TakesOver,
-    /// It serves.
-    Serves,
-    /// Another process has taken over, and it drains.
-    Drains,
-    /// It was to take over from another process, and nothing came of it: why.
-    Failed(String),
-}
-
-/// What is still to be taken over.
-pub(super) struct TakeOver {
-    pub(super) handoff: Handoff,
-    /// Addresses that are not configured any more.
-    pub(super) unwanted: Vec<SocketAddr>,
-}
+use crate::persistence::{OpenError, OpenedStore};
+use crate::system::files;
+use crate::telemetry::metrics::definitions;
 
 impl Reloader {
     /// Takes over from the old process, if there is one, and serves the admin listeners.
@@ -89,7 +66,7 @@ impl Reloader {
     pub(super) async fn take_what_is_let_go(&mut self) {
         let wanted = self.shared.snapshot.load().config.affinity_store.clone();
         if let (AffinityStore::File(path), None) = (wanted, &self.store) {
-            let opened = files::aside("store open", move || Opened::open(&path)).await;
+            let opened = files::aside("store open", move || OpenedStore::open(&path)).await;
             let opened = opened.unwrap_or_else(|error| Err(OpenError::Thread(error)));
             let opened = opened.map(|opened| opened.anew(self.secret.clone()));
             let started = opened
@@ -109,50 +86,5 @@ impl Reloader {
             }
             waited
         });
-    }
-}
-
-/// What hashes of sessions are made with, and where they are kept.
-pub(super) struct Keeping {
-    /// `None` also where another process has it still.
-    pub(super) opened: Option<Opened>,
-    pub(super) secret: Secret,
-}
-
-/// Begins to write what is in force, where there is a store.
-pub(super) fn start_store(
-    opened: Option<Opened>,
-    shared: &Arc<crate::listener::Shared>,
-    registry: &Registry,
-) -> Result<Option<Store>, OpenError> {
-    let in_force = shared.clone();
-    let start = |kept: Opened| {
-        let source = move || in_force.snapshot.load_full();
-        kept.start(source, registry)
-    };
-    opened.map(start).transpose()
-}
-
-/// How many older processes this one hears out, whose pins it tells on; counts down by `Drop`.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Followed(Arc<AtomicUsize>);
-
-/// One of them.
-pub(super) struct OneFollowed(Followed);
-
-impl Followed {
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Ordering::Acquire)
-    }
-
-    fn one_more(&self) -> OneFollowed {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        OneFollowed(self.clone())
-    }
-}
-
-impl Drop for OneFollowed {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::AcqRel);
     }
 }

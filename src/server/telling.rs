@@ -16,16 +16,16 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::backend::Backend;
-use crate::listener::Shared;
-use crate::pins::{Kept, KeptKey, Pins, Secret};
-use crate::snapshot::Snapshot;
-use crate::socket::Listening;
-use crate::upgrade::message::pins_packet;
-use crate::upgrade::pins::{self, Batch};
-use crate::upgrade::{
-    AsyncChannel, Channel, KeptBackend, KeptPredecessor, Message, VERSION, WireError,
+use crate::affinity::table::{PinKey, PinRecord, Pins, Secret};
+use crate::handoff::message::pins_packet;
+use crate::handoff::pins::{self, Batch};
+use crate::handoff::{
+    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, VERSION, WireError,
 };
+use crate::net::socket::Listening;
+use crate::proxy::acceptor::ProxyContext;
+use crate::snapshot::Snapshot;
+use crate::upstream::backend::Backend;
 
 /// Between two looks for what connections use: at first, since some may just have come, and in the end.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -34,16 +34,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How much more than the time since the first telling counts as since then.
 const SLACK: Duration = Duration::from_secs(2);
 
-type Of = (Arc<str>, KeptKey);
+type Of = (Arc<str>, PinKey);
 
 /// Which pins the new process holds for this one, and where they lead.
 #[derive(Default)]
-pub(super) struct Told(HashMap<Of, Arc<str>>);
+pub(super) struct HandoffTotals(HashMap<Of, Arc<str>>);
 
 /// Tells the new process everything, on a thread that may block.
 pub(super) struct Telling {
     channel: Channel,
-    told: Told,
+    told: HandoffTotals,
     begun: Instant,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Telling {
 pub(super) struct Passing {
     pub(super) secret: Secret,
     pub(super) ports: Vec<(SocketAddr, Arc<Listening>)>,
-    pub(super) doors: Vec<(String, admin::Listener)>,
+    pub(super) doors: Vec<(String, admin::AdminListener)>,
     /// Where processes that drain take orders, this one last.
     pub(super) predecessors: Vec<(KeptPredecessor, Channel)>,
 }
@@ -60,7 +60,7 @@ impl Telling {
     pub(super) fn new(channel: Channel) -> Self {
         Self {
             channel,
-            told: Told::default(),
+            told: HandoffTotals::default(),
             begun: Instant::now(),
         }
     }
@@ -73,20 +73,24 @@ impl Telling {
         deadline: Instant,
     ) -> Result<(), WireError> {
         self.begun = Instant::now();
-        let hello = Message::Hello {
+        let hello = HandoffMessage::Hello {
             version: VERSION,
             program: env!("CARGO_PKG_VERSION").into(),
         };
         let channel = &self.channel;
         channel.tell(&hello, deadline)?;
-        channel.tell(&Message::Secret(*passing.secret.bytes()), deadline)?;
-        channel.pass(&passing.ports, Message::Ports, deadline)?;
-        channel.pass(&passing.doors, Message::Admin, deadline)?;
-        channel.pass(&passing.predecessors, Message::Predecessors, deadline)?;
+        channel.tell(&HandoffMessage::Secret(*passing.secret.bytes()), deadline)?;
+        channel.pass(&passing.ports, HandoffMessage::Ports, deadline)?;
+        channel.pass(&passing.doors, HandoffMessage::Admin, deadline)?;
+        channel.pass(
+            &passing.predecessors,
+            HandoffMessage::Predecessors,
+            deadline,
+        )?;
         self.tell_backends(snapshot, deadline)?;
-        self.channel.tell(&Message::Described, deadline)?;
+        self.channel.tell(&HandoffMessage::Described, deadline)?;
         self.tell_pins(snapshot, deadline, |_| Duration::ZERO)?;
-        self.channel.tell(&Message::Complete, deadline)
+        self.channel.tell(&HandoffMessage::Complete, deadline)
     }
 
     /// What has changed since, when nobody is accepted here any more.
@@ -105,7 +109,7 @@ impl Telling {
 
     fn tell_backends(&self, snapshot: &Snapshot, deadline: Instant) -> Result<(), WireError> {
         for backend in snapshot.backends() {
-            let message = Message::Backend(describe(backend));
+            let message = HandoffMessage::Backend(describe(backend));
             self.channel.tell(&message, deadline)?;
         }
         Ok(())
@@ -120,7 +124,7 @@ impl Telling {
         let Self { channel, told, .. } = self;
         for pins in &snapshot.groups {
             let mut batch = Batch::new(pins);
-            pins.tell_recent(least(pins), &mut |met: Vec<Kept>| {
+            pins.tell_recent(least(pins), &mut |met: Vec<PinRecord>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
                     if kept.in_use > 0 {
@@ -128,7 +132,7 @@ impl Telling {
                     } else {
                         told.0.remove(&of);
                     }
-                    if let Some(full) = batch.add(&pins::Told::Stands(kept)) {
+                    if let Some(full) = batch.add(&pins::PinUpdate::Stands(kept)) {
                         channel.send_pins(&full, deadline)?;
                     }
                 }
@@ -140,13 +144,17 @@ impl Telling {
     }
 
     /// What is left of it when the new process has taken over.
-    pub(super) fn told(self) -> Told {
+    pub(super) fn told(self) -> HandoffTotals {
         self.told
     }
 }
 
 /// Tells which pins connections here use until the last has ended or nobody listens.
-pub(super) async fn tell_uses(mut told: Told, channel: AsyncChannel, shared: Arc<Shared>) {
+pub(super) async fn tell_uses(
+    mut told: HandoffTotals,
+    channel: AsyncChannel,
+    shared: Arc<ProxyContext>,
+) {
     let mut pause = LOOKS.0;
     loop {
         if timeout(pause, shared.stop.cancelled()).await.is_ok() {
@@ -174,7 +182,7 @@ pub(super) async fn tell_uses(mut told: Told, channel: AsyncChannel, shared: Arc
     }
 }
 
-impl Told {
+impl HandoffTotals {
     /// What has changed since the new process was told, in batches.
     fn changes(&mut self, snapshot: &Snapshot) -> Vec<Vec<u8>> {
         let mut changed = Vec::new();
@@ -182,18 +190,18 @@ impl Told {
         for pins in &snapshot.groups {
             let mut batch = Batch::new(pins);
             let mut is_empty = true;
-            let mut add = |told: &pins::Told| {
+            let mut add = |told: &pins::PinUpdate| {
                 is_empty = false;
                 changed.extend(batch.add(told));
             };
             // No idle pin has so much time left.
-            let walked = pins.tell_recent(Duration::MAX, &mut |met: Vec<Kept>| {
+            let walked = pins.tell_recent(Duration::MAX, &mut |met: Vec<PinRecord>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
                     let known = self.0.insert(of.clone(), kept.backend.clone());
                     seen.insert(of);
                     if known.as_ref() != Some(&kept.backend) {
-                        add(&pins::Told::Stands(kept));
+                        add(&pins::PinUpdate::Stands(kept));
                     }
                 }
                 Ok::<(), Infallible>(())
@@ -207,7 +215,7 @@ impl Told {
                 .collect();
             for of in ended {
                 self.0.remove(&of);
-                add(&pins::Told::LetGo(of.1));
+                add(&pins::PinUpdate::LetGo(of.1));
             }
             if !is_empty {
                 changed.push(batch.take());
@@ -217,12 +225,12 @@ impl Told {
     }
 }
 
-fn describe(backend: &Backend) -> KeptBackend {
-    let left = |deadline: crate::backend::Deadline| {
+fn describe(backend: &Backend) -> BackendRecord {
+    let left = |deadline: crate::upstream::backend::Deadline| {
         let left = deadline.at.saturating_duration_since(Instant::now());
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
     };
-    KeptBackend {
+    BackendRecord {
         pool: backend.pool.to_string(),
         name: backend.name.to_string(),
         state: backend.state(),

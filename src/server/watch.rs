@@ -20,10 +20,10 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::requests::{Asker, Reloads};
+use super::requests::{Reloads, RequestOrigin};
 use crate::config::MAX_FILE_BYTES;
-use crate::files;
-use crate::listener::Shared;
+use crate::proxy::acceptor::ProxyContext;
+use crate::system::files;
 
 /// Without another event, whoever writes is done.
 const QUIET: Duration = Duration::from_millis(200);
@@ -38,13 +38,13 @@ const MOST_LINKS: usize = 40;
 
 /// A file that is looked after.
 #[derive(Debug, Clone)]
-pub struct Watched {
+pub struct WatchedFile {
     file: PathBuf,
     /// What the files held when they were last looked at.
     seen: Arc<Mutex<HashMap<PathBuf, Vec<u8>>>>,
 }
 
-impl Watched {
+impl WatchedFile {
     /// Looks after `file`, as it is now; to be made before it is read.
     #[must_use]
     pub fn new(file: PathBuf) -> Self {
@@ -61,7 +61,7 @@ impl Watched {
     }
 
     /// Asks for a reload after each change, until the balancer stops.
-    pub(super) async fn watch(self, shared: Arc<Shared>, reloads: Reloads) {
+    pub(super) async fn watch(self, shared: Arc<ProxyContext>, reloads: Reloads) {
         let stop = shared.stop.clone();
         stop.run_until_cancelled(async {
             loop {
@@ -74,9 +74,9 @@ impl Watched {
                 let looked = unless_stalled(looking, &self.file).await;
                 let events = looked.and_then(|(changed, events)| {
                     if changed {
-                        reloads.request(Asker::Watch);
+                        reloads.request(RequestOrigin::Watch);
                     }
-                    Ok(Events(Receiver::from_owned_fd_unchecked(events?)?))
+                    Ok(DirectoryEvents(Receiver::from_owned_fd_unchecked(events?)?))
                 });
                 match events {
                     Ok(events) => events.settle().await,
@@ -147,9 +147,9 @@ fn subscribe(file: &Path, token: Option<&Path>) -> io::Result<OwnedFd> {
 }
 
 /// What happens in the directories of files: a descriptor that is read as a pipe is (inotify(7)).
-struct Events(Receiver);
+struct DirectoryEvents(Receiver);
 
-impl Events {
+impl DirectoryEvents {
     /// Waits for an event, and for quiet after it.
     async fn settle(&self) {
         if timeout(ANYWAY, self.next()).await.is_err() {
@@ -242,7 +242,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("balancer.yaml");
         std::fs::write(&file, "one").unwrap();
-        let watched = Watched::new(file.clone());
+        let watched = WatchedFile::new(file.clone());
         assert!(!watched.look(None));
         std::fs::remove_file(&file).unwrap();
         assert!(!watched.look(None));

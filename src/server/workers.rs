@@ -11,29 +11,29 @@ use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::{mpsc, watch};
 
-use crate::backend::Availability;
-use crate::listener::{self, Gate, Shared};
-use crate::reactor::{Alarm, Reactor};
-use crate::socket::Listening;
-use crate::splice::{self, Allowance};
+use crate::net::event_loop::{EventLoop, Notifier};
+use crate::net::socket::Listening;
+use crate::net::splice::{self, Allowance};
+use crate::proxy::acceptor::{self, ListenState, ProxyContext};
+use crate::upstream::backend::Availability;
 
-use super::sockets::Port;
+use super::sockets::PortSockets;
 
 /// One socket that a worker accepts on.
 struct Assignment {
     listening: Arc<Listening>,
     /// As configured.
     address: SocketAddr,
-    gate: watch::Receiver<Gate>,
+    gate: watch::Receiver<ListenState>,
 }
 
 /// Where workers learn of sockets.
 #[derive(Clone)]
-pub(super) struct Posts(Vec<mpsc::UnboundedSender<Assignment>>);
+pub(super) struct WorkerChannels(Vec<mpsc::UnboundedSender<Assignment>>);
 
-impl Posts {
+impl WorkerChannels {
     /// Socket i goes to worker i, and round again, so that none is left alone.
-    pub(super) fn assign(&self, port: &Port) {
+    pub(super) fn assign(&self, port: &PortSockets) {
         for (listening, post) in port.sockets().iter().zip(self.0.iter().cycle()) {
             let assignment = Assignment {
                 listening: listening.clone(),
@@ -49,8 +49,8 @@ impl Posts {
 /// The running threads.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    alarms: Vec<Arc<Alarm>>,
-    posts: Posts,
+    alarms: Vec<Arc<Notifier>>,
+    posts: WorkerChannels,
     /// Closed when the last worker has ended.
     ended: mpsc::Receiver<()>,
 }
@@ -66,7 +66,7 @@ impl Workers {
     /// Starts so many workers, and has them told of recalls.
     pub(super) fn start(
         count: usize,
-        shared: &Arc<Shared>,
+        shared: &Arc<ProxyContext>,
         availability: &Availability,
         pipes: &Allowance,
     ) -> io::Result<Self> {
@@ -74,7 +74,7 @@ impl Workers {
         let mut workers = Self {
             threads: Vec::new(),
             alarms: Vec::new(),
-            posts: Posts(Vec::new()),
+            posts: WorkerChannels(Vec::new()),
             ended,
         };
         for _ in 0..count {
@@ -90,13 +90,13 @@ impl Workers {
     }
 
     /// Where they learn of sockets.
-    pub(super) fn posts(&self) -> &Posts {
+    pub(super) fn posts(&self) -> &WorkerChannels {
         &self.posts
     }
 
     fn start_one(
         &mut self,
-        shared: &Arc<Shared>,
+        shared: &Arc<ProxyContext>,
         pipes: Allowance,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
@@ -107,7 +107,7 @@ impl Workers {
             .name(format!("worker-{}", self.threads.len()))
             .spawn(move || {
                 // An event loop belongs to the thread that made it.
-                let reactor = Reactor::new();
+                let reactor = EventLoop::new();
                 let _ = tell.send(
                     reactor
                         .as_ref()
@@ -128,7 +128,7 @@ impl Workers {
     }
 
     /// Where each worker is asked whether it still turns.
-    pub(super) fn alarms(&self) -> Vec<Arc<Alarm>> {
+    pub(super) fn alarms(&self) -> Vec<Arc<Notifier>> {
         self.alarms.clone()
     }
 
@@ -150,7 +150,11 @@ impl Workers {
     }
 }
 
-fn work(reactor: &Reactor, sockets: mpsc::UnboundedReceiver<Assignment>, shared: &Arc<Shared>) {
+fn work(
+    reactor: &EventLoop,
+    sockets: mpsc::UnboundedReceiver<Assignment>,
+    shared: &Arc<ProxyContext>,
+) {
     reactor.spawn(take_sockets(reactor.clone(), sockets, shared.clone()));
     if let Err(error) = reactor.run() {
         tracing::error!(target: "lyncpin::server", %error, "a worker cannot look at its sockets");
@@ -159,9 +163,9 @@ fn work(reactor: &Reactor, sockets: mpsc::UnboundedReceiver<Assignment>, shared:
 
 /// Accepts on every socket that comes, until the balancer stops; what has come by then has its queue taken, too.
 async fn take_sockets(
-    reactor: Reactor,
+    reactor: EventLoop,
     mut sockets: mpsc::UnboundedReceiver<Assignment>,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyContext>,
 ) {
     loop {
         let next = tokio::select! {
@@ -177,6 +181,6 @@ async fn take_sockets(
             return;
         };
         let (own, shared) = (reactor.clone(), shared.clone());
-        reactor.spawn(listener::accept(own, listening, address, shared, gate));
+        reactor.spawn(acceptor::accept(own, listening, address, shared, gate));
     }
 }

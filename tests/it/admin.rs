@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lyncpin::admin::{Access, Bounds, ENDPOINTS, Served};
-use lyncpin::state::State;
+use lyncpin::admin::{Access, ENDPOINTS, RequestLimits, Served};
+use lyncpin::types::backend_state::AdminState;
 
 use fake::{Fake, Running, token};
 pub(crate) use fake::{events, reloaded, status};
@@ -38,7 +38,7 @@ fn open_endpoints_answer_without_the_token() {
         Fake::new(),
         Some(token("s3cret")),
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     );
     let at = running.tcp();
     assert_eq!(ask(at, "GET", "/healthz").status, 200);
@@ -62,7 +62,7 @@ fn guarded_endpoints_want_the_token_and_say_so() {
         Fake::new(),
         Some(token("s3cret")),
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     );
     let at = running.tcp();
     for endpoint in ENDPOINTS {
@@ -174,7 +174,7 @@ fn head_gets_the_head_alone() {
 fn readiness_ends_with_the_last_listener_and_with_the_order_to_stop() {
     let mut fake = Fake::new();
     fake.can_serve = false;
-    let running = Running::start(fake, None, Served::Everything, Bounds::default());
+    let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
     let answer = ask(running.tcp(), "GET", "/readyz");
     assert_eq!(
         (answer.status, answer.error().as_str()),
@@ -183,7 +183,7 @@ fn readiness_ends_with_the_last_listener_and_with_the_order_to_stop() {
 
     let mut fake = Fake::new();
     fake.stopping = true;
-    let running = Running::start(fake, None, Served::Everything, Bounds::default());
+    let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
     let answer = ask(running.tcp(), "GET", "/readyz");
     assert_eq!(
         (answer.status, answer.error().as_str()),
@@ -194,7 +194,7 @@ fn readiness_ends_with_the_last_listener_and_with_the_order_to_stop() {
 
 #[test]
 fn a_listener_for_probes_has_nothing_else() {
-    let running = Running::start(Fake::new(), None, Served::Probes, Bounds::default());
+    let running = Running::start(Fake::new(), None, Served::Probes, RequestLimits::default());
     for endpoint in ENDPOINTS {
         let answer = ask(running.tcp(), endpoint.method, endpoint.path);
         let expected = if endpoint.access == Access::Open {
@@ -271,10 +271,10 @@ fn a_state_is_set_as_asked() {
         (
             "web".to_owned(),
             "fe01".to_owned(),
-            State::Drain,
+            AdminState::Drain,
             Some(Duration::from_secs(900)),
         ),
-        ("web".to_owned(), "fe01".to_owned(), State::Ready, None),
+        ("web".to_owned(), "fe01".to_owned(), AdminState::Ready, None),
     ];
     assert_eq!(running.control.changes(), expected);
 }
@@ -369,7 +369,7 @@ fn without_the_token_a_browser_gets_the_empty_page_and_a_program_an_error() {
         Fake::new(),
         Some(token("s3cret")),
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     );
     let at = running.tcp();
     let browser = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");

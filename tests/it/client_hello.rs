@@ -8,23 +8,23 @@ mod corpus;
 mod properties;
 mod samples;
 
-use lyncpin::client_hello::{ClientHelloParser, Progress, ServerName};
+use lyncpin::protocol::tls::client_hello::{ClientHelloParser, HelloProgress, ServerName};
 
 /// The verdict on bytes that come in one piece.
-fn whole(bytes: &[u8]) -> Progress {
+fn whole(bytes: &[u8]) -> HelloProgress {
     ClientHelloParser::new().advance(bytes)
 }
 
 /// The verdict on bytes that come in pieces, given the lengths at which the parser is asked. It is
 /// asked once more after its verdict, which must not change.
 #[track_caller]
-fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> Progress {
+fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgress {
     let mut parser = ClientHelloParser::new();
-    let mut verdict = Progress::NeedMore;
+    let mut verdict = HelloProgress::NeedMore;
     for len in lens.into_iter().chain([bytes.len(), bytes.len()]) {
         let next = parser.advance(&bytes[..len]);
         assert!(
-            verdict == Progress::NeedMore || verdict == next,
+            verdict == HelloProgress::NeedMore || verdict == next,
             "{verdict:?} became {next:?} at {len}"
         );
         verdict = next;
@@ -35,13 +35,13 @@ fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> Progress {
 /// Asserts that cutting does not matter: byte by byte, and every prefix on its own, the parser
 /// waits or says what it says of the whole. `step` thins the prefixes out.
 #[track_caller]
-fn cutting_does_not_matter(bytes: &[u8], step: usize) -> Progress {
+fn cutting_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
     let verdict = whole(bytes);
     assert_eq!(in_pieces(bytes, 0..bytes.len()), verdict);
     for len in (0..bytes.len()).step_by(step) {
         let of_prefix = whole(&bytes[..len]);
         assert!(
-            of_prefix == Progress::NeedMore || of_prefix == verdict,
+            of_prefix == HelloProgress::NeedMore || of_prefix == verdict,
             "{len} bytes: {of_prefix:?}, all: {verdict:?}"
         );
     }
@@ -49,13 +49,13 @@ fn cutting_does_not_matter(bytes: &[u8], step: usize) -> Progress {
 }
 
 /// A verdict in a word or two, names and reasons included.
-fn describe(verdict: &Progress) -> String {
+fn describe(verdict: &HelloProgress) -> String {
     match verdict {
-        Progress::NeedMore => "incomplete".to_owned(),
-        Progress::NotTls(reason) => format!("not-tls: {reason}"),
-        Progress::Malformed(reason) => format!("malformed: {reason}"),
-        Progress::TooLarge(reason) => format!("too-large: {reason}"),
-        Progress::Hello(hello) => match &hello.server_name {
+        HelloProgress::NeedMore => "incomplete".to_owned(),
+        HelloProgress::NotTls(reason) => format!("not-tls: {reason}"),
+        HelloProgress::Malformed(reason) => format!("malformed: {reason}"),
+        HelloProgress::TooLarge(reason) => format!("too-large: {reason}"),
+        HelloProgress::Hello(hello) => match &hello.server_name {
             ServerName::Absent => "no-sni".to_owned(),
             ServerName::NoHostName => "no-host-name".to_owned(),
             ServerName::Name(name) => format!("sni={name}"),

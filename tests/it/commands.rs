@@ -8,8 +8,8 @@ mod status;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use lyncpin::admin::{Bounds, Served};
-use lyncpin::state::State;
+use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::types::backend_state::AdminState;
 
 use crate::admin::fake::{Fake, Running, token};
 
@@ -134,7 +134,7 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
         Fake::new(),
         Some(token("s3cret")),
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     );
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("token");
@@ -189,7 +189,7 @@ fn status_shows_every_part_without_control_characters() {
 fn status_as_json_is_that_of_the_api() {
     let running = Running::plain();
     let said = ask(&running, &["status", "--json"]);
-    let read: lyncpin::admin::view::Status = serde_json::from_str(&said.out).unwrap();
+    let read: lyncpin::admin::view::StatusView = serde_json::from_str(&said.out).unwrap();
     assert_eq!(read, crate::admin::status());
 }
 
@@ -257,11 +257,16 @@ fn states_are_set_in_the_named_pool_or_in_every_pool() {
         (
             "web".to_owned(),
             "fe01".to_owned(),
-            State::Drain,
+            AdminState::Drain,
             Some(Duration::from_secs(5400)),
         ),
-        ("web".to_owned(), "fe01".to_owned(), State::Maintain, None),
-        ("web".to_owned(), "fe01".to_owned(), State::Ready, None),
+        (
+            "web".to_owned(),
+            "fe01".to_owned(),
+            AdminState::Maintain,
+            None,
+        ),
+        ("web".to_owned(), "fe01".to_owned(), AdminState::Ready, None),
     ];
     assert_eq!(running.control.changes(), expected);
 }

@@ -8,7 +8,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use lyncpin::config::{self, Faults, Loaded};
+use lyncpin::config::{self, ConfigErrors, Loaded};
 use proptest::prelude::*;
 
 /// Where the files are.
@@ -30,7 +30,7 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-fn load(path: &Path) -> Result<Loaded, Faults> {
+fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.file_name().unwrap().to_str().unwrap();
     config::read_bytes(&std::fs::read(path).unwrap(), name)
 }
@@ -201,7 +201,7 @@ fn few_connections_that_the_descriptors_allow_are_a_lint() {
 fn the_bounds_on_a_file_hold_with_many_faults() {
     let many: String = (0..5000).map(|n| format!("key{n}: 1\n")).collect();
     let faults = config::read(&many, "f").unwrap_err();
-    assert_eq!(faults.iter().count(), Faults::MAX);
+    assert_eq!(faults.iter().count(), ConfigErrors::MAX);
     assert!(faults.to_string().ends_with("and 4800 more"), "{faults}");
 }
 

@@ -14,17 +14,17 @@ mod stage;
 use std::collections::BTreeSet;
 
 use lyncpin::admin::view::{
-    AffinityChange, Changed, ChangedEverywhere, ClientPin, ClientPins, ErrorBody, Explanation,
-    PinPage, Pinned, PinnedKey, PredecessorAnswer, Reached, StateChange, Touched,
+    AffinityChange, ChangedEverywhere, ClientPin, ClientPins, ErrorBody, Explanation, PinPage,
+    PinResult, PinnedKey, PinsChanged, PredecessorAnswer, Reached, StateChange, StateChanged,
 };
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
-use lyncpin::log::{access, event};
-use lyncpin::metrics::definitions::{self, Kind};
-use lyncpin::metrics::process;
-use lyncpin::pool::PickedBy;
-use lyncpin::state::State;
-use lyncpin::termination::Outcome;
+use lyncpin::telemetry::log::{access, event};
+use lyncpin::telemetry::metrics::definitions::{self, SeriesKind};
+use lyncpin::telemetry::metrics::process;
+use lyncpin::types::backend_state::AdminState;
+use lyncpin::types::outcome::Outcome;
+use lyncpin::upstream::pool::PickedBy;
 use serde_json::Value;
 
 use crate::admin::fake::pins::pin;
@@ -58,11 +58,11 @@ fn column(rows: &[Vec<String>], place: usize) -> Vec<String> {
     rows.iter().map(|row| plain(&row[place])).collect()
 }
 
-fn word(kind: Kind) -> &'static str {
+fn word(kind: SeriesKind) -> &'static str {
     match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Histogram(_) => "histogram",
+        SeriesKind::Counter => "counter",
+        SeriesKind::Gauge => "gauge",
+        SeriesKind::Histogram(_) => "histogram",
     }
 }
 
@@ -265,16 +265,16 @@ fn json_fields_are_documented() {
         serde_json::to_value(explanation).unwrap(),
     );
     let change = StateChange {
-        state: State::Drain,
+        state: AdminState::Drain,
         deadline: Some("15m".into()),
         force: Some(false),
     };
     check("### StateChange", serde_json::to_value(change).unwrap());
-    let changed = Changed {
+    let changed = StateChanged {
         pool: String::new(),
         backend: String::new(),
-        before: State::Ready,
-        state: State::Drain,
+        before: AdminState::Ready,
+        state: AdminState::Drain,
         deadline: None,
         connections: 0,
     };
@@ -347,7 +347,7 @@ fn json_fields_of_pins_are_documented() {
             serde_json::to_value(&moving).unwrap(),
         ],
     );
-    let pinned = Pinned {
+    let pinned = PinResult {
         group: String::new(),
         backend: String::new(),
         pins: vec![PinnedKey {
@@ -359,7 +359,7 @@ fn json_fields_of_pins_are_documented() {
     check("### Pinned", &[serde_json::to_value(&pinned).unwrap()]);
     check(
         "### Touched",
-        &[serde_json::to_value(Touched::default()).unwrap()],
+        &[serde_json::to_value(PinsChanged::default()).unwrap()],
     );
 }
 

@@ -249,7 +249,7 @@ fn warnings(balancer: &Balancer, text: &str) -> Vec<serde_json::Value> {
 fn few_descriptors_are_spent_on_connections_before_pipes_and_it_says_how_many_there_are() {
     const FEW: &str = "allows few connections";
     raise_descriptors();
-    for (descriptors, least) in [(64, 10), (128, 20), (300, 70), (500, 130)] {
+    for (descriptors, least) in [(64, 8), (128, 20), (300, 60), (500, 130)] {
         let balancer = start_with("", "workers: 2", with_descriptors(descriptors));
         let said = eventually("it says so", || warnings(&balancer, FEW).pop());
         let number = |line: &serde_json::Value, field: &str| {
@@ -300,10 +300,10 @@ workers: 2
         });
     };
     says("allows few connections");
-    balancer.reloaded(&yaml("connections: 100"));
+    balancer.reloaded(&yaml("connections: 80"));
     says("few pipes");
     let to = balancer.at(TLS);
-    let held: Vec<TcpStream> = (0..100).map(|_| served(to)).collect();
+    let held: Vec<TcpStream> = (0..80).map(|_| served(to)).collect();
     for stream in &held {
         echoed(stream, &[1; 60_000]).unwrap();
     }
@@ -336,7 +336,7 @@ fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded()
             );
             let said = balancer.said(&["reload"]);
             assert_eq!(said.status, 0, "{count} {said:?}");
-            let said = balancer.said(&["drain", "web/fe01"]);
+            let said = balancer.said(&["drain", "web/fe01", "--force"]);
             assert_eq!(said.status, 0, "{count} {said:?}");
             assert_eq!(balancer.said(&["ready", "web/fe01"]).status, 0);
             // Others that ask nothing take what there is for that, too.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use lyncpin::metrics::definitions::{self, Kind};
-use lyncpin::metrics::process;
+use lyncpin::telemetry::metrics::definitions::{self, SeriesKind};
+use lyncpin::telemetry::metrics::process;
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -38,10 +38,10 @@ fn series() -> BTreeSet<String> {
         .map(|(name, kind, _)| (*name, *kind));
     own.chain(process)
         .flat_map(|(name, kind)| match kind {
-            Kind::Histogram(_) => ["_bucket", "_sum", "_count"]
+            SeriesKind::Histogram(_) => ["_bucket", "_sum", "_count"]
                 .map(|end| format!("{name}{end}"))
                 .to_vec(),
-            Kind::Counter | Kind::Gauge => vec![name.to_owned()],
+            SeriesKind::Counter | SeriesKind::Gauge => vec![name.to_owned()],
         })
         .collect()
 }
@@ -76,7 +76,7 @@ fn rules_ask_only_for_series_that_there_are() {
 
 #[test]
 fn outcomes_in_rules_are_in_the_vocabulary() {
-    let known: Vec<_> = lyncpin::termination::Outcome::ALL
+    let known: Vec<_> = lyncpin::types::outcome::Outcome::ALL
         .iter()
         .map(|outcome| outcome.as_str())
         .collect();

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use lyncpin::timestamp::Timestamp;
+use lyncpin::types::timestamp::Timestamp;
 use rustix::process::Signal;
 
 use crate::support::balancer::Balancer;

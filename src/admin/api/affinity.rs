@@ -9,10 +9,11 @@ use hyper::StatusCode;
 use hyper::http::request::Parts;
 use ipnet::IpNet;
 
-use super::{Answer, Refusal, address, json, parameters};
-use crate::admin::affinity::{AffinityError, AffinityFault, client};
-use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder, Reached, Touched};
-use crate::admin::{Caller, Control, Order, Site, order};
+use super::{ApiError, address, json, parameters};
+use crate::admin::affinity::{AffinityError, AffinityErrorKind, client};
+use crate::admin::response::ApiResponse;
+use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder, PinsChanged, Reached};
+use crate::admin::{AdminSite, Caller, Control, Order, order};
 
 /// Pins on a page where none says how many.
 const PAGE: usize = 100;
@@ -20,7 +21,7 @@ const PAGE: usize = 100;
 /// Pins that a page holds at most.
 pub(in crate::admin) const MOST_ON_A_PAGE: usize = 10_000;
 
-pub(super) fn list(control: &dyn Control, parts: &Parts) -> Result<Answer, Refusal> {
+pub(super) fn list(control: &dyn Control, parts: &Parts) -> Result<ApiResponse, ApiError> {
     let keys = [
         "group", "client", "name", "pool", "backend", "limit", "cursor",
     ];
@@ -28,7 +29,7 @@ pub(super) fn list(control: &dyn Control, parts: &Parts) -> Result<Answer, Refus
     let filter = filter([group, client, name, pool, backend])?;
     let most = limit.map_or(Ok(PAGE), |text| match text.parse() {
         Ok(limit @ 1..=MOST_ON_A_PAGE) => Ok(limit),
-        Ok(_) | Err(_) => Err(Refusal::wrong(format!(
+        Ok(_) | Err(_) => Err(ApiError::wrong(format!(
             "the limit {text:?} is no number from 1 to {MOST_ON_A_PAGE}"
         ))),
     })?;
@@ -36,7 +37,7 @@ pub(super) fn list(control: &dyn Control, parts: &Parts) -> Result<Answer, Refus
     Ok(json(StatusCode::OK, &page))
 }
 
-pub(super) async fn show(site: &Site, parts: &Parts) -> Result<Answer, Refusal> {
+pub(super) async fn show(site: &AdminSite, parts: &Parts) -> Result<ApiResponse, ApiError> {
     let [group, client, name] = parameters(parts, ["group", "client", "name"])?;
     let query = ClientQuery {
         client: address("client", client)?,
@@ -47,7 +48,10 @@ pub(super) async fn show(site: &Site, parts: &Parts) -> Result<Answer, Refusal> 
     Ok(json(StatusCode::OK, &shown?))
 }
 
-pub(super) async fn change(site: &Site, change: AffinityChange) -> Result<Answer, Refusal> {
+pub(super) async fn change(
+    site: &AdminSite,
+    change: AffinityChange,
+) -> Result<ApiResponse, ApiError> {
     match change {
         AffinityChange::Pin {
             group,
@@ -73,7 +77,7 @@ pub(super) async fn change(site: &Site, change: AffinityChange) -> Result<Answer
         } => {
             let filter = filter([group, client, name, pool, backend])?;
             if filter.is_empty() {
-                return Err(Refusal::wrong(
+                return Err(ApiError::wrong(
                     "a move wants to know of which pins: group, client, name, pool or backend",
                 ));
             }
@@ -87,22 +91,22 @@ pub(super) async fn change(site: &Site, change: AffinityChange) -> Result<Answer
     }
 }
 
-pub(super) async fn clear(site: &Site, parts: &Parts) -> Result<Answer, Refusal> {
+pub(super) async fn clear(site: &AdminSite, parts: &Parts) -> Result<ApiResponse, ApiError> {
     let keys = ["group", "client", "name", "pool", "backend", "all"];
     let [group, client, name, pool, backend, all] = parameters(parts, keys)?;
     let filter = filter([group, client, name, pool, backend])?;
     match (all.as_deref(), filter.is_empty()) {
         (Some("true"), true) | (None, false) => {}
         (Some("true"), false) => {
-            return Err(Refusal::wrong("`all=true` goes with no filter"));
+            return Err(ApiError::wrong("`all=true` goes with no filter"));
         }
         (Some(other), _) => {
-            return Err(Refusal::wrong(format!(
+            return Err(ApiError::wrong(format!(
                 "`all` says {other:?}, and may say \"true\" alone"
             )));
         }
         (None, true) => {
-            return Err(Refusal::wrong(
+            return Err(ApiError::wrong(
                 "which pins are meant: group, client, name, pool or backend, or `all=true`",
             ));
         }
@@ -115,7 +119,7 @@ pub(super) async fn clear(site: &Site, parts: &Parts) -> Result<Answer, Refusal>
 }
 
 /// Has older processes do the same, and answers with both.
-async fn reached(site: &Site, mut done: Touched, order: Order) -> Answer {
+async fn reached(site: &AdminSite, mut done: PinsChanged, order: Order) -> ApiResponse {
     let predecessors = site.control.forward(order).await;
     order::add(&mut done, &predecessors);
     json(StatusCode::OK, &Reached { done, predecessors })
@@ -123,15 +127,15 @@ async fn reached(site: &Site, mut done: Touched, order: Order) -> Answer {
 
 /// Does what takes a moment on a thread of its own, so that checks and deadlines are not kept waiting meanwhile.
 async fn aside<T: Send + 'static>(
-    site: &Site,
+    site: &AdminSite,
     work: impl FnOnce(&dyn Control) -> T + Send + 'static,
-) -> Result<T, Refusal> {
+) -> Result<T, ApiError> {
     let control = Arc::clone(&site.control);
     let caller = Caller::current();
     let done = tokio::task::spawn_blocking(move || caller.scope_here(|| work(&*control))).await;
     // The runtime ends, or the work panicked, which has been told.
     done.map_err(|_| {
-        Refusal::new(
+        ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "it was not done to the end",
         )
@@ -139,7 +143,7 @@ async fn aside<T: Send + 'static>(
 }
 
 /// A filter of group, client, name, pool and backend.
-fn filter(values: [Option<String>; 5]) -> Result<PinFilter, Refusal> {
+fn filter(values: [Option<String>; 5]) -> Result<PinFilter, ApiError> {
     let [group, client, name, pool, backend] = values;
     Ok(PinFilter {
         client: network(client)?,
@@ -150,27 +154,28 @@ fn filter(values: [Option<String>; 5]) -> Result<PinFilter, Refusal> {
     })
 }
 
-fn network(text: Option<String>) -> Result<Option<IpNet>, Refusal> {
-    let parse =
-        |text: String| client(&text).map_err(|error| Refusal::wrong(format!("the client {error}")));
+fn network(text: Option<String>) -> Result<Option<IpNet>, ApiError> {
+    let parse = |text: String| {
+        client(&text).map_err(|error| ApiError::wrong(format!("the client {error}")))
+    };
     said("client", text)?.map(parse).transpose()
 }
 
 /// An empty value is a mistake, such as a variable of a script that was never set, and never a filter that lets all
 /// through.
-fn said(key: &str, value: Option<String>) -> Result<Option<String>, Refusal> {
+fn said(key: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
     match value {
-        Some(value) if value.is_empty() => Err(Refusal::wrong(format!("the {key} is empty"))),
+        Some(value) if value.is_empty() => Err(ApiError::wrong(format!("the {key} is empty"))),
         value => Ok(value),
     }
 }
 
-impl From<AffinityError> for Refusal {
+impl From<AffinityError> for ApiError {
     fn from(error: AffinityError) -> Self {
         let status = match error.fault() {
-            AffinityFault::Wrong => StatusCode::BAD_REQUEST,
-            AffinityFault::Missing => StatusCode::NOT_FOUND,
-            AffinityFault::Impossible => StatusCode::CONFLICT,
+            AffinityErrorKind::Wrong => StatusCode::BAD_REQUEST,
+            AffinityErrorKind::Missing => StatusCode::NOT_FOUND,
+            AffinityErrorKind::Impossible => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }

@@ -7,12 +7,13 @@ use std::time::SystemTime;
 
 use hyper::StatusCode;
 
-use super::{Answer, Refusal, json};
-use crate::admin::view::{Changed, ChangedEverywhere, Reached, StateChange};
+use super::{ApiError, json};
+use crate::admin::response::ApiResponse;
+use crate::admin::view::{ChangedEverywhere, Reached, StateChange, StateChanged};
 use crate::admin::{Control, LastBackend, Order, SetStateError, WantedState};
 use crate::config;
-use crate::state::State;
-use crate::timestamp::Timestamp;
+use crate::types::backend_state::AdminState;
+use crate::types::timestamp::Timestamp;
 
 /// In one pool.
 pub(super) async fn set_in_pool(
@@ -20,11 +21,11 @@ pub(super) async fn set_in_pool(
     pool: &str,
     backend: &str,
     change: &StateChange,
-) -> Result<Answer, Refusal> {
+) -> Result<ApiResponse, ApiError> {
     let changed = control.set_state(Some(pool), backend, &wanted(change)?)?;
     let one = changed.into_iter().next().ok_or_else(|| {
         let error = "the state was not set";
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error)
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     })?;
     let predecessors = control.forward(order(&one)).await;
     let done = one;
@@ -36,7 +37,7 @@ pub(super) async fn set_everywhere(
     control: &dyn Control,
     backend: &str,
     change: &StateChange,
-) -> Result<Answer, Refusal> {
+) -> Result<ApiResponse, ApiError> {
     let changed = control.set_state(None, backend, &wanted(change)?)?;
     // Each in a task: one that does not answer holds up no other.
     let orders = changed.into_iter().map(|done| {
@@ -54,7 +55,7 @@ pub(super) async fn set_everywhere(
 }
 
 /// The same change in older processes.
-fn order(done: &Changed) -> Order {
+fn order(done: &StateChanged) -> Order {
     let left = |until: Timestamp| until.0.duration_since(SystemTime::now());
     let left = done.deadline.map(|until| left(until).unwrap_or_default());
     Order::State {
@@ -65,12 +66,12 @@ fn order(done: &Changed) -> Order {
     }
 }
 
-fn wanted(change: &StateChange) -> Result<WantedState, Refusal> {
+fn wanted(change: &StateChange) -> Result<WantedState, ApiError> {
     let deadline = match &change.deadline {
-        Some(_) if change.state != State::Drain => {
-            return Err(Refusal::wrong("a deadline goes with `drain` alone"));
+        Some(_) if change.state != AdminState::Drain => {
+            return Err(ApiError::wrong("a deadline goes with `drain` alone"));
         }
-        Some(text) => Some(config::deadline(text).map_err(Refusal::wrong)?),
+        Some(text) => Some(config::deadline(text).map_err(ApiError::wrong)?),
         None => None,
     };
     let last = match change.force {
@@ -84,7 +85,7 @@ fn wanted(change: &StateChange) -> Result<WantedState, Refusal> {
     })
 }
 
-impl From<SetStateError> for Refusal {
+impl From<SetStateError> for ApiError {
     fn from(error: SetStateError) -> Self {
         let status = match error {
             SetStateError::UnknownPool(_) | SetStateError::UnknownBackend { .. } => {

@@ -8,7 +8,7 @@ use hyper::Method;
 use super::{Client, ClientError};
 use crate::admin::target;
 use crate::admin::view::{
-    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, Pinned, Reached, Touched,
+    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, PinResult, PinsChanged, Reached,
 };
 
 /// Where pins are.
@@ -51,7 +51,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn pin(&self, change: &AffinityChange) -> Result<Pinned, ClientError> {
+    pub async fn pin(&self, change: &AffinityChange) -> Result<PinResult, ClientError> {
         let body = self.written(change)?;
         self.ask(Method::PUT, AFFINITY, body).await
     }
@@ -64,7 +64,7 @@ impl Client {
     pub async fn move_pins(
         &self,
         change: &AffinityChange,
-    ) -> Result<Reached<Touched>, ClientError> {
+    ) -> Result<Reached<PinsChanged>, ClientError> {
         let body = self.written(change)?;
         self.ask(Method::PUT, AFFINITY, body).await
     }
@@ -74,7 +74,10 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub async fn clear_pins(&self, filter: &PinFilter) -> Result<Reached<Touched>, ClientError> {
+    pub async fn clear_pins(
+        &self,
+        filter: &PinFilter,
+    ) -> Result<Reached<PinsChanged>, ClientError> {
         let mut query = filter_pairs(filter);
         if query.is_empty() {
             query.push(("all", "true".to_owned()));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::timestamp::Timestamp;
+use crate::types::timestamp::Timestamp;
 
 /// Which pins are meant: those that fit every field that says something. Nothing said means all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct PinOrder {
 
 /// One pin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
+pub struct PinEntry {
     /// The group whose table it stands in.
     pub group: String,
     /// The source prefix that counts as one client; `null` where the source is no part of the key.
@@ -84,7 +84,7 @@ pub struct Pin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinPage {
     /// In no order, each pin that stands all the while once.
-    pub entries: Vec<Pin>,
+    pub entries: Vec<PinEntry>,
     /// Where the next page begins; `null` after the last one. A page may be empty and not the last.
     pub cursor: Option<String>,
 }
@@ -104,7 +104,7 @@ pub struct ClientPins {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientPin {
     /// The pin.
-    pub pin: Pin,
+    pub pin: PinEntry,
     /// TLS sessions of this client that are pinned by themselves.
     pub sessions: u64,
 }
@@ -151,7 +151,7 @@ pub enum AffinityChange {
 
 /// The answer to the action `pin`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pinned {
+pub struct PinResult {
     /// The group whose table was changed.
     pub group: String,
     /// Where the pins lead now.
@@ -173,7 +173,7 @@ pub struct PinnedKey {
 
 /// The answer to the action `move`, and to `DELETE /api/v1/affinity`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Touched {
+pub struct PinsChanged {
     /// Pins that were moved or forgotten.
     pub pins: u64,
     /// TLS sessions that were moved or forgotten.

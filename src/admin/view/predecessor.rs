@@ -6,11 +6,11 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::timestamp::Timestamp;
+use crate::types::timestamp::Timestamp;
 
 /// One older process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Predecessor {
+pub struct PredecessorView {
     /// Its process id.
     pub pid: u32,
     /// When it handed over.

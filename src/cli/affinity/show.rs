@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{List, Show};
+use super::{ListPins, Show};
 use crate::admin::client::Client;
-use crate::admin::view::{ClientPin, ClientPins, ClientQuery, Pin, PinFilter};
+use crate::admin::view::{ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter};
 use crate::cli::ask::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::table::{span, table};
-use crate::cli::{Reader, answer, print, warn};
+use crate::cli::{OutputReader, answer, print, warn};
 
 /// Pins that are asked for at once, and lines of one table.
 const PAGE: u64 = 10_000;
@@ -24,7 +24,7 @@ const HEADS: [&str; 8] = [
     "EXPIRES IN",
 ];
 
-impl List {
+impl ListPins {
     pub(super) fn run(self) -> Result<(), Failure> {
         let client = self.ask.client()?;
         let filter = self.filter.view();
@@ -50,7 +50,7 @@ async fn list(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Fail
         let done = cursor.is_none() || listed + rows.len() as u64 >= most;
         if rows.len() as u64 >= PAGE || (done && !rows.is_empty()) {
             listed += rows.len() as u64;
-            if print(&table(&HEADS, &[6], std::mem::take(&mut rows)))? == Reader::Gone {
+            if print(&table(&HEADS, &[6], std::mem::take(&mut rows)))? == OutputReader::Gone {
                 return Ok(());
             }
         }
@@ -77,7 +77,7 @@ async fn list_json(client: &Client, filter: &PinFilter, most: u64) -> Result<(),
             .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
         cursor = page.cursor;
         let reader = print(&(json + "\n"))?;
-        if cursor.is_none() || listed >= most || reader == Reader::Gone {
+        if cursor.is_none() || listed >= most || reader == OutputReader::Gone {
             return Ok(());
         }
     }
@@ -120,7 +120,7 @@ fn client_table(shown: &ClientPins) -> String {
     table(&heads, &[6, 8], shown.pins.iter().map(row).collect())
 }
 
-fn row(pin: &Pin) -> Vec<String> {
+fn row(pin: &PinEntry) -> Vec<String> {
     let seconds = |seconds| span(Duration::from_secs(seconds));
     vec![
         pin.group.clone(),

@@ -5,17 +5,17 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use crate::admin::view::{Backend, Check, Listener, Pool, Status};
+use crate::admin::view::{BackendView, CheckView, ListenerView, PoolView, StatusView};
 use crate::cli::predecessors;
 use crate::cli::table::{bytes, printable, table};
-use crate::state::{Health, State};
-use crate::timestamp::{Timestamp, counted, span};
+use crate::types::backend_state::{AdminState, Health};
+use crate::types::timestamp::{Timestamp, counted, span};
 
 /// Days of validity under which a certificate is named.
 const NEAR_ITS_END: Duration = Duration::from_secs(14 * 86_400);
 
 /// The pools of `shown`, which is all of `whole` or a part of it, as tables.
-pub(super) fn text(shown: &Status, whole: &Status) -> String {
+pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
     let mut text = head(whole);
     for pool in &shown.pools {
         text += &format!("\n{}\n", pool_line(pool, whole));
@@ -25,7 +25,7 @@ pub(super) fn text(shown: &Status, whole: &Status) -> String {
 }
 
 /// The balancer as a whole, and its listeners.
-pub(super) fn head(status: &Status) -> String {
+pub(super) fn head(status: &StatusView) -> String {
     let mut text = headline(status);
     text += &predecessors::lines(&status.predecessors, status.now.0);
     text += &backends_line(status);
@@ -42,11 +42,11 @@ pub(super) fn head(status: &Status) -> String {
 
 /// Backends of one pool, and what their checks and certificates want to be said.
 pub(super) fn backends<'a>(
-    backends: impl IntoIterator<Item = &'a Backend>,
-    status: &Status,
+    backends: impl IntoIterator<Item = &'a BackendView>,
+    status: &StatusView,
 ) -> String {
     let now = status.now.0;
-    let backends: Vec<&Backend> = backends.into_iter().collect();
+    let backends: Vec<&BackendView> = backends.into_iter().collect();
     let rows = backends.iter().map(|backend| backend_row(backend, now));
     let mut text = table(
         &[
@@ -72,7 +72,7 @@ pub(super) fn backends<'a>(
 }
 
 /// The tables of pins.
-pub(super) fn affinity(status: &Status) -> String {
+pub(super) fn affinity(status: &StatusView) -> String {
     if status.affinity.is_empty() {
         return String::new();
     }
@@ -88,20 +88,20 @@ pub(super) fn affinity(status: &Status) -> String {
 }
 
 /// Whether new clients may go to it.
-pub(super) fn in_service(backend: &Backend) -> bool {
+pub(super) fn in_service(backend: &BackendView) -> bool {
     backend.health == Health::Up
-        && backend.state == State::Ready
+        && backend.state == AdminState::Ready
         && backend.damped_until.is_none()
         && backend.weight > 0
 }
 
 /// Whether a check of it fails, be it one that only observes.
-pub(super) fn is_failing(backend: &Backend) -> bool {
+pub(super) fn is_failing(backend: &BackendView) -> bool {
     let mut checks = backend.checks.iter();
     checks.any(|check| check.passing == Some(false))
 }
 
-fn headline(status: &Status) -> String {
+fn headline(status: &StatusView) -> String {
     let state = match (status.stopping, status.ready) {
         (true, _) => "stopping",
         (false, true) => "ready",
@@ -129,7 +129,7 @@ const KINDS: [&str; 6] = [
 ];
 
 /// How many backends are in service, and what the others are.
-fn backends_line(status: &Status) -> String {
+fn backends_line(status: &StatusView) -> String {
     let all = || status.pools.iter().flat_map(|pool| &pool.backends);
     let serving = all().filter(|backend| in_service(backend)).count();
     let mut text = format!(
@@ -143,8 +143,8 @@ fn backends_line(status: &Status) -> String {
             backend.health == Health::Down && !damped,
             damped,
             backend.health == Health::Unknown,
-            backend.state == State::Drain,
-            backend.state == State::Maintain,
+            backend.state == AdminState::Drain,
+            backend.state == AdminState::Maintain,
             backend.weight == 0,
         ];
         for (count, is) in kinds.iter_mut().zip(is) {
@@ -157,7 +157,7 @@ fn backends_line(status: &Status) -> String {
     text + "\n"
 }
 
-fn listener_row(listener: &Listener, status: &Status) -> Vec<String> {
+fn listener_row(listener: &ListenerView, status: &StatusView) -> Vec<String> {
     let binds: Vec<String> = listener.bind.iter().map(ToString::to_string).collect();
     vec![
         listener.name.clone(),
@@ -169,14 +169,14 @@ fn listener_row(listener: &Listener, status: &Status) -> Vec<String> {
 }
 
 /// What a listener's port does.
-fn port(listener: &Listener, status: &Status) -> &'static str {
+fn port(listener: &ListenerView, status: &StatusView) -> &'static str {
     let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
     let leads_to = |name: &String| {
         listener.routes.iter().any(|route| route.pool == *name)
             || fallbacks.into_iter().flatten().any(|pool| pool == name)
     };
     let known = status.pools.iter().filter(|pool| leads_to(&pool.name));
-    let known: Vec<&Pool> = known.collect();
+    let known: Vec<&PoolView> = known.collect();
     if !listener.open {
         "closed"
     } else if known.is_empty() || known.iter().any(|pool| pool.can_serve) {
@@ -187,7 +187,7 @@ fn port(listener: &Listener, status: &Status) -> &'static str {
     }
 }
 
-fn pool_line(pool: &Pool, status: &Status) -> String {
+fn pool_line(pool: &PoolView, status: &StatusView) -> String {
     let mut text = format!(
         "pool {}: {}",
         printable(&pool.name),
@@ -206,14 +206,14 @@ fn pool_line(pool: &Pool, status: &Status) -> String {
 }
 
 /// Whom a pool can serve now.
-pub(super) fn serves(pool: &Pool, status: &Status) -> &'static str {
-    let place = |backend: &Backend| {
+pub(super) fn serves(pool: &PoolView, status: &StatusView) -> &'static str {
+    let place = |backend: &BackendView| {
         let full = backend
             .max_connections
             .is_some_and(|most| backend.connections >= most);
         backend.effective_weight > 0.0 && !full
     };
-    let ready = |backend: &&Backend| backend.effective_weight > 0.0;
+    let ready = |backend: &&BackendView| backend.effective_weight > 0.0;
     if !pool.can_serve {
         return "cannot serve";
     }
@@ -231,7 +231,7 @@ pub(super) fn serves(pool: &Pool, status: &Status) -> &'static str {
     }
 }
 
-fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
+fn backend_row(backend: &BackendView, now: SystemTime) -> Vec<String> {
     let address = backend.address.map(|address| address.to_string());
     let connections = match backend.max_connections {
         Some(bound) => format!("{}/{bound}", backend.connections),
@@ -252,9 +252,9 @@ fn backend_row(backend: &Backend, now: SystemTime) -> Vec<String> {
     ]
 }
 
-fn state(backend: &Backend, now: SystemTime) -> String {
+fn state(backend: &BackendView, now: SystemTime) -> String {
     match (backend.state, backend.deadline) {
-        (State::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
+        (AdminState::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
             Ok(left) if !left.is_zero() => format!("drain, {} left", span(left)),
             Ok(_) | Err(_) => "drain, over".to_owned(),
         },
@@ -263,7 +263,7 @@ fn state(backend: &Backend, now: SystemTime) -> String {
 }
 
 /// Both weights while the one in force grows.
-fn weight(backend: &Backend) -> String {
+fn weight(backend: &BackendView) -> String {
     let (now, full) = (backend.effective_weight, backend.weight);
     if now > 0.0 && now < f64::from(full) {
         format!("{now:.2} of {full}")
@@ -273,7 +273,7 @@ fn weight(backend: &Backend) -> String {
 }
 
 /// The checks that do not pass, those that are about to turn, and certificates that are near their end.
-fn checks(backend: &Backend, now: SystemTime) -> String {
+fn checks(backend: &BackendView, now: SystemTime) -> String {
     let mut text = String::new();
     for check in &backend.checks {
         if check.passing == Some(false) || (check.decides && check.against > 0) {
@@ -301,7 +301,7 @@ fn checks(backend: &Backend, now: SystemTime) -> String {
     text
 }
 
-fn check_line(backend: &Backend, check: &Check, now: SystemTime) -> String {
+fn check_line(backend: &BackendView, check: &CheckView, now: SystemTime) -> String {
     let passes = check.passing == Some(true);
     let progress = match (check.decides && check.against > 0, passes) {
         (false, _) => String::new(),

@@ -5,15 +5,15 @@
 use std::collections::BTreeMap;
 
 use super::full;
-use crate::admin::view::{Backend, Pool, Status};
+use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::{printable, table};
-use crate::timestamp::counted;
+use crate::types::timestamp::counted;
 
 /// Backends out of service that are shown one by one.
 const SHOWN: usize = 50;
 
 /// Both parts.
-pub(super) fn text(status: &Status) -> String {
+pub(super) fn text(status: &StatusView) -> String {
     let mut text = full::head(status);
     let rows = status.pools.iter().map(|pool| row(pool, status)).collect();
     text += "\n";
@@ -35,7 +35,7 @@ pub(super) fn text(status: &Status) -> String {
     text
 }
 
-fn row(pool: &Pool, status: &Status) -> Vec<String> {
+fn row(pool: &PoolView, status: &StatusView) -> Vec<String> {
     let backends = &pool.backends;
     let serving = backends.iter().filter(|backend| full::in_service(backend));
     let connections: u64 = backends.iter().map(|backend| backend.connections).sum();
@@ -63,26 +63,26 @@ fn row(pool: &Pool, status: &Status) -> Vec<String> {
 }
 
 /// Why a backend is out of service, in a word.
-fn word(backend: &Backend) -> String {
-    use crate::state::{Health, State};
+fn word(backend: &BackendView) -> String {
+    use crate::types::backend_state::{AdminState, Health};
     match (backend.state, backend.health) {
-        (State::Maintain, _) => "in maintenance",
+        (AdminState::Maintain, _) => "in maintenance",
         _ if backend.damped_until.is_some() => "damped",
         (_, Health::Down) => "down",
-        (State::Drain, _) => "draining",
-        (State::Ready, Health::Unknown) => "unknown",
-        (State::Ready, Health::Up) => "with weight 0",
+        (AdminState::Drain, _) => "draining",
+        (AdminState::Ready, Health::Unknown) => "unknown",
+        (AdminState::Ready, Health::Up) => "with weight 0",
     }
     .to_owned()
 }
 
 /// The backends that are out of service, and the checks and certificates of the others that deserve a look.
-fn wrong(status: &Status) -> String {
+fn wrong(status: &StatusView) -> String {
     let mut text = String::new();
     let mut left = SHOWN;
     let mut hidden = 0;
     for pool in &status.pools {
-        let out: Vec<&Backend> = pool
+        let out: Vec<&BackendView> = pool
             .backends
             .iter()
             .filter(|backend| !full::in_service(backend) || full::is_failing(backend))

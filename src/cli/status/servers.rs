@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 
 use super::full;
-use crate::admin::view::{Backend, Pool, Status};
+use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::table;
 
 /// The table.
-pub(super) fn text(status: &Status) -> String {
-    let mut servers: BTreeMap<&str, Vec<(&Pool, &Backend)>> = BTreeMap::new();
+pub(super) fn text(status: &StatusView) -> String {
+    let mut servers: BTreeMap<&str, Vec<(&PoolView, &BackendView)>> = BTreeMap::new();
     for pool in &status.pools {
         for backend in &pool.backends {
             servers
@@ -30,7 +30,7 @@ pub(super) fn text(status: &Status) -> String {
     text
 }
 
-fn row(name: &str, places: &[(&Pool, &Backend)]) -> Vec<String> {
+fn row(name: &str, places: &[(&PoolView, &BackendView)]) -> Vec<String> {
     let serving = places
         .iter()
         .filter(|(_, backend)| full::in_service(backend));
@@ -69,7 +69,7 @@ fn row(name: &str, places: &[(&Pool, &Backend)]) -> Vec<String> {
 }
 
 /// Health and state, and a weight of 0.
-fn words(backend: &Backend) -> String {
+fn words(backend: &BackendView) -> String {
     let health = if backend.damped_until.is_some() {
         "damped"
     } else {

@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use self::pools::pools;
 use self::settings::{admin, affinity_store, limits, log, timeouts};
 use super::model::*;
-use crate::host_name::HostName;
+use crate::types::host_name::HostName;
 
 /// Any configuration.
 pub(super) fn config() -> impl Strategy<Value = Config> {
@@ -108,13 +108,13 @@ fn target(pools: usize) -> impl Strategy<Value = Target> {
     option::of(0..pools).prop_map(|id| id.map_or(Target::Refuse, |id| Target::Pool(PoolId(id))))
 }
 
-fn listener(pools: usize) -> impl Strategy<Value = Listener> {
+fn listener(pools: usize) -> impl Strategy<Value = ListenerConfig> {
     let names = vec((pattern(), 0..pools), 1..12);
     let bind = btree_set(address(), 1..4);
     let refusal = prop_oneof![
-        Just(Refusal::Alert),
-        Just(Refusal::Reset),
-        Just(Refusal::Close)
+        Just(RejectionMode::Alert),
+        Just(RejectionMode::Reset),
+        Just(RejectionMode::Close)
     ];
     let protocol = prop_oneof![
         Just(Protocol::Tls),
@@ -151,7 +151,7 @@ fn listener(pools: usize) -> impl Strategy<Value = Listener> {
                 let is_tls = protocol == Protocol::Tls;
                 let pool = is_tcp.then_some(PoolId(names[0].1));
                 let refuse_if = |not: bool, target| if not { Target::Refuse } else { target };
-                Listener {
+                ListenerConfig {
                     name,
                     bind: bind.into_iter().map(|ip| SocketAddr::new(ip, 1)).collect(),
                     protocol,
@@ -159,7 +159,11 @@ fn listener(pools: usize) -> impl Strategy<Value = Listener> {
                     no_name: refuse_if(is_tcp, no_name),
                     unknown_name: refuse_if(is_tcp, unknown_name),
                     pool,
-                    refusal: if is_tls { refusal } else { Refusal::Alert },
+                    refusal: if is_tls {
+                        refusal
+                    } else {
+                        RejectionMode::Alert
+                    },
                     when_pool_down,
                     allow,
                     deny,
@@ -169,16 +173,16 @@ fn listener(pools: usize) -> impl Strategy<Value = Listener> {
 }
 
 /// Names, each once, in one route a pool.
-fn routes(names: Vec<(NamePattern, usize)>) -> Vec<Route> {
+fn routes(names: Vec<(NamePattern, usize)>) -> Vec<RouteConfig> {
     let mut seen = std::collections::HashSet::new();
-    let mut routes: Vec<Route> = Vec::new();
+    let mut routes: Vec<RouteConfig> = Vec::new();
     for (name, pool) in names {
         if !seen.insert(name.clone()) {
             continue;
         }
         match routes.iter_mut().find(|route| route.pool == PoolId(pool)) {
             Some(route) => route.names.push(name),
-            None => routes.push(Route {
+            None => routes.push(RouteConfig {
                 names: vec![name],
                 pool: PoolId(pool),
             }),

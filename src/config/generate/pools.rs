@@ -12,7 +12,7 @@ use crate::config::defaults::labelled;
 use crate::config::model::*;
 
 /// So many pools.
-pub(super) fn pools(count: usize) -> impl Strategy<Value = Vec<Pool>> {
+pub(super) fn pools(count: usize) -> impl Strategy<Value = Vec<PoolConfig>> {
     let links = vec((option::of(0..count), any::<bool>()), count);
     (vec(pool(), count), links).prop_map(|(mut pools, links)| {
         let shared = pools[0].affinity.clone();
@@ -30,7 +30,7 @@ pub(super) fn pools(count: usize) -> impl Strategy<Value = Vec<Pool>> {
     })
 }
 
-fn pool() -> impl Strategy<Value = Pool> {
+fn pool() -> impl Strategy<Value = PoolConfig> {
     let balance = prop_oneof![
         Just(Balance::LeastConnections),
         Just(Balance::RoundRobin),
@@ -65,7 +65,7 @@ fn pool() -> impl Strategy<Value = Pool> {
                 backends.retain(|backend| {
                     names.insert(backend.name.clone()) && addresses.insert(backend.address.clone())
                 });
-                Pool {
+                PoolConfig {
                     name,
                     backends,
                     backup: None,
@@ -80,7 +80,7 @@ fn pool() -> impl Strategy<Value = Pool> {
         )
 }
 
-fn backend() -> impl Strategy<Value = Backend> {
+fn backend() -> impl Strategy<Value = BackendConfig> {
     let host = prop_oneof![
         address().prop_map(ServerHost::Address),
         host_name().prop_map(ServerHost::Name),
@@ -94,7 +94,7 @@ fn backend() -> impl Strategy<Value = Backend> {
                 ServerHost::Name(name) => name.to_string(),
             };
             let name = name.unwrap_or_else(|| own.into());
-            Backend {
+            BackendConfig {
                 name,
                 address: ServerAddress { host, port },
                 weight,
@@ -104,7 +104,7 @@ fn backend() -> impl Strategy<Value = Backend> {
     )
 }
 
-fn affinity() -> impl Strategy<Value = Affinity> {
+fn affinity() -> impl Strategy<Value = AffinitySettings> {
     let ttl = milliseconds(10, 720 * 3_600_000);
     let some = |by: &[bool; 3]| by.contains(&true);
     let by = any::<[bool; 3]>().prop_filter("a key of something", some);
@@ -119,7 +119,7 @@ fn affinity() -> impl Strategy<Value = Affinity> {
         .prop_map(
             |([by_source, by_name, by_session], ipv4, ipv6, ttl, group, max_entries)| {
                 let source_prefix = SourcePrefix { ipv4, ipv6 };
-                Affinity {
+                AffinitySettings {
                     by_source,
                     by_name,
                     by_session,
@@ -132,7 +132,7 @@ fn affinity() -> impl Strategy<Value = Affinity> {
         )
 }
 
-fn health() -> impl Strategy<Value = Health> {
+fn health() -> impl Strategy<Value = HealthSettings> {
     let checks = vec(
         (check_kind(), option::of(1..=u16::MAX), any::<bool>()),
         1..5,
@@ -149,7 +149,7 @@ fn health() -> impl Strategy<Value = Health> {
     )
         .prop_map(|(a, b, rise, fall, damping, checks)| {
             let (interval, timeout) = (a.max(b), a.min(b));
-            Health {
+            HealthSettings {
                 interval,
                 timeout,
                 rise,

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{address, milliseconds};
 use crate::config::model::*;
-use crate::host_name::HostName;
+use crate::types::host_name::HostName;
 
 pub(super) fn timeouts() -> impl Strategy<Value = Timeouts> {
     let wait = || milliseconds(10, 720 * 3_600_000);
@@ -51,10 +51,10 @@ pub(super) fn timeouts() -> impl Strategy<Value = Timeouts> {
         )
 }
 
-pub(super) fn limits() -> impl Strategy<Value = Limits> {
+pub(super) fn limits() -> impl Strategy<Value = LimitSettings> {
     let bound = || option::of(1..=u32::MAX);
     (bound(), bound(), bound()).prop_map(|(connections, per_source, new_per_source_per_second)| {
-        Limits {
+        LimitSettings {
             connections,
             per_source,
             new_per_source_per_second,
@@ -71,7 +71,7 @@ pub(super) fn affinity_store() -> impl Strategy<Value = AffinityStore> {
     option::of(path()).prop_map(|path| path.map_or(AffinityStore::Memory, AffinityStore::File))
 }
 
-pub(super) fn admin() -> impl Strategy<Value = Admin> {
+pub(super) fn admin() -> impl Strategy<Value = AdminSettings> {
     let bind = prop_oneof![
         (address(), 1..1000_u16).prop_map(|(ip, port)| AdminBind::Tcp(SocketAddr::new(ip, port))),
         path().prop_map(AdminBind::Unix),
@@ -86,7 +86,7 @@ pub(super) fn admin() -> impl Strategy<Value = Admin> {
         "[a-z]{1,8}".prop_map(|name| vec![host(&name, "one"), host(&name, "two")]),
     ];
     let parts = (bind, option::of(metrics), path(), hosts);
-    parts.prop_map(|(bind, metrics_bind, token_file, hosts)| Admin {
+    parts.prop_map(|(bind, metrics_bind, token_file, hosts)| AdminSettings {
         bind,
         metrics_bind,
         token_file: Some(token_file),
@@ -99,10 +99,10 @@ fn host(name: &str, domain: &str) -> HostName {
     HostName::parse(name.as_bytes()).unwrap()
 }
 
-pub(super) fn log() -> impl Strategy<Value = Log> {
+pub(super) fn log() -> impl Strategy<Value = LogSettings> {
     let format = prop_oneof![Just(LogFormat::Text), Just(LogFormat::Json)];
     let address = prop_oneof![Just(ClientAddress::Full), Just(ClientAddress::Prefix)];
-    (format, any::<bool>(), address).prop_map(|(format, access, client_address)| Log {
+    (format, any::<bool>(), address).prop_map(|(format, access, client_address)| LogSettings {
         format,
         access,
         client_address,

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Backend;
-use crate::host_name::HostName;
+use super::BackendConfig;
+use crate::types::host_name::HostName;
 
 /// How backends are watched.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Health {
+pub struct HealthSettings {
     /// From one check's start to the next.
     pub interval: Duration,
     /// Bound of one check; not longer than `interval`.
@@ -20,12 +20,12 @@ pub struct Health {
     /// The longest that a backend is kept out that falls again and again; `None` is `damping: none`.
     pub damping: Option<Duration>,
     /// At least one.
-    pub checks: Vec<Check>,
+    pub checks: Vec<CheckConfig>,
 }
 
 /// One check of a backend.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Check {
+pub struct CheckConfig {
     /// Unique in the pool, for metrics, status and log: `tcp`, `tcp:5061`, `https`, `https#2`.
     pub label: Arc<str>,
     /// What is asked.
@@ -36,10 +36,10 @@ pub struct Check {
     pub decides: bool,
 }
 
-impl Check {
+impl CheckConfig {
     /// The port at which `backend` is asked.
     #[must_use]
-    pub fn port_of(&self, backend: &Backend) -> u16 {
+    pub fn port_of(&self, backend: &BackendConfig) -> u16 {
         let Some(port) = self.port else {
             return backend.address.port;
         };

@@ -4,12 +4,15 @@
 //! nor a Unix socket has a token.
 
 use crate::config::defaults;
-use crate::config::fault::{Note, Notes};
-use crate::config::model::{Admin, AdminBind};
+use crate::config::diagnostics::{Note, Notes};
+use crate::config::model::{AdminBind, AdminSettings};
 use crate::config::written::{self, At};
 
 /// Resolves `admin`.
-pub(in crate::config) fn resolve(admin: &written::Admin, notes: &mut Notes) -> Admin {
+pub(in crate::config) fn resolve(
+    admin: &written::WrittenAdmin,
+    notes: &mut Notes,
+) -> AdminSettings {
     if let Some(At {
         value: AdminBind::Tcp(address),
         at,
@@ -40,7 +43,7 @@ pub(in crate::config) fn resolve(admin: &written::Admin, notes: &mut Notes) -> A
             "`metrics_bind` is the same socket as `bind`",
         ));
     }
-    Admin {
+    AdminSettings {
         bind: admin
             .bind
             .as_ref()

@@ -9,19 +9,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::PoolNames;
-use crate::config::fault::{Note, Notes, Place};
-use crate::config::model::{self, AdminBind, NamePattern, Protocol, Refusal, Target};
+use crate::config::diagnostics::{FileLocation, Note, Notes};
+use crate::config::model::{self, AdminBind, NamePattern, Protocol, RejectionMode, Target};
 use crate::config::overlap::Binds;
-use crate::config::written::{At, Listener, TargetName, Written};
+use crate::config::written::{At, TargetName, WrittenFile, WrittenListener};
 
 /// Resolves all listeners.
 pub(super) fn resolve(
-    written: &Written,
+    written: &WrittenFile,
     names: &PoolNames<'_>,
     notes: &mut Notes,
-) -> Vec<model::Listener> {
+) -> Vec<model::ListenerConfig> {
     if written.listeners.is_empty() && notes.faults.is_empty() {
-        let note = Note::new(Place::START, "there is no listener");
+        let note = Note::new(FileLocation::START, "there is no listener");
         notes.fault(note.hint("add `lync:`, or an entry under `listeners:`"));
     }
     names_are_unique(written, notes);
@@ -33,7 +33,11 @@ pub(super) fn resolve(
         .collect()
 }
 
-fn resolve_one(listener: &Listener, names: &PoolNames<'_>, notes: &mut Notes) -> model::Listener {
+fn resolve_one(
+    listener: &WrittenListener,
+    names: &PoolNames<'_>,
+    notes: &mut Notes,
+) -> model::ListenerConfig {
     match listener.protocol {
         Some(Protocol::Tcp) => fits_tcp(listener, notes),
         Some(protocol @ (Protocol::Tls | Protocol::Http)) => fits_names(listener, protocol, notes),
@@ -54,9 +58,9 @@ fn resolve_one(listener: &Listener, names: &PoolNames<'_>, notes: &mut Notes) ->
     let routes = listener.routes.iter().filter_map(|route| {
         let pool = names.find(route.pool.as_ref()?, notes);
         let names = route.names.iter().map(|name| name.value.clone()).collect();
-        Some(model::Route { names, pool })
+        Some(model::RouteConfig { names, pool })
     });
-    model::Listener {
+    model::ListenerConfig {
         routes: routes.collect(),
         no_name: target(&listener.no_name, notes),
         unknown_name: target(&listener.unknown_name, notes),
@@ -67,7 +71,7 @@ fn resolve_one(listener: &Listener, names: &PoolNames<'_>, notes: &mut Notes) ->
         refusal: listener
             .refusal
             .as_ref()
-            .map_or(Refusal::Alert, |refusal| refusal.value),
+            .map_or(RejectionMode::Alert, |refusal| refusal.value),
         when_pool_down: listener.when_pool_down,
         allow: listener.allow.iter().map(|net| net.value).collect(),
         deny: listener.deny.iter().map(|net| net.value).collect(),
@@ -75,13 +79,13 @@ fn resolve_one(listener: &Listener, names: &PoolNames<'_>, notes: &mut Notes) ->
 }
 
 /// A tcp listener has its pool and nothing that looks at names.
-fn fits_tcp(listener: &Listener, notes: &mut Notes) {
+fn fits_tcp(listener: &WrittenListener, notes: &mut Notes) {
     let name = &listener.name;
     if listener.pool.is_none() && listener.whole {
         let message = format!("listener `{}` needs `pool`", name.value);
         notes.fault(Note::new(name.at, message).hint("a tcp listener leads to one pool"));
     }
-    let mut refuse = |at: Place, key: &str| {
+    let mut refuse = |at: FileLocation, key: &str| {
         let message = format!("a tcp listener has no `{key}`");
         notes.fault(Note::new(at, message).hint("it sees no names; it takes `pool` alone"));
     };
@@ -101,7 +105,7 @@ fn fits_tcp(listener: &Listener, notes: &mut Notes) {
         }
     }
     if let Some(At {
-        value: Refusal::Reset | Refusal::Close,
+        value: RejectionMode::Reset | RejectionMode::Close,
         at,
     }) = listener.refusal
     {
@@ -111,7 +115,7 @@ fn fits_tcp(listener: &Listener, notes: &mut Notes) {
 }
 
 /// A tls or http listener leads somewhere, and not by the key of a tcp listener.
-fn fits_names(listener: &Listener, protocol: Protocol, notes: &mut Notes) {
+fn fits_names(listener: &WrittenListener, protocol: Protocol, notes: &mut Notes) {
     let word = protocol.as_str();
     if let Some(pool) = &listener.pool {
         let message = format!("`pool` is for tcp listeners, and this one is {word}");
@@ -121,7 +125,7 @@ fn fits_names(listener: &Listener, protocol: Protocol, notes: &mut Notes) {
     if let (
         Protocol::Http,
         Some(At {
-            value: Refusal::Reset | Refusal::Close,
+            value: RejectionMode::Reset | RejectionMode::Close,
             at,
         }),
     ) = (protocol, &listener.refusal)
@@ -148,8 +152,8 @@ fn fits_names(listener: &Listener, protocol: Protocol, notes: &mut Notes) {
     }
 }
 
-fn patterns_are_unique(listener: &Listener, notes: &mut Notes) {
-    let mut seen: HashMap<&NamePattern, Place> = HashMap::new();
+fn patterns_are_unique(listener: &WrittenListener, notes: &mut Notes) {
+    let mut seen: HashMap<&NamePattern, FileLocation> = HashMap::new();
     for name in listener.routes.iter().flat_map(|route| &route.names) {
         if let Some(first) = seen.get(&name.value) {
             let owner = &listener.name.value;
@@ -163,8 +167,8 @@ fn patterns_are_unique(listener: &Listener, notes: &mut Notes) {
 }
 
 /// Repeated keys are found earlier: here only a listener of the long form can meet one of the short form.
-fn names_are_unique(written: &Written, notes: &mut Notes) {
-    let of_short_form: HashMap<&str, Place> = written
+fn names_are_unique(written: &WrittenFile, notes: &mut Notes) {
+    let of_short_form: HashMap<&str, FileLocation> = written
         .listeners
         .iter()
         .filter(|listener| listener.of_short_form)
@@ -187,7 +191,7 @@ fn names_are_unique(written: &Written, notes: &mut Notes) {
 const ADMIN: &str = "the admin listener";
 const METRICS: &str = "the metrics listener";
 
-fn binds_do_not_overlap(written: &Written, notes: &mut Notes) {
+fn binds_do_not_overlap(written: &WrittenFile, notes: &mut Notes) {
     let mut binds = Binds::default();
     for (At { value: address, at }, owner) in all_binds(written) {
         let Some(first) = binds.add(address, at, &owner) else {
@@ -209,7 +213,7 @@ fn binds_do_not_overlap(written: &Written, notes: &mut Notes) {
 }
 
 /// Every address of the file and whose it is.
-fn all_binds(written: &Written) -> Vec<(At<SocketAddr>, String)> {
+fn all_binds(written: &WrittenFile) -> Vec<(At<SocketAddr>, String)> {
     let admin = &written.admin;
     let tcp = |bind: &Option<At<AdminBind>>, owner: &str| match bind.as_ref()?.value {
         AdminBind::Tcp(address) => Some((At::new(address, bind.as_ref()?.at), owner.to_owned())),

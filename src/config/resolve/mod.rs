@@ -10,12 +10,12 @@ mod pools;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fault::{Faults, Note, Notes, did_you_mean};
+use super::diagnostics::{ConfigErrors, Note, Notes, did_you_mean};
 use super::model::{Config, PoolId};
-use super::written::{At, Written};
+use super::written::{At, WrittenFile};
 
 /// Resolves everything; what comes out is only good if no fault was noted.
-pub(crate) fn resolve(written: &Written, notes: &mut Notes) -> Config {
+pub(crate) fn resolve(written: &WrittenFile, notes: &mut Notes) -> Config {
     let names = PoolNames::new(written, notes);
     let listeners = listeners::resolve(written, &names, notes);
     let pools = pools::resolve(written, &names, notes);
@@ -41,7 +41,7 @@ struct PoolNames<'a> {
 }
 
 impl<'a> PoolNames<'a> {
-    fn new(written: &'a Written, notes: &mut Notes) -> Self {
+    fn new(written: &'a WrittenFile, notes: &mut Notes) -> Self {
         let mut ids: HashMap<&str, PoolId> = HashMap::new();
         for (index, pool) in written.pools.iter().enumerate() {
             let At { value: name, at } = &pool.name;
@@ -67,7 +67,7 @@ impl<'a> PoolNames<'a> {
         }
         if !self.unread.contains(&name.value) {
             // To look for a near name is the only work that grows with the faults times the pools.
-            let looks = notes.faults.len() < Faults::MAX;
+            let looks = notes.faults.len() < ConfigErrors::MAX;
             let hint = looks.then(|| self.hint(&name.value)).flatten();
             let note = Note::new(name.at, format!("there is no pool `{}`", name.value));
             notes.fault(Note { hint, ..note });

@@ -7,18 +7,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::PoolNames;
-use crate::config::fault::{Note, Notes};
-use crate::config::model::{self, Affinity, PoolId};
+use crate::config::diagnostics::{Note, Notes};
+use crate::config::model::{self, AffinitySettings, PoolId};
 use crate::config::scalar::print_duration;
-use crate::config::written::{At, Pool, Written};
+use crate::config::written::{At, WrittenFile, WrittenPool};
 
 /// Resolves all pools.
 pub(super) fn resolve(
-    written: &Written,
+    written: &WrittenFile,
     names: &PoolNames<'_>,
     notes: &mut Notes,
-) -> Vec<model::Pool> {
-    let pools: Vec<model::Pool> = written
+) -> Vec<model::PoolConfig> {
+    let pools: Vec<model::PoolConfig> = written
         .pools
         .iter()
         .map(|pool| resolve_one(pool, names, notes))
@@ -28,9 +28,9 @@ pub(super) fn resolve(
     pools
 }
 
-fn resolve_one(pool: &Pool, names: &PoolNames<'_>, notes: &mut Notes) -> model::Pool {
+fn resolve_one(pool: &WrittenPool, names: &PoolNames<'_>, notes: &mut Notes) -> model::PoolConfig {
     backends_are_unique(pool, notes);
-    model::Pool {
+    model::PoolConfig {
         name: Arc::clone(&pool.name.value),
         backends: pool
             .backends
@@ -47,7 +47,7 @@ fn resolve_one(pool: &Pool, names: &PoolNames<'_>, notes: &mut Notes) -> model::
     }
 }
 
-fn backends_are_unique(pool: &Pool, notes: &mut Notes) {
+fn backends_are_unique(pool: &WrittenPool, notes: &mut Notes) {
     let mut by_name = HashMap::new();
     let mut by_address = HashMap::new();
     for At { value: backend, at } in &pool.backends {
@@ -71,7 +71,7 @@ fn backends_are_unique(pool: &Pool, notes: &mut Notes) {
 }
 
 /// Follows every chain of backups; each pool is visited once, so a cycle is found once.
-fn backups_end(written: &Written, names: &PoolNames<'_>, notes: &mut Notes) {
+fn backups_end(written: &WrittenFile, names: &PoolNames<'_>, notes: &mut Notes) {
     let next = |id: PoolId| {
         let backup = written.pools[id.0].backup.as_ref()?;
         Some((*names.ids.get(&*backup.value)?, backup.at))
@@ -105,8 +105,8 @@ fn backups_end(written: &Written, names: &PoolNames<'_>, notes: &mut Notes) {
 }
 
 /// Pools of one group share a table, so its settings are said once or alike.
-fn groups_agree(written: &Written, notes: &mut Notes) {
-    let mut groups: HashMap<&str, (&Pool, &Affinity)> = HashMap::new();
+fn groups_agree(written: &WrittenFile, notes: &mut Notes) {
+    let mut groups: HashMap<&str, (&WrittenPool, &AffinitySettings)> = HashMap::new();
     for pool in written.pools.iter().filter(|pool| pool.whole) {
         let Some(affinity) = &pool.affinity.value else {
             continue;
@@ -127,9 +127,10 @@ fn groups_agree(written: &Written, notes: &mut Notes) {
     }
 }
 
-fn differences(a: &Affinity, b: &Affinity) -> Vec<String> {
+fn differences(a: &AffinitySettings, b: &AffinitySettings) -> Vec<String> {
     let mut differing = Vec::new();
-    let by = |affinity: &Affinity| (affinity.by_source, affinity.by_name, affinity.by_session);
+    let by =
+        |affinity: &AffinitySettings| (affinity.by_source, affinity.by_name, affinity.by_session);
     if by(a) != by(b) {
         differing.push("`by`".to_owned());
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::{duration, is_section_or_none, not_empty, number};
 use crate::config::defaults::default_affinity;
-use crate::config::fault::{Note, Notes};
+use crate::config::diagnostics::{Note, Notes};
 use crate::config::keys::{AFFINITY, SOURCE_PREFIX};
-use crate::config::model::{Affinity, SourcePrefix};
+use crate::config::model::{AffinitySettings, SourcePrefix};
 use crate::config::scalar::{self, LABEL};
 use crate::config::section::{Section, one_of};
-use crate::config::tree::Kind;
+use crate::config::tree::NodeKind;
 use crate::config::written::At;
 
 /// How long a pin can outlive its last connection.
@@ -23,16 +23,16 @@ const MAX_ENTRIES: (u64, u64) = (1, 100_000_000);
 
 /// What a key can be made of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
+enum KeyPart {
     Source,
     Name,
     TlsSession,
 }
 
-const BY: [(&str, By); 3] = [
-    ("source", By::Source),
-    ("name", By::Name),
-    ("tls_session", By::TlsSession),
+const BY: [(&str, KeyPart); 3] = [
+    ("source", KeyPart::Source),
+    ("name", KeyPart::Name),
+    ("tls_session", KeyPart::TlsSession),
 ];
 
 /// Reads `affinity` of the pool of that name.
@@ -40,23 +40,23 @@ pub(super) fn read(
     pool: &Section<'_>,
     name: &At<Arc<str>>,
     notes: &mut Notes,
-) -> At<Option<Affinity>> {
+) -> At<Option<AffinitySettings>> {
     let default = default_affinity(&name.value);
     let Some(entry) = pool.get("affinity") else {
         return At::new(Some(default), name.at);
     };
-    if matches!(&entry.node.kind, Kind::Scalar(scalar) if scalar.text == "none") {
+    if matches!(&entry.node.kind, NodeKind::Scalar(scalar) if scalar.text == "none") {
         return At::new(None, entry.at);
     }
     if !is_section_or_none(entry, notes) {
         return At::new(None, entry.at);
     }
     let section = Section::open(entry.node, AFFINITY, "`affinity`", entry.at, notes);
-    let by = by(&section, notes).unwrap_or_else(|| vec![By::Source, By::Name]);
-    let affinity = Affinity {
-        by_source: by.contains(&By::Source),
-        by_name: by.contains(&By::Name),
-        by_session: by.contains(&By::TlsSession),
+    let by = by(&section, notes).unwrap_or_else(|| vec![KeyPart::Source, KeyPart::Name]);
+    let affinity = AffinitySettings {
+        by_source: by.contains(&KeyPart::Source),
+        by_name: by.contains(&KeyPart::Name),
+        by_session: by.contains(&KeyPart::TlsSession),
         source_prefix: source_prefix(&section, default.source_prefix, notes),
         ttl: duration(&section, "ttl", TTL, notes).map_or(default.ttl, |found| found.value),
         group: section.value("group", default.group, LABEL, notes, |s| {
@@ -68,7 +68,7 @@ pub(super) fn read(
     At::new(Some(affinity), entry.at)
 }
 
-fn by(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<By>> {
+fn by(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<KeyPart>> {
     let entry = section.get("by")?;
     not_empty(
         entry,

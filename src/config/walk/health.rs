@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::{duration, filled, is_section_or_none, not_empty, number, port};
 use crate::config::defaults::{WARN_DAYS_LEFT, default_health, labelled};
-use crate::config::fault::{Note, Notes, Place};
+use crate::config::diagnostics::{FileLocation, Note, Notes};
 use crate::config::keys::{CHECK, HEALTH, HTTP_CHECK, HTTPS_CHECK, TCP_CHECK, TLS_CHECK};
-use crate::config::model::{Check, CheckKind, Health, HttpCheck};
+use crate::config::model::{CheckConfig, CheckKind, HealthSettings, HttpCheck};
+use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_NAME, print_duration};
-use crate::config::section::{Entry, Parsed, Section, integer, items};
-use crate::config::tree::{Inferred, Kind, Node, Scalar};
+use crate::config::section::{Section, SectionEntry, integer, items};
+use crate::config::tree::{Inferred, Node, NodeKind, Scalar};
 use crate::config::written::At;
 
 /// From one check to the next.
@@ -26,12 +27,16 @@ const DAYS: (u64, u64) = (0, 3650);
 const MAX_PATH: usize = 2048;
 
 /// Reads `health` of a pool whose name stands at `pool_at`.
-pub(super) fn read(pool: &Section<'_>, pool_at: Place, notes: &mut Notes) -> At<Option<Health>> {
+pub(super) fn read(
+    pool: &Section<'_>,
+    pool_at: FileLocation,
+    notes: &mut Notes,
+) -> At<Option<HealthSettings>> {
     let default = default_health();
     let Some(entry) = pool.get("health") else {
         return At::new(Some(default), pool_at);
     };
-    if matches!(&entry.node.kind, Kind::Scalar(scalar) if scalar.text == "none") {
+    if matches!(&entry.node.kind, NodeKind::Scalar(scalar) if scalar.text == "none") {
         return At::new(None, entry.at);
     }
     if !is_section_or_none(entry, notes) {
@@ -41,7 +46,7 @@ pub(super) fn read(pool: &Section<'_>, pool_at: Place, notes: &mut Notes) -> At<
     let (interval, timeout) = interval_and_timeout(&section, &default, entry.at, notes);
     let rise = number(&section, "rise", IN_A_ROW, notes);
     let fall = number(&section, "fall", IN_A_ROW, notes);
-    let health = Health {
+    let health = HealthSettings {
         interval,
         timeout,
         rise: rise.map_or(default.rise, |found| found.value),
@@ -54,8 +59,8 @@ pub(super) fn read(pool: &Section<'_>, pool_at: Place, notes: &mut Notes) -> At<
 
 fn interval_and_timeout(
     section: &Section<'_>,
-    default: &Health,
-    at: Place,
+    default: &HealthSettings,
+    at: FileLocation,
     notes: &mut Notes,
 ) -> (Duration, Duration) {
     let interval = duration(section, "interval", INTERVAL, notes);
@@ -102,7 +107,7 @@ fn damping(
     found.map_or(default, |found| found.value)
 }
 
-fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<Check>> {
+fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<CheckConfig>> {
     let entry = section.get("checks")?;
     not_empty(
         entry,
@@ -125,7 +130,7 @@ fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<Check>> {
 
 fn check(node: &Node, notes: &mut Notes) -> Option<(CheckKind, Option<u16>, bool)> {
     let kinds = ["tcp", "tls", "http", "https"];
-    if let Kind::Scalar(Scalar { text, .. }) = &node.kind
+    if let NodeKind::Scalar(Scalar { text, .. }) = &node.kind
         && kinds.contains(&text.as_str())
     {
         let message = format!("a check takes a mapping of keys, not `{text}`");
@@ -135,7 +140,7 @@ fn check(node: &Node, notes: &mut Notes) -> Option<(CheckKind, Option<u16>, bool
     let before = notes.faults.len();
     let section = Section::open(node, CHECK, "a check", node.at, notes);
     let decides = section.value("decides", true, "`true` or `false`", notes, boolean);
-    let asked: Vec<Entry<'_>> = kinds.iter().filter_map(|kind| section.get(kind)).collect();
+    let asked: Vec<SectionEntry<'_>> = kinds.iter().filter_map(|kind| section.get(kind)).collect();
     match asked.as_slice() {
         [entry] => {
             let (kind, port) = ask(*entry, notes);
@@ -160,7 +165,7 @@ fn check(node: &Node, notes: &mut Notes) -> Option<(CheckKind, Option<u16>, bool
     }
 }
 
-fn ask(entry: Entry<'_>, notes: &mut Notes) -> (CheckKind, Option<u16>) {
+fn ask(entry: SectionEntry<'_>, notes: &mut Notes) -> (CheckKind, Option<u16>) {
     let keys = match entry.name {
         "tcp" => TCP_CHECK,
         "tls" => TLS_CHECK,

@@ -4,23 +4,24 @@
 //! for. Invariant: a listener whose `whole` is true has every required key.
 
 use super::{filled, name, not_in_force};
-use crate::config::fault::{Note, Notes, Place};
+use crate::config::diagnostics::{FileLocation, Note, Notes};
 use crate::config::keys::{LISTENER, ROUTE};
-use crate::config::model::{Protocol, Refusal, WhenPoolDown};
+use crate::config::model::{Protocol, RejectionMode, WhenPoolDown};
+use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, BIND, LABEL, NETWORK, PATTERN};
-use crate::config::section::{Entry, Parsed, Section, items};
+use crate::config::section::{Section, SectionEntry, items};
 use crate::config::tree::Scalar;
-use crate::config::written::{At, Listener, Route, TargetName};
+use crate::config::written::{At, TargetName, WrittenListener, WrittenRoute};
 
 const PROTOCOLS: [(&str, Protocol); 3] = [
     ("tls", Protocol::Tls),
     ("http", Protocol::Http),
     ("tcp", Protocol::Tcp),
 ];
-const REFUSALS: [(&str, Refusal); 3] = [
-    ("alert", Refusal::Alert),
-    ("reset", Refusal::Reset),
-    ("close", Refusal::Close),
+const REFUSALS: [(&str, RejectionMode); 3] = [
+    ("alert", RejectionMode::Alert),
+    ("reset", RejectionMode::Reset),
+    ("close", RejectionMode::Close),
 ];
 const WHEN_POOL_DOWN: [(&str, WhenPoolDown); 2] = [
     ("close", WhenPoolDown::Close),
@@ -31,7 +32,7 @@ const TARGET: &str = "the name of a pool, or `refuse`";
 pub(super) const POOL_NAME: &str = "the name of a pool";
 
 /// Reads the listener under `entry`.
-pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Listener {
+pub(super) fn read(entry: SectionEntry<'_>, notes: &mut Notes) -> WrittenListener {
     let before = notes.faults.len();
     let name = name(entry, "listener", notes);
     let what = format!("listener `{}`", name.value);
@@ -44,7 +45,7 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Listener {
             .list(key, NETWORK, notes, |scalar| scalar::network(&scalar.text))
             .unwrap_or_default()
     };
-    Listener {
+    WrittenListener {
         of_short_form: false,
         bind: filled(&section, "bind", BIND, notes, |scalar| {
             scalar::bind_address(&scalar.text)
@@ -81,7 +82,7 @@ fn proxy_protocol(section: &Section<'_>, notes: &mut Notes) {
     }
 }
 
-fn routes(section: &Section<'_>, notes: &mut Notes) -> Vec<Route> {
+fn routes(section: &Section<'_>, notes: &mut Notes) -> Vec<WrittenRoute> {
     let Some(entry) = section.get("routes") else {
         return Vec::new();
     };
@@ -92,11 +93,11 @@ fn routes(section: &Section<'_>, notes: &mut Notes) -> Vec<Route> {
         .collect()
 }
 
-fn route(node: &super::Node, at: Place, notes: &mut Notes) -> Route {
+fn route(node: &super::Node, at: FileLocation, notes: &mut Notes) -> WrittenRoute {
     let section = Section::open(node, ROUTE, "a route", at, notes);
     section.require("names", notes);
     section.require("pool", notes);
-    Route {
+    WrittenRoute {
         at,
         names: filled(&section, "names", PATTERN, notes, |scalar| {
             scalar::pattern(&scalar.text)

@@ -6,21 +6,21 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::fault::{Note, Notes};
+use crate::config::diagnostics::{Note, Notes};
 use crate::config::keys::{BACKUP_FRONT_END, FRONT_END, Keys, LYNC, PORTS};
 use crate::config::overlap::Binds;
+use crate::config::preset::{self, Lync, LyncFrontEnd, Ports};
 use crate::config::scalar::{self, HOST, HOST_NAME, LABEL};
-use crate::config::section::{Entry, Section, items, scalar as read_scalar};
-use crate::config::tree::{Kind, Node, Scalar};
+use crate::config::section::{Section, SectionEntry, items, scalar as read_scalar};
+use crate::config::tree::{Node, NodeKind, Scalar};
 use crate::config::written::At;
-use crate::host_name::HostName;
-use crate::lync::preset::{self, FrontEnd, Lync, Ports};
+use crate::types::host_name::HostName;
 
 use super::pool::{host_alone, host_label};
 use super::{filled, not_empty, port};
 
 /// Reads the short form; nothing if it has a fault, so that no fault is found again in what it expands to.
-pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Option<Lync> {
+pub(super) fn read(entry: SectionEntry<'_>, notes: &mut Notes) -> Option<Lync> {
     let before = notes.faults.len();
     let section = Section::open(entry.node, LYNC, "`lync`", entry.at, notes);
     for key in ["sip_domains", "external_web_fqdn", "front_ends"] {
@@ -48,7 +48,7 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Option<Lync> {
     (notes.faults.len() == before).then_some(lync)
 }
 
-fn host_name(scalar: &Scalar) -> crate::config::section::Parsed<HostName> {
+fn host_name(scalar: &Scalar) -> crate::config::scalar::Parsed<HostName> {
     scalar::host_name(&scalar.text)
 }
 
@@ -100,7 +100,7 @@ fn listen(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<IpAddr>> {
     Some(found.into_iter().map(|found| found.value).collect())
 }
 
-fn ports(section: &Section<'_>, lync: Entry<'_>, notes: &mut Notes) -> Ports {
+fn ports(section: &Section<'_>, lync: SectionEntry<'_>, notes: &mut Notes) -> Ports {
     let mut ports = Ports::at(lync.at);
     let Some(section) = section.section("ports", PORTS, notes) else {
         return ports;
@@ -129,7 +129,12 @@ fn ports(section: &Section<'_>, lync: Entry<'_>, notes: &mut Notes) -> Ports {
     ports
 }
 
-fn front_ends(section: &Section<'_>, key: &str, keys: Keys, notes: &mut Notes) -> Vec<FrontEnd> {
+fn front_ends(
+    section: &Section<'_>,
+    key: &str,
+    keys: Keys,
+    notes: &mut Notes,
+) -> Vec<LyncFrontEnd> {
     let Some(entry) = section.get(key) else {
         return Vec::new();
     };
@@ -137,7 +142,7 @@ fn front_ends(section: &Section<'_>, key: &str, keys: Keys, notes: &mut Notes) -
         not_empty(entry, "name at least one", notes);
     }
     let items = items(entry, "Front Ends", notes).unwrap_or_default();
-    let found: Vec<FrontEnd> = items
+    let found: Vec<LyncFrontEnd> = items
         .iter()
         .filter_map(|item| front_end(item, key, keys, notes))
         .collect();
@@ -155,8 +160,8 @@ fn front_ends(section: &Section<'_>, key: &str, keys: Keys, notes: &mut Notes) -
     found
 }
 
-fn front_end(node: &Node, key: &str, keys: Keys, notes: &mut Notes) -> Option<FrontEnd> {
-    let of = |name, host, at| FrontEnd {
+fn front_end(node: &Node, key: &str, keys: Keys, notes: &mut Notes) -> Option<LyncFrontEnd> {
+    let of = |name, host, at| LyncFrontEnd {
         name,
         host,
         at,
@@ -164,7 +169,7 @@ fn front_end(node: &Node, key: &str, keys: Keys, notes: &mut Notes) -> Option<Fr
         http: preset::HTTP,
         sip: preset::SIP,
     };
-    if !matches!(node.kind, Kind::Map(_)) {
+    if !matches!(node.kind, NodeKind::Map(_)) {
         let takes = format!("{HOST}, or a mapping with `address`");
         let host = read_scalar(node, key, &takes, notes, |scalar| {
             host_alone(scalar).map_err(|hint| match scalar::host_and_port(&scalar.text) {
@@ -192,7 +197,7 @@ fn front_end(node: &Node, key: &str, keys: Keys, notes: &mut Notes) -> Option<Fr
     let host = host?;
     let name = name.map_or_else(|| host_label(&host.value), |name| name.value);
     let default = of(name, host.value, node.at);
-    Some(FrontEnd {
+    Some(LyncFrontEnd {
         https: https.unwrap_or(default.https),
         http: http.unwrap_or(default.http),
         sip: sip.unwrap_or(default.sip),

@@ -14,21 +14,21 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::{Note, Notes, Place};
+use super::diagnostics::{FileLocation, Note, Notes};
 use super::keys::ROOT;
 use super::scalar::{self, LABEL, print_duration};
-use super::section::{self, Entry, Section, integer, named};
-use super::tree::{Kind, Node};
-use super::written::{Admin, At, Written};
-use crate::lync::preset;
+use super::section::{Section, SectionEntry, integer, named};
+use super::tree::{Node, NodeKind};
+use super::written::{At, WrittenAdmin, WrittenFile};
+use crate::config::preset;
 
 /// Reads the whole file.
-pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
-    if root.kind == Kind::Null {
-        let note = Note::new(Place::START, "the file is empty");
+pub(crate) fn walk(root: &Node, notes: &mut Notes) -> WrittenFile {
+    if root.kind == NodeKind::Null {
+        let note = Note::new(FileLocation::START, "the file is empty");
         notes.fault(note.hint("begin with `lync:`, or with `listeners:` and `pools:`"));
     }
-    let root = Section::open(root, ROOT, "the configuration", Place::START, notes);
+    let root = Section::open(root, ROOT, "the configuration", FileLocation::START, notes);
     let lync = root.get("lync").map(|entry| lync::read(entry, notes));
     let (mut listeners, mut pools, mut unread_pools) = (Vec::new(), Vec::new(), Vec::new());
     match &lync {
@@ -51,7 +51,7 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
             .into_iter()
             .map(|entry| pool::read(entry, notes)),
     );
-    Written {
+    WrittenFile {
         listeners,
         pools,
         unread_pools,
@@ -65,26 +65,32 @@ pub(crate) fn walk(root: &Node, notes: &mut Notes) -> Written {
 }
 
 /// Reads `admin` alone.
-pub(crate) fn walk_admin(root: &Node, notes: &mut Notes) -> Admin {
-    let of_admin = |(key, _): &&(Node, Node)| matches!(&key.kind, Kind::Scalar(scalar) if scalar.text == "admin");
+pub(crate) fn walk_admin(root: &Node, notes: &mut Notes) -> WrittenAdmin {
+    let of_admin = |(key, _): &&(Node, Node)| matches!(&key.kind, NodeKind::Scalar(scalar) if scalar.text == "admin");
     let entries = match &root.kind {
-        Kind::Map(entries) => entries.iter().filter(of_admin).cloned().collect(),
-        Kind::Null | Kind::Scalar(_) | Kind::List(_) => Vec::new(),
+        NodeKind::Map(entries) => entries.iter().filter(of_admin).cloned().collect(),
+        NodeKind::Null | NodeKind::Scalar(_) | NodeKind::List(_) => Vec::new(),
     };
     let alone = Node {
         at: root.at,
-        kind: Kind::Map(entries),
+        kind: NodeKind::Map(entries),
     };
-    let root = Section::open(&alone, ROOT, "the configuration", Place::START, notes);
+    let root = Section::open(
+        &alone,
+        ROOT,
+        "the configuration",
+        FileLocation::START,
+        notes,
+    );
     settings::admin(&root, notes)
 }
 
 /// The name that the user gave a listener or pool.
-fn name(entry: Entry<'_>, what: &str, notes: &mut Notes) -> At<Arc<str>> {
+fn name(entry: SectionEntry<'_>, what: &str, notes: &mut Notes) -> At<Arc<str>> {
     if let Err(hint) = scalar::label(entry.name) {
         let message = format!(
             "the name of a {what} takes {LABEL}, not {}",
-            super::fault::quoted(entry.name)
+            super::diagnostics::quoted(entry.name)
         );
         notes.fault(Note {
             at: entry.at,
@@ -96,7 +102,7 @@ fn name(entry: Entry<'_>, what: &str, notes: &mut Notes) -> At<Arc<str>> {
 }
 
 /// Notes that a key's value is known, and that what it asks for is not built yet.
-fn not_in_force(notes: &mut Notes, at: Place, what: &str, instead: &str) {
+fn not_in_force(notes: &mut Notes, at: FileLocation, what: &str, instead: &str) {
     notes.fault(Note::new(at, format!("{what} is not in force yet")).hint(instead));
 }
 
@@ -142,9 +148,9 @@ fn port(section: &Section<'_>, key: &str, notes: &mut Notes) -> Option<At<u16>> 
 
 const PORT: &str = "a port from 1 to 65535";
 
-fn port_number(scalar: &super::tree::Scalar) -> section::Parsed<u16> {
+fn port_number(scalar: &super::tree::Scalar) -> scalar::Parsed<u16> {
     let number = integer(scalar, 1, 65535).map_err(|hint| {
-        let meant = super::advice::port(&scalar.text);
+        let meant = super::scalar::advice::port(&scalar.text);
         let meant = meant.filter(|meant| meant.to_string() != scalar.text);
         hint.or_else(|| meant.map(|port| format!("write the number alone: `{port}`")))
     });
@@ -157,7 +163,7 @@ fn filled<T>(
     key: &str,
     takes: &str,
     notes: &mut Notes,
-    parse: impl FnMut(&super::tree::Scalar) -> section::Parsed<T>,
+    parse: impl FnMut(&super::tree::Scalar) -> scalar::Parsed<T>,
 ) -> Option<Vec<At<T>>> {
     let entry = section.get(key)?;
     not_empty(entry, "name at least one", notes);
@@ -165,20 +171,20 @@ fn filled<T>(
 }
 
 /// Whether a key that also takes `none` has a mapping. Nothing at all could be meant as either, so it is a fault.
-fn is_section_or_none(entry: Entry<'_>, notes: &mut Notes) -> bool {
-    let Entry { name, node, .. } = entry;
+fn is_section_or_none(entry: SectionEntry<'_>, notes: &mut Notes) -> bool {
+    let SectionEntry { name, node, .. } = entry;
     let note = match &node.kind {
-        Kind::Map(_) => return true,
-        Kind::Null => Note::new(entry.at, format!("`{name}` has no value"))
+        NodeKind::Map(_) => return true,
+        NodeKind::Null => Note::new(entry.at, format!("`{name}` has no value"))
             .hint("leave it out for the defaults, or write `none`"),
-        Kind::Scalar(scalar) => {
-            let found = super::fault::quoted(&scalar.text);
+        NodeKind::Scalar(scalar) => {
+            let found = super::diagnostics::quoted(&scalar.text);
             Note::new(
                 node.at,
                 format!("`{name}` takes a mapping of keys or `none`, not {found}"),
             )
         }
-        Kind::List(_) => Note::new(
+        NodeKind::List(_) => Note::new(
             node.at,
             format!("`{name}` takes a mapping of keys or `none`, not a list"),
         ),
@@ -188,8 +194,8 @@ fn is_section_or_none(entry: Entry<'_>, notes: &mut Notes) -> bool {
 }
 
 /// Notes a list that has nothing in it.
-fn not_empty(entry: Entry<'_>, hint: &str, notes: &mut Notes) {
-    if matches!(&entry.node.kind, Kind::List(items) if items.is_empty()) {
+fn not_empty(entry: SectionEntry<'_>, hint: &str, notes: &mut Notes) {
+    if matches!(&entry.node.kind, NodeKind::List(items) if items.is_empty()) {
         notes.fault(Note::new(entry.node.at, format!("`{}` is empty", entry.name)).hint(hint));
     }
 }

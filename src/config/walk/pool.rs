@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use super::listener::{POOL_NAME, pool_name, reserved};
 use super::{PORT, affinity, health, name, not_empty, not_in_force, number, port, port_number};
-use crate::config::fault::{Note, Notes, quoted};
+use crate::config::diagnostics::{Note, Notes, quoted};
 use crate::config::keys::{BACKEND, POOL};
-use crate::config::model::{Backend, Balance, OnDown, ServerAddress, ServerHost};
+use crate::config::model::{BackendConfig, Balance, OnDown, ServerAddress, ServerHost};
+use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_AND_PORT, LABEL, print_duration};
-use crate::config::section::{Entry, Parsed, Section, items, named, scalar as read_scalar};
-use crate::config::tree::{Kind, Node, Scalar};
-use crate::config::written::{At, Pool};
+use crate::config::section::{Section, SectionEntry, items, named, scalar as read_scalar};
+use crate::config::tree::{Node, NodeKind, Scalar};
+use crate::config::written::{At, WrittenPool};
 
 const BALANCES: [(&str, Balance); 4] = [
     ("least_connections", Balance::LeastConnections),
@@ -34,7 +35,7 @@ const MAX_WEIGHT: u64 = 256;
 const MAX_CONNECTIONS: u64 = u32::MAX as u64;
 
 /// Reads the pool under `entry`.
-pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
+pub(super) fn read(entry: SectionEntry<'_>, notes: &mut Notes) -> WrittenPool {
     let before = notes.faults.len();
     let name = name(entry, "pool", notes);
     reserved(&name, notes);
@@ -42,7 +43,7 @@ pub(super) fn read(entry: Entry<'_>, notes: &mut Notes) -> Pool {
     let section = Section::open(entry.node, POOL, &what, entry.at, notes);
     not_yet(&section, notes);
     let max_connections = number(&section, "max_connections", (0, MAX_CONNECTIONS), notes);
-    Pool {
+    WrittenPool {
         backends: backends(&section, notes),
         backup: section.nullable("backup", POOL_NAME, notes, pool_name),
         balance: section
@@ -96,19 +97,19 @@ fn source_address(node: &Node, notes: &mut Notes) {
     let takes = "`balancer`, `client` or a list of addresses";
     let instead = "leave it out or write `balancer`";
     match &node.kind {
-        Kind::Scalar(scalar) if scalar.text == "balancer" => {}
-        Kind::Scalar(scalar) if scalar.text == "client" => {
+        NodeKind::Scalar(scalar) if scalar.text == "balancer" => {}
+        NodeKind::Scalar(scalar) if scalar.text == "client" => {
             not_in_force(notes, node.at, "`source_address: client`", instead);
         }
-        Kind::List(_) => {
+        NodeKind::List(_) => {
             let what = "a list of addresses in `source_address`";
             not_in_force(notes, node.at, what, instead);
         }
-        Kind::Scalar(Scalar { text, .. }) => {
+        NodeKind::Scalar(Scalar { text, .. }) => {
             let message = format!("`source_address` takes {takes}, not {}", quoted(text));
             notes.fault(Note::new(node.at, message));
         }
-        Kind::Null | Kind::Map(_) => {
+        NodeKind::Null | NodeKind::Map(_) => {
             notes.fault(Note::new(
                 node.at,
                 format!("`source_address` takes {takes}"),
@@ -117,7 +118,7 @@ fn source_address(node: &Node, notes: &mut Notes) {
     }
 }
 
-fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<Backend>> {
+fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<BackendConfig>> {
     let default_port = port(section, "port", notes).map(|found| found.value);
     let port_is_faulty = default_port.is_none() && section.get("port").is_some();
     let Some(entry) = section.require("backends", notes) else {
@@ -143,7 +144,7 @@ fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<Backend>> {
 }
 
 /// A backend whose port may have to come from its pool.
-struct Draft {
+struct BackendDraft {
     name: At<Arc<str>>,
     host: ServerHost,
     port: Option<u16>,
@@ -151,8 +152,8 @@ struct Draft {
     check_ports: BTreeMap<u16, u16>,
 }
 
-impl Draft {
-    fn finish(self, port: u16) -> At<Backend> {
+impl BackendDraft {
+    fn finish(self, port: u16) -> At<BackendConfig> {
         let Self {
             name,
             host,
@@ -162,7 +163,7 @@ impl Draft {
         } = self;
         let address = ServerAddress { host, port };
         At::new(
-            Backend {
+            BackendConfig {
                 name: name.value,
                 address,
                 weight,
@@ -173,16 +174,16 @@ impl Draft {
     }
 }
 
-fn backend(node: &Node, notes: &mut Notes) -> Option<Draft> {
+fn backend(node: &Node, notes: &mut Notes) -> Option<BackendDraft> {
     let host_and_port = |scalar: &Scalar| scalar::host_and_port(&scalar.text);
-    if !matches!(node.kind, Kind::Map(_)) {
+    if !matches!(node.kind, NodeKind::Map(_)) {
         let takes = format!("{HOST_AND_PORT}, or a mapping with `address`");
         let At {
             value: (host, port),
             at,
         } = read_scalar(node, "backends", &takes, notes, host_and_port)?;
         let name = At::new(host_label(&host), at);
-        return Some(Draft {
+        return Some(BackendDraft {
             name,
             host,
             port,
@@ -200,7 +201,7 @@ fn backend(node: &Node, notes: &mut Notes) -> Option<Draft> {
         value: (host, port),
         at,
     } = address?;
-    Some(Draft {
+    Some(BackendDraft {
         name: name.unwrap_or_else(|| At::new(host_label(&host), at)),
         host,
         port,

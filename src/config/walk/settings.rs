@@ -9,14 +9,15 @@ use std::time::Duration;
 use super::health::boolean;
 use super::{duration, number};
 use crate::config::defaults::{LOG as DEFAULT_LOG, TIMEOUTS as DEFAULT_TIMEOUTS, admin_bind};
-use crate::config::fault::{Note, Notes, Place};
+use crate::config::diagnostics::{FileLocation, Note, Notes};
 use crate::config::keys::{ADMIN, LIMITS, LOG, TIMEOUTS};
-use crate::config::model::{ClientAddress, Limits, Log, LogFormat};
+use crate::config::model::{ClientAddress, LimitSettings, LogFormat, LogSettings};
+use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, ADMIN_BIND, print_duration};
-use crate::config::section::{Parsed, Section, integer};
-use crate::config::tree::{Inferred, Kind, Scalar};
-use crate::config::written::{Admin, At, Timeouts};
-use crate::host_name::HostName;
+use crate::config::section::{Section, integer};
+use crate::config::tree::{Inferred, NodeKind, Scalar};
+use crate::config::written::{At, WrittenAdmin, WrittenTimeouts};
+use crate::types::host_name::HostName;
 
 /// The bounds of most durations.
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(720 * 3600));
@@ -33,10 +34,10 @@ const MAX_COUNT: u64 = u32::MAX as u64;
 const MAX_WORKERS: u64 = 1024;
 
 /// Reads `timeouts`.
-pub(super) fn timeouts(root: &Section<'_>, notes: &mut Notes) -> Timeouts {
+pub(super) fn timeouts(root: &Section<'_>, notes: &mut Notes) -> WrittenTimeouts {
     let mut values = DEFAULT_TIMEOUTS;
     let Some(section) = root.section("timeouts", TIMEOUTS, notes) else {
-        return Timeouts {
+        return WrittenTimeouts {
             values,
             idle_at: None,
             connect_at: None,
@@ -62,7 +63,7 @@ pub(super) fn timeouts(root: &Section<'_>, notes: &mut Notes) -> Timeouts {
             format!("`tcp_keepalive` takes whole seconds, not `{shown}`"),
         ));
     }
-    Timeouts {
+    WrittenTimeouts {
         values,
         idle_at,
         connect_at,
@@ -70,14 +71,14 @@ pub(super) fn timeouts(root: &Section<'_>, notes: &mut Notes) -> Timeouts {
 }
 
 /// Reads `limits`; the place is that of `connections`.
-pub(super) fn limits(root: &Section<'_>, notes: &mut Notes) -> At<Limits> {
-    let none = Limits {
+pub(super) fn limits(root: &Section<'_>, notes: &mut Notes) -> At<LimitSettings> {
+    let none = LimitSettings {
         connections: None,
         per_source: None,
         new_per_source_per_second: None,
     };
     let Some(section) = root.section("limits", LIMITS, notes) else {
-        return At::new(none, Place::START);
+        return At::new(none, FileLocation::START);
     };
     let takes = format!("`auto` or a whole number up to {MAX_COUNT}");
     let connections = section.optional("connections", &takes, notes, |scalar| match scalar.is {
@@ -86,12 +87,14 @@ pub(super) fn limits(root: &Section<'_>, notes: &mut Notes) -> At<Limits> {
             auto_or(scalar, MAX_COUNT)
         }
     });
-    let at = connections.as_ref().map_or(Place::START, |found| found.at);
+    let at = connections
+        .as_ref()
+        .map_or(FileLocation::START, |found| found.at);
     let mut bound = |key| {
         let found = number::<u32>(&section, key, (0, MAX_COUNT), notes);
         found.map(|found| found.value).filter(|most| *most != 0)
     };
-    let limits = Limits {
+    let limits = LimitSettings {
         connections: connections
             .and_then(|found| found.value)
             .and_then(|most| u32::try_from(most).ok()),
@@ -121,10 +124,10 @@ pub(super) fn workers(root: &Section<'_>, notes: &mut Notes) -> Option<NonZeroUs
 }
 
 /// Reads `admin`.
-pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
-    let default = At::new(admin_bind(), Place::START);
+pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> WrittenAdmin {
+    let default = At::new(admin_bind(), FileLocation::START);
     let Some(section) = root.section("admin", ADMIN, notes) else {
-        return Admin {
+        return WrittenAdmin {
             bind: Some(default),
             bind_is_default: true,
             metrics_bind: None,
@@ -138,7 +141,7 @@ pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
     let found = section.optional("bind", ADMIN_BIND, notes, bind);
     let file = |scalar: &Scalar| scalar::file_path(&scalar.text);
     let token_file = section.get("token_file");
-    Admin {
+    WrittenAdmin {
         bind: if bind_is_default {
             Some(default)
         } else {
@@ -149,7 +152,7 @@ pub(super) fn admin(root: &Section<'_>, notes: &mut Notes) -> Admin {
         token_file: section
             .nullable("token_file", "the path of a file", notes, file)
             .map(|found| found.value),
-        has_token_file: token_file.is_some_and(|entry| entry.node.kind != Kind::Null),
+        has_token_file: token_file.is_some_and(|entry| entry.node.kind != NodeKind::Null),
         hosts: hosts(&section, notes),
     }
 }
@@ -173,7 +176,7 @@ fn hosts(section: &Section<'_>, notes: &mut Notes) -> Vec<HostName> {
 }
 
 /// Reads `log`.
-pub(super) fn log(root: &Section<'_>, notes: &mut Notes) -> Log {
+pub(super) fn log(root: &Section<'_>, notes: &mut Notes) -> LogSettings {
     let default = DEFAULT_LOG;
     let Some(section) = root.section("log", LOG, notes) else {
         return default;
@@ -185,7 +188,7 @@ pub(super) fn log(root: &Section<'_>, notes: &mut Notes) -> Log {
     ];
     let format = section.word("format", &formats, notes);
     let client_address = section.word("client_address", &addresses, notes);
-    Log {
+    LogSettings {
         format: format.map_or(default.format, |found| found.value),
         access: section.value(
             "access",

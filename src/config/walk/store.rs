@@ -4,12 +4,12 @@
 //! names one place.
 
 use super::not_in_force;
-use crate::config::fault::{Note, Notes, quoted};
+use crate::config::diagnostics::{Note, Notes, quoted};
 use crate::config::keys::AFFINITY_STORE;
 use crate::config::model::AffinityStore;
 use crate::config::scalar;
-use crate::config::section::{Entry, Section};
-use crate::config::tree::Kind;
+use crate::config::section::{Section, SectionEntry};
+use crate::config::tree::NodeKind;
 
 const TAKES: &str = "`memory`, `{ file: PATH }` or `{ redis: URL }`";
 
@@ -20,19 +20,21 @@ pub(super) fn affinity_store(root: &Section<'_>, notes: &mut Notes) -> AffinityS
     };
     let node = entry.node;
     let message = match &node.kind {
-        Kind::Scalar(scalar) if scalar.text == "memory" => return AffinityStore::Memory,
-        Kind::Scalar(scalar) => format!(
+        NodeKind::Scalar(scalar) if scalar.text == "memory" => return AffinityStore::Memory,
+        NodeKind::Scalar(scalar) => format!(
             "`affinity_store` takes {TAKES}, not {}",
             quoted(&scalar.text)
         ),
-        Kind::Map(entries) if !entries.is_empty() => return read(entry, notes),
-        Kind::Map(_) | Kind::Null | Kind::List(_) => format!("`affinity_store` takes {TAKES}"),
+        NodeKind::Map(entries) if !entries.is_empty() => return read(entry, notes),
+        NodeKind::Map(_) | NodeKind::Null | NodeKind::List(_) => {
+            format!("`affinity_store` takes {TAKES}")
+        }
     };
     notes.fault(Note::new(node.at, message));
     AffinityStore::Memory
 }
 
-fn read(entry: Entry<'_>, notes: &mut Notes) -> AffinityStore {
+fn read(entry: SectionEntry<'_>, notes: &mut Notes) -> AffinityStore {
     let section = Section::open(
         entry.node,
         AFFINITY_STORE,

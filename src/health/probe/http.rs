@@ -20,10 +20,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::{CLOSED, Fault, Seen, Within, certificate, modern_tls, server_name, tls, words};
-use crate::client_hello::ProtocolVersion;
+use super::{
+    CLOSED, Observation, ProbeError, TimeLimit, certificate, modern_tls, server_name, tls, words,
+};
 use crate::config::model::{HttpCheck, ServerHost};
-use crate::host_name::HostName;
+use crate::protocol::tls::client_hello::ProtocolVersion;
+use crate::types::host_name::HostName;
 
 /// How much of a body is read, so that the server can finish what it says and logs no broken connection.
 const MAX_BODY: usize = 64 * 1024;
@@ -38,7 +40,7 @@ const USER_AGENT: &str = concat!("lyncpin-health/", env!("CARGO_PKG_VERSION"));
 
 /// A request, and the statuses that pass.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Ask {
+pub(super) struct HttpRequest {
     path: String,
     /// As it stands in the header.
     host: String,
@@ -47,7 +49,7 @@ pub(super) struct Ask {
     status: Vec<u16>,
 }
 
-impl Ask {
+impl HttpRequest {
     /// What `check` asks of the server `host`. A configured host is written as clients write it who come to the balancer's
     /// port; the backend's own goes with its port, unless that is the usual one (RFC 9110 section 7.2).
     pub(super) fn new(check: &HttpCheck, host: &ServerHost, port: u16, usual_port: u16) -> Self {
@@ -71,7 +73,11 @@ impl Ask {
 }
 
 /// Asks in clear.
-pub(super) async fn ask(address: SocketAddr, ask: &Ask, within: Within) -> Result<Seen, Fault> {
+pub(super) async fn ask(
+    address: SocketAddr,
+    ask: &HttpRequest,
+    within: TimeLimit,
+) -> Result<Observation, ProbeError> {
     let stream = within.connect(address).await?;
     exchange(stream, ask, within).await
 }
@@ -79,9 +85,9 @@ pub(super) async fn ask(address: SocketAddr, ask: &Ask, within: Within) -> Resul
 /// Asks over TLS 1.2 or 1.3.
 pub(super) async fn ask_over_tls(
     address: SocketAddr,
-    ask: &Ask,
-    within: Within,
-) -> Result<Seen, Fault> {
+    ask: &HttpRequest,
+    within: TimeLimit,
+) -> Result<Observation, ProbeError> {
     let stream = within.connect(address).await?;
     let stream = match modern_tls::begin(stream, address, ask.name.as_ref(), within).await? {
         Ok(stream) => stream,
@@ -91,14 +97,14 @@ pub(super) async fn ask_over_tls(
     let answer = exchange(stream, ask, within).await;
     let (wanted, mut detail) = match answer {
         Ok(seen) => (seen.wanted, seen.detail),
-        Err(Fault::Server(detail)) => (false, detail),
-        Err(local @ Fault::Local(_)) => return Err(local),
+        Err(ProbeError::Server(detail)) => (false, detail),
+        Err(local @ ProbeError::Local(_)) => return Err(local),
     };
     if let Some(expiry) = certificate_expiry {
         detail += ", ";
         detail += &certificate::remaining(expiry, SystemTime::now());
     }
-    Ok(Seen {
+    Ok(Observation {
         wanted,
         detail,
         certificate_expiry,
@@ -110,9 +116,9 @@ pub(super) async fn ask_over_tls(
 async fn explain(
     error: &Error,
     address: SocketAddr,
-    ask: &Ask,
-    within: Within,
-) -> Result<Seen, Fault> {
+    ask: &HttpRequest,
+    within: TimeLimit,
+) -> Result<Observation, ProbeError> {
     let too_old = matches!(
         error,
         Error::AlertReceived(
@@ -125,10 +131,10 @@ async fn explain(
         )
     );
     if !too_old {
-        return Err(Fault::Server(format!("no TLS session: {error}")));
+        return Err(ProbeError::Server(format!("no TLS session: {error}")));
     }
     let Some(identity) = tls::identity(address, ask.name.as_ref(), within).await else {
-        return Err(Fault::Server(format!("no TLS session: {error}")));
+        return Err(ProbeError::Server(format!("no TLS session: {error}")));
     };
     let version = identity.hello.version;
     let lack = if version < ProtocolVersion::TLS1_2 {
@@ -136,14 +142,18 @@ async fn explain(
     } else {
         format!("the server speaks {version} with old cipher suites alone")
     };
-    Ok(Seen {
+    Ok(Observation {
         wanted: false,
         detail: format!("{lack}, which an https check cannot: use a tls check"),
         certificate_expiry: certificate::expiry(&identity.leaf),
     })
 }
 
-async fn exchange<S>(stream: S, ask: &Ask, within: Within) -> Result<Seen, Fault>
+async fn exchange<S>(
+    stream: S,
+    ask: &HttpRequest,
+    within: TimeLimit,
+) -> Result<Observation, ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -152,7 +162,7 @@ where
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| Fault::Server(format!("the request cannot be written: {error}")))?;
+        .map_err(|error| ProbeError::Server(format!("the request cannot be written: {error}")))?;
     let (interim, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
     let tell = too_many.clone();
     hyper::ext::on_informational(&mut request, move |_| {
@@ -165,7 +175,7 @@ where
         .max_buf_size(MAX_HEAD)
         .handshake(TokioIo::new(stream))
         .await;
-    let (mut sender, connection) = opened.map_err(|error| Fault::Server(describe(&error)))?;
+    let (mut sender, connection) = opened.map_err(|error| ProbeError::Server(describe(&error)))?;
     let exchange = async {
         let answer = within
             .run("connected, but ", sender.send_request(request))
@@ -177,18 +187,18 @@ where
     };
     tokio::select! {
         biased;
-        () = too_many.notified() => Err(Fault::Server(format!("more than {MAX_INTERIM} interim responses"))),
+        () = too_many.notified() => Err(ProbeError::Server(format!("more than {MAX_INTERIM} interim responses"))),
         seen = beside(exchange, connection) => seen,
     }
 }
 
-fn judge(answer: &Response<Incoming>, wanted: &[u16]) -> Seen {
+fn judge(answer: &Response<Incoming>, wanted: &[u16]) -> Observation {
     let status = answer.status().as_u16();
     if wanted.contains(&status) {
-        return Seen::pass(format!("status {status}"));
+        return Observation::pass(format!("status {status}"));
     }
     let wanted: Vec<String> = wanted.iter().map(u16::to_string).collect();
-    Seen {
+    Observation {
         wanted: false,
         detail: format!("status {status}, wanted {}", wanted.join(" or ")),
         certificate_expiry: None,
@@ -219,7 +229,7 @@ async fn beside<T>(work: impl Future<Output = T>, connection: impl Future) -> T 
     work.await
 }
 
-impl From<hyper::Error> for Fault {
+impl From<hyper::Error> for ProbeError {
     fn from(error: hyper::Error) -> Self {
         Self::Server(describe(&error))
     }
@@ -260,7 +270,7 @@ mod tests {
             Ok(ip) => ServerHost::Address(ip),
             Err(_) => ServerHost::Name(parse(host)),
         };
-        let ask = Ask::new(&asked, &host, port, 443);
+        let ask = HttpRequest::new(&asked, &host, port, 443);
         assert_eq!(ask.host, expected);
         assert_eq!(ask.name.as_ref().map(HostName::as_str), name);
     }

@@ -15,8 +15,8 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVer
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Connection, Fault, Within, words};
-use crate::host_name::HostName;
+use super::{Connection, ProbeError, TimeLimit, words};
+use crate::types::host_name::HostName;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
@@ -28,18 +28,18 @@ fn config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
         .with_protocol_versions(versions)
         .expect("ring has suites for TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unjudged))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     Arc::new(config)
 }
 
 /// Random bytes for a ClientHello.
-pub(super) fn random() -> Result<[u8; 32], Fault> {
+pub(super) fn random() -> Result<[u8; 32], ProbeError> {
     let mut bytes = [0; 32];
     match PROVIDER.secure_random.fill(&mut bytes) {
         Ok(()) => Ok(bytes),
-        Err(_) => Err(Fault::Local("no random bytes".into())),
+        Err(_) => Err(ProbeError::Local("no random bytes".into())),
     }
 }
 
@@ -47,17 +47,17 @@ pub(super) fn random() -> Result<[u8; 32], Fault> {
 pub(super) async fn leaf(
     address: SocketAddr,
     name: Option<&HostName>,
-    within: Within,
-) -> Result<Vec<u8>, Fault> {
+    within: TimeLimit,
+) -> Result<Vec<u8>, ProbeError> {
     let stream = within.connect(address).await?;
     let handshake = shake_hands(&TLS13, stream, address, name);
     let stream = within
         .run("connected, but ", handshake)
         .await?
-        .map_err(|error| Fault::Server(error.to_string()))?;
+        .map_err(|error| ProbeError::Server(error.to_string()))?;
     match leaf_of(&stream) {
         Some(leaf) => Ok(leaf.to_vec()),
-        None => Err(Fault::server("the server shows no certificate")),
+        None => Err(ProbeError::server("the server shows no certificate")),
     }
 }
 
@@ -66,8 +66,8 @@ pub(super) async fn begin(
     stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
-    within: Within,
-) -> Result<Result<TlsStream<Connection>, Error>, Fault> {
+    within: TimeLimit,
+) -> Result<Result<TlsStream<Connection>, Error>, ProbeError> {
     let handshake = shake_hands(&ANY, stream, address, name);
     within.run("connected, but ", handshake).await
 }
@@ -87,12 +87,12 @@ async fn shake_hands(
     stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
-) -> Result<Result<TlsStream<Connection>, Error>, Fault> {
+) -> Result<Result<TlsStream<Connection>, Error>, ProbeError> {
     // For an address rustls sends no server name (RFC 6066 section 3).
     let name = match name {
         Some(name) => DnsName::try_from(name.as_str().to_owned())
             .map(ServerName::DnsName)
-            .map_err(|_| Fault::Server(format!("`{name}` cannot be a TLS server name")))?,
+            .map_err(|_| ProbeError::Server(format!("`{name}` cannot be a TLS server name")))?,
         None => ServerName::IpAddress(address.ip().into()),
     };
     match TlsConnector::from(config.clone())
@@ -105,16 +105,16 @@ async fn shake_hands(
             .and_then(|inner| inner.downcast_ref::<Error>())
         {
             Some(inner) => Ok(Err(inner.clone())),
-            None => Err(Fault::Server(words(&error))),
+            None => Err(ProbeError::Server(words(&error))),
         },
     }
 }
 
 /// Takes any certificate, and any signature: checks watch whether a server serves, not who it is.
 #[derive(Debug)]
-struct Unjudged;
+struct AnyCertificate;
 
-impl ServerCertVerifier for Unjudged {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -6,23 +6,23 @@ use std::sync::Arc;
 
 use crate::admin::AffinityError;
 use crate::config::model::Target;
-use crate::host_name::{HostName, is_ip_literal};
-use crate::pool::Pool;
-use crate::snapshot::{Destination, Listener, Snapshot};
+use crate::snapshot::{ActiveListener, Destination, Snapshot};
+use crate::types::host_name::{HostName, is_ip_literal};
+use crate::upstream::pool::Pool;
 
 /// What clients whose name is in no route are pinned under.
 const UNKNOWN: &str = "unknown_name";
 
 /// A configured name and where it leads.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct ConfiguredName {
     /// A name, a pattern, `no_name`, `unknown_name` or `pool`, as the table knows it.
     pub(super) matched: Arc<str>,
     /// The pool that it leads to, which has affinity.
     pub(super) pool: Arc<Pool>,
 }
 
-impl Known {
+impl ConfiguredName {
     fn of(destination: &Destination) -> Self {
         Self {
             matched: destination.matched.clone(),
@@ -38,7 +38,7 @@ impl Known {
 }
 
 /// Every configured name that leads to a pool with affinity, sorted.
-pub(super) fn all(snapshot: &Snapshot) -> Vec<Known> {
+pub(super) fn all(snapshot: &Snapshot) -> Vec<ConfiguredName> {
     sorted(
         snapshot
             .listeners
@@ -53,22 +53,26 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<Known> {
 /// # Errors
 ///
 /// When none of them leads to a pool with affinity.
-pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<Known>, AffinityError> {
+pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<ConfiguredName>, AffinityError> {
     let folded = name.to_ascii_lowercase();
     let folded = folded.strip_suffix('.').unwrap_or(&folded);
     let sent = HostName::parse_sent(folded.as_bytes());
     let host = sent.as_ref().ok().and_then(Option::as_ref);
-    let mut found: Vec<Known> = all(snapshot)
+    let mut found: Vec<ConfiguredName> = all(snapshot)
         .into_iter()
         .filter(|known| *known.matched == *folded)
         .collect();
     if let Some(host) = host {
         let routed = peeking(snapshot).filter_map(|listener| listener.route(host));
-        found.extend(routed.filter(|to| *to.matched != *UNKNOWN).map(Known::of));
+        found.extend(
+            routed
+                .filter(|to| *to.matched != *UNKNOWN)
+                .map(ConfiguredName::of),
+        );
     }
     if found.is_empty() && (host.is_some() || is_ip_literal(folded.as_bytes())) {
         let unknown = peeking(snapshot).filter_map(|listener| listener.route_unknown());
-        found.extend(unknown.map(Known::of));
+        found.extend(unknown.map(ConfiguredName::of));
     }
     let found = sorted(found);
     if found.is_empty() {
@@ -78,29 +82,29 @@ pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<Known>, Affin
 }
 
 /// Listeners that ask for a name.
-fn peeking(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Listener>> {
+fn peeking(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<ActiveListener>> {
     snapshot
         .listeners
         .iter()
         .filter(|listener| listener.only_pool().is_none())
 }
 
-fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<Known> {
+fn of_listener(snapshot: &Snapshot, listener: &ActiveListener) -> Vec<ConfiguredName> {
     if let Some(only) = listener.only_pool() {
-        return vec![Known::of(only)];
+        return vec![ConfiguredName::of(only)];
     }
     let config = &listener.config;
     let mut found = Vec::new();
     for route in &config.routes {
         let pool = &snapshot.pools[route.pool.0];
-        found.extend(route.names.iter().map(|name| Known {
+        found.extend(route.names.iter().map(|name| ConfiguredName {
             matched: name.to_string().into(),
             pool: pool.clone(),
         }));
     }
     let fallback = |target: Target, matched: &str| {
         let pool = snapshot.pools[target.pool()?.0].clone();
-        Some(Known {
+        Some(ConfiguredName {
             matched: matched.into(),
             pool,
         })
@@ -111,8 +115,8 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener) -> Vec<Known> {
 }
 
 /// Those that have affinity, in order, each once for a pool.
-fn sorted(known: impl IntoIterator<Item = Known>) -> Vec<Known> {
-    let mut known: Vec<Known> = known
+fn sorted(known: impl IntoIterator<Item = ConfiguredName>) -> Vec<ConfiguredName> {
+    let mut known: Vec<ConfiguredName> = known
         .into_iter()
         .filter(|known| known.group().is_some())
         .collect();

@@ -1,10 +1,10 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::backend::Availability;
+use crate::affinity::table::Secret;
 use crate::config;
-use crate::metrics::Registry;
-use crate::pins::Secret;
+use crate::telemetry::metrics::Registry;
+use crate::upstream::backend::Availability;
 
 /// Two groups, one by both and one by source alone, and a pool without.
 const YAML: &str = r#"
@@ -122,16 +122,17 @@ fn what_cannot_be_asked_for_is_no_name() {
 /// The groups in which a filter means something, with the names in the table's terms.
 fn meant_by(words: &str) -> Result<Vec<String>, String> {
     let snapshot = snapshot();
-    let meant = meant::meant(&snapshot, &filter(words)).map_err(|error| error.to_string())?;
-    let told = |meant: &Meant| {
+    let meant = pin_query::meant(&snapshot, &filter(words)).map_err(|error| error.to_string())?;
+    let told = |meant: &PinQuery| {
         let filters = meant.filters.iter().map(|filter| {
             let client = filter
                 .clients
                 .map(|net| net.to_string())
                 .unwrap_or_default();
             let all = names::all(&snapshot);
-            let is_it =
-                |known: &&names::Known| Some(meant.pins.number_name(&known.matched)) == filter.name;
+            let is_it = |known: &&names::ConfiguredName| {
+                Some(meant.pins.number_name(&known.matched)) == filter.name
+            };
             let name = all.iter().find(is_it).map_or("", |known| &*known.matched);
             let members = filter.members.as_ref().map(|members| {
                 let names = members
@@ -260,7 +261,7 @@ fn filters_that_make_sense_nowhere_are_errors() {
 fn an_order_needs_what_its_groups_key_is_made_of() {
     let snapshot = snapshot();
     let ordered = |client: &str, name: &str, backend: &str| {
-        let ordered = meant::ordered(&snapshot, &order(client, name, backend));
+        let ordered = pin_query::ordered(&snapshot, &order(client, name, backend));
         ordered
             .map(|ordered| (ordered.pins.group().to_string(), ordered.keys.len()))
             .map_err(|error| error.to_string())
@@ -328,7 +329,7 @@ fn an_order_needs_what_its_groups_key_is_made_of() {
 fn a_move_needs_one_group_that_has_the_backend() {
     let snapshot = snapshot();
     let moving = |words: &str, to: &str| {
-        meant::moving(&snapshot, &filter(words), to)
+        pin_query::moving(&snapshot, &filter(words), to)
             .map(|(meant, _)| meant.pins.group().to_string())
             .map_err(|error| error.to_string())
     };
@@ -352,7 +353,7 @@ fn a_move_asks_for_the_group_only_where_several_have_pins_to_move() {
     let snapshot = snapshot();
     let (fe01, fe02) = ("fe01.contoso.local", "fe02.contoso.local");
     let moving = |words: &str| {
-        meant::moving(&snapshot, &filter(words), fe01)
+        pin_query::moving(&snapshot, &filter(words), fe01)
             .map(|(meant, _)| meant.pins.group().to_string())
             .map_err(|error| error.to_string())
     };
@@ -386,7 +387,7 @@ fn the_log_shows_no_more_of_a_client_than_it_may() {
 fn the_sessions_of_a_client_are_shown_and_go_with_its_pin() {
     let snapshot = snapshot();
     let (client, other): (IpAddr, IpAddr) = ([192, 0, 2, 7].into(), [198, 51, 100, 1].into());
-    let pins = &meant::groups(&snapshot, Some("mail")).unwrap()[0];
+    let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
     let from = pins.number_member("fe01.contoso.local");
     for (number, source) in [(1, client), (2, client), (3, other)] {
         let key = pins.key(source, 0);
@@ -423,10 +424,10 @@ fn a_page_goes_on_where_the_one_before_ended() {
         ("mail", "mail01.contoso.local"),
         ("web", "fe02.contoso.local"),
     ] {
-        let pins = &meant::groups(&snapshot, Some(group)).unwrap()[0];
+        let pins = &pin_query::groups(&snapshot, Some(group)).unwrap()[0];
         let names = names::all(&snapshot);
         for host in 0..50 {
-            for named in meant::keys(pins, &names, [10, 0, host, 1].into()) {
+            for named in pin_query::keys(pins, &names, [10, 0, host, 1].into()) {
                 pins.pin(named.key, pins.number_member(backend)).unwrap();
             }
         }
@@ -480,7 +481,7 @@ fn a_cursor_of_no_page_is_refused() {
 #[test]
 fn a_rare_pin_is_found_in_several_looks_of_bounded_length() {
     let snapshot = snapshot();
-    let pins = &meant::groups(&snapshot, Some("mail")).unwrap()[0];
+    let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
     let [common, rare] =
         ["fe01", "mail01"].map(|name| pins.number_member(&format!("{name}.contoso.local")));
     let clients = u32::try_from(LOOKS).unwrap() + 100;

@@ -5,20 +5,20 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::Known;
-use crate::backend::Backend;
+use super::KnownPin;
 use crate::config::model::Balance;
-use crate::pool::{Client, NoPick, Obstacle, PickedBy, Pool, Standing};
-use crate::state::Health;
-use crate::termination::Outcome;
-use crate::timestamp::{counted, span};
+use crate::types::backend_state::Health;
+use crate::types::outcome::Outcome;
+use crate::types::timestamp::{counted, span};
+use crate::upstream::backend::Backend;
+use crate::upstream::pool::{NoPick, Obstacle, PickedBy, Pool, PoolClient, Standing};
 
 /// Whom the policy chooses; says it, and why it does not choose the others.
 pub(super) fn choose(
     pool: &Arc<Pool>,
-    client: Client,
+    client: PoolClient,
     steps: &mut Vec<String>,
-    known: Known,
+    known: KnownPin,
 ) -> Result<(PickedBy, Arc<Backend>), Outcome> {
     let preview = pool.preview(client);
     let winner = preview.as_ref().ok().map(|(_, backend)| backend);
@@ -42,10 +42,10 @@ pub(super) fn choose(
 
 fn compare(
     pool: &Pool,
-    client: Client,
+    client: PoolClient,
     winner: Option<&Arc<Backend>>,
     steps: &mut Vec<String>,
-    known: Known,
+    known: KnownPin,
 ) {
     let foreign = matches!(pool.pin(client), Some((_, None)));
     let balance = if foreign {
@@ -79,11 +79,11 @@ fn compare(
 }
 
 /// Why the policy chooses `best`.
-fn won(balance: Balance, best: &Standing, rivals: bool, known: Known) -> String {
+fn won(balance: Balance, best: &Standing, rivals: bool, known: KnownPin) -> String {
     let name = &best.backend.name;
     let policy = balance.as_str();
     let health = match (best.backend.health(), known) {
-        (Health::Unknown, Known::Live) => " (not checked yet)",
+        (Health::Unknown, KnownPin::Live) => " (not checked yet)",
         _ => "",
     };
     if !rivals {
@@ -93,15 +93,15 @@ fn won(balance: Balance, best: &Standing, rivals: bool, known: Known) -> String 
         (Balance::SourceHash, _) => {
             format!("{policy} says {name}{health}: its hash with this source is the highest")
         }
-        (_, Known::FileAlone) => format!("{policy} says {name} this time"),
-        (Balance::LeastConnections, Known::Live) => format!(
+        (_, KnownPin::FileAlone) => format!("{policy} says {name} this time"),
+        (Balance::LeastConnections, KnownPin::Live) => format!(
             "{policy} says {name}{health} now: the fewest for its weight, {}",
             load(best)
         ),
-        (Balance::RoundRobin, Known::Live) => {
+        (Balance::RoundRobin, KnownPin::Live) => {
             format!("{policy} says {name}{health} now: it is its turn")
         }
-        (Balance::RandomTwo, Known::Live) => format!(
+        (Balance::RandomTwo, KnownPin::Live) => format!(
             "{policy} says {name}{health} this time, with {}: of two that are drawn for each client, the one with fewer",
             load(best)
         ),
@@ -109,13 +109,13 @@ fn won(balance: Balance, best: &Standing, rivals: bool, known: Known) -> String 
 }
 
 /// Why the policy does not choose `other`, which could take the client too.
-fn lost(balance: Balance, other: &Standing, best: &Standing, known: Known) -> String {
+fn lost(balance: Balance, other: &Standing, best: &Standing, known: KnownPin) -> String {
     match (balance, known) {
         (Balance::SourceHash, _) => "its hash with this source is lower".to_owned(),
-        (_, Known::FileAlone) => {
+        (_, KnownPin::FileAlone) => {
             "it can take the client as well; connections and turns decide".to_owned()
         }
-        (Balance::LeastConnections, Known::Live) => {
+        (Balance::LeastConnections, KnownPin::Live) => {
             let ours = (f64::from(other.connections) + 1.0) * best.weight;
             let theirs = (f64::from(best.connections) + 1.0) * other.weight;
             if ours > theirs {
@@ -127,8 +127,8 @@ fn lost(balance: Balance, other: &Standing, best: &Standing, known: Known) -> St
                 )
             }
         }
-        (Balance::RoundRobin, Known::Live) => "its turn comes later".to_owned(),
-        (Balance::RandomTwo, Known::Live) => {
+        (Balance::RoundRobin, KnownPin::Live) => "its turn comes later".to_owned(),
+        (Balance::RandomTwo, KnownPin::Live) => {
             format!(
                 "not drawn, or drawn with more for its weight, {}",
                 load(other)

@@ -5,15 +5,15 @@
 use std::sync::Arc;
 
 use super::candidates::reason;
-use crate::admin::view::{Explanation, Pin};
-use crate::affinity::Origin;
-use crate::backend::Backend;
-use crate::pool::{Client, Obstacle, Pool, obstacle_to_pinned};
+use crate::admin::view::{Explanation, PinEntry};
+use crate::affinity::shard::Origin;
 use crate::server::affinity::viewed;
-use crate::timestamp::{counted, span};
+use crate::types::timestamp::{counted, span};
+use crate::upstream::backend::Backend;
+use crate::upstream::pool::{Obstacle, Pool, PoolClient, obstacle_to_pinned};
 
 /// The client's pin, whether it decides or not.
-pub(super) fn of(pool: &Pool, client: Client, matched: &str) -> Option<Pin> {
+pub(super) fn of(pool: &Pool, client: PoolClient, matched: &str) -> Option<PinEntry> {
     let (view, _) = pool.pin(client)?;
     viewed(&pool.affinity.as_ref()?.pins, &view, matched)
 }
@@ -21,7 +21,7 @@ pub(super) fn of(pool: &Pool, client: Client, matched: &str) -> Option<Pin> {
 /// The backend that the client's pin sends it to, if that takes it; says what there is to say of the pin.
 pub(super) fn decides(
     pool: &Arc<Pool>,
-    client: Client,
+    client: PoolClient,
     told: &mut Explanation,
 ) -> Option<Arc<Backend>> {
     let steps = &mut told.steps;
@@ -75,7 +75,7 @@ pub(super) fn decides(
 }
 
 /// Where a pin leads, who said so, how old it is and how long it lasts.
-fn sentence(pin: &Pin, origin: Origin) -> String {
+fn sentence(pin: &PinEntry, origin: Origin) -> String {
     let backend = &pin.backend;
     let made = span(std::time::Duration::from_secs(pin.age_seconds));
     let origin = match origin {
@@ -106,10 +106,10 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::timestamp::Timestamp;
+    use crate::types::timestamp::Timestamp;
 
-    fn pin(connections: u64, expires_in_seconds: Option<u64>) -> Pin {
-        Pin {
+    fn pin(connections: u64, expires_in_seconds: Option<u64>) -> PinEntry {
+        PinEntry {
             group: "web".into(),
             client: Some("192.0.2.7/32".into()),
             name: None,

@@ -4,10 +4,10 @@
 //! from what was said when something changed.
 
 use super::candidates::reason;
-use crate::backend::{Backend, CheckReport};
-use crate::pool::{Pool, obstacle_to_pinned};
-use crate::snapshot::Listener;
-use crate::state::{Health, State};
+use crate::snapshot::ActiveListener;
+use crate::types::backend_state::{AdminState, Health};
+use crate::upstream::backend::{Backend, CheckReport};
+use crate::upstream::pool::{Pool, obstacle_to_pinned};
 
 /// Backends that one line names.
 const NAMED: usize = 8;
@@ -16,7 +16,7 @@ const NAMED: usize = 8;
 const EARLY: &str = "; taken early, as no other backend of the pool is available";
 
 /// What keeps each backend behind a listener from serving.
-pub(in crate::server) fn why_closed(listener: &Listener) -> String {
+pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
     let mut reasons = Vec::new();
     let mut pools: Vec<&Pool> = listener.pools().iter().rev().map(AsRef::as_ref).collect();
     while let Some(pool) = pools.pop() {
@@ -62,7 +62,7 @@ pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -
         ),
         None => said,
     };
-    if backend.state() == State::Maintain {
+    if backend.state() == AdminState::Maintain {
         return format!("in maintenance, checks count for nothing: {said}");
     }
     said

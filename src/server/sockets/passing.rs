@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Port, Sockets};
+use super::{PortSockets, Sockets};
 use crate::config::model::Config;
-use crate::listener::Gate;
-use crate::server::workers::Posts;
-use crate::socket::Listening;
+use crate::net::socket::Listening;
+use crate::proxy::acceptor::ListenState;
+use crate::server::workers::WorkerChannels;
 
 impl Sockets {
     /// Takes over what was inherited, each with the address that it was configured for, as far as `config` has that still;
@@ -48,7 +48,7 @@ impl Sockets {
                         tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, %error, "not every worker has a socket of this address");
                     }
                 }
-                let mut port = Port::new(configured, sockets);
+                let mut port = PortSockets::new(configured, sockets);
                 port.listens = listens;
                 known.ports.push(port);
             }
@@ -66,7 +66,7 @@ impl Sockets {
             if port.listens {
                 port.each("inherited", "open", Listening::open);
                 // Its own number: the ports that are opened later count from 1.
-                port.gate.send_replace(Gate::Open(0));
+                port.gate.send_replace(ListenState::Open(0));
             }
         }
     }
@@ -74,7 +74,7 @@ impl Sockets {
     /// Every socket, with the address that it is configured for.
     pub(in crate::server) fn all(&self) -> Vec<(SocketAddr, Arc<Listening>)> {
         let known = self.lock();
-        let of = |port: &Port| {
+        let of = |port: &PortSockets| {
             let configured = port.configured;
             let sockets = port.sockets.clone().into_iter();
             sockets.map(move |socket| (configured, socket))
@@ -83,20 +83,20 @@ impl Sockets {
     }
 
     /// Leaves the use of the sockets to another process. What comes back completes when the last accept loop has ended.
-    pub(in crate::server) fn leave(&self) -> Vec<watch::Sender<Gate>> {
+    pub(in crate::server) fn leave(&self) -> Vec<watch::Sender<ListenState>> {
         let mut known = self.lock();
         known.left = true;
-        let leave = |port: &mut Port| {
+        let leave = |port: &mut PortSockets| {
             let now = *port.gate.borrow();
             let gate = std::mem::replace(&mut port.gate, watch::Sender::new(now));
-            gate.send_replace(Gate::Left);
+            gate.send_replace(ListenState::Left);
             gate
         };
         known.ports.iter_mut().map(leave).collect()
     }
 
     /// Takes the use of the sockets back.
-    pub(in crate::server) fn resume(&self, posts: &Posts) {
+    pub(in crate::server) fn resume(&self, posts: &WorkerChannels) {
         let mut known = self.lock();
         known.left = false;
         for port in &known.ports {
@@ -106,18 +106,18 @@ impl Sockets {
 
     /// Lets go of everything after another process has taken over, which does not want these addresses: their queues are
     /// taken here.
-    pub(in crate::server) fn give_up(&self, posts: &Posts, unwanted: &[SocketAddr]) {
+    pub(in crate::server) fn give_up(&self, posts: &WorkerChannels, unwanted: &[SocketAddr]) {
         let mut known = self.lock();
         for port in known.ports.drain(..) {
             if unwanted.contains(&port.configured) {
-                port.gate.send_replace(Gate::Removed);
+                port.gate.send_replace(ListenState::Removed);
                 posts.assign(&port);
             }
         }
     }
 
     /// Gives every worker its sockets.
-    pub(in crate::server) fn assign(&self, posts: &Posts) {
+    pub(in crate::server) fn assign(&self, posts: &WorkerChannels) {
         for port in &self.lock().ports {
             posts.assign(port);
         }

@@ -5,16 +5,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyncpin_fuzz::client_hello::{
-    Alert, ClientHello, ClientHelloParser, Format, Progress, ServerName,
+use lyncpin_fuzz::protocol::tls::client_hello::{
+    Alert, ClientHello, ClientHelloParser, Format, HelloProgress, ServerName,
 };
-use lyncpin_fuzz::host_name::HostName;
+use lyncpin_fuzz::types::host_name::HostName;
 
 fuzz_target!(|bytes: &[u8]| {
     let verdict = whole(bytes);
     pieces_agree(bytes, &verdict);
     prefixes_agree(bytes, &verdict);
-    if let Progress::Hello(hello) = &verdict {
+    if let HelloProgress::Hello(hello) = &verdict {
         hello_is_sound(bytes, hello);
         if hello.format == Format::Tls {
             records_do_not_matter(bytes, hello);
@@ -24,17 +24,17 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(alert.is_some(), matches!(bytes, [22, 3, _, ..]));
 });
 
-fn whole(bytes: &[u8]) -> Progress {
+fn whole(bytes: &[u8]) -> HelloProgress {
     ClientHelloParser::new().advance(bytes)
 }
 
 /// One parser that is shown a byte more each time, also past its verdict.
-fn pieces_agree(bytes: &[u8], verdict: &Progress) {
+fn pieces_agree(bytes: &[u8], verdict: &HelloProgress) {
     let mut parser = ClientHelloParser::new();
     for len in 0..=bytes.len() {
         let progress = parser.advance(&bytes[..len]);
         assert!(
-            progress == Progress::NeedMore || progress == *verdict,
+            progress == HelloProgress::NeedMore || progress == *verdict,
             "{len} bytes: {progress:?}"
         );
     }
@@ -42,12 +42,12 @@ fn pieces_agree(bytes: &[u8], verdict: &Progress) {
 }
 
 /// A new parser for each of some prefixes, the lengths of which depend on the input.
-fn prefixes_agree(bytes: &[u8], verdict: &Progress) {
+fn prefixes_agree(bytes: &[u8], verdict: &HelloProgress) {
     let step = 1 + usize::from(bytes.last().copied().unwrap_or(0)) + bytes.len() / 64;
     for len in (0..bytes.len()).step_by(step) {
         let progress = whole(&bytes[..len]);
         assert!(
-            progress == Progress::NeedMore || progress == *verdict,
+            progress == HelloProgress::NeedMore || progress == *verdict,
             "{len} bytes: {progress:?}"
         );
     }
@@ -57,9 +57,9 @@ fn hello_is_sound(bytes: &[u8], hello: &ClientHello) {
     // The hello is those bytes: it needs the last of them and nothing that follows.
     assert_eq!(
         whole(&bytes[..hello.wire_len]),
-        Progress::Hello(Box::new(hello.clone()))
+        HelloProgress::Hello(Box::new(hello.clone()))
     );
-    assert_eq!(whole(&bytes[..hello.wire_len - 1]), Progress::NeedMore);
+    assert_eq!(whole(&bytes[..hello.wire_len - 1]), HelloProgress::NeedMore);
     if let ServerName::Name(name) = &hello.server_name {
         assert_eq!(HostName::parse(name.as_str().as_bytes()).as_ref(), Ok(name));
         let sent = &bytes[..hello.wire_len];
@@ -85,5 +85,5 @@ fn records_do_not_matter(bytes: &[u8], hello: &ClientHello) {
     }
     let mut same = hello.clone();
     same.wire_len = other.len();
-    assert_eq!(whole(&other), Progress::Hello(Box::new(same)));
+    assert_eq!(whole(&other), HelloProgress::Hello(Box::new(same)));
 }

@@ -7,8 +7,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyncpin_fuzz::client_hello::SessionId;
-use lyncpin_fuzz::server_hello::{Grant, GrantReader, Hearing, MAX_MESSAGE};
+use lyncpin_fuzz::protocol::tls::client_hello::SessionId;
+use lyncpin_fuzz::protocol::tls::server_hello::{Grant, GrantReader, ReaderStatus, MAX_MESSAGE};
 
 /// Where the id of a ServerHello lies that is the first message of a record, after the header of the record, that of the
 /// message, the version and the random.
@@ -37,24 +37,24 @@ fn granted(
     offered: SessionId,
     bytes: &[u8],
     piece: usize,
-) -> (Option<SessionId>, Option<Vec<u8>>, Hearing) {
+) -> (Option<SessionId>, Option<Vec<u8>>, ReaderStatus) {
     let mut reader = GrantReader::new(offered);
     let (mut id, mut ticket) = (None, None);
-    let mut hearing = Hearing::Listening;
+    let mut hearing = ReaderStatus::Listening;
     for part in bytes.chunks(piece) {
         let before = hearing;
         hearing = reader.read(part, &mut |grant| {
-            assert_eq!(before, Hearing::Listening);
+            assert_eq!(before, ReaderStatus::Listening);
             match grant {
                 Grant::SessionId(granted) => assert_eq!(id.replace(*granted), None),
                 Grant::Ticket(granted) => assert_eq!(ticket.replace(granted.to_vec()), None),
             }
         });
         assert!(reader.held() <= MAX_MESSAGE);
-        assert!(before == Hearing::Listening || hearing == Hearing::Over);
+        assert!(before == ReaderStatus::Listening || hearing == ReaderStatus::Over);
     }
     assert!(id.is_none_or(|id| id != offered && !id.as_bytes().is_empty()));
     assert!(ticket.as_ref().is_none_or(|ticket| !ticket.is_empty()));
-    assert!(hearing == Hearing::Listening || reader.held() == 0);
+    assert!(hearing == ReaderStatus::Listening || reader.held() == 0);
     (id, ticket, hearing)
 }

@@ -5,28 +5,28 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use lyncpin_fuzz::server_hello::{FlightReader, MAX_MESSAGE, Progress};
+use lyncpin_fuzz::protocol::tls::server_hello::{FlightReader, MAX_MESSAGE, FlightProgress};
 
 fuzz_target!(|bytes: &[u8]| {
     let verdict = FlightReader::new().read(bytes).clone();
     pieces_agree(bytes, &verdict);
-    if let Progress::Certificate(identity) = &verdict {
+    if let FlightProgress::Certificate(identity) = &verdict {
         assert!(!identity.leaf.is_empty() && identity.leaf.len() < MAX_MESSAGE);
         assert!(identity.hello.session_id.as_bytes().len() <= 32);
     }
 });
 
 /// One reader that is given a byte at a time, and one that is given pieces whose lengths depend on the input.
-fn pieces_agree(bytes: &[u8], verdict: &Progress) {
+fn pieces_agree(bytes: &[u8], verdict: &FlightProgress) {
     let step = 2 + usize::from(bytes.last().copied().unwrap_or(0));
     for piece in [1, step] {
         let mut reader = FlightReader::new();
         for part in bytes.chunks(piece) {
             let progress = reader.read(part);
-            assert!(*progress == Progress::NeedMore || progress == verdict);
+            assert!(*progress == FlightProgress::NeedMore || progress == verdict);
         }
         assert_eq!(reader.read(&[]), verdict);
-        if *verdict != Progress::NeedMore {
+        if *verdict != FlightProgress::NeedMore {
             assert_eq!(reader.read(b"more"), verdict);
         }
     }

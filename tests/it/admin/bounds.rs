@@ -4,16 +4,16 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use lyncpin::admin::{Bounds, Served};
+use lyncpin::admin::{RequestLimits, Served};
 
 use super::fake::{Fake, Running};
 use super::over_the_wire::{self, ask, ask_with};
 
 #[test]
 fn a_body_is_bounded_in_size_and_time() {
-    let bounds = Bounds {
+    let bounds = RequestLimits {
         body: Duration::from_millis(100),
-        ..Bounds::default()
+        ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     let path = "/api/v1/pools/web/backends/fe01/state";
@@ -28,9 +28,9 @@ fn a_body_is_bounded_in_size_and_time() {
 
 #[test]
 fn silence_and_a_slow_head_end_in_time() {
-    let bounds = Bounds {
+    let bounds = RequestLimits {
         head: Duration::from_millis(200),
-        ..Bounds::default()
+        ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     for sent in [
@@ -52,10 +52,10 @@ fn silence_and_a_slow_head_end_in_time() {
 
 #[test]
 fn a_connection_does_not_outlive_its_bound() {
-    let bounds = Bounds {
+    let bounds = RequestLimits {
         head: Duration::from_secs(60),
         life: Duration::from_millis(200),
-        ..Bounds::default()
+        ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     let begun = Instant::now();
@@ -103,11 +103,11 @@ fn held(at: SocketAddr, count: usize, first: &[u8]) -> Vec<TcpStream> {
 
 #[test]
 fn whoever_keeps_it_waiting_gives_way_to_one_that_asks() {
-    let bounds = Bounds {
+    let bounds = RequestLimits {
         connections: 4,
         head: Duration::from_secs(60),
         body: Duration::from_secs(60),
-        ..Bounds::default()
+        ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     let at = running.tcp();
@@ -127,10 +127,10 @@ fn whoever_keeps_it_waiting_gives_way_to_one_that_asks() {
 
 #[test]
 fn one_that_was_answered_outlives_those_that_ask_nothing() {
-    let bounds = Bounds {
+    let bounds = RequestLimits {
         connections: 4,
         head: Duration::from_secs(60),
-        ..Bounds::default()
+        ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     let mut kept = TcpStream::connect(running.tcp()).unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lyncpin::admin::client::{Client, ClientError};
 use lyncpin::admin::view::{ExplainQuery, StateChange};
-use lyncpin::admin::{Bounds, Served};
+use lyncpin::admin::{RequestLimits, Served};
 use lyncpin::config::model::AdminBind;
-use lyncpin::state::State;
+use lyncpin::types::backend_state::AdminState;
 
 use super::fake::{Fake, Running, status, token};
 use super::{LOOPBACK, runtime};
@@ -22,7 +22,7 @@ fn a_unix_socket_serves_the_same_and_goes_at_the_end() {
         Fake::new(),
         Some(token("s3cret")),
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     );
     let client = Client::new(&bind, Some(token("s3cret")));
     let seen = runtime().block_on(client.status()).unwrap();
@@ -48,14 +48,14 @@ fn the_client_reads_what_the_listener_says() {
     let explanation = runtime.block_on(client.explain(&query)).unwrap();
     assert_eq!(explanation.name, query.name);
     let change = StateChange {
-        state: State::Maintain,
+        state: AdminState::Maintain,
         deadline: None,
         force: None,
     };
     let changed = runtime
         .block_on(client.set_state("web", "fe01", &change))
         .unwrap();
-    assert_eq!(changed.state, State::Maintain);
+    assert_eq!(changed.state, AdminState::Maintain);
     let error = runtime
         .block_on(client.set_state("web", "fe/9", &change))
         .unwrap_err();

@@ -7,30 +7,31 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
-    AffinityTable, Backend, Changed, Check, ClientPins, ClientQuery, Events, ExplainQuery,
-    Explanation, HealthEvent, HeldBackend, Limits, Listener, PinFilter, PinOrder, PinPage, Pinned,
-    Pool, Predecessor, Refusal, Reloaded, Route, Status, Touched, Upgraded,
+    AffinityTable, BackendView, CheckView, ClientPins, ClientQuery, EventsView, ExplainQuery,
+    Explanation, HealthEvent, HeldBackend, LimitsView, ListenerView, PinFilter, PinOrder, PinPage,
+    PinResult, PinsChanged, PoolView, PredecessorView, RejectionView, Reloaded, RouteView,
+    StateChanged, StatusView, Upgraded,
 };
 use lyncpin::admin::{
-    self, AffinityError, Bounds, Control, ExplainError, ReloadError, Reloading, Served,
-    SetStateError, Site, Terms, Token, UpgradeError, Upgrading, WantedState,
+    self, AccessTerms, AdminSite, AffinityError, Control, ExplainError, ReloadError, Reloading,
+    RequestLimits, Served, SetStateError, Token, UpgradeError, Upgrading, WantedState,
 };
 use lyncpin::config::model::AdminBind;
-use lyncpin::metrics::Registry;
-use lyncpin::metrics::definitions::{ALL, Kind};
-use lyncpin::state::{Health, State};
-use lyncpin::timestamp::Timestamp;
+use lyncpin::telemetry::metrics::Registry;
+use lyncpin::telemetry::metrics::definitions::{ALL, SeriesKind};
+use lyncpin::types::backend_state::{AdminState, Health};
+use lyncpin::types::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use pins::Asked;
 
-type Change = (String, String, State, Option<Duration>);
+type Change = (String, String, AdminState, Option<Duration>);
 
 pub(crate) struct Fake {
     pub(crate) can_serve: bool,
     pub(crate) stopping: bool,
-    status: Status,
+    status: StatusView,
     pub(crate) reload: Result<Reloaded, ReloadError>,
     pub(crate) upgrade: Result<Upgraded, UpgradeError>,
     changes: Mutex<Vec<Change>>,
@@ -50,7 +51,7 @@ impl Fake {
         }
     }
 
-    pub(crate) fn with(status: Status) -> Self {
+    pub(crate) fn with(status: StatusView) -> Self {
         Self {
             status,
             ..Self::new()
@@ -72,11 +73,11 @@ impl Fake {
 }
 
 impl Control for Fake {
-    fn status(&self) -> Status {
+    fn status(&self) -> StatusView {
         self.status.clone()
     }
 
-    fn events(&self) -> Events {
+    fn events(&self) -> EventsView {
         events()
     }
 
@@ -106,7 +107,7 @@ impl Control for Fake {
         pool: Option<&str>,
         backend: &str,
         wanted: &WantedState,
-    ) -> Result<Vec<Changed>, SetStateError> {
+    ) -> Result<Vec<StateChanged>, SetStateError> {
         let named = pool;
         let pool = pool.unwrap_or("web");
         if pool != "web" {
@@ -125,10 +126,10 @@ impl Control for Fake {
             .lock()
             .unwrap()
             .push((pool.into(), backend.into(), state, deadline));
-        Ok(vec![Changed {
+        Ok(vec![StateChanged {
             pool: pool.into(),
             backend: backend.into(),
-            before: State::Ready,
+            before: AdminState::Ready,
             state,
             deadline: deadline.map(|_| Timestamp(SystemTime::UNIX_EPOCH)),
             connections: 3,
@@ -150,17 +151,17 @@ impl Control for Fake {
         pins::client(query)
     }
 
-    fn pin(&self, order: &PinOrder) -> Result<Pinned, AffinityError> {
+    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError> {
         self.note(Asked::Pin(order.clone()));
         pins::pinned(order)
     }
 
-    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<Touched, AffinityError> {
+    fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<PinsChanged, AffinityError> {
         self.note(Asked::Move(filter.clone(), to.into()));
         pins::touched(filter)
     }
 
-    fn clear_pins(&self, filter: &PinFilter) -> Result<Touched, AffinityError> {
+    fn clear_pins(&self, filter: &PinFilter) -> Result<PinsChanged, AffinityError> {
         self.note(Asked::Clear(filter.clone()));
         pins::touched(filter)
     }
@@ -186,9 +187,9 @@ impl Control for Fake {
         for definition in ALL {
             let values = vec!["a \"b\\\n"; definition.labels.len()];
             match definition.kind {
-                Kind::Counter => registry.counter(definition, &values).increment(1),
-                Kind::Gauge => registry.gauge(definition, &values).set(1.5),
-                Kind::Histogram(_) => registry.histogram(definition, &values).record(0.3),
+                SeriesKind::Counter => registry.counter(definition, &values).increment(1),
+                SeriesKind::Gauge => registry.gauge(definition, &values).set(1.5),
+                SeriesKind::Histogram(_) => registry.histogram(definition, &values).record(0.3),
             }
         }
         registry.render()
@@ -206,9 +207,9 @@ pub(crate) fn upgraded() -> Upgraded {
 }
 
 /// Two events in which every field has a value, most of them nasty.
-pub(crate) fn events() -> Events {
+pub(crate) fn events() -> EventsView {
     let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
-    Events {
+    EventsView {
         health: vec![HealthEvent {
             at,
             pool: "web".into(),
@@ -216,7 +217,7 @@ pub(crate) fn events() -> Events {
             health: Health::Down,
             why: "<img src=x onerror=\"document.title='pwned'\">".into(),
         }],
-        refusals: vec![Refusal {
+        refusals: vec![RejectionView {
             at,
             listener: "https".into(),
             client: "192.0.2.7:50123".into(),
@@ -237,9 +238,9 @@ pub(crate) fn reloaded() -> Reloaded {
 }
 
 /// A status in which every field has a value, some of them nasty.
-pub(crate) fn status() -> Status {
+pub(crate) fn status() -> StatusView {
     let time = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
-    Status {
+    StatusView {
         version: "0.1.0".into(),
         started: time,
         now: Timestamp(time.0 + Duration::from_secs(7_262)),
@@ -247,18 +248,18 @@ pub(crate) fn status() -> Status {
         ready: true,
         workers: 4,
         connections: 3,
-        limits: Limits {
+        limits: LimitsView {
             connections: Some(1000),
             per_source: None,
             new_per_source_per_second: Some(10),
         },
-        listeners: vec![Listener {
+        listeners: vec![ListenerView {
             name: "https".into(),
             bind: vec!["0.0.0.0:443".parse().unwrap(), "[::]:443".parse().unwrap()],
             protocol: "tls".into(),
             open: true,
             connections: 3,
-            routes: vec![Route {
+            routes: vec![RouteView {
                 names: vec!["*.contoso.com".into()],
                 pool: "web".into(),
             }],
@@ -266,19 +267,19 @@ pub(crate) fn status() -> Status {
             unknown_name: None,
             pool: None,
         }],
-        pools: vec![Pool {
+        pools: vec![PoolView {
             name: "web".into(),
             balance: "least_connections".into(),
             affinity_group: Some("web".into()),
             backup: Some("paired".into()),
             can_serve: true,
-            backends: vec![Backend {
+            backends: vec![BackendView {
                 name: "fe01".into(),
                 configured: "fe01.contoso.local:4443".into(),
                 address: Some("10.0.0.11:4443".parse().unwrap()),
                 weight: 1,
                 effective_weight: 0.0,
-                state: State::Drain,
+                state: AdminState::Drain,
                 deadline: Some(Timestamp(time.0 + Duration::from_secs(8_000))),
                 drain_seconds_left: Some(738.0),
                 health: Health::Down,
@@ -290,7 +291,7 @@ pub(crate) fn status() -> Status {
                 bytes_to_backend: 1536,
                 bytes_to_client: 7 << 30,
                 pins: Some(2),
-                checks: vec![Check {
+                checks: vec![CheckView {
                     label: "tcp:5061".into(),
                     decides: true,
                     passing: Some(false),
@@ -310,7 +311,7 @@ pub(crate) fn status() -> Status {
             entries: 2,
             max_entries: 1_000_000,
         }],
-        predecessors: vec![Predecessor {
+        predecessors: vec![PredecessorView {
             pid: 4_711,
             since: time,
             answers: false,
@@ -342,10 +343,20 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn plain() -> Self {
-        Self::start(Fake::new(), None, Served::Everything, Bounds::default())
+        Self::start(
+            Fake::new(),
+            None,
+            Served::Everything,
+            RequestLimits::default(),
+        )
     }
 
-    pub(crate) fn start(fake: Fake, token: Option<Token>, served: Served, bounds: Bounds) -> Self {
+    pub(crate) fn start(
+        fake: Fake,
+        token: Option<Token>,
+        served: Served,
+        bounds: RequestLimits,
+    ) -> Self {
         Self::at(
             &AdminBind::Tcp(super::LOOPBACK),
             fake,
@@ -360,15 +371,15 @@ impl Running {
         fake: Fake,
         token: Option<Token>,
         served: Served,
-        bounds: Bounds,
+        bounds: RequestLimits,
     ) -> Self {
-        let listener = admin::Listener::bind(bind).unwrap();
+        let listener = admin::AdminListener::bind(bind).unwrap();
         let at = listener.at().clone();
         let control = Arc::new(fake);
         let stop = CancellationToken::new();
-        let site = Site {
+        let site = AdminSite {
             control: control.clone(),
-            terms: Terms::new(token, served, Vec::new()),
+            terms: AccessTerms::new(token, served, Vec::new()),
             bounds,
             closed: stop.child_token(),
         };

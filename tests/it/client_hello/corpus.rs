@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 
-use lyncpin::client_hello::{ClientHello, Format, Malformed, Progress, ProtocolVersion};
-use lyncpin::host_name::HostName;
+use lyncpin::protocol::tls::client_hello::{
+    ClientHello, Format, HelloProgress, MalformedHello, ProtocolVersion,
+};
+use lyncpin::types::host_name::HostName;
 
 use super::{cutting_does_not_matter, deframed, describe, in_pieces, whole};
 use crate::support::hello_builder::records;
@@ -76,7 +78,7 @@ fn row(data: &Path, line: &str) -> Row {
 
 /// Whether the index's verdict is the parser's. It has no word for a limit passed, and its names
 /// stand as sent.
-fn agrees(indexed: &str, verdict: &Progress) -> bool {
+fn agrees(indexed: &str, verdict: &HelloProgress) -> bool {
     match (indexed.strip_prefix("sni="), describe(verdict)) {
         (Some(name), described) => match HostName::parse_sent(&unescaped(name)) {
             Ok(Some(name)) => described == format!("sni={name}"),
@@ -176,15 +178,19 @@ fn firm_rows_get_their_verdicts_in_other_records() {
     for row in rows.iter().filter(|row| row.firm) {
         let verdict = whole(&row.bytes);
         let sent = match &verdict {
-            Progress::Hello(hello) if hello.format == Format::Tls => &row.bytes[..hello.wire_len],
+            HelloProgress::Hello(hello) if hello.format == Format::Tls => {
+                &row.bytes[..hello.wire_len]
+            }
             // Where the records themselves were at fault, other records are another case.
-            Progress::Malformed(
-                Malformed::RecordType | Malformed::RecordVersion | Malformed::EmptyRecord,
+            HelloProgress::Malformed(
+                MalformedHello::RecordType
+                | MalformedHello::RecordVersion
+                | MalformedHello::EmptyRecord,
             )
-            | Progress::Hello(_)
-            | Progress::NotTls(_)
-            | Progress::TooLarge(_) => continue,
-            Progress::NeedMore | Progress::Malformed(_) => &row.bytes,
+            | HelloProgress::Hello(_)
+            | HelloProgress::NotTls(_)
+            | HelloProgress::TooLarge(_) => continue,
+            HelloProgress::NeedMore | HelloProgress::Malformed(_) => &row.bytes,
         };
         let handshake = deframed(sent);
         for lens in [
@@ -204,7 +210,7 @@ fn firm_rows_get_their_verdicts_in_other_records() {
                 "{} in records of {lens:?}",
                 row.file
             );
-            if let Progress::Hello(hello) = other {
+            if let HelloProgress::Hello(hello) = other {
                 assert_eq!(
                     hello.wire_len,
                     wire.len(),
@@ -243,7 +249,7 @@ fn fields_of_firm_rows_are_those_that_other_decoders_saw() {
     };
     let mut compared = 0;
     for row in rows.iter().filter(|row| row.firm) {
-        let Progress::Hello(hello) = whole(&row.bytes) else {
+        let HelloProgress::Hello(hello) = whole(&row.bytes) else {
             continue;
         };
         // The index counts bytes behind the record, the parser those behind the message in it.

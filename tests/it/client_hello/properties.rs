@@ -1,7 +1,7 @@
 //! Properties over hellos that proptest makes: sound ones, the same with bytes changed, and noise.
 
-use lyncpin::client_hello::{Progress, ServerName};
-use lyncpin::host_name::{HostName, is_ip_literal};
+use lyncpin::protocol::tls::client_hello::{HelloProgress, ServerName};
+use lyncpin::types::host_name::{HostName, is_ip_literal};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -58,11 +58,11 @@ fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
 /// Asserts what must hold of any verdict.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
     let verdict = cutting_does_not_matter(bytes, 1);
-    if let Progress::Hello(hello) = &verdict {
+    if let HelloProgress::Hello(hello) = &verdict {
         prop_assert!(hello.wire_len <= bytes.len());
         // The hello is those bytes and no others.
         prop_assert_eq!(&whole(&bytes[..hello.wire_len]), &verdict);
-        prop_assert_eq!(whole(&bytes[..hello.wire_len - 1]), Progress::NeedMore);
+        prop_assert_eq!(whole(&bytes[..hello.wire_len - 1]), HelloProgress::NeedMore);
         if let ServerName::Name(name) = &hello.server_name {
             prop_assert_eq!(
                 &HostName::parse(name.as_str().as_bytes()),
@@ -91,7 +91,7 @@ proptest! {
         cuts.sort_unstable();
         cuts.retain(|&cut| cut <= wire.len());
         let verdict = in_pieces(&wire, cuts);
-        let Progress::Hello(hello) = verdict else { panic!("{verdict:?}") };
+        let HelloProgress::Hello(hello) = verdict else { panic!("{verdict:?}") };
         let sent = HostName::parse(name.as_bytes()).unwrap();
         prop_assert_eq!(hello.server_name, ServerName::Name(sent));
         prop_assert_eq!(hello.wire_len, hello_alone.len());

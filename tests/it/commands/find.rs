@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::admin::fake::{Fake, Running, token};
-use lyncpin::admin::{Bounds, Served};
+use lyncpin::admin::{RequestLimits, Served};
 
 /// What a command says that is run in this directory, with the variable that names the configuration.
 fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32, String, String) {
@@ -25,7 +25,12 @@ fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32
 /// A control that asks for a token, and a directory with the token's file.
 fn guarded() -> (Running, tempfile::TempDir) {
     let token = Some(token("s3cret"));
-    let running = Running::start(Fake::new(), token, Served::Everything, Bounds::default());
+    let running = Running::start(
+        Fake::new(),
+        token,
+        Served::Everything,
+        RequestLimits::default(),
+    );
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("token"), "s3cret\n").unwrap();
     (running, directory)

@@ -1,19 +1,19 @@
 //! `status` of small sites and of large ones, by pool and by server.
 
-use lyncpin::admin::view::Status;
-use lyncpin::admin::{Bounds, Served};
-use lyncpin::state::{Health, State};
-use lyncpin::timestamp::Timestamp;
+use lyncpin::admin::view::StatusView;
+use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::types::backend_state::{AdminState, Health};
+use lyncpin::types::timestamp::Timestamp;
 
 use super::ask;
 use crate::admin::fake::{Fake, Running, status};
 
 /// So many pools of so many backends, named alike in each pool, all of them up but for `changed`.
-fn site(pools: usize, backends: usize, change: impl FnOnce(&mut Status)) -> Running {
+fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> Running {
     let mut status = status();
     let mut pool = status.pools[0].clone();
     let mut sound = pool.backends[0].clone();
-    (sound.health, sound.state, sound.damped_until) = (Health::Up, State::Ready, None);
+    (sound.health, sound.state, sound.damped_until) = (Health::Up, AdminState::Ready, None);
     (sound.deadline, sound.drain_seconds_left) = (None, None);
     (sound.effective_weight, sound.why) = (1.0, "tcp:5061: connected".into());
     let check = &mut sound.checks[0];
@@ -38,7 +38,7 @@ fn site(pools: usize, backends: usize, change: impl FnOnce(&mut Status)) -> Runn
         Fake::with(status),
         None,
         Served::Everything,
-        Bounds::default(),
+        RequestLimits::default(),
     )
 }
 
@@ -53,7 +53,7 @@ fn a_large_site_has_a_line_for_each_pool_and_then_what_is_wrong() {
     let running = site(40, 20, |status| {
         let failing = &mut status.pools[16].backends[6];
         (failing.health, failing.why) = (Health::Down, "tcp:5061: connection refused".into());
-        status.pools[3].backends[1].state = State::Maintain;
+        status.pools[3].backends[1].state = AdminState::Maintain;
         let observed = &mut status.pools[5].backends[2].checks[0];
         (observed.decides, observed.passing) = (false, Some(false));
     });
@@ -111,7 +111,7 @@ fn a_pool_or_a_backend_can_be_asked_for() {
     let both = says(&running, &["pool-07/fe03", "pool-08/fe04"]);
     assert_eq!(both.matches("\nfe").count(), 2, "{both}");
     let json = says(&running, &["--json", "pool-07/fe03"]);
-    let read: Status = serde_json::from_str(&json).unwrap();
+    let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
     let said = ask(&running, &["status", "pool-99"]);
     assert_eq!(said.status, 1);
@@ -129,7 +129,7 @@ fn by_server_a_line_has_its_state_in_each_pool() {
         status.pools[2].backends[0].health = Health::Down;
         status.pools[2].backends[0].effective_weight = 0.0;
         for pool in &mut status.pools {
-            pool.backends[1].state = State::Drain;
+            pool.backends[1].state = AdminState::Drain;
         }
         status.pools[3].affinity_group = Some("other".into());
     });

@@ -1,7 +1,7 @@
 //! The page on the life of a connection names the stages that the code has, in their order.
 
-use lyncpin::metrics::definitions;
-use lyncpin::termination::{Outcome, Phase};
+use lyncpin::telemetry::metrics::definitions;
+use lyncpin::types::outcome::{Outcome, Phase};
 
 use super::blocks::{Kind, of, root};
 use super::{column, page, plain, table};
@@ -29,7 +29,7 @@ fn names() -> Vec<&'static str> {
 
 /// The functions that `converse` calls by their bare name: not methods, not those of other modules.
 fn lines_of_converse() -> Vec<String> {
-    let code = std::fs::read_to_string(root().join("src/session.rs")).unwrap();
+    let code = std::fs::read_to_string(root().join("src/proxy/session.rs")).unwrap();
     let (_, body) = code.split_once("async fn converse(").unwrap();
     let (body, _) = body.split_once("\n}\n").unwrap();
     let mut calls = Vec::new();

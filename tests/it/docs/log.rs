@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use lyncpin::log::fields::{ACCESS_NUMBERS, EVENT_FIELDS};
-use lyncpin::log::{access, event};
+use lyncpin::telemetry::log::fields::{ACCESS_NUMBERS, EVENT_FIELDS};
+use lyncpin::telemetry::log::{access, event};
 
 use super::blocks::{Kind, of, root};
 use super::{column, page, table};
@@ -36,7 +36,7 @@ fn a_line_that_is_shown_has_the_fields_of_the_log() {
 fn the_types_of_fields_are_those_of_the_page() {
     let rows = table(&page("log.md"), "### Fields of events");
     let known = |place: usize| -> Vec<String> {
-        let of = |(name, kind): &(&str, lyncpin::log::fields::Kind)| {
+        let of = |(name, kind): &(&str, lyncpin::telemetry::log::fields::Kind)| {
             [(*name).to_owned(), kind.as_str().to_owned()][place].clone()
         };
         EVENT_FIELDS.iter().map(of).collect()
@@ -97,11 +97,27 @@ fn events(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
                     continue;
                 }
                 let rest = &code[place + level.len()..];
-                let end = rest.find(");").expect("a macro ends");
-                found.push((path.display().to_string(), rest[..end].to_owned()));
+                found.push((path.display().to_string(), inside(rest).to_owned()));
             }
         }
     }
+}
+
+/// What stands before the parenthesis that closes, those within texts aside.
+fn inside(text: &str) -> &str {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' if !quoted => depth += 1,
+            ')' if !quoted && depth == 0 => return &text[..at],
+            ')' if !quoted => depth -= 1,
+            _ => {}
+        }
+    }
+    panic!("a macro does not end: {text}");
 }
 
 #[test]
@@ -115,7 +131,7 @@ fn every_field_of_an_event_has_its_type() {
         for field in fields_of(arguments) {
             assert!(
                 known.contains(&*field),
-                "{file}: {field:?} is not among EVENT_FIELDS of src/log/fields.rs"
+                "{file}: {field:?} is not among EVENT_FIELDS of src/telemetry/log/fields.rs"
             );
             used.insert(field);
         }

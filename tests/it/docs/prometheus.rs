@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lyncpin::metrics::{definitions, process};
+use lyncpin::telemetry::metrics::{definitions, process};
 
 use super::blocks::pages;
 use super::{column, page, table};

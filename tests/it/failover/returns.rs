@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use lyncpin::timestamp::Timestamp;
+use lyncpin::types::timestamp::Timestamp;
 use serde_json::Value;
 
 use crate::support::balancer::Balancer;

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lyncpin::backend::{Backend, Recall};
 use lyncpin::config::model::{self, CheckKind, OnDown};
 use lyncpin::health::{Monitor, Resolver};
-use lyncpin::state::{Health, State};
+use lyncpin::types::backend_state::{AdminState, Health};
+use lyncpin::upstream::backend::{Backend, Disconnect};
 use tokio::net::TcpListener;
 
 use super::servers::{Server, answer};
@@ -56,7 +56,7 @@ async fn rise_and_fall_count_results_in_a_row() {
         before.push(watched.health());
         answer(stream, *status)
     });
-    let checks = model::Health {
+    let checks = model::HealthSettings {
         rise: 2,
         fall: 3,
         ..health([http()])
@@ -84,7 +84,7 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
     let mut checks = health([CheckKind::Tcp, CheckKind::Tcp, http()]);
     checks.checks[1].port = Some(5061);
     checks.checks[2].decides = false;
-    let mut configured = model::Backend::clone(&backend.configured());
+    let mut configured = model::BackendConfig::clone(&backend.configured());
     configured.check_ports.insert(5061, sip.address.port());
     let backend = Arc::new(Backend::new(
         backend.pool.clone(),
@@ -196,7 +196,7 @@ async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
     };
     answer(&[1]);
     let backend = house.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
-    let checks = model::Health {
+    let checks = model::HealthSettings {
         fall: 1000,
         ..health([CheckKind::Tcp])
     };
@@ -257,7 +257,7 @@ async fn connections_are_recalled_only_while_another_backend_is_available() {
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
     eventually("the recall", || slots[0].recalled().is_some()).await;
-    assert_eq!(slots[0].recalled(), Some(Recall::Down));
+    assert_eq!(slots[0].recalled(), Some(Disconnect::Down));
     statuses[1].store(503, Ordering::SeqCst);
     becomes(&backends[1], Health::Down).await;
     // Kept, as nobody else is there; and still so when somebody is.
@@ -285,21 +285,21 @@ async fn maintenance_shows_checks_without_counting_them_and_ends_with_what_they_
     let house = House::new();
     let (backends, statuses, _servers, monitor) = two(&house, OnDown::Close).await;
     let backend = &backends[0];
-    backend.set_state(State::Maintain, None);
+    backend.set_state(AdminState::Maintain, None);
     let slot = backend.enter().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     eventually("a failing check", || passing(backend, 0) == Some(false)).await;
     assert_eq!(backend.health(), Health::Up);
     assert_eq!(ups_and_downs(&monitor).len(), 2);
     assert_eq!(slot.recalled(), None);
-    backend.set_state(State::Ready, None);
+    backend.set_state(AdminState::Ready, None);
     becomes(backend, Health::Down).await;
     // The other way round: back in service at once, whatever `rise` says.
-    backend.set_state(State::Maintain, None);
+    backend.set_state(AdminState::Maintain, None);
     statuses[0].store(200, Ordering::SeqCst);
     eventually("a passing check", || passing(backend, 0) == Some(true)).await;
     assert_eq!(backend.health(), Health::Down);
-    backend.set_state(State::Ready, None);
+    backend.set_state(AdminState::Ready, None);
     becomes(backend, Health::Up).await;
 }
 
@@ -309,7 +309,7 @@ async fn update_keeps_what_stays_and_stops_what_goes() {
     let (backends, statuses, servers, monitor) = two(&house, OnDown::Close).await;
     let stays = &backends[0];
     let since = stays.changed().at;
-    let slow = model::Health {
+    let slow = model::HealthSettings {
         fall: 2,
         ..health([http(), CheckKind::Tcp])
     };
@@ -346,7 +346,7 @@ async fn stop_ends_checks_under_way() {
     let server = Server::silent().await;
     let house = House::new();
     let backend = house.backend("web", "fe01", &server.address.to_string());
-    let slow = model::Health {
+    let slow = model::HealthSettings {
         timeout: Duration::from_secs(3600),
         interval: Duration::from_secs(3600),
         ..health([http()])

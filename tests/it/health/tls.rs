@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use lyncpin::config::model::{CheckKind, HttpCheck};
-use lyncpin::host_name::HostName;
+use lyncpin::types::host_name::HostName;
 
 use super::watch::{report, request, tls};
 use crate::support::nginx::{Nginx, NginxServer};

@@ -5,12 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lyncpin::backend::{Availability, Backend, CheckReport};
 use lyncpin::config::model::{self, CheckKind, HttpCheck, OnDown, ServerAddress, ServerHost};
 use lyncpin::health::{Monitor, Resolver, WatchedPool};
-use lyncpin::host_name::HostName;
-use lyncpin::metrics::{BackendMetrics, Registry};
-use lyncpin::state::Health;
+use lyncpin::telemetry::metrics::{BackendMetrics, Registry};
+use lyncpin::types::backend_state::Health;
+use lyncpin::types::host_name::HostName;
+use lyncpin::upstream::backend::{Availability, Backend, CheckReport};
 use tokio::runtime::Handle;
 
 /// From one check to the next, in most tests.
@@ -40,7 +40,7 @@ impl House {
                 (ServerHost::Name(name), port.parse().unwrap())
             }
         };
-        let configured = model::Backend {
+        let configured = model::BackendConfig {
             name: name.into(),
             address: ServerAddress { host, port },
             weight: 1,
@@ -77,7 +77,10 @@ impl House {
     }
 }
 
-pub(super) fn pool(backends: &[&Arc<Backend>], health: Option<model::Health>) -> WatchedPool {
+pub(super) fn pool(
+    backends: &[&Arc<Backend>],
+    health: Option<model::HealthSettings>,
+) -> WatchedPool {
     WatchedPool {
         backends: backends.iter().map(|&backend| backend.clone()).collect(),
         health,
@@ -86,14 +89,14 @@ pub(super) fn pool(backends: &[&Arc<Backend>], health: Option<model::Health>) ->
 }
 
 /// Checks with `rise` and `fall` of 1.
-pub(super) fn health(checks: impl IntoIterator<Item = CheckKind>) -> model::Health {
-    let check = |(place, kind): (usize, CheckKind)| model::Check {
+pub(super) fn health(checks: impl IntoIterator<Item = CheckKind>) -> model::HealthSettings {
+    let check = |(place, kind): (usize, CheckKind)| model::CheckConfig {
         label: format!("{}{place}", label(&kind)).into(),
         kind,
         port: None,
         decides: true,
     };
-    model::Health {
+    model::HealthSettings {
         interval: INTERVAL,
         timeout: Duration::from_secs(5),
         rise: 1,
@@ -140,7 +143,7 @@ pub(super) async fn report_within(
 ) -> CheckReport {
     let house = House::new();
     let backend = house.backend("web", "fe01", &address.to_string());
-    let health = model::Health {
+    let health = model::HealthSettings {
         interval: Duration::from_secs(3600),
         timeout,
         ..health([kind])

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::admin::fake::{Fake, status};
 use crate::support::chromium::Chromium;
-use lyncpin::state::{Health, State};
+use lyncpin::types::backend_state::{AdminState, Health};
 
 use super::look_at_fake;
 
@@ -31,11 +31,11 @@ fn look() -> (crate::admin::fake::Running, Chromium) {
     let mut status = status();
     let first = status.pools[0].backends[0].clone();
     let kinds = [
-        ("fe02", Health::Up, State::Ready, false),
-        ("fe03", Health::Up, State::Maintain, false),
-        ("fe04", Health::Down, State::Ready, true),
-        ("fe05", Health::Unknown, State::Ready, false),
-        ("fe06", Health::Down, State::Ready, false),
+        ("fe02", Health::Up, AdminState::Ready, false),
+        ("fe03", Health::Up, AdminState::Maintain, false),
+        ("fe04", Health::Down, AdminState::Ready, true),
+        ("fe05", Health::Unknown, AdminState::Ready, false),
+        ("fe06", Health::Down, AdminState::Ready, false),
     ];
     for (name, health, state, damped) in kinds {
         let mut backend = first.clone();

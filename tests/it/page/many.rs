@@ -1,15 +1,15 @@
 //! Forty pools of twenty backends: it stays quick enough to be used.
 
 use crate::admin::fake::{Fake, status};
-use lyncpin::admin::view::Status;
-use lyncpin::state::{Health, State};
+use lyncpin::admin::view::StatusView;
+use lyncpin::types::backend_state::{AdminState, Health};
 
 use super::look_at_fake;
 
-fn many() -> Status {
+fn many() -> StatusView {
     let mut status = status();
     let mut sound = status.pools[0].backends[0].clone();
-    (sound.health, sound.state, sound.damped_until) = (Health::Up, State::Ready, None);
+    (sound.health, sound.state, sound.damped_until) = (Health::Up, AdminState::Ready, None);
     (sound.deadline, sound.drain_seconds_left) = (None, None);
     let pool = status.pools[0].clone();
     status.pools = (1..=40)

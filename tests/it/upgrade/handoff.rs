@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lyncpin::store::Opened;
-use lyncpin::upgrade::{Channel, Message, PREDECESSOR, VERSION};
+use lyncpin::handoff::{Channel, HandoffMessage, PREDECESSOR, VERSION};
+use lyncpin::persistence::OpenedStore;
 use rustix::process::Signal;
 
 use crate::support::balancer::Balancer;
@@ -40,24 +40,29 @@ impl Old {
         };
         let channel = old.channel.try_clone().unwrap();
         let telling = std::thread::spawn(move || {
-            let tell = |message: Message| channel.tell(&message, soon()).unwrap();
-            tell(Message::Hello {
+            let tell = |message: HandoffMessage| channel.tell(&message, soon()).unwrap();
+            tell(HandoffMessage::Hello {
                 version: VERSION,
                 program: "0.1.0".into(),
             });
-            tell(Message::Secret([7; 32]));
-            tell(Message::Described);
-            tell(Message::Complete);
+            tell(HandoffMessage::Secret([7; 32]));
+            tell(HandoffMessage::Described);
+            tell(HandoffMessage::Complete);
             let ready = channel.next_message(soon()).unwrap();
-            assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
-            tell(Message::Commit);
-            assert_eq!(channel.next_message(soon()).unwrap(), Message::Serving);
+            assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
+            tell(HandoffMessage::Commit);
+            assert_eq!(
+                channel.next_message(soon()).unwrap(),
+                HandoffMessage::Serving
+            );
         });
         (old, telling)
     }
 
     fn farewell(&self) {
-        self.channel.tell(&Message::Farewell, soon()).unwrap();
+        self.channel
+            .tell(&HandoffMessage::Farewell, soon())
+            .unwrap();
     }
 }
 
@@ -76,8 +81,8 @@ fn in_file(path: &Path) -> String {
 }
 
 /// A new process whose old one has not let go yet, with what that one holds.
-fn taken_over(backends: &[Backend], file: &Path) -> (Balancer, Old, Opened) {
-    let held = Opened::open(file).unwrap();
+fn taken_over(backends: &[Backend], file: &Path) -> (Balancer, Old, OpenedStore) {
+    let held = OpenedStore::open(file).unwrap();
     let mut parts = None;
     let balancer = Balancer::start_with(&yaml(backends, &in_file(file)), |command| {
         parts = Some(Old::hand_over(command));
@@ -177,7 +182,7 @@ fn a_reload_that_comes_back_to_the_store_of_the_old_process_gets_it_when_that_on
     eventually("the store is the new process's", || {
         (!open_below(&balancer, one.path()).is_empty()).then_some(())
     });
-    assert!(Opened::open(&before).is_err());
+    assert!(OpenedStore::open(&before).is_err());
 }
 
 #[test]
@@ -213,9 +218,9 @@ fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
     let mut waits = std::net::TcpStream::connect(at(address, TCP)).unwrap();
     waits.write_all(b"?").unwrap();
     for last in [
-        Message::Secret([7; 32]),
-        Message::Described,
-        Message::Complete,
+        HandoffMessage::Secret([7; 32]),
+        HandoffMessage::Described,
+        HandoffMessage::Complete,
     ] {
         let (ours, theirs) = Channel::pair().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
@@ -226,7 +231,7 @@ fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let hello = Message::Hello {
+        let hello = HandoffMessage::Hello {
             version: VERSION,
             program: "0.1.0".into(),
         };
@@ -235,15 +240,15 @@ fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
             socket.as_fd().try_clone_to_owned().unwrap(),
         )];
         ours.tell(&hello, soon()).unwrap();
-        ours.tell(&Message::Secret([7; 32]), soon()).unwrap();
-        if !matches!(last, Message::Secret(_)) {
-            ours.pass(&ports, Message::Ports, soon()).unwrap();
-            ours.tell(&Message::Described, soon()).unwrap();
+        ours.tell(&HandoffMessage::Secret([7; 32]), soon()).unwrap();
+        if !matches!(last, HandoffMessage::Secret(_)) {
+            ours.pass(&ports, HandoffMessage::Ports, soon()).unwrap();
+            ours.tell(&HandoffMessage::Described, soon()).unwrap();
         }
-        if matches!(last, Message::Complete) {
-            ours.tell(&Message::Complete, soon()).unwrap();
+        if matches!(last, HandoffMessage::Complete) {
+            ours.tell(&HandoffMessage::Complete, soon()).unwrap();
             let ready = ours.next_message(soon()).unwrap();
-            assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
+            assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
         }
         drop(ours);
         let begun = Instant::now();
@@ -282,26 +287,26 @@ fn a_new_process_that_is_told_to_stop_while_it_waits_says_so_and_ends() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let hello = Message::Hello {
+    let hello = HandoffMessage::Hello {
         version: VERSION,
         program: "0.1.0".into(),
     };
     for message in [
         hello,
-        Message::Secret([7; 32]),
-        Message::Described,
-        Message::Complete,
+        HandoffMessage::Secret([7; 32]),
+        HandoffMessage::Described,
+        HandoffMessage::Complete,
     ] {
         ours.tell(&message, soon()).unwrap();
     }
     let ready = ours.next_message(soon()).unwrap();
-    assert!(matches!(ready, Message::Ready(_)), "{ready:?}");
+    assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let said = ours.next_message(soon()).unwrap();
     assert_eq!(
         said,
-        Message::Failed("the new process was told to stop".into())
+        HandoffMessage::Failed("the new process was told to stop".into())
     );
     let status = eventually("it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::AffinityError;
 use lyncpin::admin::view::{
-    ClientPin, ClientPins, ClientQuery, Pin, PinFilter, PinOrder, PinPage, Pinned, PinnedKey,
-    Touched,
+    ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter, PinOrder, PinPage, PinResult,
+    PinnedKey, PinsChanged,
 };
-use lyncpin::timestamp::Timestamp;
+use lyncpin::types::timestamp::Timestamp;
 
 /// What was asked of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,9 +21,9 @@ pub(crate) enum Asked {
 }
 
 /// The pin of the `number`th client.
-pub(crate) fn pin(number: u8) -> Pin {
+pub(crate) fn pin(number: u8) -> PinEntry {
     let created = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042);
-    Pin {
+    PinEntry {
         group: "web".into(),
         client: Some(format!("192.0.2.{number}/32")),
         name: (number != 2).then(|| "*.contoso.com".into()),
@@ -84,10 +84,10 @@ pub(super) fn client(query: &ClientQuery) -> Result<ClientPins, AffinityError> {
     })
 }
 
-pub(super) fn pinned(order: &PinOrder) -> Result<Pinned, AffinityError> {
+pub(super) fn pinned(order: &PinOrder) -> Result<PinResult, AffinityError> {
     match (&*order.backend, order.client) {
         ("full", _) => Err(AffinityError::Full("web".into())),
-        ("fe01" | "web/fe01", Some(client)) => Ok(Pinned {
+        ("fe01" | "web/fe01", Some(client)) => Ok(PinResult {
             group: "web".into(),
             backend: "fe01".into(),
             pins: vec![PinnedKey {
@@ -105,13 +105,13 @@ pub(super) fn pinned(order: &PinOrder) -> Result<Pinned, AffinityError> {
 }
 
 /// Clients outside of 192.0.2.0/24 have no pins.
-pub(super) fn touched(filter: &PinFilter) -> Result<Touched, AffinityError> {
+pub(super) fn touched(filter: &PinFilter) -> Result<PinsChanged, AffinityError> {
     check(filter)?;
     let ours = |client: ipnet::IpNet| client.to_string().starts_with("192.0.2.");
     if !filter.client.is_none_or(ours) {
-        return Ok(Touched::default());
+        return Ok(PinsChanged::default());
     }
-    Ok(Touched {
+    Ok(PinsChanged {
         pins: if filter.client.is_some() { 1 } else { 7 },
         sessions: if filter.client.is_some() { 0 } else { 2 },
         connections: 5,

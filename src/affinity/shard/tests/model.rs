@@ -1,0 +1,290 @@
+//! The shard beside a naive model of it: any order of events, with keys that collide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// No more than an eviction looks at, so that its choice can be foretold to a span.
+const CLIENTS: u8 = 8;
+
+#[derive(Debug, Clone)]
+enum Event {
+    /// A client comes while these members take clients.
+    Come(u8, Vec<u32>),
+    /// One of the connections gets its answer, from where it was sent.
+    Answer(usize),
+    /// It could not be reached; these are left.
+    Fail(usize, Vec<u32>),
+    End(usize),
+    Wait(u64),
+    Sweep(usize),
+    Evict,
+    Release(u32),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let up = || proptest::collection::vec(0..3u32, 0..3);
+    prop_oneof![
+        6 => (0..CLIENTS, up()).prop_map(|(client, up)| Event::Come(client, up)),
+        5 => (0..9usize).prop_map(Event::Answer),
+        1 => (0..9usize, up()).prop_map(|(which, up)| Event::Fail(which, up)),
+        6 => (0..9usize).prop_map(Event::End),
+        2 => (0..40_000u64).prop_map(Event::Wait),
+        2 => (0..2_000u64).prop_map(Event::Wait),
+        2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
+        1 => Just(Event::Evict),
+        1 => (0..3u32).prop_map(Event::Release),
+    ]
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Known {
+    member: Option<u32>,
+    candidate: Option<u32>,
+    in_use: u32,
+    expires: u64,
+}
+
+struct World {
+    shard: Shard,
+    known: BTreeMap<u8, Known>,
+    /// Connections: whose, where its pin is, where it was sent.
+    open: Vec<(u8, PinHandle, u32)>,
+    now: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            shard: shard(),
+            known: BTreeMap::new(),
+            open: Vec::new(),
+            now: 0,
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        let which = |which: usize| which % self.open.len().max(1);
+        match event {
+            Event::Come(client, up) => self.come(client, &up),
+            Event::Answer(at) => self.answer(which(at)),
+            Event::Fail(at, up) => self.fail(which(at), &up),
+            Event::End(at) => self.end(which(at)),
+            Event::Wait(time) => self.now += time,
+            Event::Sweep(most) => self.sweep(most),
+            Event::Evict => self.evict(),
+            Event::Release(member) => self.release(member),
+        }
+        let now = self.now;
+        self.known
+            .retain(|_, known| known.in_use > 0 || known.expires > now);
+    }
+
+    fn come(&mut self, client: u8, up: &[u32]) {
+        let found = begin(&mut self.shard, client, self.now, up, usize::MAX);
+        let known = self.known.get(&client).cloned().unwrap_or_default();
+        let fits = |member: &u32| up.contains(member);
+        let wanted = known
+            .candidate
+            .filter(fits)
+            .or_else(|| up.first().copied())
+            .map(Member);
+        let (place, member) = match (found, known.member, wanted) {
+            (KeyLookup::Pinned(place, member), Some(pinned), _) if fits(&pinned) => {
+                assert_eq!(member.0, pinned);
+                (place, member)
+            }
+            (KeyLookup::Stale(place, member), Some(pinned), _) if !fits(&pinned) => (place, member),
+            (KeyLookup::New(place, member), None, _) => (place, member),
+            (KeyLookup::Nowhere, pinned, None) => {
+                return assert!(pinned.is_none_or(|at| !fits(&at)));
+            }
+            other => panic!("{other:?}"),
+        };
+        let known = self.known.entry(client).or_default();
+        known.in_use += 1;
+        if !matches!(found, KeyLookup::Pinned(..)) {
+            assert_eq!(Some(member), wanted);
+            known.candidate = Some(member.0);
+        }
+        self.open.push((client, place, member.0));
+    }
+
+    fn answer(&mut self, at: usize) {
+        let Some(&(client, place, member)) = self.open.get(at) else {
+            return;
+        };
+        let known = self.known.get_mut(&client).unwrap();
+        let moves = known.member.is_none()
+            || known.member != Some(member) && known.candidate == Some(member);
+        let before = known.member.filter(|_| moves).map(Member);
+        assert_eq!(self.shard.answered(place, Member(member)), before);
+        if moves {
+            (known.member, known.candidate) = (Some(member), None);
+        }
+    }
+
+    fn fail(&mut self, at: usize, up: &[u32]) {
+        let Some((client, place, member)) = self.open.get_mut(at) else {
+            return;
+        };
+        let known = self.known.get_mut(client).unwrap();
+        let agreed = [known.member, known.candidate].into_iter().flatten();
+        let agreed = agreed.into_iter().find(|member| up.contains(member));
+        let wanted = agreed.or_else(|| up.first().copied());
+        let choose = || up.first().copied().map(Member);
+        let next = self
+            .shard
+            .next(*place, |member| fit(up.contains(&member.0)), choose);
+        assert_eq!(next, wanted.map(Member));
+        if let Some(wanted) = wanted {
+            *member = wanted;
+            if agreed.is_none() {
+                known.candidate = Some(wanted);
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize) {
+        if self.open.is_empty() {
+            return;
+        }
+        let (client, place, _) = self.open.swap_remove(at);
+        self.shard.end(place, Moment(self.now));
+        let known = self.known.get_mut(&client).unwrap();
+        known.in_use -= 1;
+        if known.in_use == 0 {
+            let ttl = u64::try_from(TTL.as_millis()).unwrap();
+            known.candidate = None;
+            known.expires = known.member.map_or(0, |_| self.now + ttl);
+        }
+    }
+
+    /// Nothing is left whose span is over, if each pin can be looked at twice: where it is listed and where it belongs.
+    fn sweep(&mut self, most: usize) {
+        let before = self.shard.len();
+        let swept = self.shard.sweep(Moment(self.now), most);
+        assert_eq!(before - self.shard.len(), swept);
+        let over = |client: u8| {
+            let pin = &self.shard.pins[self.place(client).unwrap()];
+            let span = |moment| self.shard.wheel.span(moment);
+            pin.in_use == 0 && span(pin.expires) < span(Moment(self.now))
+        };
+        let whole = most >= 2 * usize::from(CLIENTS);
+        assert!(!whole || !self.standing().into_iter().any(over));
+    }
+
+    /// What gives way is idle, and nothing else has been idle for longer by more than a span.
+    fn evict(&mut self) {
+        let before = self.standing();
+        let idle = |client: &u8| {
+            let pin = &self.shard.pins[self.place(*client).unwrap()];
+            (pin.in_use == 0).then_some(pin.expires)
+        };
+        let idle: BTreeMap<u8, Moment> = before
+            .iter()
+            .filter_map(|client| Some((*client, idle(client)?)))
+            .collect();
+        assert_eq!(self.shard.evict(), !idle.is_empty());
+        let after = self.standing();
+        let gone: Vec<u8> = before.difference(&after).copied().collect();
+        let Some(oldest) = idle.values().min() else {
+            return assert!(gone.is_empty());
+        };
+        assert_eq!(gone.len(), 1);
+        let span = |moment: Moment| self.shard.wheel.span(moment);
+        assert_eq!(span(idle[&gone[0]]), span(*oldest));
+        self.known.remove(&gone[0]);
+    }
+
+    fn release(&mut self, member: u32) {
+        let leading = |known: &&mut Known| known.member == Some(member);
+        let released = release(&mut self.shard, Member(member), self.now);
+        assert_eq!(released, self.known.values_mut().filter(leading).count());
+        self.known.values_mut().filter(leading).for_each(|known| {
+            (known.member, known.expires) = (None, 0);
+        });
+        assert_eq!(self.shard.leading_to(Member(member)), 0);
+    }
+
+    fn place(&self, client: u8) -> Option<u32> {
+        self.shard.find(&key(client), tag(client))
+    }
+
+    fn standing(&self) -> BTreeSet<u8> {
+        (0..CLIENTS)
+            .filter(|&client| self.place(client).is_some())
+            .collect()
+    }
+
+    fn check(&self) {
+        let standing = self.standing();
+        assert_eq!(self.shard.len(), standing.len());
+        for client in 0..CLIENTS {
+            let view = view(&self.shard, client, self.now);
+            let known = self.known.get(&client).and_then(|known| {
+                let expires = (known.in_use == 0).then_some(Moment(known.expires));
+                Some((Member(known.member?), known.in_use, expires))
+            });
+            assert_eq!(
+                view.map(|view| (view.member, view.in_use, view.expires)),
+                known
+            );
+        }
+        for client in &standing {
+            let pin = &self.shard.pins[self.place(*client).unwrap()];
+            assert!(pin.in_use > 0 || pin.listed, "an idle pin is listed");
+            let known = self.known.get(client).map_or(0, |known| known.in_use);
+            assert_eq!(pin.in_use, known);
+        }
+        let leading = |member| {
+            let leads = |client: &u8| self.shard.pins[self.place(*client).unwrap()].member;
+            standing
+                .iter()
+                .map(leads)
+                .filter(|&to| to == member)
+                .count()
+        };
+        assert!((0..3).all(|to| self.shard.leading_to(Member(to)) == leading(to)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_shard_does_as_its_model(events in proptest::collection::vec(event(), 1..150)) {
+        let mut world = World::new();
+        for event in events {
+            world.happen(event);
+            world.check();
+        }
+        while !world.open.is_empty() {
+            world.end(0);
+        }
+        // Two spans after everything has expired, nothing is left that a sweep does not find.
+        let end = Moment(world.now + 62_000);
+        world.shard.sweep(end, 2 * usize::from(CLIENTS));
+        prop_assert!(world.shard.is_empty());
+    }
+
+    #[test]
+    fn an_index_finds_what_it_holds(changes in proptest::collection::vec((any::<bool>(), 0..60u32), 1..300)) {
+        let mut index = Index::default();
+        let mut known = BTreeSet::new();
+        // Many begin their search at the same entry, and some at the last one, so that what follows wraps around.
+        let tag = |at: u32| Tag([7, 63, 15, 62][at as usize % 4] + at / 8 * 64);
+        for (add, at) in changes {
+            if add && known.insert(at) {
+                index.insert(tag(at), at);
+            } else if !add && known.remove(&at) {
+                index.remove(tag(at), at);
+            }
+            prop_assert_eq!(index.len(), known.len());
+            for at in 0..60 {
+                let found = index.find(tag(at), |found| found == at);
+                prop_assert_eq!(found, known.get(&at).copied());
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What can happen to a shard.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a backend may say of a client, by the backend's number.
+pub(super) type Fits = [u8; MEMBERS as usize];
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Event {
+    Come(u8, u64, Fits),
+    Resume(u8, u64, Fits),
+    Teach(u8, u64, u32),
+    Answer(usize),
+    /// Whatever the pin's candidate is.
+    AnswerBy(usize),
+    Fail(usize, Fits),
+    End(usize),
+    Wait(u64),
+    Sweep(usize),
+    Set(u8, u32),
+    Visit(u32, [u8; MEMBERS as usize]),
+    Restore(u8, u32, u64),
+    /// The second table begins to be told.
+    Track,
+    Tell,
+}
+
+pub(super) fn event() -> impl Strategy<Value = Event> {
+    let key = || 0..KEYS;
+    let client = || 0..3u64;
+    let member = || 0..MEMBERS;
+    // Takes twice as often as it refuses, and is foreign now and then.
+    let fits = || prop::array::uniform4(0..7u8);
+    let open = || 0..9usize;
+    prop_oneof![
+        6 => (key(), client(), fits()).prop_map(|(key, client, fits)| Event::Come(key, client, fits)),
+        3 => (key(), client(), fits()).prop_map(|(key, client, fits)| Event::Resume(key, client, fits)),
+        3 => (key(), client(), member()).prop_map(|(key, client, to)| Event::Teach(key, client, to)),
+        5 => open().prop_map(Event::Answer),
+        1 => open().prop_map(Event::AnswerBy),
+        1 => (open(), fits()).prop_map(|(at, fits)| Event::Fail(at, fits)),
+        8 => open().prop_map(Event::End),
+        2 => (0..40_000u64).prop_map(Event::Wait),
+        2 => (0..2_000u64).prop_map(Event::Wait),
+        2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
+        2 => (key(), member()).prop_map(|(key, to)| Event::Set(key, to)),
+        2 => (1..4u32, prop::array::uniform4(0..9u8)).prop_map(|(step, does)| Event::Visit(step, does)),
+        2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| Event::Restore(key, to, left)),
+        1 => Just(Event::Track),
+        4 => Just(Event::Tell),
+    ]
+}
+
+pub(super) fn fits(fits: &Fits, member: u32) -> Eligibility {
+    match fits[member as usize] {
+        0..4 => Eligibility::Takes,
+        4..6 => Eligibility::Refuses,
+        _ => Eligibility::Foreign,
+    }
+}
+
+/// The policy has the first that takes clients.
+pub(super) fn chosen(of: &Fits) -> Option<u32> {
+    (0..MEMBERS).find(|&member| fits(of, member) == Eligibility::Takes)
+}
+
+/// What becomes of a pin to this member, in a walk.
+pub(super) fn verdict(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
+    match u32::from(does[member.0 as usize]) {
+        to if to < MEMBERS => PinAction::Move(Member(to)),
+        4 => PinAction::Forget,
+        _ => PinAction::Keep,
+    }
+}

@@ -1,0 +1,125 @@
+//! TLS sessions: recognising who resumes one, and learning what a backend grants.
+//!
+//! Owns the way from an id or a ticket to the table of sessions. Must not know how they were read. Invariants: neither is
+//! kept, only their keyed hashes; a session that is found moves no pin of a client.
+
+use std::sync::Arc;
+
+use super::{PinGuard, Pins};
+use crate::affinity::shard::{Eligibility, Key, Member, Resumed, Session};
+use crate::protocol::tls::client_hello::SessionId;
+
+/// A TLS session that was found, and the hold on it.
+#[derive(Debug)]
+pub struct KnownSession {
+    /// The hold on the session.
+    pub claim: PinGuard<Session>,
+    /// Where it was granted.
+    pub member: Member,
+    /// Whether that takes the client now.
+    pub takes: bool,
+}
+
+impl Pins {
+    /// Finds the first of the sessions that a client offers to resume that is known: `ticket` before `id`, for beside a
+    /// ticket the id means nothing (RFC 5077, section 3.4). From now on it is `client`'s, if that is told.
+    #[must_use]
+    pub fn recognise(
+        self: &Arc<Self>,
+        ticket: Option<&[u8]>,
+        id: &SessionId,
+        client: Option<&Key>,
+        fit: impl Fn(Member) -> Eligibility,
+    ) -> Option<KnownSession> {
+        let ticket = ticket.filter(|ticket| !ticket.is_empty());
+        let ticket = ticket.map(|ticket| self.secret.ticket(ticket));
+        let id = (!id.as_bytes().is_empty()).then(|| self.secret.session_id(id));
+        let client = self.client(client);
+        let mut found = [ticket, id].into_iter().flatten();
+        let recognised = found.find_map(|hash| self.resume(Session { hash, client }, &fit))?;
+        if recognised.takes {
+            self.series.hits.increment(1);
+            self.series.recognised.increment(1);
+        }
+        Some(recognised)
+    }
+
+    fn resume(
+        self: &Arc<Self>,
+        key: Session,
+        fit: impl Fn(Member) -> Eligibility,
+    ) -> Option<KnownSession> {
+        let home = self.sessions.home(&key);
+        let now = self.now();
+        let resumed = self.sessions.with(home, |shard, tag, _| {
+            let resumed = shard.resume((key, tag), now, fit)?;
+            // With the shard's lock held, so that nobody passes it on or counts it off before it has come.
+            self.sessions.shares.pass(resumed.before.client, key.client);
+            Some(resumed)
+        })?;
+        let Resumed {
+            place,
+            member,
+            takes,
+            ..
+        } = resumed;
+        Some(KnownSession {
+            claim: PinGuard::new(self, home, place),
+            member,
+            takes,
+        })
+    }
+
+    /// Remembers that `member` has granted `client` the session of this id.
+    #[must_use]
+    pub fn learn_id(
+        self: &Arc<Self>,
+        id: &SessionId,
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<PinGuard<Session>> {
+        self.learn(self.secret.session_id(id), client, member)
+    }
+
+    /// Remembers that `member` has granted `client` a session by this ticket.
+    #[must_use]
+    pub fn learn_ticket(
+        self: &Arc<Self>,
+        ticket: &[u8],
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<PinGuard<Session>> {
+        self.learn(self.secret.ticket(ticket), client, member)
+    }
+
+    fn learn(
+        self: &Arc<Self>,
+        hash: [u8; 16],
+        client: Option<&Key>,
+        member: Member,
+    ) -> Option<PinGuard<Session>> {
+        let client = self.client(client);
+        let key = Session { hash, client };
+        let home = self.sessions.home(&key);
+        let now = self.now();
+        let place = self.sessions.with(home, |shard, tag, room| {
+            let room = |shard: &mut _| self.sessions.shares.take_with(client, || room(shard));
+            shard.teach((key, tag), now, member, room)
+        });
+        match place {
+            Some(place) => {
+                self.series.learned.increment(1);
+                Some(PinGuard::new(self, home, place))
+            }
+            None => {
+                self.series.unlearned.increment(1);
+                None
+            }
+        }
+    }
+
+    /// Who a session's client is; the same for all where clients have no pins of their own.
+    fn client(&self, key: Option<&Key>) -> u64 {
+        key.map_or(0, |key| self.secret.client(key))
+    }
+}

@@ -1,0 +1,130 @@
+//! TLS sessions: whose they are, and how many one client may have.
+
+use super::*;
+
+fn sessions_of(pins: &Pins, key: &Key) -> u32 {
+    pins.sessions.shares.of_client(pins.secret.client(key))
+}
+
+#[test]
+fn a_session_hit_leaves_the_first_connections_of_its_address_agreed() {
+    let pins = pins(100);
+    let choose = |member| move || Some(Member(member));
+    let Lookup::New(first, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(8))
+    else {
+        panic!()
+    };
+    // Someone behind the same address comes with a session of another backend, before 8 has answered.
+    assert!(pins.accompany(key(1), Member(7)).is_none());
+    let Lookup::New(_second, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(9))
+    else {
+        panic!("both first connections go to 8")
+    };
+    // With one of the same backend there is nothing to change.
+    assert!(pins.accompany(key(1), Member(8)).is_some());
+    assert!(first.answered(Member(8)).is_none());
+}
+
+#[test]
+fn a_session_hit_makes_a_pin_where_there_is_none_and_changes_no_other() {
+    let pins = pins(100);
+    let made = pins.accompany(key(1), Member(7)).unwrap();
+    assert!(made.answered(Member(7)).is_none());
+    let view = pins.view(&key(1)).unwrap();
+    assert_eq!((view.member, view.origin), (Member(7), Origin::Session));
+    assert!(pins.accompany(key(1), Member(8)).is_none());
+    assert_eq!(pins.view(&key(1)).unwrap(), view);
+}
+
+#[test]
+fn a_client_has_so_many_sessions_and_no_more_until_some_have_gone() {
+    let pins = pins(100_000);
+    let learn = |number, client| pins.learn_id(&session_id(number), Some(&key(client)), Member(7));
+    let held: Vec<_> = (0..SESSIONS_A_CLIENT)
+        .map(|number| learn(number, 1).unwrap())
+        .collect();
+    assert!(learn(SESSIONS_A_CLIENT, 1).is_none());
+    // What it has already, it may learn again, and others have shares of their own.
+    assert!(learn(0, 1).is_some() && learn(SESSIONS_A_CLIENT, 2).is_some());
+    assert_eq!(sessions_of(&pins, &key(1)), SESSIONS_A_CLIENT);
+    drop(held);
+    pins.pass_time(Duration::from_secs(62));
+    pins.sweep(usize::MAX);
+    assert_eq!((pins.sessions(), sessions_of(&pins, &key(1))), (0, 0));
+    assert!(learn(SESSIONS_A_CLIENT, 1).is_some());
+}
+
+#[test]
+fn a_session_counts_for_the_client_that_used_it_last() {
+    let pins = pins(100);
+    let id = session_id(1);
+    drop(pins.learn_id(&id, Some(&key(1)), Member(7)).unwrap());
+    let resume = |client| pins.recognise(None, &id, Some(&key(client)), |_| Eligibility::Takes);
+    assert!(resume(2).is_some_and(|known| known.member == Member(7)));
+    assert_eq!(
+        [1, 2].map(|client| sessions_of(&pins, &key(client))),
+        [0, 1]
+    );
+    assert_eq!([1, 2].map(|client| pins.sessions_of(&key(client))), [0, 1]);
+    // Foreign to whoever asks: as if it were not known, and nobody else's from now on.
+    assert!(
+        pins.recognise(None, &id, Some(&key(3)), |_| Eligibility::Foreign)
+            .is_none()
+    );
+    assert_eq!(sessions_of(&pins, &key(2)), 1);
+}
+
+#[test]
+fn a_full_table_leaves_no_share_behind() {
+    let pins = pins(1);
+    let _held = pins.learn_id(&session_id(1), Some(&key(1)), Member(7));
+    assert!(
+        pins.learn_id(&session_id(2), Some(&key(2)), Member(7))
+            .is_none()
+    );
+    assert_eq!(sessions_of(&pins, &key(2)), 0);
+    let _ = pins.number_member("fe01");
+    let kept = PinRecord {
+        key: PinKey::Session {
+            hash: [3; 16],
+            client: pins.secret.client(&key(3)),
+        },
+        backend: "fe01".into(),
+        origin: Origin::Session,
+        created: pins.now(),
+        expires: None,
+        in_use: 0,
+    };
+    assert!(!pins.restore(&kept));
+    assert_eq!(sessions_of(&pins, &key(3)), 0);
+}
+
+#[test]
+fn where_no_address_tells_clients_apart_none_has_a_share() {
+    for by_name in [true, false] {
+        let settings = model::AffinitySettings {
+            by_source: false,
+            by_name,
+            ..settings(100_000)
+        };
+        let pins = pins_of(&settings, &Secret::random());
+        let everybody = by_name.then(|| pins.key([192, 0, 2, 1].into(), 1));
+        let learn = |number| pins.learn_id(&session_id(number), everybody.as_ref(), Member(7));
+        assert!((0..=SESSIONS_A_CLIENT).all(|number| learn(number).is_some()));
+    }
+}
+
+#[test]
+fn a_ticket_is_looked_for_before_the_id_beside_it() {
+    let pins = pins(100);
+    let ticket: &[u8] = b"a ticket";
+    drop(pins.learn_ticket(ticket, None, Member(7)).unwrap());
+    drop(pins.learn_id(&session_id(1), None, Member(8)).unwrap());
+    let find = |ticket: Option<&[u8]>, id| {
+        let found = pins.recognise(ticket, &session_id(id), None, |_| Eligibility::Takes);
+        found.map(|found| found.member)
+    };
+    assert_eq!(find(Some(ticket), 1), Some(Member(7)));
+    assert_eq!(find(Some(b""), 1), Some(Member(8)));
+    assert_eq!(find(Some(b"another"), 2), None);
+}

@@ -1,0 +1,258 @@
+//! What workers share, in thousands of orders of their steps (`tests/threads`).
+
+use super::*;
+use crate::affinity::shard::Told;
+
+const THREADS: u32 = 3;
+
+/// Runs this in as many orders as `LYNCPIN_ROUNDS` says: half of them at random, half with few changes of thread at
+/// places that matter (probabilistic concurrency testing).
+pub(crate) fn in_many_orders(check: impl Fn() + Send + Sync + 'static) {
+    let rounds = std::env::var("LYNCPIN_ROUNDS");
+    let rounds: usize = rounds.map_or(5_000, |rounds| rounds.parse().unwrap());
+    let check = Arc::new(check);
+    let again = check.clone();
+    shuttle::check_random(move || check(), rounds / 2);
+    shuttle::check_pct(move || again(), rounds / 2, 3);
+}
+
+fn at_once(work: impl Fn(u32) + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let threads = (1..=THREADS).map(|thread| {
+        let work = work.clone();
+        shuttle::thread::spawn(move || work(thread))
+    });
+    let threads: Vec<_> = threads.collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+}
+
+/// Tables of two shards and two pins, of which a client has one session at most.
+fn tables() -> Arc<Pins> {
+    let settings = settings(2);
+    let mut pins = Pins::new(
+        &settings,
+        &Registry::default(),
+        &Secret::from_bytes([7; 32]),
+    );
+    pins.clients = Table::of_shards(2, 2, settings.ttl, Shares::none());
+    pins.sessions = Table::of_shards(2, 2, settings.ttl, Shares::of(1));
+    Arc::new(pins)
+}
+
+/// The first of so many clients whose pins are in this shard.
+fn client_of(pins: &Pins, shard: usize, number: usize) -> Key {
+    let of_shard = (0..)
+        .map(key)
+        .filter(|key| pins.clients.shard_of(key) == shard);
+    of_shard.skip(1).nth(number).unwrap()
+}
+
+/// As many pins stand as are counted, and none is in use.
+fn is_at_rest(pins: &Pins) {
+    let (mut clients, mut sessions) = (0, 0);
+    pins.clients.each_shard(|shard| clients += shard.len());
+    pins.sessions.each_shard(|shard| sessions += shard.len());
+    assert_eq!((clients, sessions), (pins.len(), pins.sessions()));
+    pins.export(&mut |kept| assert_eq!(kept.in_use, 0));
+}
+
+fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(Claim<Key>, Member)> {
+    match pins.begin(key, |_| Fit::Takes, || Some(Member(to))) {
+        Lookup::New(claim, member) | Lookup::Pinned(claim, member) => {
+            let _ = claim.answered(member);
+            Some((claim, member))
+        }
+        Lookup::Unpinned(_) => None,
+        other @ (Lookup::Stale(..) | Lookup::Foreign | Lookup::Nowhere) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_bound_is_never_passed_and_nobody_waits_for_ever() {
+    in_many_orders(|| {
+        let pins = tables();
+        let shared = pins.clone();
+        at_once(move |thread| {
+            for number in 0..2 {
+                let shard = (thread as usize + number) % 2;
+                let key = client_of(&shared, shard, thread as usize);
+                let held = come(&shared, key, thread);
+                assert!(shared.len() <= 2);
+                let mut standing = 0;
+                shared.clients.each_shard(|shard| standing += shard.len());
+                // One shard after the other: each of the other threads may have moved one pin on meanwhile.
+                assert!(standing <= 2 + THREADS as usize - 1);
+                drop(held);
+            }
+        });
+        is_at_rest(&pins);
+        assert!(pins.len() <= 2);
+    });
+}
+
+#[test]
+fn a_full_table_in_which_all_evict_from_each_other_makes_room_for_somebody() {
+    in_many_orders(|| {
+        let pins = tables();
+        let idle = [0, 1].map(|shard| client_of(&pins, shard, 0));
+        idle.iter().for_each(|&key| drop(come(&pins, key, 9)));
+        let shared = pins.clone();
+        at_once(move |thread| {
+            let shard = thread as usize % 2;
+            let held = [1, 2].map(|number| {
+                let key = client_of(&shared, shard, number + thread as usize * 2);
+                come(&shared, key, thread)
+            });
+            assert!(shared.len() <= 2);
+            drop(held);
+        });
+        is_at_rest(&pins);
+    });
+}
+
+#[test]
+fn first_connections_of_one_client_agree() {
+    in_many_orders(|| {
+        let pins = tables();
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (shared, told) = (pins.clone(), seen.clone());
+        at_once(move |thread| {
+            let held = come(&shared, key(1), thread).expect("there is room");
+            told.lock().unwrap().push(held);
+        });
+        let held = std::mem::take(&mut *seen.lock().unwrap());
+        assert_eq!(held.len(), THREADS as usize);
+        assert!(held.iter().all(|(_, member)| *member == held[0].1));
+        let view = pins.view(&key(1)).unwrap();
+        assert_eq!((view.in_use, view.member), (THREADS, held[0].1));
+        drop(held);
+        is_at_rest(&pins);
+        assert_eq!(pins.view(&key(1)).unwrap().in_use, 0);
+    });
+}
+
+#[test]
+fn no_use_is_lost_while_pins_are_forgotten_and_swept() {
+    in_many_orders(|| {
+        let pins = tables();
+        let shared = pins.clone();
+        at_once(move |thread| {
+            if thread == THREADS {
+                shared.clear(&Filter::default());
+                shared.pass_time(Duration::from_secs(62));
+                shared.sweep(9);
+                return;
+            }
+            for _ in 0..2 {
+                let held = come(&shared, key(1), thread).expect("there is room");
+                let again = come(&shared, key(1), thread).expect("there is room");
+                drop(held);
+                assert!(again.0.pins().len() > 0, "a pin in use stands");
+            }
+        });
+        is_at_rest(&pins);
+    });
+}
+
+#[test]
+fn shares_come_to_what_stands_while_clients_roam() {
+    in_many_orders(|| {
+        let pins = tables();
+        let id = session_id(1);
+        drop(pins.learn_id(&id, Some(&key(1)), Member(7)).unwrap());
+        let shared = pins.clone();
+        at_once(move |thread| {
+            let client = key(thread + 1);
+            let found = shared.recognise(None, &id, Some(&client), |_| Fit::Takes);
+            let of_client = |client| {
+                let client = shared.secret.client(&key(client));
+                shared.sessions.shares.of_client(client)
+            };
+            assert!((1..=THREADS + 1).all(|client| of_client(client) <= 1));
+            if thread == 1 {
+                shared.clear(&Filter::default());
+            }
+            drop(found);
+        });
+        let share = |client| {
+            pins.sessions
+                .shares
+                .of_client(pins.secret.client(&key(client)))
+        };
+        let counted: u32 = (1..=THREADS + 1).map(share).sum();
+        assert_eq!(counted as usize, pins.sessions());
+        pins.clear(&Filter::default());
+        assert!((1..=THREADS + 1).all(|client| share(client) == 0));
+        is_at_rest(&pins);
+    });
+}
+
+#[test]
+fn no_client_passes_its_share_nor_loses_some_of_it() {
+    in_many_orders(|| {
+        let pins = tables();
+        let shared = pins.clone();
+        at_once(move |thread| {
+            let learned = shared.learn_id(&session_id(thread), Some(&key(1)), Member(7));
+            let of_client = shared.secret.client(&key(1));
+            assert!(shared.sessions() <= 2 && shared.sessions.shares.of_client(of_client) <= 1);
+            // Others fill the table meanwhile, and make sessions give way.
+            drop(learned);
+            drop(shared.learn_id(&session_id(thread + 10), Some(&key(thread + 1)), Member(7)));
+        });
+        let share = |client| {
+            pins.sessions
+                .shares
+                .of_client(pins.secret.client(&key(client)))
+        };
+        let counted: u32 = (1..=THREADS + 1).map(share).sum();
+        assert_eq!(counted as usize, pins.sessions());
+        is_at_rest(&pins);
+    });
+}
+
+#[test]
+fn a_second_table_that_is_told_everything_is_the_same() {
+    in_many_orders(|| {
+        let pins = tables();
+        let member = pins.number_member("fe01");
+        let other = pins.number_member("fe02");
+        let name = pins.number_name("meet.contoso.com");
+        pins.track();
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (shared, list) = (pins.clone(), told.clone());
+        at_once(move |thread| {
+            let key = shared.key([192, 0, 2, 1].into(), name);
+            match thread {
+                1 => drop(come(&shared, key, member.0)),
+                2 => {
+                    shared.move_to(&Filter::default(), other);
+                    shared.clear(&Filter::default());
+                }
+                _ => {
+                    let mut part = Vec::new();
+                    let all = shared.take_changes(&mut |change| part.push(change));
+                    assert_eq!(all, Told::All);
+                    list.lock().unwrap().extend(part);
+                }
+            }
+        });
+        let mut told = std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!(
+            pins.take_changes(&mut |change| told.push(change)),
+            Told::All
+        );
+        let mut second = std::collections::HashMap::new();
+        for change in told {
+            match change {
+                Change::Set(kept) => drop(second.insert(kept.key.clone(), kept)),
+                Change::Gone(key) => drop(second.remove(&key)),
+            }
+        }
+        let mut first = std::collections::HashMap::new();
+        pins.export(&mut |kept| drop(first.insert(kept.key.clone(), kept)));
+        assert_eq!(first, second);
+    });
+}

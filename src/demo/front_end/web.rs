@@ -1,0 +1,335 @@
+//! What External Web answers.
+//!
+//! Owns the table of paths and the applications. Must not know connections. Invariant: every answer names the Front End
+//! in `X-MS-Server-Fqdn`, and every request ends in bounded memory.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use tokio_rustls::TlsAcceptor;
+
+use super::DeploymentNames;
+use super::applications::{ApplicationId, Applications, Polled};
+use super::autodiscover::{self, Form};
+use super::pattern::Pattern;
+
+const SERVER_FQDN: HeaderName = HeaderName::from_static("x-ms-server-fqdn");
+const ROOT: &str = "/autodiscover/autodiscoverservice.svc/root";
+const APPLICATIONS: &str = "/ucwa/oauth/v1/applications";
+/// How long a poll lasts when the client does not say, and what it may say, in seconds (UCWA, "Event channel details").
+const POLL_DEFAULT: u64 = 180;
+const POLL_MAX: u64 = 1800;
+/// The bound of a body that is read for its own sake.
+const SMALL_BODY_MAX: usize = 64 * 1024;
+/// The bound of `/big` and `/upload`.
+const LARGE_BODY_MAX: u64 = 64 << 30;
+
+/// How a client came.
+#[derive(Clone)]
+pub(super) enum Scheme {
+    Https(TlsAcceptor),
+    Http,
+}
+
+/// What one Front End serves.
+#[derive(Debug)]
+pub(super) struct WebSite {
+    fqdn: String,
+    fqdn_header: HeaderValue,
+    names: DeploymentNames,
+    applications: Applications,
+    requests: AtomicU64,
+}
+
+impl WebSite {
+    pub(super) fn new(fqdn: String, names: DeploymentNames, applications: Applications) -> Self {
+        let fqdn_header =
+            HeaderValue::from_str(&fqdn).unwrap_or(HeaderValue::from_static("unprintable"));
+        Self {
+            fqdn,
+            fqdn_header,
+            names,
+            applications,
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn fqdn(&self) -> &str {
+        &self.fqdn
+    }
+
+    pub(super) fn applications(&self) -> &Applications {
+        &self.applications
+    }
+
+    /// Requests answered.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+type WebResponse = Response<BoxBody<Bytes, Infallible>>;
+
+/// Answers one request, with the marks that every answer has.
+pub(super) async fn answer(
+    site: Arc<WebSite>,
+    scheme: Scheme,
+    request: Request<Incoming>,
+) -> Result<WebResponse, Infallible> {
+    let mut answer = route(&site, &scheme, request).await;
+    answer
+        .headers_mut()
+        .insert(SERVER_FQDN, site.fqdn_header.clone());
+    answer
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    site.requests.fetch_add(1, Ordering::Relaxed);
+    Ok(answer)
+}
+
+/// Paths match without regard to case, as IIS has it.
+async fn route(site: &WebSite, scheme: &Scheme, request: Request<Incoming>) -> WebResponse {
+    let path = request.uri().path().to_ascii_lowercase();
+    let path = if path.len() > 1 {
+        path.trim_end_matches('/')
+    } else {
+        &path
+    };
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let post = *request.method() == Method::POST;
+    match (path, scheme) {
+        ("/", _) if get && is_simple_url(site, &request) => page(site),
+        ("/" | ROOT, _) if get => root(site, scheme, &request),
+        ("/big", _) if get => big(&request),
+        ("/upload", _) if post || *request.method() == Method::PUT => {
+            upload(request.into_body()).await
+        }
+        (_, Scheme::Http) => status(StatusCode::NOT_FOUND),
+        ("/autodiscover/autodiscoverservice.svc/root/oauth/user", _) if get => user(site, &request),
+        ("/webticket/oauthtoken", _) if post => token(request.into_body()).await,
+        (APPLICATIONS, _) if post => create_application(site, request.into_body()).await,
+        (path, _) => match path
+            .strip_prefix(APPLICATIONS)
+            .and_then(|rest| rest.strip_prefix('/'))
+        {
+            Some(rest) => application(site, rest, &request).await,
+            None if get && is_simple_url(site, &request) => page(site),
+            None => status(StatusCode::NOT_FOUND),
+        },
+    }
+}
+
+fn root(site: &WebSite, scheme: &Scheme, request: &Request<Incoming>) -> WebResponse {
+    let form = form(request);
+    let domain = autodiscover::original_domain(parameter(request, "sipuri"), host(request));
+    let text = match scheme {
+        Scheme::Https(_) => autodiscover::root(&site.names, &site.fqdn, domain.as_deref(), form),
+        Scheme::Http => autodiscover::redirect(&site.names, domain.as_deref(), form),
+    };
+    respond(StatusCode::OK, form.content_type(), text)
+}
+
+/// Anyone's ticket is taken.
+fn user(site: &WebSite, request: &Request<Incoming>) -> WebResponse {
+    if request.headers().contains_key(header::AUTHORIZATION) {
+        let form = form(request);
+        return respond(
+            StatusCode::OK,
+            form.content_type(),
+            autodiscover::user(&site.names, &site.fqdn, form),
+        );
+    }
+    let mut answer = status(StatusCode::UNAUTHORIZED);
+    if let Ok(challenge) = HeaderValue::from_str(&autodiscover::challenge(&site.names)) {
+        answer
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+async fn token(body: Incoming) -> WebResponse {
+    if !swallow(body).await {
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let ticket = json!({ "access_token": "cwt=demo", "expires_in": 28_800, "ms_rtc_identityscope": "local", "token_type": "Bearer" });
+    json_answer(StatusCode::OK, &ticket)
+}
+
+async fn create_application(site: &WebSite, body: Incoming) -> WebResponse {
+    if !swallow(body).await {
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let id = site.applications.create();
+    json_answer(StatusCode::CREATED, &application_document(id))
+}
+
+fn application_document(id: ApplicationId) -> serde_json::Value {
+    json!({
+        "rel": "application",
+        "_links": {
+            "self": { "href": format!("{APPLICATIONS}/{id}") },
+            "events": { "href": format!("{APPLICATIONS}/{id}/events?ack=1") },
+        },
+        "_embedded": { "me": { "_links": {
+            "reportMyActivity": { "href": format!("{APPLICATIONS}/{id}/me/reportMyActivity") },
+        }}},
+    })
+}
+
+/// What is under an application's path; any action of its user gives it an event.
+async fn application(site: &WebSite, rest: &str, request: &Request<Incoming>) -> WebResponse {
+    let (id, resource) = rest.split_once('/').unwrap_or((rest, ""));
+    let known = id.parse().ok().filter(|id| site.applications.knows(*id));
+    let Some(id) = known else {
+        return status(StatusCode::NOT_FOUND);
+    };
+    match (request.method().as_str(), resource) {
+        ("GET", "") => json_answer(StatusCode::OK, &application_document(id)),
+        ("DELETE", "") if site.applications.remove(id) => status(StatusCode::NO_CONTENT),
+        ("GET", "events") => events(site, id, request).await,
+        ("POST", "me/reportmyactivity") if site.applications.poke(id) => {
+            status(StatusCode::NO_CONTENT)
+        }
+        _ => status(StatusCode::NOT_FOUND),
+    }
+}
+
+/// The long poll. `ack=N` acknowledges the answers before the Nth.
+async fn events(site: &WebSite, id: ApplicationId, request: &Request<Incoming>) -> WebResponse {
+    let number = |name| parameter(request, name).map(str::parse::<u64>).transpose();
+    let (Ok(ack), Ok(seconds)) = (number("ack"), number("timeout")) else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let patience = Duration::from_secs(seconds.unwrap_or(POLL_DEFAULT).clamp(1, POLL_MAX));
+    let seen = ack.map(|ack| ack.saturating_sub(1));
+    let address = format!("{APPLICATIONS}/{id}/events");
+    let document = match site.applications.poll(id, seen, patience).await {
+        Polled::Unknown => return status(StatusCode::NOT_FOUND),
+        Polled::Nothing => {
+            let next = ack.map_or_else(String::new, |ack| format!("?ack={ack}"));
+            json!({ "_links": { "next": { "href": address + &next } }, "sender": [] })
+        }
+        Polled::Event(count) => json!({
+            "_links": { "next": { "href": format!("{address}?ack={}", count.saturating_add(1)) } },
+            "sender": [{ "rel": "me", "href": format!("{APPLICATIONS}/{id}/me"), "events": [{
+                "type": "updated", "link": { "rel": "me", "href": format!("{APPLICATIONS}/{id}/me") },
+            }]}],
+        }),
+    };
+    json_answer(StatusCode::OK, &document)
+}
+
+/// So many bytes, in which a gap or a repetition shows.
+fn big(request: &Request<Incoming>) -> WebResponse {
+    let count = parameter(request, "bytes")
+        .and_then(|count| count.parse().ok())
+        .filter(|count| *count <= LARGE_BODY_MAX);
+    let Some(left) = count else {
+        return status(StatusCode::BAD_REQUEST);
+    };
+    let mut answer = Response::new(BoxBody::new(Pattern::new(left)));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
+    answer
+}
+
+/// Counts what comes.
+async fn upload(mut body: Incoming) -> WebResponse {
+    let mut count: u64 = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return status(StatusCode::BAD_REQUEST);
+        };
+        count = count.saturating_add(frame.data_ref().map_or(0, |data| data.len() as u64));
+        if count > LARGE_BODY_MAX {
+            return status(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+    }
+    json_answer(StatusCode::OK, &json!({ "bytes": count }))
+}
+
+/// What a browser shows of meet and dialin.
+fn page(site: &WebSite) -> WebResponse {
+    let fqdn = autodiscover::escape(&site.fqdn);
+    let text = format!(
+        "<!DOCTYPE html><html lang=\"en\"><title>{fqdn}</title><p>Served by <b id=\"server\">{fqdn}</b></p></html>\n"
+    );
+    respond(StatusCode::OK, "text/html; charset=utf-8", text)
+}
+
+fn is_simple_url(site: &WebSite, request: &Request<Incoming>) -> bool {
+    let host = host(request).map(|host| host.split(':').next().unwrap_or(host));
+    host.is_some_and(|host| {
+        site.names
+            .simple_urls
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(host))
+    })
+}
+
+fn host(request: &Request<Incoming>) -> Option<&str> {
+    request.headers().get(header::HOST)?.to_str().ok()
+}
+
+fn form(request: &Request<Incoming>) -> Form {
+    Form::accepted_by(
+        request
+            .headers()
+            .get(header::ACCEPT)
+            .and_then(|accept| accept.to_str().ok())
+            .unwrap_or_default(),
+    )
+}
+
+/// A query parameter as it was written; names match without regard to case.
+fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
+    let pairs = request
+        .uri()
+        .query()?
+        .split('&')
+        .filter_map(|pair| pair.split_once('='));
+    pairs
+        .into_iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+/// Reads a body that means nothing here; false when it is too long or broken off.
+async fn swallow(body: Incoming) -> bool {
+    Limited::new(body, SMALL_BODY_MAX).collect().await.is_ok()
+}
+
+fn status(code: StatusCode) -> WebResponse {
+    let mut answer = Response::new(BoxBody::default());
+    *answer.status_mut() = code;
+    answer
+}
+
+fn json_answer(code: StatusCode, document: &serde_json::Value) -> WebResponse {
+    respond(
+        code,
+        "application/json; charset=utf-8",
+        document.to_string(),
+    )
+}
+
+fn respond(code: StatusCode, content_type: &'static str, text: String) -> WebResponse {
+    let mut answer = Response::new(BoxBody::new(Full::from(text)));
+    *answer.status_mut() = code;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,8 @@
+//! Sockets, pipes and the event loop of a worker.
+//!
+//! Owns every system call on a connection's descriptors. Knows no configuration, no pool and no protocol. Invariant: every
+//! descriptor is nonblocking and close-on-exec.
+
+pub mod event_loop;
+pub mod socket;
+pub mod splice;

@@ -1,0 +1,45 @@
+//! Owns the way through bytes that hold TLS vectors (RFC 8446 section 3.4).
+//!
+//! Must not know what the vectors mean.
+//!
+//! Invariant: it never reads past its bytes; what is not there is `None`.
+
+/// The bytes that are still to be read.
+#[derive(Clone, Copy)]
+pub(super) struct FieldReader<'a>(pub(super) &'a [u8]);
+
+impl<'a> FieldReader<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        let (&value, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(value)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        let (&value, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u16::from_be_bytes(value))
+    }
+
+    /// A vector whose length is one byte.
+    pub(super) fn vec8(&mut self) -> Option<&'a [u8]> {
+        let len = self.u8()?;
+        self.take(len.into())
+    }
+
+    /// A vector whose length is two bytes.
+    pub(super) fn vec16(&mut self) -> Option<&'a [u8]> {
+        let len = self.u16()?;
+        self.take(len.into())
+    }
+}

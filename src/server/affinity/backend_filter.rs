@@ -1,0 +1,167 @@
+//! Where pins lead, as it was typed: a pool, a backend, or a backend of a pool.
+//!
+//! Owns the way from these names to members of tables. Invariant: each is the name of something that is there.
+
+use std::sync::Arc;
+
+use crate::admin::view::PinFilter;
+use crate::admin::{AffinityError, Unknown};
+use crate::affinity::shard::Member;
+use crate::affinity::table::Pins;
+use crate::snapshot::Snapshot;
+use crate::upstream::pool::Pool;
+
+/// A backend that was named.
+pub(super) struct NamedBackend {
+    /// Its name.
+    pub(super) backend: Arc<str>,
+    /// The pools with affinity that have it; at least one.
+    pools: Vec<Arc<Pool>>,
+}
+
+impl NamedBackend {
+    /// The backend that `text` names: one of that name in some of `pools`, or else, as `POOL/BACKEND`, that of one.
+    pub(super) fn find(pools: &[Arc<Pool>], text: &str) -> Result<Self, AffinityError> {
+        let has = |pool: &&Arc<Pool>, name: &str| {
+            pool.affinity.is_some() && pool.backends.iter().any(|known| *known.name == *name)
+        };
+        let named = |pools: Vec<&Arc<Pool>>, name: &str| {
+            let pools: Vec<Arc<Pool>> = pools.into_iter().cloned().collect();
+            let backend = name.into();
+            (!pools.is_empty()).then_some(Self { backend, pools })
+        };
+        let plain = pools.iter().filter(|pool| has(pool, text)).collect();
+        let of_one = || {
+            let (of, name) = text.split_once('/')?;
+            let of = |pool: &&Arc<Pool>| *pool.name == *of && has(pool, name);
+            named(pools.iter().filter(of).collect(), name)
+        };
+        named(plain, text)
+            .or_else(of_one)
+            .ok_or_else(|| AffinityError::UnknownBackend {
+                backend: unknown(text, pools.iter()),
+                within: match pools {
+                    [only] => Some(format!("pool {:?}", only.name)),
+                    _ => None,
+                },
+            })
+    }
+
+    /// Whether a pool of this group has it.
+    pub(super) fn in_group(&self, pins: &Pins) -> bool {
+        self.pools.iter().any(|pool| is_of(pool, pins))
+    }
+
+    /// Whether this pool has it and is meant.
+    pub(super) fn in_pool(&self, pool: &Arc<Pool>) -> bool {
+        self.pools.iter().any(|known| Arc::ptr_eq(known, pool))
+    }
+
+    /// As a group's table numbers it.
+    pub(super) fn member(&self, pins: &Pins) -> Member {
+        pins.number_member(&self.backend)
+    }
+
+    /// That no group that is meant has it.
+    pub(super) fn missing(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
+        let of_group = |pool: &&Arc<Pool>| {
+            let affinity = pool.affinity.as_ref();
+            affinity.is_some_and(|own| group.is_none_or(|group| **own.pins.group() == *group))
+        };
+        AffinityError::UnknownBackend {
+            backend: unknown(&self.backend, snapshot.pools.iter().filter(of_group)),
+            within: group.map(|group| format!("group {group:?}")),
+        }
+    }
+}
+
+/// A backend that none of these pools has, or none with affinity.
+fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> Unknown {
+    let backends = pools
+        .filter(|pool| pool.affinity.is_some())
+        .flat_map(|pool| &pool.backends);
+    Unknown::new(name, backends.map(|backend| &*backend.name))
+}
+
+/// Where the pins lead that a filter means.
+pub(super) enum BackendFilter {
+    /// It does not say: also to backends that no pool has any more.
+    Anywhere,
+    /// To some backend of this pool.
+    Pool(Arc<Pool>),
+    /// To this one.
+    Backend(NamedBackend),
+}
+
+impl BackendFilter {
+    /// What a filter says.
+    pub(super) fn of(snapshot: &Snapshot, filter: &PinFilter) -> Result<Self, AffinityError> {
+        let pool = match &filter.pool {
+            Some(name) => Some(with_affinity(snapshot, name)?),
+            None => None,
+        };
+        Ok(match (&filter.backend, pool) {
+            (None, None) => Self::Anywhere,
+            (None, Some(pool)) => Self::Pool(pool.clone()),
+            (Some(backend), None) => Self::Backend(NamedBackend::find(&snapshot.pools, backend)?),
+            (Some(backend), Some(pool)) => {
+                Self::Backend(NamedBackend::find(std::slice::from_ref(pool), backend)?)
+            }
+        })
+    }
+
+    /// Whether anything of a group can be meant.
+    pub(super) fn in_group(&self, pins: &Pins) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::Pool(pool) => is_of(pool, pins),
+            Self::Backend(named) => named.in_group(pins),
+        }
+    }
+
+    /// The backends as a group's table numbers them; `None` is any.
+    pub(super) fn members(&self, pins: &Pins) -> Option<Vec<Member>> {
+        match self {
+            Self::Anywhere => None,
+            Self::Pool(pool) => {
+                let backends = pool.backends.iter();
+                Some(
+                    backends
+                        .map(|backend| pins.number_member(&backend.name))
+                        .collect(),
+                )
+            }
+            Self::Backend(named) => Some(vec![named.member(pins)]),
+        }
+    }
+
+    /// Why it is in none of the groups that are meant.
+    pub(super) fn nowhere(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
+        match self {
+            Self::Anywhere => AffinityError::NoGroups,
+            Self::Pool(pool) => AffinityError::ForeignPool {
+                group: group.unwrap_or_default().into(),
+                pool: pool.name.to_string(),
+            },
+            Self::Backend(named) => named.missing(snapshot, group),
+        }
+    }
+}
+
+fn with_affinity<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Arc<Pool>, AffinityError> {
+    let found = snapshot.pools.iter().find(|pool| *pool.name == *name);
+    let unknown = || {
+        let names = snapshot.pools.iter().map(|pool| &*pool.name);
+        AffinityError::UnknownPool(Unknown::new(name, names))
+    };
+    let pool = found.ok_or_else(unknown)?;
+    if pool.affinity.is_none() {
+        return Err(AffinityError::NoAffinity(name.into()));
+    }
+    Ok(pool)
+}
+
+fn is_of(pool: &Pool, pins: &Pins) -> bool {
+    let affinity = pool.affinity.as_ref();
+    affinity.is_some_and(|affinity| affinity.pins.group() == pins.group())
+}

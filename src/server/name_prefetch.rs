@@ -1,0 +1,67 @@
+//! Where servers are that a new configuration brings: asked before it comes into force, so that they are used at once.
+//!
+//! Owns the bound of that wait; whoever has not been found by then is found by `health`, as at the start. Invariant: a
+//! name that is followed already is where its backends are.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::model::{Config, ServerAddress, ServerHost};
+use crate::health::Resolver;
+use crate::snapshot::Snapshot;
+use crate::types::host_name::HostName;
+
+/// Bound of all questions together.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of names.
+#[derive(Debug, Default)]
+pub(super) struct PrefetchedNames(HashMap<HostName, IpAddr>);
+
+impl PrefetchedNames {
+    /// Finds the servers of `config` that are not among those of `before`.
+    pub(super) async fn find(config: &Config, before: &Snapshot, resolver: &Resolver) -> Self {
+        let mut known = HashMap::new();
+        for backend in before.backends() {
+            if let (ServerHost::Name(name), Some(address)) =
+                (&backend.configured().address.host, backend.address())
+            {
+                known.insert(name.clone(), address.ip());
+            }
+        }
+        let backends = config.pools.iter().flat_map(|pool| &pool.backends);
+        let names = backends.filter_map(|backend| match &backend.address.host {
+            ServerHost::Name(name) if !known.contains_key(name) => Some(name.clone()),
+            ServerHost::Name(_) | ServerHost::Address(_) => None,
+        });
+        let names: std::collections::HashSet<HostName> = names.collect();
+        let mut asked = JoinSet::new();
+        for name in names {
+            let resolver = resolver.clone();
+            asked.spawn(async move {
+                let found = resolver.first(&name).await;
+                found.map(|address| (name, address))
+            });
+        }
+        let _ = timeout(PATIENCE, async {
+            while let Some(found) = asked.join_next().await {
+                known.extend(found.ok().flatten());
+            }
+        })
+        .await;
+        Self(known)
+    }
+
+    /// Where a server is, if that is known.
+    pub(super) fn of(&self, server: &ServerAddress) -> Option<SocketAddr> {
+        let address = match &server.host {
+            ServerHost::Address(address) => Some(*address),
+            ServerHost::Name(name) => self.0.get(name).copied(),
+        };
+        address.map(|address| SocketAddr::new(address, server.port))
+    }
+}

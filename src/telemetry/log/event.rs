@@ -1,0 +1,347 @@
+//! Events of the balancer itself, told through `tracing`, in the form of the log's other lines.
+//!
+//! Owns the fields that every event has. Spans are not shown: a connection tells its life in one access line.
+//! Invariant: an event that is not wanted costs one comparison.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use super::Log;
+use super::fields::{self, Kind};
+use super::line::Line;
+use crate::types::timestamp::Timestamp;
+
+/// The fields of every event, in their order; those of the event itself follow.
+pub const FIELDS: &[&str] = &["time", "level", "target", MESSAGE];
+
+/// The field that `tracing` puts the text of an event in.
+const MESSAGE: &str = "message";
+
+/// Targets that are ours; of others only warnings and errors are told.
+const OURS: &str = "lyncpin";
+
+/// Takes `tracing` events to the log.
+pub struct TracingEvents {
+    log: Log,
+    finest: Level,
+}
+
+impl Log {
+    /// Takes events down to `finest` to this log, for the whole process. Panics are told as errors from then on, so
+    /// that they too never wait for the log's reader. Only the first call in a process counts.
+    pub fn take_events(&self, finest: Level) {
+        if tracing::subscriber::set_global_default(self.events(finest)).is_ok() {
+            std::panic::set_hook(Box::new(|panic| {
+                tracing::error!(target: "lyncpin::panic", "{panic}");
+            }));
+        }
+    }
+
+    /// The subscriber alone, for those who set it themselves.
+    #[must_use]
+    pub fn events(&self, finest: Level) -> TracingEvents {
+        TracingEvents {
+            log: self.clone(),
+            finest,
+        }
+    }
+}
+
+impl Subscriber for TracingEvents {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let ours = metadata.target().starts_with(OURS);
+        // A coarser level is the smaller one.
+        let finest = if ours { self.finest } else { Level::WARN };
+        metadata.is_event() && *metadata.level() <= finest
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(self.finest.max(Level::WARN).into())
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let metadata = event.metadata();
+        self.log.write(*metadata.level(), |line| {
+            line.plain("time", &Timestamp(SystemTime::now()).ascii());
+            line.plain("level", level(*metadata.level()).as_bytes());
+            line.text("target", metadata.target());
+            let mut message = MessageField { line, found: false };
+            event.record(&mut message);
+            if !message.found {
+                line.absent(MESSAGE);
+            }
+            event.record(&mut Fields(line));
+        });
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+/// Writes the message alone: `tracing` gives fields in the order in which the macro names them, and it is to be first.
+struct MessageField<'a, 'b> {
+    line: &'a mut Line<'b>,
+    found: bool,
+}
+
+impl Visit for MessageField<'_, '_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == MESSAGE {
+            self.line.text(MESSAGE, value);
+            self.found = true;
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// Writes all but the message, each field in its one JSON type.
+struct Fields<'a, 'b>(&'a mut Line<'b>);
+
+impl Fields<'_, '_> {
+    /// A number or a truth value, as JSON has it; text where the field is one of text.
+    fn literal(&mut self, field: &Field, kind: Kind, value: fmt::Arguments<'_>) {
+        match fields::kind(field.name()) {
+            None => self.0.literal(field.name(), value),
+            Some(wanted) if wanted == kind => self.0.literal(field.name(), value),
+            Some(Kind::Text) => self.0.text(field.name(), &value.to_string()),
+            Some(_) => self.0.absent(field.name()),
+        }
+    }
+
+    fn text(&mut self, field: &Field, value: &str) {
+        match fields::kind(field.name()) {
+            None | Some(Kind::Text) => self.0.text(field.name(), value),
+            Some(Kind::Number) if value.parse::<i64>().is_ok() => {
+                self.0.literal(field.name(), format_args!("{value}"));
+            }
+            Some(Kind::Number | Kind::Flag | Kind::List) => self.0.absent(field.name()),
+        }
+    }
+}
+
+impl Visit for Fields<'_, '_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.literal(field, Kind::Number, format_args!("{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.literal(field, Kind::Number, format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        if value.is_finite() {
+            self.literal(field, Kind::Number, format_args!("{value}"));
+        } else {
+            self.0.absent(field.name());
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.literal(field, Kind::Flag, format_args!("{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() != MESSAGE {
+            self.text(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
+        let mut text = value.to_string();
+        let mut cause = value.source();
+        while let Some(next) = cause {
+            text = text + ": " + &next.to_string();
+            cause = next.source();
+        }
+        self.record_str(field, &text);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if fields::kind(field.name()) == Some(Kind::List) {
+            let words = format!("{value:?}");
+            self.0.list(field.name(), &words, &format!("{value:#?}"));
+        } else {
+            self.record_str(field, &format!("{value:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::config::model::{self, ClientAddress, LogFormat};
+    use crate::telemetry::log::Sink;
+
+    /// What the log says of the events that `tell` tells.
+    fn told(format: LogFormat, finest: Level, tell: impl FnOnce()) -> String {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (sink, guard) = Sink::start(writer.into(), format, metrics::Counter::noop()).unwrap();
+        let settings = model::LogSettings {
+            format,
+            access: true,
+            client_address: ClientAddress::Full,
+        };
+        tracing::subscriber::with_default(Log::new(settings, sink).events(finest), tell);
+        drop(guard);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[derive(Debug)]
+    struct Outer(std::num::ParseIntError);
+
+    impl fmt::Display for Outer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the port is no port")
+        }
+    }
+
+    impl std::error::Error for Outer {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn tell_of_a_backend() {
+        let error = Outer("x".parse::<u16>().unwrap_err());
+        let error: &(dyn std::error::Error + 'static) = &error;
+        tracing::warn!(
+            target: "lyncpin::health",
+            backend = "fe01", failed = 3, took = 7_u64, counts = true, error,
+            "backend is {}", "down"
+        );
+    }
+
+    #[test]
+    fn events_have_the_form_of_the_other_lines() {
+        let text = told(LogFormat::Text, Level::INFO, tell_of_a_backend);
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert!(
+            time.strip_prefix("time=")
+                .unwrap()
+                .parse::<Timestamp>()
+                .is_ok()
+        );
+        assert_eq!(
+            rest,
+            "level=warn target=lyncpin::health message=\"backend is down\" backend=fe01 failed=3 took=7 \
+             counts=true error=\"the port is no port: invalid digit found in string\"\n"
+        );
+    }
+
+    #[test]
+    fn json_events_keep_numbers_and_begin_with_the_common_fields() {
+        let json = told(LogFormat::Json, Level::INFO, tell_of_a_backend);
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["failed"], 3);
+        assert_eq!(read["counts"], true);
+        let mut rest = json.as_str();
+        for field in FIELDS {
+            rest = &rest[rest.find(&format!("\"{field}\":")).expect(field)..];
+        }
+    }
+
+    #[test]
+    fn a_field_has_its_json_type_whatever_is_given() {
+        let tell = || {
+            let addresses = ["192.0.2.1:443", "[2001:db8::1]:443"];
+            tracing::info!(
+                target: "lyncpin::x",
+                connections = "kept", seconds = 12.5, pins = "7", why = 3, passed = 1, backend = true,
+                addresses = ?crate::telemetry::log::List(&addresses),
+                "first"
+            );
+            tracing::info!(target: "lyncpin::x", connections = 2, addresses = ?addresses, "second");
+        };
+        let json = told(LogFormat::Json, Level::INFO, tell);
+        let mut lines = json
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let first = lines.next().unwrap();
+        assert!(first["connections"].is_null() && first["passed"].is_null());
+        assert_eq!(
+            (&first["seconds"], &first["pins"]),
+            (&12.5.into(), &7.into())
+        );
+        assert_eq!(
+            (&first["why"], &first["backend"]),
+            (&"3".into(), &"true".into())
+        );
+        assert_eq!(first["addresses"][1], "[2001:db8::1]:443");
+        let second = lines.next().unwrap();
+        assert_eq!(second["connections"], 2);
+        assert!(second["addresses"].is_array(), "{second}");
+        let text = told(LogFormat::Text, Level::INFO, tell);
+        assert!(
+            text.contains("addresses=\"[192.0.2.1:443, [2001:db8::1]:443]\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn finer_events_and_those_of_others_are_left_out() {
+        let tell = || {
+            tracing::debug!(target: "lyncpin::x", "no");
+            tracing::info!(target: "lyncpin::x", "yes");
+            tracing::info!(target: "hyper::x", "no");
+            tracing::warn!(target: "hyper::x", "yes");
+        };
+        let text = told(LogFormat::Text, Level::INFO, tell);
+        assert_eq!(text.matches("message=yes").count(), 2, "{text}");
+        assert!(!text.contains("message=no"), "{text}");
+        let text = told(LogFormat::Text, Level::DEBUG, tell);
+        assert_eq!(text.matches("message=no").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_an_event_holds_cannot_begin_a_line() {
+        let tell = || {
+            tracing::warn!(target: "lyncpin::x", detail = "a\nlevel=error\x1b[2J", "b\r\nc");
+        };
+        let text = told(LogFormat::Text, Level::INFO, tell);
+        assert_eq!(text.lines().count(), 1);
+        assert!(!text.trim_end().chars().any(char::is_control), "{text:?}");
+        assert!(
+            text.contains(r#"message="b\r\nc" detail="a\nlevel=error\x1b[2J""#),
+            "{text}"
+        );
+    }
+}

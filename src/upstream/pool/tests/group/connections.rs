@@ -1,0 +1,200 @@
+//! What connections do, beside the rules.
+
+use super::*;
+
+impl World {
+    pub(super) fn come(&mut self, pool: usize, number: u8, session: Option<u8>) {
+        let before = self.clients.clone();
+        let was_full = self.pins.len() >= BOUND;
+        let resumed = session.and_then(|session| self.sessions.get(&session));
+        let has_room = has_room(&self.clients);
+        let servers = &self.servers[pool];
+        let wanted = judge(servers, self.clients.get(&number), has_room, resumed);
+        let leads = resumed.and_then(|session| session.leads);
+        let resumes = leads.is_some_and(|leads| servers.contains_key(leads));
+        let hello = session.map(hello);
+        let picked = self.pools[pool].pick(client(number), hello.as_ref());
+        if let Some(session) = session.filter(|_| resumes) {
+            touch(&mut self.sessions, session, number, self.now);
+        }
+        if wanted.passes_pin {
+            touch(&mut self.clients, number, number, self.now);
+        }
+        let chosen = self.among(pool, &[]);
+        let Ok(pick) = picked else {
+            assert!(wanted.to == To::Policy && chosen.is_empty());
+            return self.nothing_gave_way(&before);
+        };
+        let at = self.name_of(&pick);
+        let by = pick.by();
+        match wanted.to {
+            To::Session(to) => assert_eq!((at, by), (to, PickedBy::Session)),
+            To::Pinned(to) => assert_eq!((at, by), (to, PickedBy::Pin)),
+            To::Agreed(to) => assert_eq!((at, by), (to, PickedBy::Policy(Balance::RoundRobin))),
+            To::Policy => {
+                assert_eq!(by, PickedBy::Policy(Balance::RoundRobin));
+                assert!(chosen.contains(&at), "{at} of {chosen:?}");
+            }
+        }
+        self.server(pool, at).in_flight += 1;
+        if wanted.holds_pin {
+            if !self.clients.contains_key(&number) {
+                self.gave_way(&before, was_full);
+            }
+            let pin = self
+                .clients
+                .entry(number)
+                .or_insert_with(|| Pin::new(number));
+            pin.in_use += 1;
+            if pin.leads != Some(at) {
+                pin.candidate = Some(at);
+            }
+        } else {
+            self.nothing_gave_way(&before);
+        }
+        let session = session.filter(|_| wanted.holds_session);
+        if let Some(session) = session {
+            self.sessions.get_mut(&session).unwrap().in_use += 1;
+        }
+        self.open.push(Open {
+            pick,
+            pool,
+            client: number,
+            at,
+            tried: Vec::new(),
+            pin: wanted.holds_pin.then_some(false),
+            session: session.map(|session| (session, false)),
+            granted: Vec::new(),
+            told: false,
+        });
+    }
+
+    pub(super) fn answer(&mut self, at: usize) {
+        let Some(open) = self.open.get(at) else {
+            return;
+        };
+        open.pick.answered(None);
+        let at = open.at;
+        if open.pin == Some(false) {
+            let pin = self.clients.get_mut(&open.client).unwrap();
+            if pin.leads.is_none() || pin.leads != Some(at) && pin.candidate == Some(at) {
+                (pin.leads, pin.candidate) = (Some(at), None);
+            }
+        }
+        if let Some((session, false)) = open.session {
+            let pin = self.sessions.get_mut(&session).unwrap();
+            pin.leads = Some(at);
+        }
+    }
+
+    pub(super) fn fail(&mut self, which: usize) {
+        let Some(open) = self.open.get_mut(which) else {
+            return;
+        };
+        open.tried.push(open.at);
+        let (pool, client) = (open.pool, open.client);
+        let (holds, is_nobodys) = (
+            open.pin.is_some(),
+            open.pin.is_none() && open.session.is_none(),
+        );
+        let tried = open.tried.clone();
+        let pin = self.clients.get(&client).filter(|_| !is_nobodys);
+        // One that does not hold the pin only looks where it leads.
+        let looks = pin.cloned().map(|pin| Pin {
+            candidate: pin.candidate.filter(|_| holds),
+            ..pin
+        });
+        let led = judge_again(&self.servers[pool], looks.as_ref(), &tried);
+        let is_full = led.is_some_and(|led| self.servers[pool][led].is_full());
+        let chosen = self.among(pool, &tried);
+        let open = &mut self.open[which];
+        let went_on = open.pick.redispatch(ConnectFailure::Refused);
+        let ends = if holds {
+            is_full || led.is_none() && chosen.is_empty()
+        } else {
+            (is_full || led.is_none()) && chosen.is_empty()
+        };
+        assert_eq!(went_on, !ends);
+        if !went_on {
+            return self.end(which);
+        }
+        let before = open.at;
+        let at = NAMES
+            .into_iter()
+            .find(|name| **name == *open.pick.backend().name)
+            .unwrap();
+        open.at = at;
+        assert_eq!(open.pick.by(), PickedBy::Redispatch);
+        match led.filter(|_| !is_full) {
+            Some(led) => assert_eq!(at, led),
+            None => assert!(chosen.contains(&at)),
+        }
+        if holds && led.is_none() {
+            self.clients.get_mut(&client).unwrap().candidate = Some(at);
+        }
+        self.server(pool, before).in_flight -= 1;
+        self.server(pool, at).in_flight += 1;
+    }
+
+    pub(super) fn learn(&mut self, which: usize, session: u8) {
+        let Some(open) = self.open.get(which) else {
+            return;
+        };
+        let (at, client) = (open.at, open.client);
+        let member = self.pins.known_member(at).unwrap();
+        let before = self.sessions.clone();
+        let was_full = self.pins.sessions() >= BOUND;
+        let learned = self
+            .pins
+            .learn_id(&id(session), Some(&self.key(client)), member);
+        let Some(claim) = learned else {
+            return assert!(!has_room(&before) && !before.contains_key(&session));
+        };
+        self.pins.export(&mut |kept| {
+            if let PinKey::Session { hash, .. } = kept.key {
+                self.known.entry(hash).or_insert(session);
+            }
+        });
+        if !before.contains_key(&session) {
+            let [_, standing] = self.standing();
+            let gone = gone(&before, &standing);
+            assert!(gone.len() <= usize::from(was_full), "{gone:?}");
+            for gone in gone {
+                assert_eq!(self.sessions.remove(&gone).unwrap().in_use, 0);
+            }
+        }
+        let pin = self
+            .sessions
+            .entry(session)
+            .or_insert_with(|| Pin::new(client));
+        pin.in_use += 1;
+        pin.leads = Some(at);
+        self.open[which].granted.push((session, claim, false));
+    }
+
+    pub(super) fn end(&mut self, which: usize) {
+        if self.open.is_empty() {
+            return;
+        }
+        let open = self.open.swap_remove(which);
+        self.server(open.pool, open.at).in_flight -= 1;
+        let now = self.now;
+        let give_back = |table: &mut Table, number: u8| {
+            let pin = table.get_mut(&number).unwrap();
+            pin.in_use -= 1;
+            if pin.in_use == 0 {
+                pin.candidate = None;
+                pin.expires = pin.leads.map_or(0, |_| now + TTL);
+            }
+        };
+        if open.pin.is_some() {
+            give_back(&mut self.clients, open.client);
+        }
+        if let Some((session, _)) = open.session {
+            give_back(&mut self.sessions, session);
+        }
+        for (session, ..) in &open.granted {
+            give_back(&mut self.sessions, *session);
+        }
+    }
+}

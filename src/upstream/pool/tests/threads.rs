@@ -1,0 +1,49 @@
+//! Recalls beside connections that begin, in thousands of orders of their steps (`tests/threads`).
+
+use super::*;
+use crate::affinity::table::Filter;
+use crate::affinity::table::tests::threads::in_many_orders;
+use crate::upstream::backend::Recall;
+
+/// A connection to the backend that its pin was moved from is told so, and one that came afterwards is not.
+#[test]
+fn no_recall_is_missed_and_none_is_meant_for_others() {
+    in_many_orders(|| {
+        let pins = pins();
+        let pool = pool("https", &["fe01", "fe02"], &pins, None);
+        let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+        let key = pins.key(client(1).source, client(1).name);
+        pins.pin(key, fe01).unwrap();
+        let (moved, mover) = (pins.clone(), pins.clone());
+        let other = pins.key(client(2).source, client(2).name);
+        let noise = shuttle::thread::spawn(move || {
+            // Moves of others, between which a connection may ask.
+            moved.pin(other, fe01).unwrap();
+            let only = Filter {
+                clients: Some("192.0.2.2/32".parse().unwrap()),
+                ..Filter::default()
+            };
+            moved.move_to(&only, fe02);
+        });
+        let come = shuttle::thread::spawn(move || {
+            let pick = pool.pick(client(1), None).unwrap();
+            let early = pick.recalled();
+            pick.answered(None);
+            let late = pick.recalled();
+            (pool, pick, early.or(late))
+        });
+        let only = Filter {
+            clients: Some("192.0.2.1/32".parse().unwrap()),
+            ..Filter::default()
+        };
+        mover.move_to(&only, fe02);
+        noise.join().unwrap();
+        let (_pool, pick, recalled) = come.join().unwrap();
+        let is_recalled = recalled.or_else(|| pick.recalled()).is_some();
+        assert_eq!(is_recalled, *pick.backend().name == *"fe01");
+        assert!(recalled.is_none_or(|recall| recall == Recall::PinMoved));
+        drop(pick);
+        let view = pins.view(&key).unwrap();
+        assert_eq!((view.member, view.in_use), (fe02, 0));
+    });
+}
