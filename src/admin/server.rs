@@ -1,7 +1,7 @@
 //! Serves the admin listener: connections, and what bounds them.
 //!
 //! Owns the accept loop and the time and number of connections. Must not know endpoints. Invariants: nobody who is slow,
-//! silent or many holds more than [`Bounds`] give, or keeps out one that has something to ask; an accept that fails never
+//! silent or many holds more than [`RequestLimits`] give, or keeps out one that has something to ask; an accept that fails never
 //! spins.
 
 use std::convert::Infallible;

@@ -14,7 +14,7 @@ use crate::types::backend_state::AdminState;
 pub struct WantedState {
     /// The state.
     pub state: AdminState,
-    /// Comes with [`State::Drain`] alone; without it a drain lasts for `timeouts.drain`.
+    /// Comes with [`AdminState::Drain`] alone; without it a drain lasts for `timeouts.drain`.
     pub deadline: Option<Duration>,
     /// What is done where the backend is the last in service.
     pub last: LastBackend,

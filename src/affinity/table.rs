@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `table` | shards, locks and the bound of one table; a connection's hold on a pin |
+//! | `key_table` | shards, locks and the bound of one table; a connection's hold on a pin |
 //! | `quota` | how much of the sessions' table one client may fill |
 //! | `clock` | what moments mean |
 //! | `sync` | which locks and counts are used |
@@ -22,6 +22,7 @@
 mod clock;
 mod handoff;
 mod interner;
+mod key_table;
 mod operate;
 mod quota;
 mod reconfigure;
@@ -30,7 +31,6 @@ mod scheme;
 mod secret;
 mod sessions;
 mod sync;
-mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,7 @@ use crate::telemetry::metrics::{Registry, definitions};
 use clock::Clock;
 pub use handoff::ForeignHold;
 use interner::Interner;
+pub use key_table::{KeyKind, KeyTable, PinGuard};
 pub use operate::{ChangeTotals, Cursor, TableFilter};
 use quota::Quotas;
 pub use record::{PinKey, PinRecord, TableChange};
@@ -53,7 +54,6 @@ pub use scheme::KeyScheme;
 pub use secret::Secret;
 pub use sessions::KnownSession;
 use sync::{AtomicU32, Ordering};
-pub use table::{KeyKind, KeyTable, PinGuard};
 
 /// TLS sessions that are known of one client at most, an address translator with all that is behind it being one.
 pub const SESSIONS_A_CLIENT: u32 = 4096;

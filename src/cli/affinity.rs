@@ -38,7 +38,7 @@ enum AffinityCommand {
     Clear(Clear),
 }
 
-/// The options of [`Filter`].
+/// The options of [`FilterArguments`].
 const FILTERS: [&str; 5] = ["group", "client", "name", "pool", "backend"];
 
 /// Which pins are meant: those that fit every option.

@@ -158,7 +158,7 @@ impl ConfigErrors {
         Self { list, left_out }
     }
 
-    /// The faults, at most [`Faults::MAX`].
+    /// The faults, at most [`ConfigErrors::MAX`].
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.list.iter()
     }

@@ -61,7 +61,7 @@ const MAX_DEPTH: usize = 32;
 /// How many values a file may hold, those that aliases repeat included.
 const MAX_NODES: usize = 200_000;
 
-/// Reads a file into a tree. An empty one is [`Kind::Null`].
+/// Reads a file into a tree. An empty one is [`NodeKind::Null`].
 pub(crate) fn parse(text: &str) -> Result<Node, Note> {
     if text.len() > MAX_FILE_BYTES {
         return Err(too_large());

@@ -1,7 +1,7 @@
 //! Owns the watch over backends: where they are, whether they are up, and what is said and done when that changes.
 //!
 //! Must not know listeners, sessions or pins: it writes a backend's health and address, and recalls its connections; who
-//! reads that is not its business. Must not know the administrator's wishes beyond [`State`](crate::types::backend_state::State).
+//! reads that is not its business. Must not know the administrator's wishes beyond [`AdminState`](crate::types::backend_state::AdminState).
 //!
 //! Invariant: one task, the keeper, is the only writer of every backend's health, address and check reports; the tasks
 //! that make checks and resolve names only send it news. All of them end when the [`Monitor`] is dropped.

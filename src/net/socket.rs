@@ -254,7 +254,7 @@ pub fn keep_urgent_bytes(socket: &impl AsFd) {
 }
 
 /// Has the kernel probe a peer of which nothing is heard and to which nothing is said. Nothing of that shows before seconds
-/// have passed, so it is for connections that live so long. One that owes an acknowledgement is not probed so: [`outgoing`].
+/// have passed, so it is for connections that live so long. One that owes an acknowledgement is not probed so: `outgoing`.
 ///
 /// TCP_USER_TIMEOUT is not set: it also ends connections whose peer answers every probe and has no room
 /// (`tcp_probe_timer` of Linux), against RFC 1122, 4.2.2.17.
@@ -268,7 +268,7 @@ pub fn watch_over(socket: &impl AsFd, patience: PeerTimeouts) {
 }
 
 /// Has the kernel end a connection whose peer acknowledges nothing for `user` (TCP_USER_TIMEOUT, tcp(7)), and one whose peer
-/// takes nothing for so long: for where [`outgoing`] is not to be had.
+/// takes nothing for so long: for where `outgoing` is not to be had.
 pub fn give_up_after(socket: &impl AsFd, user: Duration) {
     let user = u32::try_from(user.as_millis()).unwrap_or(u32::MAX);
     let _ = sockopt::set_tcp_user_timeout(socket, user);

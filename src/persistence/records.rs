@@ -68,7 +68,7 @@ pub(super) struct RecordState {
     pub(super) pool: u32,
     /// The backend's name's number.
     pub(super) backend: u32,
-    /// [`crate::types::backend_state::State`] as a number.
+    /// [`crate::types::backend_state::AdminState`] as a number.
     pub(super) state: u8,
     /// Milliseconds until its deadline, where it has one; 0 where that is over.
     pub(super) left: Option<u64>,

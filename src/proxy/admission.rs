@@ -56,7 +56,7 @@ impl ConnectionLimits {
         limits
     }
 
-    /// From now on as [`Limits::new`] says. No connection that lives is ended for it, and where sources were not counted
+    /// From now on as [`ConnectionLimits::new`] says. No connection that lives is ended for it, and where sources were not counted
     /// before, it counts against none.
     pub fn set(&self, most: u32, per_source: Option<u32>, rate: Option<u32>) {
         let rate = rate.filter(|&rate| rate > 0).map(u64::from);

@@ -1,7 +1,7 @@
 //! What one connection came to: its line in the log and its counts.
 //!
 //! Owns the facts that the stages of a session leave behind. Knows no socket. Invariant: each account is settled
-//! exactly once, by [`Account::settle`] or, where a session is dropped in the middle, by `Drop`.
+//! exactly once, by [`ConnectionRecord::settle`] or, where a session is dropped in the middle, by `Drop`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The life of one connection, from accept to the end.
 //!
 //! Owns the order of the stages: read the hello, route, pick, connect, send, relay. Each stage returns a value and
-//! calls no other; what a stage leaves behind stands in the [`Account`]. Invariant: whatever a session takes (a place
+//! calls no other; what a stage leaves behind stands in the [`ConnectionRecord`]. Invariant: whatever a session takes (a place
 //! at a backend, a pin, a count) it gives back by `Drop`.
 
 use std::sync::Arc;

@@ -61,7 +61,7 @@ impl HostName {
     ///
     /// # Errors
     ///
-    /// The first fault found, see [`HostNameFault`]; an address gives [`HostNameFault::IpLiteral`].
+    /// The first fault found, see [`HostNameError`]; an address gives [`HostNameError::IpLiteral`].
     pub fn parse(bytes: &[u8]) -> Result<Self, HostNameError> {
         let name = without_trailing_dot(bytes);
         if name.is_empty() {

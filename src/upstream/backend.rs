@@ -2,7 +2,7 @@
 //!
 //! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
 //! state; eligibility reads both. What is configured is written by the assembly, when a configuration comes into force.
-//! Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of living [`Slot`]s; a return is noted
+//! Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of living [`BackendPermit`]s; a return is noted
 //! exactly when health and state together let new clients in again.
 
 mod availability;
@@ -232,7 +232,7 @@ impl Backend {
         *lock(&self.deadline)
     }
 
-    /// For the administrator alone; `deadline` goes with [`State::Drain`].
+    /// For the administrator alone; `deadline` goes with [`AdminState::Drain`].
     pub fn set_state(&self, state: AdminState, deadline: Option<Deadline>) {
         *lock(&self.deadline) = deadline;
         self.change(|| self.state.store(state as u8, Ordering::Release));

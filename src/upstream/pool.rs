@@ -1,7 +1,7 @@
 //! A pool while the balancer runs: who gets the next client.
 //!
 //! Owns the choice: the pin, else the policy, else the backup. Knows neither sockets nor time-outs. Invariant: whoever
-//! holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
+//! holds a [`Selection`] holds a place at its backend and, where there is one, its pin.
 
 mod choice;
 mod selection;

@@ -1,7 +1,7 @@
 //! Where the pins of a shard lie.
 //!
 //! Owns their places. A pin fills one cache line. They lie in blocks that are never moved, so that growing costs one
-//! allocation and no copy. Invariant: a place that is not free holds a pin until [`Places::free`]; the pin that a free
+//! allocation and no copy. Invariant: a place that is not free holds a pin until [`PinCells::free`]; the pin that a free
 //! place held last leads nowhere.
 
 use std::ops::{Index, IndexMut};

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::key_table::{Next, STEP};
 use super::record::{kept_session, view_of};
 use super::sync::{Mutex, MutexGuard, PoisonError};
-use super::table::{Next, STEP};
 use super::{KeyKind, KeyTable, PinGuard, PinKey, PinRecord, Pins};
 use crate::affinity::shard::{Key, Moment, PutOutcome, Session, Shard};
 

@@ -10,8 +10,8 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::key_table::{Next, STEP};
 use super::sync::Ordering;
-use super::table::{Next, STEP};
 use super::{PinRecord, Pins};
 use crate::affinity::shard::{Key, Member, PinAction, PinView, Session, TableFull, source_bits};
 use crate::config::model;

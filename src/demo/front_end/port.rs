@@ -1,6 +1,6 @@
 //! A TCP port that can stop and start listening without ever being given up.
 //!
-//! Owns one bound socket. Must not know who listens. Invariant: from [`Port::reserve`] to drop no one else gets the
+//! Owns one bound socket. Must not know who listens. Invariant: from [`DemoPort::reserve`] to drop no one else gets the
 //! port, whether it is open or closed.
 
 use std::io;
@@ -44,7 +44,7 @@ impl DemoPort {
         self.address
     }
 
-    /// Listens. The listener ends with [`Port::close`] at the latest.
+    /// Listens. The listener ends with [`DemoPort::close`] at the latest.
     pub(super) fn open(&self) -> io::Result<TcpListener> {
         self.socket.listen(BACKLOG)?;
         TcpListener::from_std(self.socket.try_clone()?.into())

@@ -189,7 +189,7 @@ impl EventLoop {
         use_it(&mut self.0.buffer.borrow_mut())
     }
 
-    /// Runs until every task has ended, or [`Alarm::end`] is called, which drops those that are left.
+    /// Runs until every task has ended, or [`Notifier::end`] is called, which drops those that are left.
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl EventLoop {
         ran
     }
 
-    /// Watches over `descriptor` for `flags`; its source is to be given back to [`Reactor::forget`].
+    /// Watches over `descriptor` for `flags`; its source is to be given back to [`EventLoop::forget`].
     fn register(&self, descriptor: &impl AsFd, flags: EventFlags) -> io::Result<Rc<EventSource>> {
         let generation = self.0.generations.get().wrapping_add(1);
         self.0.generations.set(generation);

@@ -33,7 +33,7 @@ impl Notifier {
         })
     }
 
-    /// Asks the loop for a sign of life: [`Alarm::heard`] grows when it next looks at its sockets, for which it must have
+    /// Asks the loop for a sign of life: [`Notifier::heard`] grows when it next looks at its sockets, for which it must have
     /// come back from whatever its tasks do. It costs that one look, and no task is polled.
     pub fn ask(&self) {
         self.write();

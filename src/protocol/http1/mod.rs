@@ -86,7 +86,7 @@ pub enum Method {
     Other,
 }
 
-/// A refusal on its way up to [`Progress`].
+/// A refusal on its way up to [`HeadProgress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HeadError {
     NotHttp(NotHttp),

@@ -77,7 +77,7 @@ impl HttpHeadParser {
 
     /// Says what `bytes` come to: *all* bytes received so far, from the first one.
     ///
-    /// Once it has said anything but [`Progress::NeedMore`] the answer stays, also with more bytes.
+    /// Once it has said anything but [`HeadProgress::NeedMore`] the answer stays, also with more bytes.
     pub fn advance(&mut self, bytes: &[u8]) -> HeadProgress {
         let within = &bytes[..bytes.len().min(MAX_HEAD)];
         while self.verdict == HeadProgress::NeedMore

@@ -38,7 +38,7 @@ impl Availability {
         self.changes.subscribe()
     }
 
-    /// Has `worker` woken when connections are recalled; its relays then ask [`Slot::recalled`](super::Slot::recalled).
+    /// Has `worker` woken when connections are recalled; its relays then ask [`BackendPermit::recalled`](super::BackendPermit::recalled).
     pub fn tell_of_recalls(&self, worker: Waker) {
         lock(&self.workers).push(worker);
     }

@@ -1,6 +1,6 @@
 //! The backend that one connection has picked, and the next one if that cannot be reached.
 //!
-//! Invariant: whoever holds a [`Pick`] holds a place at its backend and, where there is one, its pin.
+//! Invariant: whoever holds a [`Selection`] holds a place at its backend and, where there is one, its pin.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

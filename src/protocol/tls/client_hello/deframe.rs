@@ -59,7 +59,7 @@ impl ClientHelloParser {
 
     /// Says what `bytes` come to: *all* bytes received so far, from the first one.
     ///
-    /// Once it has said anything but [`Progress::NeedMore`] the answer stays, also with more bytes.
+    /// Once it has said anything but [`HelloProgress::NeedMore`] the answer stays, also with more bytes.
     pub fn advance(&mut self, bytes: &[u8]) -> HelloProgress {
         let verdict = match bytes.first() {
             None => Ok(None),

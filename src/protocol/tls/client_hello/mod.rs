@@ -53,7 +53,7 @@ pub enum HelloProgress {
     TooLarge(TooLarge),
 }
 
-/// A refusal on its way up to [`Progress`].
+/// A refusal on its way up to [`HelloProgress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientHelloError {
     NotTls(NotTls),

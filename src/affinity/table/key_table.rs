@@ -1,7 +1,7 @@
 //! Pins of one kind of key, shared by every worker.
 //!
 //! Owns the shards, their locks and the bound over all of them together. Must not know what a key is made of. Invariant:
-//! [`Claim`]s and uses of pins correspond one to one; no thread waits for a shard's lock while it holds another's.
+//! [`PinGuard`]s and uses of pins correspond one to one; no thread waits for a shard's lock while it holds another's.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
