@@ -1,7 +1,7 @@
 //! What workers share, in thousands of orders of their steps (`tests/threads`).
 
 use super::*;
-use crate::affinity::shard::Told;
+use crate::affinity::shard::Completeness;
 
 const THREADS: u32 = 3;
 
@@ -36,8 +36,8 @@ fn tables() -> Arc<Pins> {
         &Registry::default(),
         &Secret::from_bytes([7; 32]),
     );
-    pins.clients = Table::of_shards(2, 2, settings.ttl, Shares::none());
-    pins.sessions = Table::of_shards(2, 2, settings.ttl, Shares::of(1));
+    pins.clients = KeyTable::of_shards(2, 2, settings.ttl, Quotas::none());
+    pins.sessions = KeyTable::of_shards(2, 2, settings.ttl, Quotas::of(1));
     Arc::new(pins)
 }
 
@@ -58,8 +58,8 @@ fn is_at_rest(pins: &Pins) {
     pins.export(&mut |kept| assert_eq!(kept.in_use, 0));
 }
 
-fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(Claim<Key>, Member)> {
-    match pins.begin(key, |_| Fit::Takes, || Some(Member(to))) {
+fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(PinGuard<Key>, Member)> {
+    match pins.begin(key, |_| Eligibility::Takes, || Some(Member(to))) {
         Lookup::New(claim, member) | Lookup::Pinned(claim, member) => {
             let _ = claim.answered(member);
             Some((claim, member))
@@ -140,7 +140,7 @@ fn no_use_is_lost_while_pins_are_forgotten_and_swept() {
         let shared = pins.clone();
         at_once(move |thread| {
             if thread == THREADS {
-                shared.clear(&Filter::default());
+                shared.clear(&TableFilter::default());
                 shared.pass_time(Duration::from_secs(62));
                 shared.sweep(9);
                 return;
@@ -165,14 +165,14 @@ fn shares_come_to_what_stands_while_clients_roam() {
         let shared = pins.clone();
         at_once(move |thread| {
             let client = key(thread + 1);
-            let found = shared.recognise(None, &id, Some(&client), |_| Fit::Takes);
+            let found = shared.recognise(None, &id, Some(&client), |_| Eligibility::Takes);
             let of_client = |client| {
                 let client = shared.secret.client(&key(client));
                 shared.sessions.shares.of_client(client)
             };
             assert!((1..=THREADS + 1).all(|client| of_client(client) <= 1));
             if thread == 1 {
-                shared.clear(&Filter::default());
+                shared.clear(&TableFilter::default());
             }
             drop(found);
         });
@@ -183,7 +183,7 @@ fn shares_come_to_what_stands_while_clients_roam() {
         };
         let counted: u32 = (1..=THREADS + 1).map(share).sum();
         assert_eq!(counted as usize, pins.sessions());
-        pins.clear(&Filter::default());
+        pins.clear(&TableFilter::default());
         assert!((1..=THREADS + 1).all(|client| share(client) == 0));
         is_at_rest(&pins);
     });
@@ -228,13 +228,13 @@ fn a_second_table_that_is_told_everything_is_the_same() {
             match thread {
                 1 => drop(come(&shared, key, member.0)),
                 2 => {
-                    shared.move_to(&Filter::default(), other);
-                    shared.clear(&Filter::default());
+                    shared.move_to(&TableFilter::default(), other);
+                    shared.clear(&TableFilter::default());
                 }
                 _ => {
                     let mut part = Vec::new();
                     let all = shared.take_changes(&mut |change| part.push(change));
-                    assert_eq!(all, Told::All);
+                    assert_eq!(all, Completeness::All);
                     list.lock().unwrap().extend(part);
                 }
             }
@@ -242,13 +242,13 @@ fn a_second_table_that_is_told_everything_is_the_same() {
         let mut told = std::mem::take(&mut *told.lock().unwrap());
         assert_eq!(
             pins.take_changes(&mut |change| told.push(change)),
-            Told::All
+            Completeness::All
         );
         let mut second = std::collections::HashMap::new();
         for change in told {
             match change {
-                Change::Set(kept) => drop(second.insert(kept.key.clone(), kept)),
-                Change::Gone(key) => drop(second.remove(&key)),
+                TableChange::Set(kept) => drop(second.insert(kept.key.clone(), kept)),
+                TableChange::Gone(key) => drop(second.remove(&key)),
             }
         }
         let mut first = std::collections::HashMap::new();

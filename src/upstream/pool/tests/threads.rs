@@ -1,9 +1,9 @@
 //! Recalls beside connections that begin, in thousands of orders of their steps (`tests/threads`).
 
 use super::*;
-use crate::affinity::table::Filter;
+use crate::affinity::table::TableFilter;
 use crate::affinity::table::tests::threads::in_many_orders;
-use crate::upstream::backend::Recall;
+use crate::upstream::backend::Disconnect;
 
 /// A connection to the backend that its pin was moved from is told so, and one that came afterwards is not.
 #[test]
@@ -19,9 +19,9 @@ fn no_recall_is_missed_and_none_is_meant_for_others() {
         let noise = shuttle::thread::spawn(move || {
             // Moves of others, between which a connection may ask.
             moved.pin(other, fe01).unwrap();
-            let only = Filter {
+            let only = TableFilter {
                 clients: Some("192.0.2.2/32".parse().unwrap()),
-                ..Filter::default()
+                ..TableFilter::default()
             };
             moved.move_to(&only, fe02);
         });
@@ -32,16 +32,16 @@ fn no_recall_is_missed_and_none_is_meant_for_others() {
             let late = pick.recalled();
             (pool, pick, early.or(late))
         });
-        let only = Filter {
+        let only = TableFilter {
             clients: Some("192.0.2.1/32".parse().unwrap()),
-            ..Filter::default()
+            ..TableFilter::default()
         };
         mover.move_to(&only, fe02);
         noise.join().unwrap();
         let (_pool, pick, recalled) = come.join().unwrap();
         let is_recalled = recalled.or_else(|| pick.recalled()).is_some();
         assert_eq!(is_recalled, *pick.backend().name == *"fe01");
-        assert!(recalled.is_none_or(|recall| recall == Recall::PinMoved));
+        assert!(recalled.is_none_or(|recall| recall == Disconnect::PinMoved));
         drop(pick);
         let view = pins.view(&key).unwrap();
         assert_eq!((view.member, view.in_use), (fe02, 0));
