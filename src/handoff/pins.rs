@@ -4,14 +4,12 @@
 //! counted from now, since the clocks of tables are their own. Invariant: what is read is what was written, or an error.
 
 use std::collections::HashMap;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use super::message::{PINS_LARGEST, milliseconds};
 use super::wire::WireError;
 use crate::affinity::shard::{Moment, Origin};
-use crate::affinity::table::{PinKey, PinRecord, Pins};
-use crate::config::model;
+use crate::affinity::table::{KeyScheme, PinKey, PinRecord, Pins};
 
 /// What is told of a pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +51,8 @@ impl<'a> Batch<'a> {
         self.bytes.clear();
         self.texts.clear();
         put_text(&mut self.bytes, self.pins.group());
-        self.bytes.extend(shape(&self.pins.settings()));
+        self.bytes
+            .extend(KeyScheme::of(&self.pins.settings()).to_bytes());
     }
 
     /// Adds one; gives the bytes of the batch before where this one would not fit.
@@ -148,42 +147,28 @@ pub fn read(
     };
     let group = reader.text().ok_or_else(malformed)?;
     let keys: [u8; 3] = reader.array().ok_or_else(malformed)?;
-    let Some(pins) = table(&group).filter(|pins| shape(&pins.settings())[0] == keys[0]) else {
+    let Some(pins) = table(&group) else {
         return Ok(());
     };
-    let own = shape(&pins.settings());
+    let (from, to) = (KeyScheme::from_bytes(keys), KeyScheme::of(&pins.settings()));
     while !reader.bytes.is_empty() {
         let told = reader.told(&pins).ok_or_else(malformed)?;
-        if has_same_key(&told, own, keys) {
+        if let Some(told) = translated(told, &from, &to) {
             each(&pins, told);
         }
     }
     Ok(())
 }
 
-/// Whether a pin is found by the same key under both shapes: a prefix counts for the addresses of its family.
-fn has_same_key(told: &PinUpdate, own: [u8; 3], keys: [u8; 3]) -> bool {
-    let (PinUpdate::Stands(PinRecord { key, .. }) | PinUpdate::LetGo(key)) = told;
-    let PinKey::Client { source, .. } = key else {
-        return true;
-    };
-    let family = match Ipv6Addr::from(*source).to_ipv4_mapped() {
-        Some(_) => 1,
-        None => 2,
-    };
-    let by_source = own[0] & 1 != 0;
-    !by_source || own[family] == keys[family]
-}
-
-/// What keys are made of.
-fn shape(settings: &model::AffinitySettings) -> [u8; 3] {
-    let parts = [settings.by_source, settings.by_name, settings.by_session];
-    let flags = parts
-        .iter()
-        .rev()
-        .fold(0, |flags, &part| flags << 1 | u8::from(part));
-    let prefix = settings.source_prefix;
-    [flags, prefix.ipv4, prefix.ipv6]
+/// The same of the key that its clients have here; `None` where they have none.
+fn translated(update: PinUpdate, from: &KeyScheme, to: &KeyScheme) -> Option<PinUpdate> {
+    Some(match update {
+        PinUpdate::Stands(pin) => PinUpdate::Stands(PinRecord {
+            key: from.translate(pin.key, to)?,
+            ..pin
+        }),
+        PinUpdate::LetGo(key) => PinUpdate::LetGo(from.translate(key, to)?),
+    })
 }
 
 fn put_number(into: &mut Vec<u8>, mut number: u64) {
@@ -289,11 +274,13 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
     use std::time::Duration;
 
     use super::*;
     use crate::affinity::shard::{Eligibility, Key, Member};
     use crate::affinity::table::{ForeignHold, Lookup, Secret};
+    use crate::config::model;
     use crate::protocol::tls::client_hello::SessionId;
     use crate::telemetry::metrics::Registry;
 
@@ -437,15 +424,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_other_keys_takes_nothing_and_many_pins_go_in_packets() {
+    fn a_table_of_other_keys_takes_what_can_be_translated_and_many_pins_go_in_packets() {
         let secret = Secret::random();
         let (old, same, other) = (table(32, &secret), table(32, &secret), table(24, &secret));
         for client in 0..5_000 {
             drop(come(&old, client, "fe01"));
         }
-        assert_eq!(tell(&old, &other, Duration::ZERO).0, 0);
         assert_eq!(tell(&old, &same, Duration::ZERO).0, 5_000);
         assert_eq!(same.len(), 5_000);
+        // Of a network with 256 clients there is one pin where networks are told apart, and none the other way round.
+        assert_eq!(tell(&old, &other, Duration::ZERO).0, 5_000);
+        assert_eq!(other.len(), 5_000_usize.div_ceil(256));
+        let empty = table(32, &secret);
+        assert_eq!(tell(&other, &empty, Duration::ZERO).0, 0);
+        assert!(empty.is_empty());
     }
 
     #[test]

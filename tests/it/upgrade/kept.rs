@@ -70,6 +70,31 @@ fn pins_are_kept_those_in_use_stay_in_use_until_their_connections_end() {
 }
 
 #[test]
+fn pins_are_kept_with_other_keys_as_far_as_they_can_be_translated() {
+    let backends = Backend::several(3);
+    let by = |keys: &str| {
+        format!(
+            "listeners:\n\
+             \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
+             workers: 2\npools:\n  web: {{ {}, health: none, affinity: {{ by: {keys} }} }}",
+            entries(&backends)
+        )
+    };
+    let line = Line::start(&by("[source, name]"));
+    let clients: Vec<IpAddr> = (0..12).map(|_| own_address()).collect();
+    let held: Vec<(String, TcpStream)> = clients.iter().map(|&of| come(of, &line)).collect();
+    // TLS sessions are keys of their own, and a key with less in it can be made of one with more.
+    for keys in ["[source, name, tls_session]", "[source]"] {
+        line.balancer.write(&by(keys));
+        line.upgrade();
+        for (client, (server, _)) in clients.iter().zip(&held) {
+            assert_eq!(come(*client, &line).0, *server, "{keys}");
+        }
+    }
+    assert!(held.iter().all(|(_, stream)| is_alive(stream)));
+}
+
+#[test]
 fn administrative_states_and_the_drains_deadline_are_kept() {
     let backends = Backend::several(3);
     let line = start(&backends, "health: none, affinity: { by: [source] }");
