@@ -67,7 +67,7 @@ struct ListPins {
     #[command(flatten)]
     filter: FilterArguments,
     /// How many pins to list
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = count)]
     limit: u64,
     /// List every pin that fits, however many there are
     #[arg(long, conflicts_with = "limit")]
@@ -253,6 +253,16 @@ impl FilterArguments {
             pool: self.pool,
             backend: self.backend,
         }
+    }
+}
+
+/// How many: at least one.
+fn count(text: &str) -> Result<u64, String> {
+    let number = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(0) => Err("it is a whole number from 1; `--all` lists every pin".into()),
+        Ok(count) if number => Ok(count),
+        Ok(_) | Err(_) => Err("it is a whole number from 1, such as `100`".into()),
     }
 }
 

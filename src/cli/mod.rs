@@ -73,6 +73,10 @@ enum Command {
     Init(NotImplemented),
     /// Check a Lync deployment over the network (not built yet)
     Doctor(NotImplemented),
+    /// Change the weight of a backend in the running process (not built yet)
+    Weight(NotImplemented),
+    /// Print a JSON schema of the configuration (not built yet)
+    Schema(NotImplemented),
     /// Print completions for a shell
     Completions(packaging::Completions),
     /// Print a manual page
@@ -128,6 +132,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Upgrade(upgrade) => upgrade.run(),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
+        Command::Weight(unbuilt) => unbuilt.refuse("weight"),
+        Command::Schema(unbuilt) => unbuilt.refuse("schema"),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     }

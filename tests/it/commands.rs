@@ -41,7 +41,12 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 
 #[test]
 fn what_is_not_built_is_refused_as_wrong_usage() {
-    for arguments in [&["init"][..], &["doctor", "--json"]] {
+    for arguments in [
+        &["init"][..],
+        &["doctor", "--json"],
+        &["weight", "web/fe01", "2"],
+        &["schema"],
+    ] {
         let said = lyncpin(arguments);
         assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
         assert!(
