@@ -34,25 +34,25 @@ const FRONT_ENDS: [&str; 3] = ["fe01", "fe02", "fe03"];
 /// `lyncpin demo`
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
-    /// Port for HTTPS clients, which is 443 in earnest
+    /// Port for HTTPS clients (443 in production)
     #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = port)]
     https: u16,
-    /// Port for HTTP clients, which is 80 in earnest
+    /// Port for HTTP clients (80 in production)
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = port)]
     http: u16,
-    /// Port for clients that come straight to the Front Ends' HTTPS, which is 4443 in earnest
+    /// Port for clients that connect to the Front Ends' HTTPS port (4443 in production)
     #[arg(long, value_name = "PORT", default_value_t = 14443, value_parser = port)]
     https_direct: u16,
-    /// Port for clients that come straight to the Front Ends' HTTP, which is 8080 in earnest
+    /// Port for clients that connect to the Front Ends' HTTP port (8080 in production)
     #[arg(long, value_name = "PORT", default_value_t = 18080, value_parser = port)]
     http_direct: u16,
     /// Port of the admin listener
     #[arg(long, value_name = "PORT", default_value_t = 9900, value_parser = port)]
     admin: u16,
-    /// Leave it to you: no clients come by themselves, and no server fails
+    /// Do not simulate clients or server failures
     #[arg(long)]
     quiet: bool,
-    /// Print the log here; without it, it goes to a file beside the certificate, so that you can type in peace
+    /// Print the log to stderr instead of a temporary file
     #[arg(long)]
     log: bool,
 }

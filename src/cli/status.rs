@@ -24,19 +24,19 @@ const FEW: usize = 60;
 /// `lyncpin status`
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
-    /// Show only these: a pool, a backend in every pool, or POOL/BACKEND
+    /// Show only these: a pool, a backend in all pools, or POOL/BACKEND
     #[arg(value_name = "POOL|[POOL/]BACKEND")]
     only: Vec<String>,
-    /// Show every backend, however many there are; otherwise a large site gets a line for each pool and what is wrong
+    /// Show every backend; without this option, a large site gets one line per pool and what is out of service
     #[arg(long, conflicts_with = "by_server")]
     all: bool,
-    /// Show a line for each server, over all pools that have a backend of its name
+    /// Show one line per server, over all pools that have a backend of that name
     #[arg(long)]
     by_server: bool,
-    /// Look again every two seconds, until interrupted
+    /// Refresh every two seconds until interrupted
     #[arg(long)]
     watch: bool,
-    /// Print the JSON of the API, on one line each time with --watch; it has the same fields with --by-server
+    /// Print the JSON of the API, one line per refresh with --watch; overrides --by-server
     #[arg(long)]
     json: bool,
     #[command(flatten)]
