@@ -26,15 +26,15 @@ pub(super) struct AffinityCommands {
 
 #[derive(Debug, clap::Subcommand)]
 enum AffinityCommand {
-    /// List the pins that fit every option
+    /// List the pins that match all options
     List(ListPins),
-    /// Show every pin that counts for one client
+    /// Show all pins of one client
     Show(Show),
-    /// Pin a client to a backend; connections stay where they are
+    /// Pin a client to a backend; existing connections are not moved
     Pin(PinClient),
-    /// Let pins lead to another backend, and reset the connections that hold them
+    /// Move all matching pins to another backend and reset their connections
     Move(Move),
-    /// Forget pins; connections stay where they are
+    /// Delete all matching pins; existing connections are not moved
     Clear(Clear),
 }
 
@@ -50,13 +50,13 @@ struct FilterArguments {
     /// Pins of this client, or of the clients in this network
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
     client: Option<IpNet>,
-    /// Pins of those who ask for this name; a configured pattern will do, too
+    /// Pins for this requested name, or for a configured pattern
     #[arg(long, value_name = "NAME", value_parser = said)]
     name: Option<String>,
-    /// Pins that lead to a backend of this pool
+    /// Pins to backends of this pool
     #[arg(long, value_name = "POOL", value_parser = said)]
     pool: Option<String>,
-    /// Pins that lead to this backend
+    /// Pins to this backend
     #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
     backend: Option<String>,
 }
@@ -66,13 +66,13 @@ struct FilterArguments {
 struct ListPins {
     #[command(flatten)]
     filter: FilterArguments,
-    /// How many pins to list
-    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    /// Maximum number of pins to list
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = count)]
     limit: u64,
-    /// List every pin that fits, however many there are
+    /// List all matching pins
     #[arg(long, conflicts_with = "limit")]
     all: bool,
-    /// Print the pages of the API as JSON, one on a line
+    /// Print the pages of the API as JSON, one per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -85,10 +85,10 @@ struct Show {
     /// The client's address
     #[arg(long, value_name = "IP", value_parser = crate::config::address)]
     client: IpAddr,
-    /// What it asks for; without it, every name
+    /// The requested name [default: every name]
     #[arg(long, value_name = "NAME", value_parser = said)]
     name: Option<String>,
-    /// The affinity group; without it, every group
+    /// The affinity group [default: every group]
     #[arg(long, value_name = "GROUP", value_parser = said)]
     group: Option<String>,
     /// Print the JSON of the API
@@ -101,16 +101,16 @@ struct Show {
 /// `lyncpin affinity pin`
 #[derive(Debug, clap::Args)]
 struct PinClient {
-    /// Where the client is to go
+    /// The backend to pin the client to
     #[arg(value_name = "[POOL/]BACKEND", value_parser = said)]
     backend: String,
-    /// The client; left out only in a group that pins by name alone
+    /// The client; omit it only for a group that pins by name alone
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
     client: Option<IpNet>,
-    /// What it asks for, in a group that pins by name
+    /// The requested name, for a group that pins by name
     #[arg(long, value_name = "NAME", value_parser = said)]
     name: Option<String>,
-    /// The affinity group, where the backend does not say which
+    /// The affinity group, if the backend is in more than one
     #[arg(long, value_name = "GROUP", value_parser = said)]
     group: Option<String>,
     #[command(flatten)]
@@ -123,7 +123,7 @@ struct PinClient {
 struct Move {
     #[command(flatten)]
     filter: FilterArguments,
-    /// Where they are to lead
+    /// The backend to move the pins to
     #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
     to: String,
     #[command(flatten)]
@@ -136,7 +136,7 @@ struct Move {
 struct Clear {
     #[command(flatten)]
     filter: FilterArguments,
-    /// Forget every pin of every group
+    /// Delete all pins of all groups
     #[arg(long, conflicts_with_all = FILTERS)]
     all: bool,
     #[command(flatten)]
@@ -253,6 +253,16 @@ impl FilterArguments {
             pool: self.pool,
             backend: self.backend,
         }
+    }
+}
+
+/// How many: at least one.
+fn count(text: &str) -> Result<u64, String> {
+    let number = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(0) => Err("it is a whole number from 1; `--all` lists every pin".into()),
+        Ok(count) if number => Ok(count),
+        Ok(_) | Err(_) => Err("it is a whole number from 1, such as `100`".into()),
     }
 }
 

@@ -16,10 +16,10 @@ use crate::config::model::{AdminBind, AdminSettings};
 pub(super) struct AdminArguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// The admin listener, instead of the one in the configuration: a name or an address with its port
+    /// Address of the admin listener, overriding the configuration: a name or an IP address with a port
     #[arg(long, value_name = "ADDRESS|unix:PATH", value_parser = crate::config::admin_address)]
     admin: Option<AdminAddress>,
-    /// The file that holds the token, instead of the one in the configuration
+    /// File with the token, overriding the configuration
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }

@@ -34,25 +34,25 @@ const FRONT_ENDS: [&str; 3] = ["fe01", "fe02", "fe03"];
 /// `lyncpin demo`
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
-    /// Port for HTTPS clients, which is 443 in earnest
-    #[arg(long, default_value_t = 8443)]
+    /// Port for HTTPS clients (443 in production)
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = port)]
     https: u16,
-    /// Port for HTTP clients, which is 80 in earnest
-    #[arg(long, default_value_t = 8080)]
+    /// Port for HTTP clients (80 in production)
+    #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = port)]
     http: u16,
-    /// Port for clients that come straight to the Front Ends' HTTPS, which is 4443 in earnest
-    #[arg(long, default_value_t = 14443)]
+    /// Port for clients that connect to the Front Ends' HTTPS port (4443 in production)
+    #[arg(long, value_name = "PORT", default_value_t = 14443, value_parser = port)]
     https_direct: u16,
-    /// Port for clients that come straight to the Front Ends' HTTP, which is 8080 in earnest
-    #[arg(long, default_value_t = 18080)]
+    /// Port for clients that connect to the Front Ends' HTTP port (8080 in production)
+    #[arg(long, value_name = "PORT", default_value_t = 18080, value_parser = port)]
     http_direct: u16,
     /// Port of the admin listener
-    #[arg(long, default_value_t = 9900)]
+    #[arg(long, value_name = "PORT", default_value_t = 9900, value_parser = port)]
     admin: u16,
-    /// Leave it to you: no clients come by themselves, and no server fails
+    /// Do not simulate clients or server failures
     #[arg(long)]
     quiet: bool,
-    /// Print the log here; without it, it goes to a file beside the certificate, so that you can type in peace
+    /// Print the log to stderr instead of a temporary file
     #[arg(long)]
     log: bool,
 }
@@ -226,6 +226,12 @@ impl Demo {
     }
 }
 
+/// A port; the kernel chooses where it is 0.
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse();
+    port.map_err(|_| "it is a port, a whole number up to 65535".to_owned())
+}
+
 fn short(fqdn: &str) -> &str {
     fqdn.split('.').next().unwrap_or(fqdn)
 }
@@ -247,9 +253,10 @@ async fn obey(front_ends: &[FrontEnd], typed: &Cell<bool>) -> Infallible {
     });
     while let Some(line) = lines.recv().await {
         let said = match do_typed(front_ends, &line) {
-            Ok(()) => {
+            Ok(None) => continue,
+            Ok(Some(said)) => {
                 typed.set(true);
-                continue;
+                said
             }
             Err(said) => said,
         };
@@ -259,34 +266,40 @@ async fn obey(front_ends: &[FrontEnd], typed: &Cell<bool>) -> Infallible {
     std::future::pending().await
 }
 
-fn do_typed(front_ends: &[FrontEnd], line: &str) -> Result<(), String> {
+/// What is said of a line that was typed: what was done, nothing of an empty line, or why nothing was done.
+fn do_typed(front_ends: &[FrontEnd], line: &str) -> Result<Option<String>, String> {
     let usage = "type: stop, start, close-sip or open-sip, and fe01, fe02 or fe03";
-    let Some((what, whom)) = line.trim().split_once(' ') else {
-        return if line.trim().is_empty() {
-            Ok(())
-        } else {
-            Err(usage.into())
-        };
+    let mut words = line.split_whitespace();
+    let Some(what) = words.next() else {
+        return Ok(None);
     };
-    let whom = whom.trim();
+    let (Some(whom), None) = (words.next(), words.next()) else {
+        return Err(usage.into());
+    };
     let front_end = front_ends
         .iter()
-        .find(|front_end| short(front_end.fqdn()) == whom)
+        .find(|front_end| short(front_end.fqdn()) == whom || front_end.fqdn() == whom)
         .ok_or(usage)?;
-    let done = match what {
+    let (done, now) = match what {
         "stop" => {
             front_end.stop();
-            Ok(())
+            (Ok(()), "is stopped; its checks fail in a few seconds")
         }
-        "start" => front_end.start_again(),
+        "start" => (front_end.start_again(), "is running"),
         "close-sip" => {
             front_end.close_sip();
-            Ok(())
+            (
+                Ok(()),
+                "has closed its SIP port; its checks fail in a few seconds",
+            )
         }
-        "open-sip" => front_end.open_sip(),
+        "open-sip" => (front_end.open_sip(), "has its SIP port open"),
         _ => return Err(usage.into()),
     };
-    done.map_err(|error| format!("{whom}: {error}"))
+    match done {
+        Ok(()) => Ok(Some(format!("{whom} {now}"))),
+        Err(error) => Err(format!("{whom}: {error}")),
+    }
 }
 
 /// A file of the demo, such as its root certificate for curl; removed at the end.

@@ -13,16 +13,16 @@ use crate::types::outcome::Outcome;
 /// `lyncpin explain`
 #[derive(Debug, clap::Args)]
 pub(super) struct Explain {
-    /// The listener that the client comes to
+    /// The listener that the client connects to
     #[arg(long, value_name = "LISTENER")]
     listener: String,
-    /// The name that it asks for; without it, it sends none
+    /// The name that the client requests; without this option, it sends none
     #[arg(long, value_name = "SNI")]
     name: Option<String>,
-    /// The address that it comes from
+    /// The client's address
     #[arg(long, value_name = "IP", value_parser = crate::config::address)]
     source: IpAddr,
-    /// Ask the configuration file, not the running balancer: nothing is known of health and pins then
+    /// Use the configuration file instead of the running balancer; health and pins are then unknown
     #[arg(long)]
     offline: bool,
     /// Print the answer as JSON

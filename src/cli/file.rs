@@ -19,7 +19,7 @@ const PLACES: [&str; 2] = ["balancer.yaml", "/etc/lyncpin/balancer.yaml"];
 /// Which file to read.
 #[derive(Debug, clap::Args)]
 pub(super) struct ConfigFile {
-    /// The configuration [default: $LYNCPIN_CONFIG, else balancer.yaml here, else /etc/lyncpin/balancer.yaml]
+    /// Configuration file [default: $LYNCPIN_CONFIG, else balancer.yaml here, else /etc/lyncpin/balancer.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     file: Option<PathBuf>,
 }

@@ -36,7 +36,7 @@ use failure::Failure;
     name = "lyncpin",
     version,
     about = "A layer-4 load balancer with TLS passthrough for Lync and Skype for Business Front Ends",
-    after_help = "Exit status: 0 done; 1 it ran and the answer is bad; 2 wrong usage or an invalid configuration."
+    after_help = "Exit status: 0 success; 1 the operation failed; 2 usage or configuration error."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -47,33 +47,37 @@ struct Arguments {
 enum Command {
     /// Run the balancer in the foreground
     Run(run::Run),
-    /// Validate a configuration: prints every fault, and what works and is hardly meant
+    /// Validate a configuration: print every error, and warn of settings that are valid but probably unintended
     Check(check::CheckCommand),
     /// Print the long form that the `lync:` short form stands for
     Expand(check::Expand),
-    /// Say which route, pool and backend a client gets, and why
+    /// Show which route, pool and backend a client gets, and why
     Explain(explain::Explain),
     /// Show listeners, pools and backends: state, health and why, connections, bytes, pins
     Status(status::Status),
-    /// Let a backend keep the clients that are pinned to it until a deadline, and send it no new ones
+    /// Stop sending new clients to a backend; pinned clients stay until the deadline
     Drain(state::Drain),
-    /// Send nobody to a backend, and reset the connections that it holds
+    /// Take a backend out of service now: send no clients to it and reset its connections
     Maintain(state::Maintain),
-    /// Send clients to a backend again
+    /// Put a backend back into service: end a drain or maintenance
     Ready(state::StateCommand),
-    /// List, show, pin, move and clear pins: which client goes to which backend
+    /// List, show, set, move and clear pins, which keep a client on its backend
     Affinity(affinity::AffinityCommands),
-    /// Start simulated Front Ends, a balancer before them and the admin listener, all on loopback
+    /// Start simulated Front Ends and a balancer in front of them, all on loopback
     Demo(demo::Demo),
-    /// Take a new configuration in the running process
+    /// Reload the configuration without restarting
     Reload(reload::Reload),
-    /// Hand over to the program anew: everything that the running one has, without a connection lost
+    /// Replace the running process with the installed binary without dropping connections
     Upgrade(upgrade::Upgrade),
     /// Write a configuration from a few answers (not built yet)
     Init(NotImplemented),
     /// Check a Lync deployment over the network (not built yet)
     Doctor(NotImplemented),
-    /// Print completions for a shell
+    /// Change the weight of a backend in the running process (not built yet)
+    Weight(NotImplemented),
+    /// Print a JSON schema of the configuration (not built yet)
+    Schema(NotImplemented),
+    /// Print shell completions
     Completions(packaging::Completions),
     /// Print a manual page
     Man(packaging::Man),
@@ -128,6 +132,8 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Upgrade(upgrade) => upgrade.run(),
         Command::Init(unbuilt) => unbuilt.refuse("init"),
         Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
+        Command::Weight(unbuilt) => unbuilt.refuse("weight"),
+        Command::Schema(unbuilt) => unbuilt.refuse("schema"),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     }

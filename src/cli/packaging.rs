@@ -28,7 +28,7 @@ impl Completions {
 /// `lyncpin man`
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// The command to print the page of; without it, the page of lyncpin itself
+    /// The command to print the page of [default: lyncpin itself]
     command: Vec<String>,
 }
 

@@ -19,10 +19,10 @@ use crate::telemetry::metrics::{Registry, definitions};
 pub(super) struct Run {
     #[command(flatten)]
     file: ConfigFile,
-    /// Reload when the file changes
+    /// Reload when the configuration file changes
     #[arg(long)]
     watch: bool,
-    /// Log events of level debug, too
+    /// Log debug events as well
     #[arg(short = 'v', long)]
     verbose: bool,
 }

@@ -15,7 +15,7 @@ use crate::types::backend_state::AdminState;
 /// `lyncpin ready`
 #[derive(Debug, clap::Args)]
 pub(super) struct StateCommand {
-    /// The backend, in one pool or in every pool that has one of that name
+    /// The backend: in one pool, or in every pool that has a backend of that name
     #[arg(value_name = "[POOL/]BACKEND")]
     backend: String,
     #[command(flatten)]
@@ -36,10 +36,10 @@ pub(super) struct Maintain {
 pub(super) struct Drain {
     #[command(flatten)]
     change: StateCommand,
-    /// How long its clients are kept, such as 15m [default: timeouts.drain]
+    /// How long pinned clients stay, such as 15m [default: timeouts.drain]
     #[arg(long, value_name = "DURATION")]
     deadline: Option<String>,
-    /// Show what is left, until that is nothing or the deadline is over
+    /// Show remaining connections and pins until none are left or the deadline has passed
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) struct Drain {
 /// Whether the last backend of a pool may be taken out of service.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Force {
-    /// Take it out of service even if it is the last backend of a pool that is in service
+    /// Take it out of service even if it is the last backend in service of a pool
     #[arg(long)]
     force: bool,
 }

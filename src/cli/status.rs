@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
+use super::table::printable;
 use super::{OutputReader, print};
 use crate::admin::client::Client;
 use crate::admin::view::StatusView as View;
+use crate::config::did_you_mean;
 
 /// Between two looks with `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
@@ -22,20 +24,20 @@ const FEW: usize = 60;
 /// `lyncpin status`
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
-    /// Show only these: a pool, a backend in every pool, or POOL/BACKEND
+    /// Show only these: a pool, a backend in all pools, or POOL/BACKEND
     #[arg(value_name = "POOL|[POOL/]BACKEND")]
     only: Vec<String>,
-    /// Show every backend, however many there are; otherwise a large site gets a line for each pool and what is wrong
+    /// Show every backend; without this option, a large site gets one line per pool and what is out of service
     #[arg(long, conflicts_with = "by_server")]
     all: bool,
-    /// Show a line for each server, over all pools that have a backend of its name
+    /// Show one line per server, over all pools that have a backend of that name
     #[arg(long)]
     by_server: bool,
-    /// Look again every two seconds, until interrupted
+    /// Refresh every two seconds until interrupted
     #[arg(long)]
     watch: bool,
-    /// Print the JSON of the API, on one line each time with --watch
-    #[arg(long, conflicts_with = "by_server")]
+    /// Print the JSON of the API, one line per refresh with --watch; overrides --by-server
+    #[arg(long)]
     json: bool,
     #[command(flatten)]
     ask: AdminArguments,
@@ -83,7 +85,7 @@ impl Status {
     fn tables(&self, status: &View, whole: &View) -> String {
         let backends: usize = status.pools.iter().map(|pool| pool.backends.len()).sum();
         if self.by_server {
-            servers::text(status)
+            servers::text(status, whole)
         } else if self.all || !self.only.is_empty() || backends <= FEW {
             full::text(status, whole)
         } else {
@@ -94,19 +96,8 @@ impl Status {
     /// With the pools and backends alone that are asked for.
     fn filtered(&self, mut status: View) -> Result<View, Failure> {
         for wanted in &self.only {
-            let mut backends = status.pools.iter().flat_map(|pool| {
-                let named = |backend: &crate::admin::view::BackendView| {
-                    is(wanted, &pool.name, &backend.name)
-                };
-                pool.backends.iter().filter(move |backend| named(backend))
-            });
-            if backends.next().is_none() {
-                let pools: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
-                let text = format!(
-                    "no pool or backend {wanted:?}; the pools are {}",
-                    pools.join(", ")
-                );
-                return Err(Failure::answer(text));
+            if !is_known(wanted, &status) {
+                return Err(Failure::answer(unknown(wanted, &status)));
             }
         }
         if self.only.is_empty() {
@@ -120,6 +111,70 @@ impl Status {
         status.pools.retain(|pool| !pool.backends.is_empty());
         Ok(status)
     }
+}
+
+/// Whether what was typed means a backend.
+fn is_known(wanted: &str, status: &View) -> bool {
+    status.pools.iter().any(|pool| {
+        let mut backends = pool.backends.iter();
+        backends.any(|backend| is(wanted, &pool.name, &backend.name))
+    })
+}
+
+/// What is said of a pool or backend that is not there: the nearest one, or those that are.
+fn unknown(wanted: &str, status: &View) -> String {
+    /// So many names are listed, and so many compared.
+    const LISTED: usize = 20;
+    const COMPARED: usize = 2000;
+    let pools: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
+    let mut backends: Vec<String> = Vec::new();
+    let mut both: Vec<String> = Vec::new();
+    for pool in &status.pools {
+        for backend in &pool.backends {
+            both.push(format!("{}/{}", pool.name, backend.name));
+            backends.push(backend.name.clone());
+        }
+    }
+    backends.sort_unstable();
+    backends.dedup();
+    let what = format!("no pool or backend {wanted:?}");
+    let typed = wanted.trim().trim_matches('/');
+    if typed != wanted && is_known(typed, status) {
+        return format!("{what}; did you mean `{}`?", printable(typed));
+    }
+    let single = pools
+        .iter()
+        .copied()
+        .chain(backends.iter().map(String::as_str));
+    let all = single.chain(both.iter().map(String::as_str));
+    if let Some(near) = did_you_mean(typed, all.take(COMPARED)) {
+        return format!("{what}; {}", printable(&near));
+    }
+    // One half of POOL/BACKEND may be right.
+    let pool = wanted.split_once('/').map(|(pool, _)| pool);
+    let of_pool = status.pools.iter().find(|known| Some(&*known.name) == pool);
+    if let Some(pool) = of_pool {
+        let names = pool.backends.iter().map(|backend| &*backend.name);
+        let names = listed(names.collect(), LISTED);
+        return format!(
+            "{what}; the backends of pool {} are {names}",
+            printable(&pool.name)
+        );
+    }
+    let (pools, backends) = (
+        listed(pools, LISTED),
+        listed(backends.iter().map(String::as_str).collect(), LISTED),
+    );
+    format!("{what}; the pools are {pools}; the backends are {backends}")
+}
+
+/// The names, the first of them where there are many.
+fn listed(names: Vec<&str>, most: usize) -> String {
+    let mut text = printable(&names[..names.len().min(most)].join(", "));
+    if names.len() > most {
+        text += &format!(" and {} more", names.len() - most);
+    }
+    text
 }
 
 /// Whether what was typed means this backend of this pool. Names may hold a slash, so that nothing is cut.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
+use crate::types::invisible::escaped;
 pub(super) use crate::types::timestamp::{counted, span};
 
 /// Lines up columns; those in `right` hold numbers.
@@ -40,7 +41,7 @@ pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> 
     text
 }
 
-/// The text with control characters replaced.
+/// The text with control characters replaced, and those that cannot be seen written as their numbers.
 pub(super) fn printable(text: &str) -> String {
     let shown = |character: char| {
         if character.is_control() {
@@ -49,7 +50,7 @@ pub(super) fn printable(text: &str) -> String {
             character
         }
     };
-    text.chars().map(shown).collect()
+    escaped(text).chars().map(shown).collect()
 }
 
 /// A number of bytes in its largest unit.
@@ -90,9 +91,16 @@ mod tests {
     fn columns_line_up_and_hold_no_control_characters() {
         let rows = vec![
             vec!["a".to_owned(), "10".to_owned(), "x\u{1b}[2J".to_owned()],
-            vec!["long".to_owned(), "7".to_owned(), String::new()],
+            vec![
+                "long".to_owned(),
+                "7".to_owned(),
+                "\u{202e}y\u{200b}".to_owned(),
+            ],
         ];
         let text = table(&["NAME", "N", "WHY"], &[1], rows);
-        assert_eq!(text, "NAME   N  WHY\na     10  x\u{fffd}[2J\nlong   7\n");
+        assert_eq!(
+            text,
+            "NAME   N  WHY\na     10  x\u{fffd}[2J\nlong   7  \\u{202e}y\\u{200b}\n"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What a file says of the admin listener, whatever is wrong with the rest of it.
 //!
-//! Owns how the section is found in a file that is no YAML as a whole. Invariant: what comes out is what the whole file
+//! Owns how the section is found in a file that is no YAML as a whole, be it written in lines or in braces. Invariant: what comes out is what the whole file
 //! would say once the rest is sound, or a fault.
 
 use super::diagnostics::{ConfigErrors, Note, Notes, SourceFile};
@@ -61,14 +61,37 @@ enum Alone {
     Unclear,
 }
 
-/// The lines from a key at the margin to the next one, after as many empty lines as stand before it.
+/// The section of a file whose root is a mapping in lines or in braces.
 fn alone(text: &str) -> Alone {
+    let first = text
+        .lines()
+        .map(str::trim_start)
+        .find(|line| is_content(line));
+    match first {
+        Some(line) if line.starts_with('{') => in_braces(text),
+        Some(_) | None => in_lines(text),
+    }
+}
+
+/// Whether a line, without its indentation, is one of a mapping.
+fn is_content(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with(['#', '%']) && !line.starts_with("---")
+}
+
+/// The lines from a key at the margin to the next one, after as many empty lines as stand before it. The margin is where
+/// the first key of the file is.
+fn in_lines(text: &str) -> Alone {
+    let is_first = |line: &&str| is_content(line.trim_start());
+    let first = text.lines().find(is_first).unwrap_or_default();
+    let margin = &first[..first.len() - first.trim_start_matches(' ').len()];
     let mut section = String::new();
     let (mut inside, mut found) = (false, 0);
     for line in text.lines() {
-        let is_margin = !line.is_empty() && !line.starts_with([' ', '\t', '#', '\r', '}', ']']);
+        // A line that is further to the left belongs to no key of the root.
+        let rest = line.strip_prefix(margin).unwrap_or(line.trim_start());
+        let is_margin = !rest.is_empty() && !rest.starts_with([' ', '\t', '#', '\r', '}', ']']);
         if is_margin {
-            inside = is_key(line);
+            inside = is_key(rest);
             found += usize::from(inside);
         }
         if inside {
@@ -81,6 +104,93 @@ fn alone(text: &str) -> Alone {
         1 => Alone::Section(section),
         0 if !speaks() => Alone::Nothing,
         _ => Alone::Unclear,
+    }
+}
+
+/// The key and its value in a mapping in braces, at their places: what comes before is blank.
+fn in_braces(text: &str) -> Alone {
+    let mut braces = Braces::default();
+    let (mut section, mut found) = (String::new(), 0);
+    let mut inside = false;
+    for (at, c) in text.char_indices() {
+        let begins = braces.is_at_key();
+        let (depth, is_outside) = (braces.depth, braces.is_outside());
+        braces.take(c);
+        let ends = is_outside && depth == 1 && matches!(c, ',' | '}');
+        if ends {
+            inside = false;
+        } else if begins && is_key(&text[at..]) {
+            found += 1;
+            inside = true;
+        }
+        match c {
+            _ if inside => section.push(c),
+            '\n' => section.push(c),
+            // The mapping that holds the section, where it begins and where it ends.
+            '{' if depth == 0 && section.trim().is_empty() => section.push('{'),
+            _ if found == 0 => section.push(' '),
+            _ => {}
+        }
+    }
+    match found {
+        1 => Alone::Section(format!("{section}}}")),
+        0 if !text.lines().any(mentions) => Alone::Nothing,
+        _ => Alone::Unclear,
+    }
+}
+
+/// Where a reader is in a mapping in braces.
+#[derive(Debug, Default)]
+struct Braces {
+    /// Braces and brackets that are open.
+    depth: usize,
+    quote: Option<char>,
+    is_escaped: bool,
+    is_comment: bool,
+    /// Only spaces have come since the last `{` or `,` of the root.
+    awaits_key: bool,
+    /// The last character, for `#` begins a comment behind a space alone, and a quote a text behind a mark.
+    last: char,
+}
+
+impl Braces {
+    fn is_outside(&self) -> bool {
+        self.quote.is_none() && !self.is_comment
+    }
+
+    fn is_at_key(&self) -> bool {
+        self.is_outside() && self.depth == 1 && self.awaits_key
+    }
+
+    fn take(&mut self, c: char) {
+        let last = std::mem::replace(&mut self.last, c);
+        if self.is_comment {
+            self.is_comment = c != '\n';
+            return;
+        }
+        if let Some(quote) = self.quote {
+            if self.is_escaped {
+                self.is_escaped = false;
+            } else if c == quote {
+                self.quote = None;
+            } else {
+                self.is_escaped = quote == '"' && c == '\\';
+            }
+            return;
+        }
+        let is_behind_mark = last.is_whitespace() || matches!(last, '{' | '[' | ',' | ':' | '\0');
+        match c {
+            '#' if is_behind_mark => self.is_comment = true,
+            '"' | '\'' if is_behind_mark => self.quote = Some(c),
+            '{' | '[' => self.depth += 1,
+            '}' | ']' => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+        self.awaits_key = match c {
+            '{' => self.depth == 1,
+            ',' => self.depth == 1,
+            _ => self.awaits_key && (c.is_whitespace() || c == '#'),
+        };
     }
 }
 
@@ -142,6 +252,48 @@ mod tests {
     }
 
     #[test]
+    fn the_root_may_be_indented_or_in_braces() {
+        for wrong in [
+            "pools: [",
+            "pools:\n    - a: b: c",
+            "names: *.contoso.com",
+            "a: \"open",
+        ] {
+            let wrong = wrong.replace('\n', "\n  ");
+            let section = "  admin:\n    bind: 127.0.0.2:9901\n";
+            bind(&format!("{section}  {wrong}\n"), "127.0.0.2:9901");
+            bind(&format!("# admin\n  {wrong}\n{section}"), "127.0.0.2:9901");
+            bind(&format!("---\n  {wrong}\n"), "127.0.0.1:9900");
+        }
+        let json =
+            r#"{"admin": {"bind": "127.0.0.2:9901", "hosts": ["a", "b"]}, "pools": {"web": [}"#;
+        bind(json, "127.0.0.2:9901");
+        for wrong in [
+            "pools: {web: a: b}",
+            "names: [*.contoso.com]",
+            "x: [[::]:443]",
+        ] {
+            let section = "admin: { bind: \"127.0.0.2:9901\" } # }\n";
+            bind(&format!("{{ {wrong}, {section} }}\n"), "127.0.0.2:9901");
+            bind(
+                &format!("# admin\n{{\n  {section}, {wrong}\n}}\n"),
+                "127.0.0.2:9901",
+            );
+            let elsewhere = "log: { format: \"admin: {\" }";
+            bind(
+                &format!("{{ {elsewhere}, {wrong}, 'admin': {{bind: \"127.0.0.2:9901\"}}"),
+                "127.0.0.2:9901",
+            );
+            bind(&format!("{{ {wrong} }}"), "127.0.0.1:9900");
+        }
+        let text = "{ x: *.a,\n  admin: { bind: nowhere } }\n";
+        let faults = read_admin(text.as_bytes(), "f.yaml")
+            .unwrap_err()
+            .to_string();
+        assert!(faults.starts_with("f.yaml:2:18: "), "{faults}");
+    }
+
+    #[test]
     fn mistakes_in_the_section_are_faults_at_their_places() {
         for (text, place) in [
             ("pools: 1\nadmin: { bind: nowhere }\n", "f.yaml:2:16"),
@@ -149,7 +301,7 @@ mod tests {
             ("admin: { bind: 0.0.0.0:9900 }\n", "f.yaml:1:16"),
             ("admin: {}\nadmin: {}\n", "f.yaml:2:1"),
             ("admin: 1\n", "f.yaml:1:8"),
-            ("{ admin: { bind: 127.0.0.2:1 }, pools: [\n", "f.yaml:"),
+            ("{ pools: [, admin: { bind: 127.0.0.2:1 } }\n", "f.yaml:"),
             ("pools: [\nadmin: { bind: [\n", "f.yaml:"),
         ] {
             let faults = read_admin(text.as_bytes(), "f.yaml").unwrap_err();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::excerpt::Excerpt;
 pub(crate) use super::location::FileLocation;
+use crate::types::invisible::is_invisible;
 
 /// Something to say about a place, before the file's text is at hand to print it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -211,7 +212,9 @@ pub(crate) fn quoted(word: &str) -> String {
     const MOST: usize = 60;
     let mut shown = String::new();
     for c in word.chars().take(MOST) {
-        if c.is_control() {
+        if is_invisible(c) {
+            shown.extend(c.escape_unicode());
+        } else if c.is_control() {
             shown.extend(c.escape_debug());
         } else {
             shown.push(c);
@@ -324,6 +327,10 @@ mod tests {
     #[test]
     fn quoted_words_stay_on_one_line() {
         assert_eq!(quoted("a\nb\u{1b}[0m"), "`a\\nb\\u{1b}[0m`");
+        assert_eq!(
+            quoted("fe\u{200b}01\u{202e}\u{a0}"),
+            "`fe\\u{200b}01\\u{202e}\\u{a0}`"
+        );
         assert_eq!(quoted(&"é".repeat(100)).chars().count(), 63);
     }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::location::FileLocation;
+use crate::types::invisible::is_invisible;
 
 /// The most columns of a source line that are shown.
 const MAX_COLUMNS: usize = 120;
@@ -95,6 +96,7 @@ fn visible(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\t' => shown.push_str(TAB),
+            _ if is_invisible(c) => shown.extend(c.escape_unicode()),
             _ if c.is_control() => shown.push('\u{fffd}'),
             _ => shown.push(c),
         }
@@ -193,6 +195,16 @@ mod tests {
     #[test]
     fn control_bytes_do_not_reach_the_terminal() {
         check("a: \u{1b}[2J", 1, 1, "  | a: \u{fffd}[2J\n  | ^");
+    }
+
+    #[test]
+    fn invisible_characters_are_shown_by_number() {
+        check(
+            "a\u{200b}: \u{202e}b",
+            1,
+            6,
+            "  | a\\u{200b}: \\u{202e}b\n  |                    ^",
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
 use super::diagnostics::{self, Note, Notes};
-use super::model::{AffinitySettings, Config, NamePattern, PoolId, Protocol, WhenPoolDown};
+use super::model::{
+    AffinitySettings, Config, NamePattern, PoolId, Protocol, ServerHost, WhenPoolDown,
+};
 use super::scalar::print_duration;
 use super::written::{At, WrittenFile, WrittenListener, WrittenPool};
 use super::{Lint, Loaded};
@@ -84,6 +86,7 @@ pub(super) fn find(written: &WrittenFile, config: &Config, notes: &mut Notes) {
     }
     for pool in &written.pools {
         weights(pool, notes);
+        numbered_names(pool, notes);
         no_check_decides(pool, notes);
     }
     unused_pools(written, config, notes);
@@ -246,6 +249,21 @@ fn weights(pool: &WrittenPool, notes: &mut Notes) {
     {
         let message = format!("every backend of pool `{}` has weight 0", pool.name.value);
         notes.lint(Note::new(pool.name.at, message).hint("none takes a new client"));
+    }
+}
+
+/// Names that what looks names up may take for an address.
+fn numbered_names(pool: &WrittenPool, notes: &mut Notes) {
+    for backend in &pool.backends {
+        let ServerHost::Name(name) = &backend.value.address.host else {
+            continue;
+        };
+        let last = name.as_str().rsplit('.').next().unwrap_or_default();
+        if last.bytes().all(|byte| byte.is_ascii_digit()) {
+            let message = format!("no server is called `{name}`");
+            let hint = "a name whose last label is a number is taken for an address";
+            notes.lint(Note::new(backend.at, message).hint(hint));
+        }
     }
 }
 

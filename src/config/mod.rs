@@ -36,6 +36,7 @@ use model::Config;
 
 pub use admin_alone::read_admin;
 pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
+pub(crate) use diagnostics::did_you_mean;
 pub use diagnostics::{ConfigError, ConfigErrors, Lint};
 pub use keys::keys;
 pub use lint::{DESCRIPTORS_RESERVED, lint};

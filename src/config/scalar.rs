@@ -51,9 +51,15 @@ fn hint<T>(text: impl Into<String>) -> Parsed<T> {
     Err(Some(text.into()))
 }
 
-/// `250ms`, `5s`, `20m`, `1h30m`.
-pub(crate) fn duration(text: &str) -> Parsed<Duration> {
-    whole_units(text).ok_or_else(|| advice::duration(text))
+/// `250ms`, `5s`, `20m`, `1h30m`, where it fits the key that it is read for.
+pub(crate) fn duration(text: &str, fits: impl Fn(Duration) -> bool) -> Parsed<Duration> {
+    match whole_units(text) {
+        Some(value) if fits(value) => Ok(value),
+        Some(_) => Err(None),
+        None => Err(advice::duration(text, &|proposed| {
+            whole_units(proposed).is_some_and(&fits)
+        })),
+    }
 }
 
 /// Numbers with their units, the largest first and each once.
@@ -118,8 +124,7 @@ pub(crate) fn listen_address(text: &str) -> Parsed<IpAddr> {
         .and_then(|rest| rest.strip_suffix(']'));
     match inner.unwrap_or(text).parse::<IpAddr>() {
         Ok(ip) if inner.is_none() || ip.is_ipv6() => bindable(ip),
-        Ok(_) => Err(None),
-        Err(_) => Err(advice::listen(text)),
+        Ok(_) | Err(_) => Err(advice::listen(text)),
     }
 }
 
@@ -141,16 +146,31 @@ pub(crate) fn admin_bind(text: &str) -> Parsed<AdminBind> {
         Some(path) if path.len() > MAX_UNIX_PATH => hint(format!(
             "the path of a Unix socket has at most {MAX_UNIX_PATH} bytes"
         )),
+        Some(path) if path.starts_with(char::is_whitespace) && !path.trim().is_empty() => {
+            hint(format!("leave out the spaces: `unix:{}`", path.trim()))
+        }
         Some("") => hint("write the path of the socket: `unix:/run/lyncpin/admin.sock`"),
         Some(path) => file_path(path).map(AdminBind::Unix),
         None if text.starts_with('/') => hint(format!("write `unix:{text}`")),
-        None => bind_for(text, AddressUse::AdminBind).map(AdminBind::Tcp),
+        None => match unix_path(text) {
+            Some(path) => hint(format!(
+                "write it without spaces, in small letters: `unix:{path}`"
+            )),
+            None => bind_for(text, AddressUse::AdminBind).map(AdminBind::Tcp),
+        },
     }
+}
+
+/// The path of ` unix:PATH`, `unix :PATH` and `UNIX:PATH`, which are almost that of a socket.
+fn unix_path(text: &str) -> Option<&str> {
+    let (scheme, path) = text.split_once(':')?;
+    let path = path.trim();
+    (scheme.trim().eq_ignore_ascii_case("unix") && !path.is_empty()).then_some(path)
 }
 
 /// Where an admin listener is asked: as it is bound, or a name with a port.
 pub(crate) fn admin_address(text: &str) -> Parsed<AdminAddress> {
-    if text.starts_with("unix:") || text.starts_with('/') {
+    if unix_path(text).is_some() || text.starts_with("unix:") || text.starts_with('/') {
         return admin_bind(text).map(AdminAddress::Bound);
     }
     if text.parse::<SocketAddr>().is_ok() {
@@ -162,6 +182,9 @@ pub(crate) fn admin_address(text: &str) -> Parsed<AdminAddress> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
         .filter(|inner| inner.contains('%') && is_ip_literal(inner.as_bytes()));
+    if is_almost_an_address(host) {
+        return hint(advice::FOUR_NUMBERS);
+    }
     let named = HostName::parse(host.as_bytes()).is_ok().then_some(host);
     match (zoned.or(named), port(number)) {
         (Some(host), Some(port)) => Ok(AdminAddress::Named {
@@ -177,6 +200,10 @@ pub(crate) fn file_path(text: &str) -> Parsed<PathBuf> {
     match text {
         "" => Err(None),
         _ if text.len() > MAX_PATH => hint(format!("a path has at most {MAX_PATH} bytes")),
+        _ if text.starts_with(char::is_whitespace) => hint(match text.trim() {
+            "" => "write the path of a file".to_owned(),
+            path => format!("leave out the spaces: `{path}`"),
+        }),
         _ if text.chars().any(char::is_control) => hint("a path has no control characters"),
         _ => Ok(PathBuf::from(text)),
     }
@@ -272,6 +299,9 @@ pub(crate) fn host_and_port(text: &str) -> Parsed<(ServerHost, Option<u16>)> {
             None => return Err(advice::host_and_port(text)),
         },
     };
+    if is_almost_an_address(name) {
+        return hint(advice::FOUR_NUMBERS);
+    }
     match HostName::parse(name.as_bytes()) {
         Ok(name) => Ok((ServerHost::Name(name), number)),
         Err(fault) => {
@@ -279,6 +309,22 @@ pub(crate) fn host_and_port(text: &str) -> Parsed<(ServerHost, Option<u16>)> {
             Err(advice.or_else(|| Some(advice::host_name(name, fault))))
         }
     }
+}
+
+/// Numbers and dots: no name, and read as an address by what looks names up (inet_aton(3)), though as another than it
+/// looks.
+fn is_almost_an_address(text: &str) -> bool {
+    let is_number = |label: &str| {
+        let hexadecimal = label
+            .strip_prefix("0x")
+            .or_else(|| label.strip_prefix("0X"));
+        match hexadecimal {
+            Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            None => !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()),
+        }
+    };
+    let text = text.strip_suffix('.').unwrap_or(text);
+    text.split('.').all(is_number) && text.parse::<Ipv4Addr>().is_err()
 }
 
 fn connectable(ip: IpAddr) -> Parsed<ServerHost> {

@@ -80,7 +80,7 @@ impl<'a> Section<'a> {
         default: T,
         takes: &str,
         notes: &mut Notes,
-        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+        parse: impl FnMut(&Scalar) -> Parsed<T>,
     ) -> T {
         self.optional(key, takes, notes, parse)
             .map_or(default, |found| found.value)
@@ -92,7 +92,7 @@ impl<'a> Section<'a> {
         key: &str,
         takes: &str,
         notes: &mut Notes,
-        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+        parse: impl FnMut(&Scalar) -> Parsed<T>,
     ) -> Option<At<T>> {
         self.get(key)
             .and_then(|entry| scalar(entry.node, key, takes, notes, parse))
@@ -104,12 +104,18 @@ impl<'a> Section<'a> {
         key: &str,
         takes: &str,
         notes: &mut Notes,
-        parse: impl FnOnce(&Scalar) -> Parsed<T>,
+        parse: impl FnMut(&Scalar) -> Parsed<T>,
     ) -> Option<At<T>> {
         let entry = self
             .get(key)
             .filter(|entry| entry.node.kind != NodeKind::Null)?;
-        scalar(entry.node, key, takes, notes, parse)
+        let mut parse = parse;
+        scalar(entry.node, key, takes, notes, |found| {
+            parse(found).map_err(|hint| match word_meant(&found.text, &["none"]) {
+                Some(_) => Some("for none write `null`, or leave it out".into()),
+                None => hint,
+            })
+        })
     }
 
     /// One of a few words.
@@ -144,12 +150,22 @@ impl<'a> Section<'a> {
         mut parse: impl FnMut(&Scalar) -> Parsed<T>,
     ) -> Option<Vec<At<T>>> {
         let entry = self.get(key)?;
-        let items = items(entry, takes, notes)?.iter();
-        Some(
-            items
-                .filter_map(|item| scalar(item, key, takes, notes, &mut parse))
-                .collect(),
-        )
+        let mut is_sound = |item: &Node| match &item.kind {
+            NodeKind::Scalar(found) => parse(found).is_ok(),
+            NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => false,
+        };
+        let items = items(entry, takes, notes, &mut is_sound)?.iter();
+        let mut found = Vec::new();
+        for item in items {
+            let before = notes.faults.len();
+            found.extend(scalar(item, key, takes, notes, &mut parse));
+            let mut is_sound = |item: &Node| match &item.kind {
+                NodeKind::Scalar(found) => parse(found).is_ok(),
+                NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => false,
+            };
+            several_in_one(item, before, notes, &mut is_sound);
+        }
+        Some(found)
     }
 }
 
@@ -157,9 +173,17 @@ impl<'a> Section<'a> {
 pub(crate) fn one_of<T: Copy>(scalar: &Scalar, words: &[(&'static str, T)]) -> Parsed<T> {
     let found = words.iter().find(|(word, _)| *word == scalar.text);
     let known = words.iter().map(|(word, _)| *word);
-    found
-        .map(|(_, value)| *value)
-        .ok_or_else(|| did_you_mean(&scalar.text, known))
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let known: Vec<&'static str> = known.collect();
+        word_meant(&scalar.text, &known)
+    })
+}
+
+/// The word that was probably meant where a key takes one of a few, or one of them beside other values.
+pub(crate) fn word_meant(text: &str, known: &[&'static str]) -> Option<String> {
+    let same = super::scalar::advice::synonym(text, known);
+    same.map(|word| format!("did you mean `{word}`?"))
+        .or_else(|| did_you_mean(text, known.iter().copied()))
 }
 
 /// The entries of a mapping whose keys the user chose.
@@ -167,11 +191,12 @@ pub(crate) fn named<'a>(entry: SectionEntry<'a>, notes: &mut Notes) -> Vec<Secti
     entries(entry.node, &format!("`{}`", entry.name), notes)
 }
 
-/// The items of a list.
+/// The items of a list; `is_sound` says whether an item that would be proposed is taken.
 pub(crate) fn items<'a>(
     entry: SectionEntry<'a>,
     takes: &str,
     notes: &mut Notes,
+    is_sound: &mut dyn FnMut(&Node) -> bool,
 ) -> Option<&'a [Node]> {
     let SectionEntry { name, at, node } = entry;
     let note = match &node.kind {
@@ -179,13 +204,14 @@ pub(crate) fn items<'a>(
         NodeKind::Null => {
             Note::new(at, format!("`{name}` has no value")).hint("write `[]` for none")
         }
-        NodeKind::Scalar(found) => {
-            Note::new(node.at, format!("`{name}` takes a list, not one value"))
-                .hint(as_list(&found.text, takes))
-        }
+        NodeKind::Scalar(found) => Note::new(
+            node.at,
+            format!("`{name}` takes a list, not one value"),
+        )
+        .hint(as_list(&found.text, takes, is_sound)),
         NodeKind::Map(entries) => {
             let message = format!("`{name}` takes a list of {takes}, not a mapping");
-            Note::new(node.at, message).hint(as_entries(entries, takes))
+            Note::new(node.at, message).hint(as_entries(entries, takes, is_sound))
         }
     };
     notes.fault(note);
@@ -193,7 +219,11 @@ pub(crate) fn items<'a>(
 }
 
 /// How a mapping is written as a list of entries.
-fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
+fn as_entries(
+    entries: &[(Node, Node)],
+    takes: &str,
+    is_sound: &mut dyn FnMut(&Node) -> bool,
+) -> String {
     let begin = "begin each entry with `- `";
     let words = entries
         .iter()
@@ -206,7 +236,7 @@ fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
         .collect::<Option<Vec<_>>>()
         .filter(|words| !words.is_empty())
     {
-        return as_list(&words.join(" "), takes);
+        return as_list(&words.join(" "), takes, is_sound);
     }
     match entries.first().map(|(key, value)| (&key.kind, &value.kind)) {
         Some((NodeKind::Scalar(name), NodeKind::Scalar(address)))
@@ -220,43 +250,98 @@ fn as_entries(entries: &[(Node, Node)], takes: &str) -> String {
 }
 
 /// How the values are written as a list that stand in one text, with commas or spaces between them.
-fn as_list(text: &str, takes: &str) -> String {
-    const LONGEST: usize = 100;
+fn as_list(text: &str, takes: &str, is_sound: &mut dyn FnMut(&Node) -> bool) -> String {
     if ["routes", "checks"].contains(&takes) {
         return "begin each entry with `- `".into();
     }
     if text.split_whitespace().all(|value| value.starts_with('-')) && text.starts_with('-') {
         return "write a space behind each `-`".into();
     }
-    let values: Vec<&str> = text
-        .split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|value| !value.is_empty())
-        .collect();
+    let values = values_in(text);
+    let what = if values.len() == 1 { "it" } else { "them" };
+    match written_list(&values, is_sound) {
+        Some(list) => format!("put {what} in brackets: `{list}`"),
+        None => format!("write a list of {takes}"),
+    }
+}
+
+/// Gives the fault of a list's item a better hint, if it has one and the item is several values in one text.
+pub(crate) fn several_in_one(
+    item: &Node,
+    before: usize,
+    notes: &mut Notes,
+    is_sound: &mut dyn FnMut(&Node) -> bool,
+) {
+    let NodeKind::Scalar(found) = &item.kind else {
+        return;
+    };
+    let Some(note) = notes.faults.get_mut(before) else {
+        return;
+    };
+    let values = values_in(&found.text);
+    if values.len() < 2 {
+        return;
+    }
+    let rule = "write each as a value of its own";
+    if let Some(list) = written_list(&values, is_sound) {
+        note.hint = Some(format!("{rule}: `{list}`"));
+    } else if found.text.contains([',', ';']) && note.hint.is_none() {
+        note.hint = Some(rule.into());
+    }
+}
+
+/// The values that stand in one text, without quotes and brackets around all or each of them.
+fn values_in(text: &str) -> Vec<&str> {
+    /// So many are looked at.
+    const MOST: usize = 64;
+    let separators = |c: char| c == ',' || c == ';' || c.is_whitespace();
+    let split = |text| -> Vec<&str> {
+        str::split(text, separators)
+            .map(|value| value.trim_matches(['"', '\'']))
+            .filter(|value| !value.is_empty())
+            .take(MOST)
+            .collect()
+    };
+    let all = text.trim();
+    let inner = all
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match inner {
+        // A list in quotes; `[::]` is an address.
+        Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_err() && !inner.starts_with(':') => {
+            split(inner)
+        }
+        _ => split(all),
+    }
+}
+
+/// A list of these values as it is written, if each of them is taken.
+fn written_list(values: &[&str], is_sound: &mut dyn FnMut(&Node) -> bool) -> Option<String> {
+    const LONGEST: usize = 160;
+    let length: usize = values.iter().map(|value| value.len() + 4).sum();
+    if values.is_empty() || length > LONGEST {
+        return None;
+    }
+    let mut taken = |written: &str| {
+        let read = super::tree::parse(&format!("[{written}]")).ok();
+        match read.map(|read| read.kind) {
+            Some(NodeKind::List(items)) if items.len() == 1 => is_sound(&items[0]),
+            Some(_) | None => false,
+        }
+    };
     let is_plain = |value: &str| {
         value.starts_with(|c: char| c.is_ascii_alphanumeric())
             && value
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
     };
-    let is_sound = text.len() <= LONGEST
-        && !values.is_empty()
-        && !text.contains(['"', '\\', '[', ']', '{', '}'])
-        || values
-            .iter()
-            .all(|value| super::scalar::bind_address(value).is_ok())
-            && !values.is_empty();
-    if !is_sound {
-        return "put the values in brackets: `[a, b]`".into();
+    let mut written = Vec::new();
+    for value in values {
+        let in_quotes = format!("\"{value}\"");
+        let plain = Some((*value).to_owned()).filter(|value| is_plain(value) && taken(value));
+        written.push(plain.or_else(|| Some(in_quotes).filter(|value| taken(value)))?);
     }
-    let written = values.iter().map(|value| match is_plain(value) {
-        true => (*value).to_owned(),
-        false => format!("\"{value}\""),
-    });
-    let what = if values.len() == 1 { "it" } else { "them" };
-    format!(
-        "put {what} in brackets: `[{}]`",
-        written.collect::<Vec<_>>().join(", ")
-    )
+    Some(format!("[{}]", written.join(", ")))
 }
 
 /// A scalar's value and place.
@@ -265,13 +350,14 @@ pub(crate) fn scalar<T>(
     key: &str,
     takes: &str,
     notes: &mut Notes,
-    parse: impl FnOnce(&Scalar) -> Parsed<T>,
+    mut parse: impl FnMut(&Scalar) -> Parsed<T>,
 ) -> Option<At<T>> {
     let found = match &node.kind {
         NodeKind::Scalar(scalar) => match parse(scalar) {
             Ok(value) => return Some(At { value, at: node.at }),
             Err(hint) => {
                 let message = format!("`{key}` takes {takes}, not {}", shown(scalar));
+                let hint = seen(scalar, &mut |scalar| parse(scalar).is_ok()).or(hint);
                 notes.fault(Note {
                     at: node.at,
                     message,
@@ -307,6 +393,17 @@ pub(crate) fn scalar<T>(
         format!("`{key}` takes {takes}, not {found}"),
     ));
     None
+}
+
+/// What to do about a text that has an invisible character.
+fn seen(scalar: &Scalar, is_sound: &mut dyn FnMut(&Scalar) -> bool) -> Option<String> {
+    let (hint, text) = super::scalar::advice::invisible(&scalar.text)?;
+    let is = scalar.is;
+    let without = Scalar { text, is };
+    Some(match is_sound(&without) {
+        true => format!("{hint}: {}", quoted(&without.text)),
+        false => hint,
+    })
 }
 
 /// A scalar in a message, in quotes where these are what is wrong with it.
@@ -363,7 +460,15 @@ fn is_known(entry: &SectionEntry<'_>, keys: Keys, what: &str, notes: &mut Notes)
     if !known {
         let message = format!("{what} has no key {}", quoted(entry.name));
         let known = keys.names.iter().copied();
-        let hint = did_you_mean(entry.name, known)
+        let invisible = super::scalar::advice::invisible(entry.name);
+        let hint = invisible
+            .map(
+                |(hint, without)| match keys.names.contains(&without.trim()) {
+                    true => format!("{hint}: `{}`", without.trim()),
+                    false => hint,
+                },
+            )
+            .or_else(|| did_you_mean(entry.name, known))
             .unwrap_or_else(|| format!("it takes {}", keys.names.join(", ")));
         notes.fault(Note::new(entry.at, message).hint(hint));
     }

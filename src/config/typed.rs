@@ -21,19 +21,12 @@ const LONGEST: Duration = Duration::from_secs(720 * 3600);
 ///
 /// What is wrong, in words.
 pub fn deadline(text: &str) -> Result<Duration, String> {
-    let bounded = |value: Duration| {
-        if value <= LONGEST {
-            Ok(value)
-        } else {
-            Err(None)
-        }
-    };
     let wanted = format!(
         "a duration up to {}, such as `15m`",
         print_duration(LONGEST)
     );
     wanted_or_hint(
-        scalar::duration(text).and_then(bounded),
+        scalar::duration(text, |value| value <= LONGEST),
         "the deadline",
         text,
         &wanted,

@@ -5,5 +5,6 @@
 
 pub mod backend_state;
 pub mod host_name;
+pub mod invisible;
 pub mod outcome;
 pub mod timestamp;

@@ -40,8 +40,41 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 }
 
 #[test]
+fn numbers_of_options_are_refused_in_words() {
+    for (arguments, words) in [
+        (
+            &["affinity", "list", "--limit", "x"][..],
+            "it is a whole number from 1, such as `100`",
+        ),
+        (&["affinity", "list", "--limit", "-1"], ""),
+        (
+            &["affinity", "list", "--limit", "0"],
+            "it is a whole number from 1; `--all` lists every pin",
+        ),
+        (
+            &["demo", "--https", "x"],
+            "it is a port, a whole number up to 65535",
+        ),
+        (
+            &["demo", "--http", "70000"],
+            "it is a port, a whole number up to 65535",
+        ),
+    ] {
+        let said = lyncpin(arguments);
+        assert_eq!(said.status, 2, "{arguments:?}");
+        assert!(said.err.contains(words), "{arguments:?}: {}", said.err);
+        assert!(!said.err.contains("invalid digit"), "{}", said.err);
+    }
+}
+
+#[test]
 fn what_is_not_built_is_refused_as_wrong_usage() {
-    for arguments in [&["init"][..], &["doctor", "--json"]] {
+    for arguments in [
+        &["init"][..],
+        &["doctor", "--json"],
+        &["weight", "web/fe01", "2"],
+        &["schema"],
+    ] {
         let said = lyncpin(arguments);
         assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
         assert!(

@@ -16,26 +16,35 @@ const NEAR_ITS_END: Duration = Duration::from_secs(14 * 86_400);
 
 /// The pools of `shown`, which is all of `whole` or a part of it, as tables.
 pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
-    let mut text = head(whole);
+    let mut text = head(shown, whole);
     for pool in &shown.pools {
         text += &format!("\n{}\n", pool_line(pool, whole));
         text += &backends(&pool.backends, whole);
     }
-    text + &affinity(whole)
+    text + &affinity(shown, whole)
 }
 
-/// The balancer as a whole, and its listeners.
-pub(super) fn head(status: &StatusView) -> String {
+/// The balancer as a whole, and the listeners that lead to the pools of `shown`, which is all of `status` or a part of
+/// it.
+pub(super) fn head(shown: &StatusView, status: &StatusView) -> String {
     let mut text = headline(status);
     text += &predecessors::lines(&status.predecessors, status.now.0);
     text += &backends_line(status);
     let row = |listener| listener_row(listener, status);
-    let rows = status.listeners.iter().map(row);
+    let is_part = shown.pools.len() < status.pools.len();
+    let listeners = status.listeners.iter();
+    let rows: Vec<Vec<String>> = listeners
+        .filter(|listener| !is_part || reaches(listener, shown, status))
+        .map(row)
+        .collect();
+    if rows.is_empty() && is_part {
+        return text + "no listener leads here\n";
+    }
     text += "\n";
     text += &table(
         &["LISTENER", "PROTOCOL", "PORT", "CONNECTIONS", "BIND"],
         &[3],
-        rows.collect(),
+        rows,
     );
     text
 }
@@ -71,20 +80,31 @@ pub(super) fn backends<'a>(
     text
 }
 
-/// The tables of pins.
-pub(super) fn affinity(status: &StatusView) -> String {
-    if status.affinity.is_empty() {
+/// The tables of pins of the pools of `shown`, which is all of `status` or a part of it.
+pub(super) fn affinity(shown: &StatusView, status: &StatusView) -> String {
+    let is_part = shown.pools.len() < status.pools.len();
+    let is_shown = |group: &String| {
+        let mut pools = shown.pools.iter();
+        !is_part || pools.any(|pool| pool.affinity_group.as_ref() == Some(group))
+    };
+    let tables = status
+        .affinity
+        .iter()
+        .filter(|table| is_shown(&table.group));
+    let rows: Vec<Vec<String>> = tables
+        .map(|table| {
+            vec![
+                table.group.clone(),
+                table.entries.to_string(),
+                table.max_entries.to_string(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
         return String::new();
     }
-    let rows = status.affinity.iter().map(|table| {
-        vec![
-            table.group.clone(),
-            table.entries.to_string(),
-            table.max_entries.to_string(),
-        ]
-    });
     let heads = ["AFFINITY GROUP", "PINS", "AT MOST"];
-    "\n".to_owned() + &table(&heads, &[1, 2], rows.collect())
+    "\n".to_owned() + &table(&heads, &[1, 2], rows)
 }
 
 /// Whether new clients may go to it.
@@ -168,14 +188,42 @@ fn listener_row(listener: &ListenerView, status: &StatusView) -> Vec<String> {
     ]
 }
 
+/// Whether clients of a listener may come to a pool of `shown`, be it as the backup of another.
+fn reaches(listener: &ListenerView, shown: &StatusView, status: &StatusView) -> bool {
+    let is_shown = |name: &str| shown.pools.iter().any(|pool| pool.name == name);
+    let direct = status
+        .pools
+        .iter()
+        .filter(|pool| leads_to(listener, &pool.name));
+    direct.into_iter().any(|pool| {
+        let mut next = Some(pool);
+        // A chain of backups has no circle, and is no longer than there are pools.
+        for _ in 0..=status.pools.len() {
+            let Some(pool) = next else {
+                return false;
+            };
+            if is_shown(&pool.name) {
+                return true;
+            }
+            let backup = pool.backup.as_ref();
+            next = backup.and_then(|name| status.pools.iter().find(|other| other.name == *name));
+        }
+        false
+    })
+}
+
+fn leads_to(listener: &ListenerView, pool: &str) -> bool {
+    let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
+    listener.routes.iter().any(|route| route.pool == pool)
+        || fallbacks.into_iter().flatten().any(|name| name == pool)
+}
+
 /// What a listener's port does.
 fn port(listener: &ListenerView, status: &StatusView) -> &'static str {
-    let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
-    let leads_to = |name: &String| {
-        listener.routes.iter().any(|route| route.pool == *name)
-            || fallbacks.into_iter().flatten().any(|pool| pool == name)
-    };
-    let known = status.pools.iter().filter(|pool| leads_to(&pool.name));
+    let known = status
+        .pools
+        .iter()
+        .filter(|pool| leads_to(listener, &pool.name));
     let known: Vec<&PoolView> = known.collect();
     if !listener.open {
         "closed"

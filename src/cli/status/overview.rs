@@ -14,7 +14,7 @@ const SHOWN: usize = 50;
 
 /// Both parts.
 pub(super) fn text(status: &StatusView) -> String {
-    let mut text = full::head(status);
+    let mut text = full::head(status, status);
     let rows = status.pools.iter().map(|pool| row(pool, status)).collect();
     text += "\n";
     text += &table(
@@ -30,7 +30,7 @@ pub(super) fn text(status: &StatusView) -> String {
         rows,
     );
     text += &wrong(status);
-    text += &full::affinity(status);
+    text += &full::affinity(status, status);
     text += "\n`lyncpin status --all` shows every backend, `lyncpin status POOL` those of a pool, `--by-server` a line for each server\n";
     text
 }

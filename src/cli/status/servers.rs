@@ -9,7 +9,7 @@ use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::table;
 
 /// The table.
-pub(super) fn text(status: &StatusView) -> String {
+pub(super) fn text(status: &StatusView, whole: &StatusView) -> String {
     let mut servers: BTreeMap<&str, Vec<(&PoolView, &BackendView)>> = BTreeMap::new();
     for pool in &status.pools {
         for backend in &pool.backends {
@@ -20,7 +20,7 @@ pub(super) fn text(status: &StatusView) -> String {
         }
     }
     let rows = servers.iter().map(|(name, places)| row(name, places));
-    let mut text = full::head(status);
+    let mut text = full::head(status, whole);
     text += "\n";
     text += &table(
         &["SERVER", "IN SERVICE", "CONNECTIONS", "PINS", "STATE"],

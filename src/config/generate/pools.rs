@@ -7,6 +7,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
+use crate::config::scalar::host;
+
 use super::{address, host_name, label, milliseconds};
 use crate::config::defaults::labelled;
 use crate::config::model::*;
@@ -83,7 +85,9 @@ fn pool() -> impl Strategy<Value = PoolConfig> {
 fn backend() -> impl Strategy<Value = BackendConfig> {
     let host = prop_oneof![
         address().prop_map(ServerHost::Address),
-        host_name().prop_map(ServerHost::Name),
+        host_name()
+            .prop_filter("an address-like name", |name| host(name.as_str()).is_ok())
+            .prop_map(ServerHost::Name),
     ];
     let ports = proptest::collection::btree_map(1..=u16::MAX, 1..=u16::MAX, 0..3);
     let weight = prop_oneof![Just(1), 0..=256_u32];

@@ -48,7 +48,7 @@ fn resolve_one(
         Some(At {
             value: TargetName::Pool(name),
             at,
-        }) => Target::Pool(names.find(&At::new(Arc::clone(name), *at), notes)),
+        }) => Target::Pool(names.find(&At::new(Arc::clone(name), *at), &["refuse"], notes)),
         Some(At {
             value: TargetName::Refuse,
             ..
@@ -56,7 +56,7 @@ fn resolve_one(
         | None => Target::Refuse,
     };
     let routes = listener.routes.iter().filter_map(|route| {
-        let pool = names.find(route.pool.as_ref()?, notes);
+        let pool = names.find(route.pool.as_ref()?, &[], notes);
         let names = route.names.iter().map(|name| name.value.clone()).collect();
         Some(model::RouteConfig { names, pool })
     });
@@ -64,7 +64,10 @@ fn resolve_one(
         routes: routes.collect(),
         no_name: target(&listener.no_name, notes),
         unknown_name: target(&listener.unknown_name, notes),
-        pool: listener.pool.as_ref().map(|name| names.find(name, notes)),
+        pool: listener
+            .pool
+            .as_ref()
+            .map(|name| names.find(name, &["none"], notes)),
         name: Arc::clone(&listener.name.value),
         bind: listener.bind.iter().map(|bind| bind.value).collect(),
         protocol: listener.protocol.unwrap_or(Protocol::Tcp),

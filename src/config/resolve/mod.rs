@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::diagnostics::{ConfigErrors, Note, Notes, did_you_mean};
 use super::model::{Config, PoolId};
+use super::scalar::advice::synonym;
 use super::written::{At, WrittenFile};
 
 /// Resolves everything; what comes out is only good if no fault was noted.
@@ -60,26 +61,33 @@ impl<'a> PoolNames<'a> {
         }
     }
 
-    /// The pool of that name, or the first one and a fault.
-    fn find(&self, name: &At<Arc<str>>, notes: &mut Notes) -> PoolId {
+    /// The pool of that name, or the first one and a fault; `or` are the words that the key takes beside such names.
+    fn find(&self, name: &At<Arc<str>>, or: &[&'static str], notes: &mut Notes) -> PoolId {
         if let Some(id) = self.ids.get(&*name.value) {
             return *id;
         }
         if !self.unread.contains(&name.value) {
             // To look for a near name is the only work that grows with the faults times the pools.
             let looks = notes.faults.len() < ConfigErrors::MAX;
-            let hint = looks.then(|| self.hint(&name.value)).flatten();
+            let hint = looks.then(|| self.hint(&name.value, or)).flatten();
             let note = Note::new(name.at, format!("there is no pool `{}`", name.value));
             notes.fault(Note { hint, ..note });
         }
         PoolId(0)
     }
 
-    fn hint(&self, name: &str) -> Option<String> {
+    fn hint(&self, name: &str, or: &[&'static str]) -> Option<String> {
+        let by_meaning = || match synonym(name, or) {
+            Some("none") => Some("for none leave the key out".to_owned()),
+            Some(word) => Some(format!("did you mean `{word}`?")),
+            None => None,
+        };
         let mut known: Vec<&str> = self.ids.keys().copied().collect();
         known.sort_unstable();
         known.truncate(MOST_COMPARED);
-        did_you_mean(name, known.iter().copied()).or_else(|| match known.as_slice() {
+        let words = or.iter().copied().filter(|word| *word != "none");
+        let near = by_meaning().or_else(|| did_you_mean(name, known.iter().copied().chain(words)));
+        near.or_else(|| match known.as_slice() {
             [] => Some("no pool is defined under `pools`".to_owned()),
             few if few.len() <= 6 => Some(format!("the pools are {}", few.join(", "))),
             _ => None,

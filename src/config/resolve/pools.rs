@@ -37,7 +37,10 @@ fn resolve_one(pool: &WrittenPool, names: &PoolNames<'_>, notes: &mut Notes) -> 
             .iter()
             .map(|backend| backend.value.clone())
             .collect(),
-        backup: pool.backup.as_ref().map(|name| names.find(name, notes)),
+        backup: pool
+            .backup
+            .as_ref()
+            .map(|name| names.find(name, &["none"], notes)),
         balance: pool.balance,
         affinity: pool.affinity.value.clone(),
         health: pool.health.value.clone(),

@@ -3,22 +3,29 @@
 //! Owns the hints. Must not decide what is taken. Invariant: a value that a hint proposes is one that the parser of such
 //! values takes, and never the text that it is about.
 
+mod brackets;
 mod duration;
+mod invisible;
 mod names;
+mod network;
+mod synonyms;
 mod yaml;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
-
 use crate::types::host_name::HostName;
 
 pub(crate) use duration::duration;
+pub(crate) use invisible::invisible;
 pub(crate) use names::{host_name, label, stars};
+pub(crate) use network::network;
+pub(crate) use synonyms::synonym;
 pub(crate) use yaml::{no_value, yaml};
 
 /// Said of a port that is none.
 pub(crate) const PORTS: &str = "ports are 1 to 65535";
+/// Said of numbers and dots that are no address.
+pub(crate) const FOUR_NUMBERS: &str = "the numbers of an IPv4 address are four, each 0 to 255";
 
 /// The whole number that a text means: `1_000`, `"64"`, `0100`, `1e6`, `443/tcp`.
 pub(crate) fn number(text: &str) -> Option<u64> {
@@ -129,7 +136,12 @@ pub(crate) fn place(text: &str, place: AddressUse) -> Option<String> {
         return Some(self::place(rest, place).unwrap_or(left_out));
     }
     if text.contains(char::is_whitespace) {
-        return Some("write one address and its port, without spaces".into());
+        let bare: String = text.split_whitespace().collect();
+        let rule = "write one address and its port, without spaces";
+        return Some(match place.takes(&bare) {
+            true => format!("{rule}: `{bare}`"),
+            false => rule.into(),
+        });
     }
     if has_zone(text) {
         return Some(zone(text, place));
@@ -152,12 +164,10 @@ pub(crate) fn place(text: &str, place: AddressUse) -> Option<String> {
         return Some(format!("add the port: `{address}:{}`", place.port()));
     }
     if text.matches(':').count() > 1 || text.starts_with('[') {
-        let meant = ipv6_and_port(text.trim_matches(['[', ']']));
-        let (address, port) = meant.unwrap_or((Ipv6Addr::UNSPECIFIED, None));
-        let port = port.unwrap_or(place.port());
-        return Some(format!(
-            "an IPv6 address is written in brackets: `[{address}]:{port}`"
-        ));
+        return brackets::brackets(text, Some(place.port()));
+    }
+    if let Some(two) = brackets::two_ports(text) {
+        return Some(two);
     }
     named_place(text, place)
 }
@@ -177,7 +187,7 @@ fn named_place(text: &str, place: AddressUse) -> Option<String> {
     let (host, after) = text.split_once(':').unwrap_or((text, ""));
     let is_address = host.parse::<Ipv4Addr>().is_ok();
     if !is_address && host.contains('.') && host.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return Some("the numbers of an IPv4 address are four, each 0 to 255".into());
+        return Some(FOUR_NUMBERS.into());
     }
     if !is_address && HostName::parse(host.as_bytes()).is_err() {
         return None;
@@ -219,6 +229,13 @@ pub(crate) fn listen(text: &str) -> Option<String> {
     {
         return Some(format!("write one address, not a network: `{address}`"));
     }
+    if let Some(address) = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .filter(|inner| inner.parse::<Ipv4Addr>().is_ok())
+    {
+        return Some(format!("brackets are for IPv6 addresses: `{address}`"));
+    }
     let (left_out, rest) = without_url(text);
     if let Some(left_out) = left_out {
         return Some(match super::listen_address(rest) {
@@ -227,55 +244,6 @@ pub(crate) fn listen(text: &str) -> Option<String> {
         });
     }
     named_place(text, AddressUse::Bind).filter(|hint| !hint.contains("port"))
-}
-
-/// What is wrong with a network.
-pub(crate) fn network(text: &str) -> Option<String> {
-    let bare: String = text
-        .chars()
-        .filter(|c| !matches!(c, '[' | ']') && !c.is_whitespace())
-        .collect();
-    if bare != text && super::network(&bare).is_ok() {
-        return Some(format!("write `{bare}`"));
-    }
-    if ["any", "all", "*"].contains(&text) {
-        return Some("for every client write `0.0.0.0/0` and `::/0`".into());
-    }
-    if has_zone(text) {
-        return Some("an address with a zone is not supported".into());
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Some(format!("leave out the port: `{}`", address.ip()));
-    }
-    let Some((address, after)) = text.split_once('/') else {
-        let is_name = HostName::parse(text.as_bytes())
-            .is_ok_and(|name| name.as_str().contains(|c: char| c.is_ascii_alphabetic()));
-        return is_name.then(|| "write addresses; names are not resolved here".into());
-    };
-    match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
-            let mask = after.parse::<Ipv4Addr>().ok();
-            if let Some(mask) = mask
-                && let Ok(net) = Ipv4Net::with_netmask(address, mask)
-            {
-                let net = IpNet::V4(net.trunc());
-                return Some(format!("write the prefix length, not a mask: `{net}`"));
-            }
-            Some(match after.contains('.') {
-                true => "write the prefix length, not a mask: `10.0.0.0/8`".into(),
-                false => "the prefix of an IPv4 network is 0 to 32".into(),
-            })
-        }
-        Ok(IpAddr::V6(_)) => Some("the prefix of an IPv6 network is 0 to 128".into()),
-        Err(_) if address.matches('.').count() < 3 => {
-            Some("write all four numbers of the address: `10.0.0.0/8`".into()).filter(|_| {
-                address
-                    .bytes()
-                    .all(|byte| byte.is_ascii_digit() || byte == b'.')
-            })
-        }
-        Err(_) => None,
-    }
 }
 
 /// What is wrong with a host and its port.
@@ -295,7 +263,10 @@ pub(crate) fn host_and_port(text: &str) -> Option<String> {
         return Some(format!("leave out the spaces: `{}`", text.trim()));
     }
     if text.starts_with('[') || text.matches(':').count() > 1 {
-        return Some("an IPv6 address with a port is written `[2001:db8::1]:4443`".into());
+        return brackets::brackets(text, None);
+    }
+    if let Some(two) = brackets::two_ports(text) {
+        return Some(two);
     }
     let (host, after) = text.split_once(':')?;
     if host.is_empty() || host == "*" {

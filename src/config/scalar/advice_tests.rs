@@ -1,5 +1,7 @@
 //! Wrong texts, as people type them, and what they are told.
 
+use std::time::Duration;
+
 use super::*;
 use crate::config::scalar;
 
@@ -28,6 +30,7 @@ fn advised(
 fn durations() {
     let whole = "write whole numbers, of a smaller unit if need be";
     let units = "the units are ms, s, m and h";
+    let no_unit = "the last number has no unit";
     let order = "write the largest unit first, each once";
     let cases = [
         ("", "write it as `5s`, `20m` or `1h30m`".to_owned()),
@@ -57,7 +60,14 @@ fn durations() {
         ("5x", units.into()),
         ("30m1h", format!("{order}: `1h30m`")),
         ("1s1s", format!("{order}: `2s`")),
-        ("1h90", units.into()),
+        ("1h90", format!("{no_unit}: `2h30m`")),
+        ("1h30", format!("{no_unit}: `1h30m`")),
+        ("5m30", format!("{no_unit}: `5m30s`")),
+        ("1h30m15", format!("{no_unit}: `1h30m15s`")),
+        ("2d12", format!("{no_unit}: `60h`")),
+        ("999999999999999999999h", "it is too long".into()),
+        ("99999999999999999h1m", "it is too long".into()),
+        ("+5s", "leave out the sign: `5s`".into()),
         (
             "1.5",
             "add a unit, and write whole numbers: `1s500ms`".into(),
@@ -69,7 +79,29 @@ fn durations() {
         .iter()
         .map(|(text, hint)| (*text, hint.as_str()))
         .collect();
-    advised(&cases, duration, |text| scalar::duration(text).is_ok());
+    let takes = |text: &str| scalar::duration(text, |_| true).is_ok();
+    let said = |text: &str| scalar::duration(text, |_| true).unwrap_err();
+    advised(&cases, said, takes);
+}
+
+#[test]
+fn durations_out_of_the_bounds_of_a_key_are_not_proposed() {
+    let bounds =
+        |value: Duration| (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&value);
+    let cases = [
+        ("0", "add a unit"),
+        ("5", "add a unit: `5s`"),
+        ("30000", "add a unit: `30000ms`"),
+        ("99999999", "add a unit"),
+        ("1.5d", "write whole numbers, of a smaller unit if need be"),
+        ("1d", "the units are ms, s, m and h"),
+        ("0 s", "write it without spaces"),
+        ("2h", ""),
+        ("1ms", ""),
+    ];
+    let takes = |text: &str| scalar::duration(text, bounds).is_ok();
+    let said = |text: &str| scalar::duration(text, bounds).unwrap_err();
+    advised(&cases, said, takes);
 }
 
 #[test]
@@ -92,7 +124,40 @@ fn binds() {
         ),
         ("::443", format!("{brackets}: `[::]:443`")),
         (":::443", format!("{brackets}: `[::]:443`")),
-        ("[::]443", format!("{brackets}: `[::]:443`")),
+        (
+            "[::]443",
+            "write a colon before the port: `[::]:443`".into(),
+        ),
+        (
+            "[2001:db8::1]443",
+            "write a colon before the port: `[2001:db8::1]:443`".into(),
+        ),
+        (
+            "[192.0.2.1]:443",
+            "brackets are for IPv6 addresses: `192.0.2.1:443`".into(),
+        ),
+        (
+            "[192.0.2.1]",
+            "brackets are for IPv6 addresses: `192.0.2.1:443`".into(),
+        ),
+        (
+            "[192.0.2.1:8443]",
+            "brackets are for IPv6 addresses: `192.0.2.1:8443`".into(),
+        ),
+        (
+            "[::]:https",
+            "write the port as a number: `[::]:443`".into(),
+        ),
+        ("[2001:db8::1]:", "add the port: `[2001:db8::1]:443`".into()),
+        (
+            "127.0.0.1:443:444",
+            "this has more than one port; write one: `127.0.0.1:443`".into(),
+        ),
+        (
+            "0.0.0.0:8443-8444",
+            "this has more than one port; write one: `0.0.0.0:8443`".into(),
+        ),
+        ("[::]:443:444", "write one port: `[::]:443`".into()),
         (
             "https://0.0.0.0:443",
             "leave out `https://`: `0.0.0.0:443`".into(),
@@ -118,7 +183,7 @@ fn binds() {
         ("0.0.0.0:x", "ports are numbers from 1 to 65535".into()),
         ("0.0.0.0:0", PORTS.into()),
         ("0.0.0.0:70000", PORTS.into()),
-        ("[::]:70000", format!("{brackets}: `[::]:443`")),
+        ("[::]:70000", PORTS.into()),
         (
             "0.0.0:443",
             "the numbers of an IPv4 address are four, each 0 to 255".into(),
@@ -141,6 +206,10 @@ fn binds() {
         (
             "no such",
             "write one address and its port, without spaces".into(),
+        ),
+        (
+            "0.0.0.0: 443",
+            "write one address and its port, without spaces: `0.0.0.0:443`".into(),
         ),
     ];
     let cases: Vec<(&str, &str)> = cases
@@ -170,6 +239,15 @@ fn admin_binds() {
         (
             "unix:",
             "write the path of the socket: `unix:/run/lyncpin/admin.sock`",
+        ),
+        ("unix: /run/x", "leave out the spaces: `unix:/run/x`"),
+        (
+            " unix:/run/x",
+            "write it without spaces, in small letters: `unix:/run/x`",
+        ),
+        (
+            "UNIX:/run/x",
+            "write it without spaces, in small letters: `unix:/run/x`",
         ),
         (
             "lb.contoso.com:9900",
@@ -203,7 +281,7 @@ fn addresses_without_a_port() {
             "192.0.2.300",
             "the numbers of an IPv4 address are four, each 0 to 255",
         ),
-        ("[0.0.0.0]", ""),
+        ("[0.0.0.0]", "brackets are for IPv6 addresses: `0.0.0.0`"),
     ];
     let takes = |text: &str| scalar::listen_address(text).is_ok();
     advised(
@@ -211,6 +289,12 @@ fn addresses_without_a_port() {
         |text| scalar::listen_address(text).unwrap_err(),
         takes,
     );
+}
+
+macro_rules! short_of {
+    ($network:literal) => {
+        concat!("write all four numbers of the address: `", $network, "`")
+    };
 }
 
 #[test]
@@ -247,6 +331,33 @@ fn networks() {
         ("intranet", "write addresses; names are not resolved here"),
         ("fe80::1%eth0/64", "an address with a zone is not supported"),
         ("10.0.0.1-10.0.0.9", ""),
+        (
+            "10.0.0.0/0.255.255.255",
+            "write the prefix length, not a mask: `10.0.0.0/8`",
+        ),
+        (
+            "10.0.0.0/255.0.255.0",
+            "write the prefix length, not a mask; this mask is not that of a prefix",
+        ),
+        (
+            "2001:db8::/ffff:ffff::",
+            "write the prefix length, not a mask: `2001:db8::/32`",
+        ),
+        ("2001:db8/32", "write the whole address: `2001:db8::/32`"),
+        ("192.168/16", short_of!("192.168.0.0/16")),
+        ("172.16/12", short_of!("172.16.0.0/12")),
+        ("10.0/16", short_of!("10.0.0.0/16")),
+        ("10.1.2/24", short_of!("10.1.2.0/24")),
+        ("10.1.2/16", short_of!("10.1.0.0/16")),
+        ("172.16/255.240.0.0", short_of!("172.16.0.0/12")),
+        ("10.1.2.*", short_of!("10.1.2.0/24")),
+        ("192.168.*.*", short_of!("192.168.0.0/16")),
+        ("10.1.2.", short_of!("10.1.2.0/24")),
+        (
+            "10.1/33",
+            "write all four numbers of the address, and a prefix of 0 to 32",
+        ),
+        ("10.0.0.300/8", FOUR_NUMBERS),
     ];
     let takes = |text: &str| scalar::network(text).is_ok();
     advised(&cases, |text| scalar::network(text).unwrap_err(), takes);
@@ -351,8 +462,24 @@ fn servers() {
         ("[fe80::1%eth0]:4443", zone),
         ("[fe80::1%2]:4443", zone),
         ("2001:db8::zz", ipv6),
-        ("[2001:db8::1]4443", ipv6),
-        ("fe01:1:2", ipv6),
+        (
+            "[2001:db8::1]4443",
+            "write a colon before the port: `[2001:db8::1]:4443`",
+        ),
+        (
+            "[192.0.2.1]:4443",
+            "brackets are for IPv6 addresses: `192.0.2.1:4443`",
+        ),
+        (
+            "fe01:1:2",
+            "this has more than one port; write one: `fe01:1`",
+        ),
+        ("10.0.0.256", FOUR_NUMBERS),
+        ("10.0.0.300:4443", FOUR_NUMBERS),
+        ("192.0.2", FOUR_NUMBERS),
+        ("127.1", FOUR_NUMBERS),
+        ("1", FOUR_NUMBERS),
+        ("0x7f000001:443", FOUR_NUMBERS),
         (" fe01:4443", "leave out the spaces: `fe01:4443`"),
         (
             "fe 01:4443",

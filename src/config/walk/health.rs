@@ -13,7 +13,7 @@ use crate::config::keys::{CHECK, HEALTH, HTTP_CHECK, HTTPS_CHECK, TCP_CHECK, TLS
 use crate::config::model::{CheckConfig, CheckKind, HealthSettings, HttpCheck};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_NAME, print_duration};
-use crate::config::section::{Section, SectionEntry, integer, items};
+use crate::config::section::{Section, SectionEntry, integer, items, word_meant};
 use crate::config::tree::{Inferred, Node, NodeKind, Scalar};
 use crate::config::written::At;
 
@@ -97,12 +97,10 @@ fn damping(
         if scalar.text == "none" {
             return Ok(None);
         }
-        let value = scalar::duration(&scalar.text)?;
-        if (least..=most).contains(&value) {
-            Ok(Some(value))
-        } else {
-            Err(None)
-        }
+        let value = scalar::duration(&scalar.text, |value| (least..=most).contains(&value));
+        value
+            .map(Some)
+            .map_err(|hint| word_meant(&scalar.text, &["none"]).or(hint))
     });
     found.map_or(default, |found| found.value)
 }
@@ -116,7 +114,7 @@ fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<CheckConfig>> 
     );
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    for item in items(entry, "checks", notes)? {
+    for item in items(entry, "checks", notes, &mut |_| false)? {
         let Some(check) = check(item, notes) else {
             continue;
         };

@@ -11,7 +11,7 @@ use crate::config::keys::{BACKUP_FRONT_END, FRONT_END, Keys, LYNC, PORTS};
 use crate::config::overlap::Binds;
 use crate::config::preset::{self, Lync, LyncFrontEnd, Ports};
 use crate::config::scalar::{self, HOST, HOST_NAME, LABEL};
-use crate::config::section::{Section, SectionEntry, items, scalar as read_scalar};
+use crate::config::section::{Section, SectionEntry, items, scalar as read_scalar, several_in_one};
 use crate::config::tree::{Node, NodeKind, Scalar};
 use crate::config::written::At;
 use crate::types::host_name::HostName;
@@ -141,11 +141,17 @@ fn front_ends(
     if key == "front_ends" {
         not_empty(entry, "name at least one", notes);
     }
-    let items = items(entry, "Front Ends", notes).unwrap_or_default();
-    let found: Vec<LyncFrontEnd> = items
-        .iter()
-        .filter_map(|item| front_end(item, key, keys, notes))
-        .collect();
+    let mut is_sound = |item: &Node| {
+        let mut notes = Notes::default();
+        front_end(item, key, keys, &mut notes).is_some() && notes.faults.is_empty()
+    };
+    let items = items(entry, "Front Ends", notes, &mut is_sound).unwrap_or_default();
+    let mut found: Vec<LyncFrontEnd> = Vec::new();
+    for item in items {
+        let before = notes.faults.len();
+        found.extend(front_end(item, key, keys, notes));
+        several_in_one(item, before, notes, &mut is_sound);
+    }
     let mut seen = HashMap::new();
     for front_end in &found {
         if let Some(first) = seen.insert(&front_end.name, front_end.at) {

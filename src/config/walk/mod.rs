@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::diagnostics::{FileLocation, Note, Notes};
 use super::keys::ROOT;
 use super::scalar::{self, LABEL, print_duration};
-use super::section::{Section, SectionEntry, integer, named};
+use super::section::{Section, SectionEntry, integer, named, word_meant};
 use super::tree::{Node, NodeKind};
 use super::written::{At, WrittenAdmin, WrittenFile};
 use crate::config::preset;
@@ -119,12 +119,7 @@ fn duration(
         print_duration(most)
     );
     section.optional(key, &takes, notes, |scalar| {
-        let value = scalar::duration(&scalar.text)?;
-        if (least..=most).contains(&value) {
-            Ok(value)
-        } else {
-            Err(None)
-        }
+        scalar::duration(&scalar.text, |value| (least..=most).contains(&value))
     })
 }
 
@@ -179,10 +174,11 @@ fn is_section_or_none(entry: SectionEntry<'_>, notes: &mut Notes) -> bool {
             .hint("leave it out for the defaults, or write `none`"),
         NodeKind::Scalar(scalar) => {
             let found = super::diagnostics::quoted(&scalar.text);
-            Note::new(
-                node.at,
-                format!("`{name}` takes a mapping of keys or `none`, not {found}"),
-            )
+            let message = format!("`{name}` takes a mapping of keys or `none`, not {found}");
+            Note {
+                hint: word_meant(&scalar.text, &["none"]),
+                ..Note::new(node.at, message)
+            }
         }
         NodeKind::List(_) => Note::new(
             node.at,

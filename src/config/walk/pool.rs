@@ -14,7 +14,9 @@ use crate::config::keys::{BACKEND, POOL};
 use crate::config::model::{BackendConfig, Balance, OnDown, ServerAddress, ServerHost};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_AND_PORT, LABEL, print_duration};
-use crate::config::section::{Section, SectionEntry, items, named, scalar as read_scalar};
+use crate::config::section::{
+    Section, SectionEntry, items, named, scalar as read_scalar, several_in_one, word_meant,
+};
 use crate::config::tree::{Node, NodeKind, Scalar};
 use crate::config::written::{At, WrittenPool};
 
@@ -83,12 +85,10 @@ fn slow_start(section: &Section<'_>, notes: &mut Notes) -> Duration {
         print_duration(SLOW_START.1)
     );
     let found = section.optional("slow_start", &takes, notes, |scalar| {
-        let value = scalar::duration(&scalar.text)?;
-        if value.is_zero() || (SLOW_START.0..=SLOW_START.1).contains(&value) {
-            Ok(value)
-        } else {
-            Err(None)
-        }
+        let (least, most) = SLOW_START;
+        scalar::duration(&scalar.text, |value| {
+            value.is_zero() || (least..=most).contains(&value)
+        })
     });
     found.map_or(Duration::ZERO, |found| found.value)
 }
@@ -107,7 +107,10 @@ fn source_address(node: &Node, notes: &mut Notes) {
         }
         NodeKind::Scalar(Scalar { text, .. }) => {
             let message = format!("`source_address` takes {takes}, not {}", quoted(text));
-            notes.fault(Note::new(node.at, message));
+            notes.fault(Note {
+                hint: word_meant(text, &["balancer", "client"]),
+                ..Note::new(node.at, message)
+            });
         }
         NodeKind::Null | NodeKind::Map(_) => {
             notes.fault(Note::new(
@@ -126,8 +129,16 @@ fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<BackendConfig>> 
     };
     not_empty(entry, "name at least one", notes);
     let mut backends = Vec::new();
-    for item in items(entry, "backends", notes).unwrap_or_default() {
-        let Some(draft) = backend(item, notes) else {
+    let mut is_sound = |item: &Node| {
+        let mut notes = Notes::default();
+        backend(item, &mut notes).is_some() && notes.faults.is_empty()
+    };
+    let items = items(entry, "backends", notes, &mut is_sound).unwrap_or_default();
+    for item in items {
+        let before = notes.faults.len();
+        let draft = backend(item, notes);
+        several_in_one(item, before, notes, &mut is_sound);
+        let Some(draft) = draft else {
             continue;
         };
         match draft.port.or(default_port) {
@@ -191,7 +202,9 @@ fn backend(node: &Node, notes: &mut Notes) -> Option<BackendDraft> {
             check_ports: BTreeMap::new(),
         });
     }
+    let before = notes.faults.len();
     let section = Section::open(node, BACKEND, "a backend", node.at, notes);
+    port_of_its_own(node, &mut notes.faults[before..]);
     section.require("address", notes);
     let address = section.optional("address", HOST_AND_PORT, notes, host_and_port);
     let name = section.optional("name", LABEL, notes, |scalar| scalar::label(&scalar.text));
@@ -208,6 +221,44 @@ fn backend(node: &Node, notes: &mut Notes) -> Option<BackendDraft> {
         weight: weight.map_or(1, |found| found.value),
         check_ports,
     })
+}
+
+/// Says where a port belongs that is written as a key.
+fn port_of_its_own(node: &Node, faults: &mut [Note]) {
+    let NodeKind::Map(entries) = &node.kind else {
+        return;
+    };
+    let entry = |wanted: &str| {
+        entries
+            .iter()
+            .find_map(|(key, value)| match (&key.kind, &value.kind) {
+                (NodeKind::Scalar(key_word), NodeKind::Scalar(value))
+                    if key_word.text == wanted =>
+                {
+                    Some((key.at, value.text.as_str()))
+                }
+                _ => None,
+            })
+    };
+    let Some((at, number)) = entry("port") else {
+        return;
+    };
+    let Some(note) = faults.iter_mut().find(|note| note.at == at) else {
+        return;
+    };
+    let address = entry("address").map(|(_, address)| scalar::host_and_port(address));
+    let whole = match (address, scalar::port(number)) {
+        (Some(Ok((ServerHost::Address(std::net::IpAddr::V6(ip)), None))), Some(port)) => {
+            Some(format!("[{ip}]:{port}"))
+        }
+        (Some(Ok((host, None))), Some(port)) => Some(format!("{}:{port}", host_label(&host))),
+        _ => None,
+    };
+    let rule = "the port stands behind the address";
+    note.hint = Some(match whole {
+        Some(whole) => format!("{rule}: `address: \"{whole}\"`"),
+        None => format!("{rule}: `address: \"HOST:PORT\"`"),
+    });
 }
 
 /// What a backend is called that was given no name: its host.

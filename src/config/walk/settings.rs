@@ -14,7 +14,7 @@ use crate::config::keys::{ADMIN, LIMITS, LOG, TIMEOUTS};
 use crate::config::model::{ClientAddress, LimitSettings, LogFormat, LogSettings};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, ADMIN_BIND, print_duration};
-use crate::config::section::{Section, integer};
+use crate::config::section::{Section, integer, word_meant};
 use crate::config::tree::{Inferred, NodeKind, Scalar};
 use crate::config::written::{At, WrittenAdmin, WrittenTimeouts};
 use crate::types::host_name::HostName;
@@ -109,7 +109,8 @@ fn auto_or(scalar: &Scalar, most: u64) -> Parsed<Option<u64>> {
     if scalar.text == "auto" {
         Ok(None)
     } else {
-        integer(scalar, 1, most).map(Some)
+        let number = integer(scalar, 1, most).map(Some);
+        number.map_err(|hint| hint.or_else(|| word_meant(&scalar.text, &["auto"])))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::diagnostics::{Note, Notes, quoted};
 use crate::config::keys::AFFINITY_STORE;
 use crate::config::model::AffinityStore;
 use crate::config::scalar;
-use crate::config::section::{Section, SectionEntry};
+use crate::config::section::{Section, SectionEntry, word_meant};
 use crate::config::tree::NodeKind;
 
 const TAKES: &str = "`memory`, `{ file: PATH }` or `{ redis: URL }`";
@@ -19,19 +19,30 @@ pub(super) fn affinity_store(root: &Section<'_>, notes: &mut Notes) -> AffinityS
         return AffinityStore::Memory;
     };
     let node = entry.node;
+    let mut hint = None;
     let message = match &node.kind {
         NodeKind::Scalar(scalar) if scalar.text == "memory" => return AffinityStore::Memory,
-        NodeKind::Scalar(scalar) => format!(
-            "`affinity_store` takes {TAKES}, not {}",
-            quoted(&scalar.text)
-        ),
+        NodeKind::Scalar(scalar) => {
+            hint = word_meant(&scalar.text, &["memory"]).or_else(|| path_alone(&scalar.text));
+            let found = quoted(&scalar.text);
+            format!("`affinity_store` takes {TAKES}, not {found}")
+        }
         NodeKind::Map(entries) if !entries.is_empty() => return read(entry, notes),
         NodeKind::Map(_) | NodeKind::Null | NodeKind::List(_) => {
             format!("`affinity_store` takes {TAKES}")
         }
     };
-    notes.fault(Note::new(node.at, message));
+    notes.fault(Note {
+        hint,
+        ..Note::new(node.at, message)
+    });
     AffinityStore::Memory
+}
+
+/// A path without its key.
+fn path_alone(text: &str) -> Option<String> {
+    let is_path = text.starts_with('/') && scalar::file_path(text).is_ok() && !text.contains('"');
+    is_path.then(|| format!("write `{{ file: \"{text}\" }}`"))
 }
 
 fn read(entry: SectionEntry<'_>, notes: &mut Notes) -> AffinityStore {

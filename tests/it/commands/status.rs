@@ -113,14 +113,62 @@ fn a_pool_or_a_backend_can_be_asked_for() {
     let json = says(&running, &["--json", "pool-07/fe03"]);
     let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
-    let said = ask(&running, &["status", "pool-99"]);
-    assert_eq!(said.status, 1);
+    for (typed, hint) in [
+        ("pool-99", "did you mean `pool-09`?"),
+        ("fe3", "did you mean `fe03`?"),
+        ("pool-07/", "did you mean `pool-07`?"),
+        ("pool-07/fe3", "did you mean `pool-07/fe03`?"),
+        (
+            "pool-07/nowhere",
+            "the backends of pool pool-07 are fe01, fe02, ",
+        ),
+        ("nix", "the pools are pool-01, pool-02, "),
+    ] {
+        let said = ask(&running, &["status", typed]);
+        assert_eq!(said.status, 1);
+        let begin = format!("no pool or backend {typed:?}; {hint}");
+        assert!(said.err.starts_with(&begin), "{}", said.err);
+    }
+    let said = ask(&running, &["status", "nix"]);
     assert!(
         said.err
-            .starts_with("no pool or backend \"pool-99\"; the pools are pool-01, pool-02, "),
+            .contains(" and 20 more; the backends are fe01, fe02, "),
         "{}",
         said.err
     );
+    let json = says(&running, &["--json", "--by-server", "pool-07/fe03"]);
+    let read: StatusView = serde_json::from_str(&json).unwrap();
+    assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
+}
+
+#[test]
+fn only_listeners_that_lead_to_what_is_shown_are_listed() {
+    let running = site(40, 1, |status| {
+        let listener = status.listeners[0].clone();
+        status.listeners = (1..=40)
+            .map(|number| {
+                let mut listener = listener.clone();
+                listener.name = format!("listener-{number:02}");
+                listener.routes[0].pool = format!("pool-{number:02}");
+                listener.no_name = None;
+                listener
+            })
+            .collect();
+        status.pools[2].backup = Some("pool-07".into());
+        status.listeners.pop();
+    });
+    let all = says(&running, &[]);
+    assert_eq!(all.matches("\nlistener-").count(), 39, "{all}");
+    let one = says(&running, &["pool-07"]);
+    assert_eq!(one.matches("\nlistener-").count(), 2, "{one}");
+    assert!(
+        one.contains("\nlistener-03 ") && one.contains("\nlistener-07 "),
+        "{one}"
+    );
+    let none = says(&running, &["pool-40"]);
+    assert!(none.contains("no listener leads here\n"), "{none}");
+    let by_server = says(&running, &["--by-server", "pool-08/fe01"]);
+    assert_eq!(by_server.matches("\nlistener-").count(), 1, "{by_server}");
 }
 
 #[test]

@@ -141,7 +141,14 @@ fn the_demo_obeys_what_the_quick_start_says_that_one_may_type() {
     for line in typed.iter().chain(&["what is this"]) {
         writeln!(stdin, "{line}").unwrap();
     }
-    // It says something of what it does not understand, and that is the last line alone.
+    // Each line has an answer, and so has what it does not understand.
+    for line in &typed {
+        let answer = demo.answers.recv_timeout(PATIENCE).unwrap();
+        assert!(
+            answer.starts_with("fe01 is ") || answer.starts_with("fe01 has "),
+            "{line}: {answer}"
+        );
+    }
     let answer = demo.answers.recv_timeout(PATIENCE).unwrap();
     assert!(answer.starts_with("type: "), "{answer}");
     stop(&mut demo.running);

@@ -2,46 +2,80 @@
 //!
 //! Owns the units that people use. Invariant: a duration that is proposed comes to the very time that was written.
 
-/// What a duration is, that is written in another way.
-pub(crate) fn duration(text: &str) -> Option<String> {
+/// What a duration is, that is written in another way; `fits` says whether the key takes what would be proposed.
+pub(crate) fn duration(text: &str, fits: &dyn Fn(&str) -> bool) -> Option<String> {
     if text.is_empty() {
         return Some("write it as `5s`, `20m` or `1h30m`".into());
     }
+    let say = |why: &str, meant: Option<String>| match meant.filter(|meant| fits(meant)) {
+        Some(meant) => format!("{why}: `{meant}`"),
+        None => why.to_owned(),
+    };
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(format!("add a unit: `{text}s`"));
+        let number = text.trim_start_matches('0');
+        let number = if number.is_empty() { "0" } else { number };
+        let mut meant = ["s", "ms"]
+            .map(|unit| format!("{number}{unit}"))
+            .into_iter();
+        return Some(say("add a unit", meant.find(|meant| fits(meant))));
     }
     if text.starts_with('-') {
         return Some("a duration cannot be negative".into());
     }
-    let meant = meant_duration(text);
-    let meant = |why: &str| match &meant {
-        Some(meant) => format!("{why}: `{meant}`"),
-        None => why.to_owned(),
-    };
+    let meant = |why: &str| say(why, meant_duration(text));
     if text.contains(char::is_whitespace) {
         return Some(meant("write it without spaces"));
     }
     let is_bare = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || b".,".contains(&byte));
-    if let Some(meant) = meant_duration(&format!("{text}s")).filter(|_| is_bare) {
-        return Some(format!("add a unit, and write whole numbers: `{meant}`"));
+    if is_bare {
+        let meant = meant_duration(&format!("{text}s"));
+        return Some(say("add a unit, and write whole numbers", meant));
     }
     if text.contains(['.', ',']) {
         return Some(meant("write whole numbers, of a smaller unit if need be"));
     }
-    let mut words = text
-        .split(|c: char| c.is_ascii_digit())
-        .filter(|word| !word.is_empty());
+    if let Some(signed) = text.strip_prefix('+') {
+        return Some(say("leave out the sign", meant_duration(signed)));
+    }
     let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
     if !starts_with_digit {
         return None;
     }
-    let ends_with_unit = !text.ends_with(|c: char| c.is_ascii_digit());
-    if ends_with_unit && words.all(|word| UNITS.iter().any(|(names, _)| names[0] == word)) {
-        return Some(meant("write the largest unit first, each once"));
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_ascii_digit())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let place = |word: &&str| UNITS[..4].iter().position(|(names, _)| names[0] == *word);
+    let places: Option<Vec<usize>> = words.iter().map(place).collect();
+    if text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Some(match last_unit(&words) {
+            Some(unit) => say(
+                "the last number has no unit",
+                meant_duration(&format!("{text}{unit}")),
+            ),
+            None => meant("the units are ms, s, m and h"),
+        });
     }
-    Some(meant("the units are ms, s, m and h"))
+    Some(match places {
+        Some(places) if places.is_sorted_by(|a, b| a > b) => "it is too long".into(),
+        Some(_) => meant("write the largest unit first, each once"),
+        None => meant("the units are ms, s, m and h"),
+    })
+}
+
+/// The unit below the last one that is written: `1h30` is an hour and 30 minutes.
+fn last_unit(words: &[&str]) -> Option<&'static str> {
+    let last = words.last()?.to_ascii_lowercase();
+    let place = UNITS
+        .iter()
+        .position(|(names, _)| names.contains(&&*last))?;
+    let below = UNITS.get(place.checked_sub(1)?)?;
+    Some(match below.0[0] {
+        "" => "d",
+        unit => unit,
+    })
 }
 
 /// Units as people write them, each with its milliseconds; the name that is taken comes first.

@@ -1,0 +1,110 @@
+//! Networks that are written in another way: short, with a mask, with stars.
+//!
+//! Invariant: as of the module above.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{FOUR_NUMBERS, has_zone};
+use crate::config::scalar;
+use crate::types::host_name::HostName;
+
+/// What is wrong with a network.
+pub(crate) fn network(text: &str) -> Option<String> {
+    let bare: String = text
+        .chars()
+        .filter(|c| !matches!(c, '[' | ']') && !c.is_whitespace())
+        .collect();
+    if bare != text && scalar::network(&bare).is_ok() {
+        return Some(format!("write `{bare}`"));
+    }
+    if ["any", "all", "*"].contains(&text.to_ascii_lowercase().as_str()) {
+        return Some("for every client write `0.0.0.0/0` and `::/0`".into());
+    }
+    if has_zone(text) {
+        return Some("an address with a zone is not supported".into());
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some(format!("leave out the port: `{}`", address.ip()));
+    }
+    let (address, after) = match text.split_once('/') {
+        Some((address, after)) => (address, Some(after)),
+        None => (text, None),
+    };
+    match address.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => after.map(|after| of_ipv4(address, after)),
+        Ok(IpAddr::V6(address)) => after.map(|after| of_ipv6(address, after)),
+        Err(_) => shortened(address, after).or_else(|| {
+            let is_name = HostName::parse(address.as_bytes())
+                .is_ok_and(|name| name.as_str().contains(|c: char| c.is_ascii_alphabetic()));
+            is_name.then(|| "write addresses; names are not resolved here".into())
+        }),
+    }
+}
+
+/// What stands behind the slash of a whole IPv4 address, and is no length.
+fn of_ipv4(address: Ipv4Addr, after: &str) -> String {
+    let Ok(mask) = after.parse::<Ipv4Addr>() else {
+        return "the prefix of an IPv4 network is 0 to 32".into();
+    };
+    let inverted = Ipv4Addr::from(!u32::from(mask));
+    let net = [mask, inverted]
+        .into_iter()
+        .find_map(|mask| Ipv4Net::with_netmask(address, mask).ok());
+    let rule = "write the prefix length, not a mask";
+    match net {
+        Some(net) => format!("{rule}: `{}`", net.trunc()),
+        None => format!("{rule}; this mask is not that of a prefix"),
+    }
+}
+
+fn of_ipv6(address: Ipv6Addr, after: &str) -> String {
+    let mask = after.parse::<Ipv6Addr>();
+    match mask.map(|mask| Ipv6Net::with_netmask(address, mask)) {
+        Ok(Ok(net)) => format!("write the prefix length, not a mask: `{}`", net.trunc()),
+        Ok(Err(_)) | Err(_) => "the prefix of an IPv6 network is 0 to 128".into(),
+    }
+}
+
+/// An address of which only the beginning is there: `192.168/16`, `10.1.2.*`, `2001:db8/32`.
+fn shortened(address: &str, after: Option<&str>) -> Option<String> {
+    if address.contains(':') {
+        let begin = address.trim_end_matches(':');
+        let whole: Ipv6Addr = format!("{begin}::").parse().ok()?;
+        let net = Ipv6Net::new(whole, after?.parse().ok()?).ok()?;
+        return Some(format!("write the whole address: `{}`", net.trunc()));
+    }
+    let begin = address.trim_end_matches(['.', '*', 'x']);
+    let is_short = !begin.is_empty() && begin.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    // A number alone is no address.
+    if !is_short || (after.is_none() && !address.contains('.')) {
+        return None;
+    }
+    let numbers: Vec<u8> = begin
+        .split('.')
+        .map(|number| number.parse().ok())
+        .collect::<Option<_>>()
+        .unwrap_or_default();
+    if numbers.is_empty() || numbers.len() > 3 {
+        return Some(FOUR_NUMBERS.into());
+    }
+    let mut whole = [0; 4];
+    whole[..numbers.len()].copy_from_slice(&numbers);
+    let whole = Ipv4Addr::from(whole);
+    let rule = "write all four numbers of the address";
+    let net = match after {
+        None => Ipv4Net::new(whole, u8::try_from(numbers.len() * 8).ok()?).ok(),
+        Some(after) => match after.parse::<Ipv4Addr>() {
+            Ok(mask) => Ipv4Net::with_netmask(whole, mask).ok(),
+            Err(_) => after
+                .parse()
+                .ok()
+                .and_then(|length| Ipv4Net::new(whole, length).ok()),
+        },
+    };
+    Some(match net {
+        Some(net) => format!("{rule}: `{}`", IpNet::V4(net.trunc())),
+        None => format!("{rule}, and a prefix of 0 to 32"),
+    })
+}

@@ -1,0 +1,57 @@
+//! Characters that a terminal does not show as what they are.
+//!
+//! Owns which they are and how they are written instead. Invariant: what is escaped here is visible, on one line, and
+//! read from left to right.
+
+/// Whether a reader cannot see the character, or cannot tell it from a plain space: zero-width characters, those that
+/// change the direction of a text, and spaces other than U+0020.
+#[must_use]
+pub fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{a0}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{1680}'
+            | '\u{180e}'
+            | '\u{2000}'..='\u{200f}'
+            | '\u{2028}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{3000}'
+            | '\u{feff}'
+    )
+}
+
+/// The text with each invisible character as `\u{200b}`.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_invisible(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invisible_characters_are_escaped_and_letters_are_not() {
+        assert_eq!(
+            escaped("fe\u{200b}01\u{202e}\u{a0}"),
+            "fe\\u{200b}01\\u{202e}\\u{a0}"
+        );
+        assert_eq!(
+            escaped("b\u{fc}cher 漢字 e\u{301}"),
+            "b\u{fc}cher 漢字 e\u{301}"
+        );
+        for invisible in ["\u{200f}", "\u{202a}", "\u{2066}", "\u{2069}", "\u{feff}"] {
+            assert!(escaped(invisible).is_ascii(), "{invisible:?}");
+        }
+    }
+}
