@@ -82,6 +82,7 @@ pub const EVENT_FIELDS: &[(&str, Kind)] = &[
     ("sessions", Kind::Number),
     ("set_aside", Kind::Text),
     ("state", Kind::Text),
+    ("status", Kind::Number),
     ("to", Kind::Text),
     ("unknown", Kind::Number),
     ("why", Kind::Text),
