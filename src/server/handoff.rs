@@ -201,13 +201,13 @@ impl Follower {
         let _ = packet.and_then(|packet| self.channel.try_send(&packet));
     }
 
-    /// Follows what the old process's connections use, until it is gone, and tells when it has let go of what only one can
+    /// Follows what the old process's connections use, until it is gone, and gives them back. Tells when it has let go of what only one can
     /// have: once it says so or is gone, and also when it takes too long.
     pub(super) async fn follow(
         mut self,
         shared: &ProxyContext,
         let_go: &mpsc::UnboundedSender<()>,
-    ) {
+    ) -> Holds {
         // Whoever does not listen any more is stopping.
         let tell = || {
             let _ = let_go.send(());
@@ -238,7 +238,7 @@ impl Follower {
                     tracing::warn!(target: "lyncpin::server", %error, "the old process is gone without a word");
                     tell();
                 }
-                return;
+                return self.holds;
             }
         }
     }

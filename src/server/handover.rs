@@ -10,7 +10,7 @@ use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::draining::{self, HandedOver};
 use super::reload::Reloader;
@@ -31,6 +31,9 @@ use crate::types::timestamp::Timestamp;
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// What accept loops get to end.
 const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What older processes get to tell the next one of the pins that their connections use.
+pub(super) const CHANGE_OF_HOLDS: Duration = Duration::from_secs(5);
 
 /// Looks for how a process has ended, whose channel has closed.
 const LOOKS: u32 = 50;
@@ -243,9 +246,14 @@ impl Reloader {
         } = accepted;
         self.sockets.give_up(&self.posts, &unwanted);
         self.admin.leave();
-        self.predecessors.leave();
+        let holds = self.predecessors.leave();
         // They tell the new process themselves what their connections use.
-        self.followed.cancel();
+        let (stop, followed) = (self.shared.stop.clone(), self.followed.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(sleep(CHANGE_OF_HOLDS)).await;
+            followed.cancel();
+            drop(holds);
+        });
         let store = self.store.take();
         let _ = spawn_blocking(move || store.map(crate::persistence::Store::stop)).await;
         service::tell_successor(pid);

@@ -136,13 +136,13 @@ impl Predecessors {
         self.lock().pause();
     }
 
-    /// Lets go of them: the next process has them.
-    pub(super) fn leave(&self) {
+    /// Lets go of them: the next process has them. What comes back holds their pins here until the next one holds them.
+    pub(super) fn leave(&self) -> Vec<Holds> {
         let mut known = self.lock();
         known.pause();
-        for process in known.processes.drain(..) {
-            lock(&process.holds).clear();
-        }
+        let left = known.processes.drain(..);
+        left.map(|process| std::mem::take(&mut *lock(&process.holds)))
+            .collect()
     }
 
     /// Where each of them takes orders, for the next process.
@@ -215,6 +215,11 @@ impl Predecessors {
         let set = |definition, value: u64| registry.gauge(definition, &[]).set(value as f64);
         set(&definitions::PREDECESSORS, processes.len() as u64);
         set(&definitions::PREDECESSOR_CONNECTIONS, connections);
+    }
+
+    /// Whether there are any but the one that handed over to this process.
+    pub(super) fn are_several(&self) -> bool {
+        self.lock().processes.len() > 1
     }
 
     fn all(&self) -> Vec<Arc<Process>> {

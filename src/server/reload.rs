@@ -393,7 +393,9 @@ fn reject(by: &RequestOrigin, fault: ReloadFailure) -> ReloadError {
     };
     let why = match &rejected {
         ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
-        other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
+        other @ (ReloadError::NoFile | ReloadError::Stopping | ReloadError::Upgrading) => {
+            other.to_string()
+        }
     };
     tracing::error!(target: "lyncpin::server", by = by.as_str(), from = by.from(), why, "the reload is rejected, and the configuration before stays in force");
     rejected

@@ -5,9 +5,11 @@
 //! affinity store is opened by the task that reloads, and by nothing beside it.
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::gates;
 use super::handoff::{Follower, TakeOver};
+use super::handover::CHANGE_OF_HOLDS;
 use super::reload::Reloader;
 use super::role::Role;
 use super::stores::start_store;
@@ -53,13 +55,20 @@ impl Reloader {
         let (let_go, heard) = mpsc::unbounded_channel();
         self.let_go = Some(heard);
         let (shared, followed) = (self.shared.clone(), self.followed.clone());
+        let predecessors = self.predecessors.clone();
         self.tasks.spawn(async move {
             let stop = shared.stop.clone();
             let following = followed.run_until_cancelled(follower.follow(&shared, &let_go));
             let ended = stop.run_until_cancelled(following);
-            if ended.await.flatten().is_some() {
-                tracing::info!(target: "lyncpin::server", "the old process has ended");
+            let Some(holds) = ended.await.flatten() else {
+                return;
+            };
+            tracing::info!(target: "lyncpin::server", "the old process has ended");
+            if predecessors.are_several() {
+                // Some of its pins are theirs, of which they tell themselves.
+                stop.run_until_cancelled(sleep(CHANGE_OF_HOLDS)).await;
             }
+            drop(holds);
         });
     }
 

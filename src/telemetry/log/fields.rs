@@ -55,6 +55,7 @@ pub const EVENT_FIELDS: &[(&str, Kind)] = &[
     ("check", Kind::Text),
     ("client", Kind::Text),
     ("connections", Kind::Number),
+    ("descriptors", Kind::Number),
     ("detail", Kind::Text),
     ("drain_seconds", Kind::Number),
     ("drained", Kind::Number),
