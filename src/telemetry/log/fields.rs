@@ -77,6 +77,7 @@ pub const EVENT_FIELDS: &[(&str, Kind)] = &[
     ("pid", Kind::Number),
     ("pins", Kind::Number),
     ("pins_used", Kind::Number),
+    ("pipes", Kind::Number),
     ("pool", Kind::Text),
     ("program", Kind::Text),
     ("seconds", Kind::Number),

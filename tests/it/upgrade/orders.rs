@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
 use crate::support::{PATIENCE, eventually, own_address};
 
@@ -95,6 +96,53 @@ fn the_status_shows_each_older_process_and_what_it_holds_where() {
         line.balancer.metric("lyncpin_predecessor_connections", &[]),
         0.0
     );
+}
+
+#[test]
+fn the_status_page_shows_older_processes_in_its_head() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let (_, _, held) = come(&line);
+    let mut browser = Chromium::start(1280, 900);
+    browser.open(&format!("http://{}/", line.balancer.at(9900)));
+    browser.until("document.querySelector('#token').open");
+    browser.write("test-token");
+    browser.press("Enter");
+    browser.until("document.querySelector('.pool tbody tr')");
+    let head = "document.querySelector('#older')";
+    browser.until(&format!("{head}.hidden"));
+    line.upgrade();
+    let wanted = format!(
+        "Older process {}: 1 connection from before an upgrade, what is left is reset at ",
+        first(&line).as_raw_pid()
+    );
+    browser.until(&format!(
+        "!{head}.hidden && {head}.textContent.startsWith('{wanted}')"
+    ));
+    drop(held);
+    browser.until(&format!("{head}.hidden"));
+}
+
+#[test]
+fn a_reload_that_meets_an_upgrade_has_an_answer() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let goes_on = || !done.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| {
+            while goes_on() {
+                let said = line.balancer.said(&["reload"]);
+                let words = said.err.contains("an upgrade is under way");
+                assert!(said.status == 0 || words, "{said:?}");
+            }
+        });
+        for _ in 0..6 {
+            line.upgrade();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        command.join().unwrap();
+    });
 }
 
 #[test]
