@@ -53,6 +53,20 @@ pub enum AffinityError {
         /// The group or the pool that was named, in words; `None` is any of them.
         within: Option<String>,
     },
+    /// A client that asks for this name does not come to the pool.
+    OtherPool {
+        /// The name.
+        name: String,
+        /// The pool.
+        pool: String,
+    },
+    /// The backend is in none of the groups whose pins are meant.
+    OtherGroups {
+        /// The backend.
+        backend: String,
+        /// Those groups.
+        groups: Vec<String>,
+    },
     /// Nobody who asks for this is routed to a pool with affinity.
     UnknownName(String),
     /// The pool is in another group.
@@ -115,6 +129,8 @@ impl AffinityError {
             | Self::UnknownPool(_)
             | Self::UnknownBackend { .. }
             | Self::ForeignPool { .. }
+            | Self::OtherPool { .. }
+            | Self::OtherGroups { .. }
             | Self::UnknownName(_) => AffinityErrorKind::Missing,
             Self::WhichGroup(_)
             | Self::WhichName(_)
@@ -160,6 +176,14 @@ impl fmt::Display for AffinityError {
             Self::UnknownName(name) => {
                 write!(f, "no route leads {name:?} to a pool with affinity")
             }
+            Self::OtherPool { name, pool } => {
+                write!(f, "no route leads {name:?} to pool {pool:?}")
+            }
+            Self::OtherGroups { backend, groups } => write!(
+                f,
+                "the pins that are meant are of affinity group {}, where no pool has a backend {backend:?}",
+                groups.join(", ")
+            ),
             Self::ForeignPool { group, pool } => {
                 write!(f, "pool {pool:?} is not in group {group:?}")
             }

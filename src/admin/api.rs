@@ -369,7 +369,7 @@ async fn reload(control: &dyn Control) -> Result<ApiResponse, ApiError> {
         Err(error) => {
             let status = match error {
                 ReloadError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                ReloadError::NoFile => StatusCode::CONFLICT,
+                ReloadError::NoFile | ReloadError::Upgrading => StatusCode::CONFLICT,
                 ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             };
             Err(ApiError::new(status, error.to_string()))

@@ -7,13 +7,15 @@ use std::fmt;
 
 use hyper::header::{HeaderName, ORIGIN, USER_AGENT};
 use hyper::http::request::Parts;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What the commands call themselves (`User-Agent`).
 pub(super) const COMMAND: &str = concat!("lyncpin/", env!("CARGO_PKG_VERSION"));
 
 /// By what a change is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Means {
     /// A command of this program.
     Command,
@@ -36,7 +38,7 @@ impl Means {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// By what.
     pub by: Means,
@@ -86,7 +88,7 @@ impl Caller {
     }
 
     /// The same on another thread.
-    pub(super) fn scope_here<T>(self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn scope_here<T>(self, work: impl FnOnce() -> T) -> T {
         CALLER.sync_scope(self, work)
     }
 }

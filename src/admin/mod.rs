@@ -175,6 +175,8 @@ pub enum ReloadError {
     NoFile,
     /// The balancer is stopping.
     Stopping,
+    /// An upgrade is under way: the new process reads the file itself.
+    Upgrading,
 }
 
 impl fmt::Display for ReloadError {
@@ -185,6 +187,7 @@ impl fmt::Display for ReloadError {
                 f.write_str("there is no file to reload: the balancer was started without one")
             }
             Self::Stopping => f.write_str("the balancer is stopping"),
+            Self::Upgrading => f.write_str("an upgrade is under way; ask again in a moment"),
         }
     }
 }

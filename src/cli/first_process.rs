@@ -16,6 +16,7 @@ use rustix::process::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use super::signals::Signals;
@@ -40,14 +41,25 @@ pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<()
     let Some(heard) = retiring.heard() else {
         return Err(Failure::answer("the new process cannot be followed"));
     };
-    let mut gone = heard.clone();
+    let family = Family::new(heard.clone());
+    let at_once = family.at_once.clone();
     let draining = retiring.end(async move {
-        // An error is that nothing can be heard any more.
-        let _ = gone.wait_for(|heard| heard.gone).await;
+        tokio::select! {
+            () = at_once.cancelled() => {}
+            () = lost(heard) => {}
+        }
     });
-    Family::new(heard)
-        .follow_to_the_end(signals, draining)
-        .await
+    family.follow_to_the_end(signals, draining).await
+}
+
+/// Completes when none serves any more though none was told to stop.
+async fn lost(mut heard: watch::Receiver<Heard>) {
+    // An error is that nothing can be heard any more.
+    let _ = heard.wait_for(|heard| heard.gone).await;
+    let in_order = heard.borrow().stops.is_some();
+    if in_order {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The same for one that was told to stop while it handed over: the new process is told so too.
@@ -70,6 +82,10 @@ struct Family {
     told: Option<Pid>,
     /// When whoever lives is ended.
     due: Option<Instant>,
+    /// That is as the serving one has said.
+    bounded: bool,
+    /// Ends the connections of this process.
+    at_once: CancellationToken,
     /// How often that was done.
     kills: u32,
 }
@@ -82,6 +98,8 @@ impl Family {
             stop: None,
             told: None,
             due: None,
+            bounded: false,
+            at_once: CancellationToken::new(),
             kills: 0,
         }
     }
@@ -100,9 +118,9 @@ impl Family {
         let mut answers = None;
         loop {
             self.reap();
-            if let Some(status) = self.status() {
+            if let Some(status) = self.status(answers.is_some()) {
                 let ended = self.serving();
-                tracing::info!(target: "lyncpin::server", process = ended.map(Pid::as_raw_pid), status, "no process serves any more: the first one ends, too");
+                tracing::info!(target: "lyncpin::server", pid = ended.map(Pid::as_raw_pid), status, "no process serves any more: the first one ends, too");
                 // What it has left is ended by now, or in a moment.
                 if answers.is_none() {
                     let _ = tokio::time::timeout(LAST, &mut draining).await;
@@ -150,9 +168,15 @@ impl Family {
         }
     }
 
-    /// The exit status, once none serves any more and it is known how the last one ended.
-    fn status(&self) -> Option<u8> {
-        if !self.heard.borrow().gone {
+    /// The exit status, once none serves any more and it is known how the last one ended; after a stop in order, once
+    /// everyone's connections have ended too, or their time is over. `is_empty` is whether this process has none.
+    fn status(&self, is_empty: bool) -> Option<u8> {
+        let (stops, gone) = {
+            let heard = self.heard.borrow();
+            (heard.stops.is_some(), heard.gone)
+        };
+        let lives = !is_empty || !self.others().is_empty();
+        if !gone || (stops && lives && self.kills == 0) {
             return None;
         }
         let serving = self.serving()?;
@@ -163,6 +187,12 @@ impl Family {
 
     fn pass_on(&mut self, signal: Signal) {
         let stops = matches!(signal, Signal::TERM | Signal::INT);
+        if stops && self.stop.is_some() {
+            self.at_once.cancel();
+            if self.heard.borrow().gone {
+                self.tell_others();
+            }
+        }
         if stops {
             self.stop = Some(signal);
             self.due.get_or_insert(Instant::now() + SLACK);
@@ -179,15 +209,16 @@ impl Family {
             let heard = self.heard.borrow();
             (heard.stops, heard.gone)
         };
+        if let (Some(within), false) = (stops, self.bounded) {
+            self.bounded = true;
+            self.due = Some(Instant::now() + within + SLACK);
+        }
         if gone {
-            self.due = Some(Instant::now() + LAST);
-            for pid in self.others() {
-                self.tell(pid, Signal::TERM);
+            // In a stop the others have heard of it themselves.
+            if stops.is_none() {
+                self.tell_others();
             }
             return;
-        }
-        if let (Some(within), Some(_)) = (stops, self.stop) {
-            self.due = Some(Instant::now() + within + SLACK);
         }
         // One that took over while the one before was being told to stop.
         if let (Some(stop), Some(serving)) = (self.stop, self.serving())
@@ -206,6 +237,14 @@ impl Family {
         known
     }
 
+    /// Whoever lives is to end now.
+    fn tell_others(&mut self) {
+        self.due = Some(Instant::now() + LAST);
+        for pid in self.others() {
+            self.tell(pid, Signal::TERM);
+        }
+    }
+
     fn tell(&self, pid: Pid, signal: Signal) {
         if !self.ended.contains_key(&pid) {
             // One that has just ended needs no signal.
@@ -216,7 +255,7 @@ impl Family {
     /// Their time is over.
     fn end_all(&mut self) {
         for pid in self.others() {
-            tracing::error!(target: "lyncpin::server", process = pid.as_raw_pid(), "it does not end in time and is killed");
+            tracing::error!(target: "lyncpin::server", pid = pid.as_raw_pid(), "it does not end in time and is killed");
             self.tell(pid, Signal::KILL);
         }
         self.kills += 1;

@@ -1,9 +1,18 @@
 //! `reload`: another configuration in the running process.
 
+use std::time::Duration;
+
+use hyper::StatusCode;
+
 use super::ask::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::{answer, warn};
-use crate::admin::client::ClientError;
+use crate::admin::ReloadError;
+use crate::admin::client::{Client, ClientError};
+use crate::admin::view::Reloaded;
+
+/// From an answer that an upgrade cost to the next question.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// `lyncpin reload`
 #[derive(Debug, clap::Args)]
@@ -24,7 +33,7 @@ impl Reload {
                 error
             }
         })?;
-        let reloaded = match block_on(async { Ok(client.reload().await) })? {
+        let reloaded = match block_on(async { Ok(reload(&client).await) })? {
             Ok(reloaded) => reloaded,
             Err(error @ ClientError::Refused(..)) => return Err(error.into()),
             // It cannot say what is wrong with the file.
@@ -51,4 +60,21 @@ impl Reload {
         }
         answer(&said)
     }
+}
+
+/// Asks once more where an upgrade may be why there is no answer: then the new process has it.
+async fn reload(client: &Client) -> Result<Reloaded, ClientError> {
+    let answer = client.reload().await;
+    let again = match &answer {
+        Err(ClientError::Broken(..)) => true,
+        Err(ClientError::Refused(status, why)) => {
+            *status == StatusCode::SERVICE_UNAVAILABLE || *why == ReloadError::Upgrading.to_string()
+        }
+        _ => false,
+    };
+    if !again {
+        return answer;
+    }
+    tokio::time::sleep(A_MOMENT).await;
+    client.reload().await
 }

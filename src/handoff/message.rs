@@ -5,9 +5,9 @@
 //!
 //! | who | message | when |
 //! |---|---|---|
-//! | old | `hello`, `secret`, `ports`, `admin`, `predecessors`, `backend`, `described`, pins, `complete` | at once |
+//! | old | `hello`, `secret`, `ports`, `admin`, `predecessors`, `reported`, `backend`, `described`, pins, `complete` | at once |
 //! | new | `ready`, or `failed` instead of anything | it has built everything, and accepts nothing yet |
-//! | old | backends, pins that have changed since, `commit` | it has stopped accepting |
+//! | old | `reported`, backends, pins that have changed since, `commit` | it has stopped accepting |
 //! | new | `serving` | it accepts |
 //! | old | `farewell` | it has let go of all that only one can have |
 //! | old | pins that its connections hold, and those that they hold no more | until its last connection has ended |
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::orders::Report;
 use super::wire::{Channel, LARGEST, MOST_DESCRIPTORS, Packet, WireError};
 use crate::types::backend_state::{AdminState, Health};
 
@@ -29,7 +30,7 @@ const LONGEST_REASON: usize = 16 << 10;
 
 /// The first byte of a packet.
 const IS_MESSAGE: u8 = b'm';
-const IS_PINS: u8 = b'p';
+pub(super) const IS_PINS: u8 = b'p';
 
 /// Everything but pins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +51,8 @@ pub enum HandoffMessage {
     Admin(Vec<String>),
     /// Processes that drain, the old one last: a descriptor for each, where it takes orders ([`super::orders`]).
     Predecessors(Vec<KeptPredecessor>),
+    /// What a process that drains was last known to hold.
+    Reported(KeptReport),
     /// A backend.
     Backend(BackendRecord),
     /// That was all but pins.
@@ -98,6 +101,17 @@ pub struct KeptPredecessor {
     pub since: u64,
 }
 
+/// What a process that drains was last known to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptReport {
+    /// Its process id.
+    pub pid: u32,
+    /// Milliseconds since it said so.
+    pub age: u64,
+    /// What it said; as with every report, more of its backends may follow.
+    pub report: Report,
+}
+
 /// What came, with its descriptors.
 #[derive(Debug)]
 pub enum Received {
@@ -128,6 +142,7 @@ impl HandoffMessage {
             Self::Predecessors(processes) => processes.len(),
             Self::Hello { .. }
             | Self::Secret(_)
+            | Self::Reported(_)
             | Self::Backend(_)
             | Self::Described
             | Self::Complete

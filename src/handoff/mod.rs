@@ -14,7 +14,7 @@ pub mod predecessor;
 pub mod program;
 pub mod wire;
 
-pub use message::{BackendRecord, HandoffMessage, KeptPredecessor, Received, VERSION};
+pub use message::{BackendRecord, HandoffMessage, KeptPredecessor, KeptReport, Received, VERSION};
 pub use predecessor::PredecessorChannel;
 pub use program::Program;
 pub use wire::{AsyncChannel, Channel, WireError};

@@ -7,8 +7,9 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::message::IS_PINS;
 use super::wire::{LARGEST, Packet, WireError};
-use crate::admin::Order;
+use crate::admin::{Caller, Order};
 
 /// Backends in one message of a report; names of any length that is met fit.
 const BACKENDS: usize = 64;
@@ -33,6 +34,8 @@ pub enum Call {
         id: u64,
         /// What.
         order: Order,
+        /// Who asked for it, for the log.
+        caller: Caller,
     },
 }
 
@@ -141,9 +144,19 @@ pub fn read<T: DeserializeOwned>(packet: &Packet) -> Result<T, WireError> {
     serde_json::from_slice(&packet.bytes).map_err(|error| WireError::Malformed(error.to_string()))
 }
 
+/// The pins that a packet has, for [`super::pins::read`]: a draining process tells those too that its connections use.
+#[must_use]
+pub fn pins(packet: &Packet) -> Option<&[u8]> {
+    match packet.bytes.split_first() {
+        Some((&IS_PINS, pins)) => Some(pins),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Means;
     use crate::admin::view::PinFilter;
     use crate::types::backend_state::AdminState;
 
@@ -179,7 +192,15 @@ mod tests {
                 filter: PinFilter::default(),
             },
         ] {
-            let call = Call::Order { id: 7, order };
+            let caller = Caller {
+                by: Means::Page,
+                from: "192.0.2.1:50123".into(),
+            };
+            let call = Call::Order {
+                id: 7,
+                order,
+                caller,
+            };
             assert_eq!(again(&call), call);
         }
         assert_eq!(again(&Call::Serves { pid: 9 }), Call::Serves { pid: 9 });

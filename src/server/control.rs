@@ -145,7 +145,7 @@ impl Control for Administration {
             }
             Order::State { .. } | Order::Clear { .. } => order,
         };
-        Box::pin(self.predecessors.clone().order(order))
+        Box::pin(self.predecessors.clone().order(order, Caller::current()))
     }
 
     fn reload(&self) -> Reloading {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::affinity;
 use super::control::Administration;
 use super::lingering::LingeringBackends;
+use super::telling::{self, HandoffTotals};
 use crate::admin::view::PinsChanged;
 use crate::admin::{AffinityError, AffinityErrorKind, Order};
 use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
@@ -72,6 +73,8 @@ impl Answering {
         let balancer: Balancer = Arc::new(Mutex::new(draining));
         let task = DrainingTask {
             channel: over.channel,
+            successor: over.successor,
+            pins: None,
             balancer: balancer.clone(),
             heard: tell,
             stays,
@@ -101,13 +104,25 @@ impl Drop for Answering {
 
 struct DrainingTask {
     channel: AsyncChannel,
+    /// The process that took over from this one, which hears of pins elsewhere.
+    successor: u32,
+    /// Tells a later one of the pins that connections here use.
+    pins: Option<JoinHandle<()>>,
     balancer: Balancer,
     heard: watch::Sender<Heard>,
     stays: bool,
 }
 
+impl Drop for DrainingTask {
+    fn drop(&mut self) {
+        if let Some(pins) = &self.pins {
+            pins.abort();
+        }
+    }
+}
+
 impl DrainingTask {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last: Option<(Instant, Report)> = None;
@@ -143,19 +158,47 @@ impl DrainingTask {
         }
     }
 
-    async fn take(&self, call: Call) {
+    /// Tells the process that serves now of the pins that connections here use, all of them once more.
+    fn tell_pins(&mut self) {
+        if let Some(before) = self.pins.take() {
+            before.abort();
+        }
+        let draining = lock(&self.balancer).clone();
+        let channel = self.channel.try_clone().and_then(AsyncChannel::new);
+        self.pins = match (draining, channel) {
+            (None, _) => None,
+            (Some(draining), Ok(channel)) => {
+                let shared = draining.control.shared.clone();
+                let told = HandoffTotals::default();
+                Some(tokio::spawn(telling::tell_uses(told, channel, shared)))
+            }
+            (Some(_), Err(error)) => {
+                tracing::warn!(target: "lyncpin::server", %error, "the serving process cannot be told");
+                None
+            }
+        };
+    }
+
+    async fn take(&mut self, call: Call) {
         match call {
-            Call::Serves { pid } => self.heard.send_modify(|heard| {
-                heard.serving.retain(|known| *known != pid);
-                heard.serving.push(pid);
-            }),
+            Call::Serves { pid } => {
+                self.heard.send_modify(|heard| {
+                    heard.serving.retain(|known| *known != pid);
+                    heard.serving.push(pid);
+                });
+                if pid != self.successor {
+                    self.tell_pins();
+                }
+            }
             Call::Stops { within } => {
                 let within = Duration::from_millis(within);
                 self.heard.send_modify(|heard| heard.stops = Some(within));
             }
-            Call::Order { id, order } => {
+            Call::Order { id, order, caller } => {
                 let draining = lock(&self.balancer).clone();
-                let met = spawn_blocking(move || draining.map(|draining| draining.meet(&order)));
+                let met = spawn_blocking(move || {
+                    caller.scope_here(|| draining.map(|draining| draining.meet(&order)))
+                });
                 let done = match met.await {
                     Ok(met) => met.unwrap_or(Ok(0)),
                     Err(error) => Err(error.to_string()),
@@ -206,31 +249,8 @@ impl Draining {
     }
 
     fn report(&self) -> Report {
-        let snapshot = self.shared().snapshot.load();
-        let retired = self.retired.backends();
-        let backends = snapshot.backends().chain(&retired);
-        let mut held: Vec<HeldAt> = Vec::new();
-        for backend in backends.filter(|backend| backend.in_flight() > 0) {
-            let connections = u64::from(backend.in_flight());
-            let (pool, name) = (&*backend.pool, &*backend.name);
-            let mut known = held.iter_mut();
-            // One that a reload replaced has the same name.
-            match known.find(|known| known.pool == pool && known.backend == name) {
-                Some(known) => known.connections += connections,
-                None => held.push(HeldAt {
-                    pool: pool.to_owned(),
-                    backend: name.to_owned(),
-                    connections,
-                }),
-            }
-        }
         let left = self.until.saturating_duration_since(Instant::now());
-        Report {
-            connections: self.shared().limits.connections().into(),
-            left: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            backends: held,
-            ..Report::default()
-        }
+        held(self.shared(), &self.retired, left)
     }
 
     /// Does what is ordered; says how many connections were meant.
@@ -255,6 +275,34 @@ impl Draining {
             Order::Clear { filter } => affinity::clear_pins(&snapshot, filter),
         };
         connections(touched)
+    }
+}
+
+/// What this process holds, which is reset after `left`.
+pub(super) fn held(shared: &ProxyContext, retired: &LingeringBackends, left: Duration) -> Report {
+    let snapshot = shared.snapshot.load();
+    let retired = retired.backends();
+    let backends = snapshot.backends().chain(&retired);
+    let mut held: Vec<HeldAt> = Vec::new();
+    for backend in backends.filter(|backend| backend.in_flight() > 0) {
+        let connections = u64::from(backend.in_flight());
+        let (pool, name) = (&*backend.pool, &*backend.name);
+        let mut known = held.iter_mut();
+        // One that a reload replaced has the same name.
+        match known.find(|known| known.pool == pool && known.backend == name) {
+            Some(known) => known.connections += connections,
+            None => held.push(HeldAt {
+                pool: pool.to_owned(),
+                backend: name.to_owned(),
+                connections,
+            }),
+        }
+    }
+    Report {
+        connections: shared.limits.connections().into(),
+        left: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        backends: held,
+        ..Report::default()
     }
 }
 

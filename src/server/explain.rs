@@ -13,6 +13,7 @@ use crate::admin::view::{ExplainQuery, Explanation};
 use crate::admin::{ExplainError, Unknown};
 use crate::affinity::table::Secret;
 use crate::config::model::{self, Config, Protocol, WhenPoolDown};
+use crate::protocol::http1::Host;
 use crate::snapshot::{ActiveListener, Destination, Snapshot};
 use crate::telemetry::metrics::Registry;
 use crate::types::host_name::HostName;
@@ -194,12 +195,17 @@ fn route<'a>(
         ));
         return Ok(found);
     };
-    let found = match HostName::parse_sent(name.as_bytes()) {
+    let sent = if listener.config.protocol == Protocol::Http {
+        host(name)
+    } else {
+        HostName::parse_sent(name.as_bytes()).map_err(|error| error.to_string())
+    };
+    let found = match sent {
         Ok(Some(name)) => listener.route(&name),
         // An address, or what is no host name.
         Ok(None) => listener.route_unknown(),
-        Err(fault) => {
-            steps.push(format!("no client can ask for this: {fault}"));
+        Err(error) => {
+            steps.push(format!("no client can ask for this: {error}"));
             return Err(Outcome::Malformed);
         }
     };
@@ -222,6 +228,15 @@ fn route<'a>(
         },
     );
     Ok(found)
+}
+
+/// A name as requests have it in their Host.
+fn host(name: &str) -> Result<Option<HostName>, String> {
+    match Host::of_field(name.as_bytes()) {
+        Ok(Host::Name(name)) => Ok(Some(name)),
+        Ok(Host::Absent | Host::NoHostName) => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn choose(

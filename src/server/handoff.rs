@@ -13,12 +13,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::predecessors::Predecessors;
 use crate::affinity::table::{ForeignHold, PinKey, Pins, Secret};
 use crate::config;
 use crate::config::model::AdminBind;
 use crate::handoff::pins::{self, PinUpdate};
 use crate::handoff::{
-    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, PREDECESSOR,
+    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, PREDECESSOR,
     PredecessorChannel, Received, VERSION, WireError,
 };
 use crate::net::socket::Listening;
@@ -56,12 +57,14 @@ pub(super) struct Passed {
     pub(super) ports: Vec<(SocketAddr, Listening)>,
     pub(super) doors: Vec<(AdminBind, OwnedFd)>,
     pub(super) predecessors: Vec<(KeptPredecessor, OwnedFd)>,
+    /// What these were last known to hold.
+    reports: Vec<KeptReport>,
     backends: Vec<BackendRecord>,
 }
 
 /// Pins that the old process's connections use.
 #[derive(Default)]
-struct Holds(HashMap<(Arc<str>, PinKey), ForeignHold>);
+pub(super) struct Holds(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
 /// Tells the old process that nothing will come of it.
 pub struct HandoffRejection(Channel);
@@ -145,20 +148,24 @@ impl Handoff {
         self,
         unwanted: Vec<SocketAddr>,
         shared: &ProxyContext,
+        predecessors: &Predecessors,
     ) -> Result<Follower, WireError> {
         let Self {
             channel,
             from,
+            passed,
             holds,
             mut alone,
-            ..
         } = self;
+        for report in passed.reports {
+            predecessors.learn(report);
+        }
         let channel = AsyncChannel::new(channel).map_err(WireError::Io)?;
         let mut follower = Follower { channel, holds };
         let ready = HandoffMessage::Ready(unwanted).packet()?;
         let waiting = async {
             follower.channel.send(&ready).await?;
-            follower.hear_until(&HandoffMessage::Commit, shared).await
+            follower.hear_commit(shared, predecessors).await
         };
         match waiting.await {
             _ if alone => {}
@@ -194,13 +201,13 @@ impl Follower {
         let _ = packet.and_then(|packet| self.channel.try_send(&packet));
     }
 
-    /// Follows what the old process's connections use, until it is gone, and tells when it has let go of what only one can
+    /// Follows what the old process's connections use, until it is gone, and gives them back. Tells when it has let go of what only one can
     /// have: once it says so or is gone, and also when it takes too long.
     pub(super) async fn follow(
         mut self,
         shared: &ProxyContext,
         let_go: &mpsc::UnboundedSender<()>,
-    ) {
+    ) -> Holds {
         // Whoever does not listen any more is stopping.
         let tell = || {
             let _ = let_go.send(());
@@ -231,19 +238,20 @@ impl Follower {
                     tracing::warn!(target: "lyncpin::server", %error, "the old process is gone without a word");
                     tell();
                 }
-                return;
+                return self.holds;
             }
         }
     }
 
-    async fn hear_until(
+    async fn hear_commit(
         &mut self,
-        end: &HandoffMessage,
         shared: &ProxyContext,
+        predecessors: &Predecessors,
     ) -> Result<(), WireError> {
         loop {
             match self.next().await? {
-                Received::Message(message, _) if message == *end => return Ok(()),
+                Received::Message(HandoffMessage::Commit, _) => return Ok(()),
+                Received::Message(HandoffMessage::Reported(kept), _) => predecessors.learn(kept),
                 received @ (Received::Message(..) | Received::Pins(_)) => {
                     let snapshot = shared.snapshot.load_full();
                     self.holds.take(received, &snapshot)?;
@@ -263,13 +271,21 @@ impl Holds {
         match received {
             Received::Message(HandoffMessage::Backend(kept), _) => restore_backend(&kept, snapshot),
             Received::Message(message, _) => return Err(out_of_turn(&message)),
-            Received::Pins(bytes) => {
-                let held = &mut self.0;
-                let table = |group: &str| snapshot.group(group).cloned();
-                pins::read(&bytes, table, |pins, told| take_pin(held, pins, told))?;
-            }
+            Received::Pins(bytes) => self.take_pins(&bytes, snapshot)?,
         }
         Ok(())
+    }
+
+    /// Takes in what is said of pins.
+    pub(super) fn take_pins(&mut self, bytes: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
+        let held = &mut self.0;
+        let table = |group: &str| snapshot.group(group).cloned();
+        pins::read(bytes, table, |pins, told| take_pin(held, pins, told))
+    }
+
+    /// Nothing is in use.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -313,6 +329,7 @@ impl Passed {
             ports: Vec::new(),
             doors: Vec::new(),
             predecessors: Vec::new(),
+            reports: Vec::new(),
             backends: Vec::new(),
         };
         loop {
@@ -333,6 +350,7 @@ impl Passed {
                     let processes = processes.into_iter().zip(descriptors);
                     passed.predecessors.extend(processes);
                 }
+                Received::Message(HandoffMessage::Reported(kept), _) => passed.reports.push(kept),
                 Received::Message(HandoffMessage::Backend(kept), _) => passed.backends.push(kept),
                 Received::Message(HandoffMessage::Described, _) => return Ok(passed),
                 Received::Message(other, _) => return Err(out_of_turn(&other)),

@@ -10,9 +10,9 @@ use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::draining::HandedOver;
+use super::draining::{self, HandedOver};
 use super::reload::Reloader;
 use super::requests::{RequestOrigin, Turn};
 use super::role::Role;
@@ -21,7 +21,7 @@ use super::{gates, service};
 use crate::admin::UpgradeError;
 use crate::admin::view::Upgraded;
 use crate::handoff::{
-    AsyncChannel, Channel, HandoffMessage, KeptPredecessor, Program, WireError, launch,
+    AsyncChannel, Channel, HandoffMessage, KeptPredecessor, KeptReport, Program, WireError, launch,
 };
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::definitions;
@@ -31,6 +31,9 @@ use crate::types::timestamp::Timestamp;
 const BOUNDS: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// What accept loops get to end.
 const LAST_CALL: Duration = Duration::from_secs(2);
+
+/// What older processes get to tell the next one of the pins that their connections use.
+pub(super) const CHANGE_OF_HOLDS: Duration = Duration::from_secs(5);
 
 /// Looks for how a process has ended, whose channel has closed.
 const LOOKS: u32 = 50;
@@ -100,7 +103,7 @@ impl Reloader {
             self.sockets.resume(&self.posts);
             self.admin.resume(&self.control);
             gates::follow(&self.sockets, &self.shared);
-            self.predecessors.serve();
+            self.predecessors.serve(&self.shared);
         }
         match handed_over {
             None => Err(UpgradeError::Stopping),
@@ -189,7 +192,9 @@ impl Reloader {
         .await;
         let deadline = Instant::now() + BOUNDS.1;
         let listening = channel.try_clone().map_err(said)?;
-        let telling = in_thread(move || commit(telling, &listening, &snapshot, deadline)).await?;
+        let reports = self.reports();
+        let commit = move || commit(telling, &listening, &snapshot, &reports, deadline);
+        let telling = in_thread(commit).await?;
         successor.over = true;
         Ok(Accepted {
             pid,
@@ -214,7 +219,20 @@ impl Reloader {
             ports: self.sockets.all(),
             doors: self.admin.sockets()?,
             predecessors,
+            reports: self.reports(),
         })
+    }
+
+    /// What processes that drain hold, and this one, which is about to.
+    fn reports(&self) -> Vec<KeptReport> {
+        let drain = self.shared.snapshot.load().config.timeouts.drain;
+        let mut reports = self.predecessors.reports();
+        reports.push(KeptReport {
+            pid: std::process::id(),
+            age: 0,
+            report: draining::held(&self.shared, &self.retired, drain),
+        });
+        reports
     }
 
     /// The new process accepts: nothing can go wrong for clients any more.
@@ -228,7 +246,14 @@ impl Reloader {
         } = accepted;
         self.sockets.give_up(&self.posts, &unwanted);
         self.admin.leave();
-        self.predecessors.leave();
+        let holds = self.predecessors.leave();
+        // They tell the new process themselves what their connections use.
+        let (stop, followed) = (self.shared.stop.clone(), self.followed.clone());
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(sleep(CHANGE_OF_HOLDS)).await;
+            followed.cancel();
+            drop(holds);
+        });
         let store = self.store.take();
         let _ = spawn_blocking(move || store.map(crate::persistence::Store::stop)).await;
         service::tell_successor(pid);
@@ -283,10 +308,11 @@ fn commit(
     mut telling: Telling,
     channel: &Channel,
     snapshot: &Snapshot,
+    reports: &[KeptReport],
     deadline: Instant,
 ) -> Result<Telling, String> {
     let told = telling
-        .tell_rest(snapshot, deadline)
+        .tell_rest(snapshot, reports, deadline)
         .and_then(|()| channel.tell(&HandoffMessage::Commit, deadline));
     match told.and_then(|()| channel.next_message(deadline)) {
         Ok(HandoffMessage::Serving) => Ok(telling),

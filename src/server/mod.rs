@@ -78,7 +78,6 @@ pub use prepared::Prepared;
 use reload::{Left, Reloader};
 pub use requests::{Reloads, RequestOrigin};
 pub use retiring::{Ended, Retiring};
-use role::Followed;
 pub use role::Role;
 pub use sockets::ListenError;
 use sockets::Sockets;
@@ -125,7 +124,6 @@ pub struct Server {
     retired: Arc<LingeringBackends>,
     role: tokio::sync::watch::Receiver<Role>,
     predecessors: Predecessors,
-    followed: Followed,
 }
 
 impl Server {
@@ -254,7 +252,7 @@ impl Server {
         ));
         let file = source.file().map(Path::to_owned);
         let source_program = program(&source);
-        let followed = Followed::default();
+        let followed = CancellationToken::new();
         if let ConfigSource::Watched(watched) = source {
             tasks.spawn(watched.watch(shared.clone(), reloads.clone()));
         }
@@ -278,7 +276,7 @@ impl Server {
             let_go: None,
             role: tell_role,
             predecessors: predecessors.clone(),
-            followed: followed.clone(),
+            followed,
             tasks: tasks.clone(),
             files: FileWorker::default(),
         };
@@ -295,7 +293,6 @@ impl Server {
             retired,
             role,
             predecessors,
-            followed,
         })
     }
 

@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::handoff::Holds;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Order;
 use crate::admin::view::{self, PredecessorAnswer};
+use crate::admin::{Caller, Order};
 use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
-use crate::handoff::{AsyncChannel, Channel, KeptPredecessor, WireError};
+use crate::handoff::{AsyncChannel, Channel, KeptPredecessor, KeptReport, WireError};
+use crate::proxy::acceptor::ProxyContext;
 use crate::telemetry::metrics::{Registry, definitions};
 use crate::types::timestamp::Timestamp;
 
@@ -43,6 +45,8 @@ struct Process {
     channel: AsyncChannel,
     seen: Mutex<Seen>,
     waiting: Mutex<HashMap<u64, oneshot::Sender<Done>>>,
+    /// Pins that its connections use, as far as it tells this process itself.
+    holds: Mutex<Holds>,
     orders: AtomicU64,
 }
 
@@ -68,27 +72,56 @@ impl Predecessors {
                     at: Instant::now(),
                 }),
                 waiting: Mutex::default(),
+                holds: Mutex::default(),
                 orders: AtomicU64::new(0),
             }));
         }
         Ok(())
     }
 
+    /// Takes in what the process that served before last heard of one of them: what is not heard yet is not nothing.
+    pub(super) fn learn(&self, kept: KeptReport) {
+        let known = self.all();
+        let Some(process) = known.iter().find(|one| one.known.pid == kept.pid) else {
+            return;
+        };
+        let mut seen = lock(&process.seen);
+        seen.take(kept.report);
+        let said = Instant::now().checked_sub(Duration::from_millis(kept.age));
+        seen.at = said.unwrap_or(seen.at);
+    }
+
+    /// What each of them last said, for the next process.
+    pub(super) fn reports(&self) -> Vec<KeptReport> {
+        let processes = self.all();
+        let said = |process: &Arc<Process>| {
+            let seen = lock(&process.seen);
+            let age = u64::try_from(seen.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let mut report = seen.report.clone()?;
+            report.left = report.left.saturating_sub(age);
+            let pid = process.known.pid;
+            Some(KeptReport { pid, age, report })
+        };
+        processes.iter().filter_map(said).collect()
+    }
+
     /// Tells them that this process serves, and listens to them from now on.
-    pub(super) fn serve(&self) {
+    pub(super) fn serve(&self, shared: &Arc<ProxyContext>) {
         let mut known = self.lock();
         let listening = CancellationToken::new();
         known.listening = Some(listening.clone());
         for process in &known.processes {
+            // It tells all of them again.
+            lock(&process.holds).clear();
             process.say(&Call::Serves {
                 pid: std::process::id(),
             });
             let (all, process) = (self.clone(), process.clone());
-            let listening = listening.clone();
+            let (listening, shared) = (listening.clone(), shared.clone());
             tokio::spawn(async move {
                 // Else another process listens to it now.
                 if listening
-                    .run_until_cancelled(process.listen())
+                    .run_until_cancelled(process.listen(&shared))
                     .await
                     .is_some()
                 {
@@ -103,11 +136,13 @@ impl Predecessors {
         self.lock().pause();
     }
 
-    /// Lets go of them: the next process has them.
-    pub(super) fn leave(&self) {
+    /// Lets go of them: the next process has them. What comes back holds their pins here until the next one holds them.
+    pub(super) fn leave(&self) -> Vec<Holds> {
         let mut known = self.lock();
         known.pause();
-        known.processes.clear();
+        let left = known.processes.drain(..);
+        left.map(|process| std::mem::take(&mut *lock(&process.holds)))
+            .collect()
     }
 
     /// Where each of them takes orders, for the next process.
@@ -130,13 +165,13 @@ impl Predecessors {
         }
     }
 
-    /// Passes an order on to each of them, and waits for what comes of it.
-    pub(super) async fn order(self, order: Order) -> Vec<PredecessorAnswer> {
+    /// Passes an order of this caller on to each of them, and waits for what comes of it.
+    pub(super) async fn order(self, order: Order, caller: Caller) -> Vec<PredecessorAnswer> {
         let given: Vec<_> = self
             .all()
             .into_iter()
             .map(|process| {
-                let answer = process.give(&order);
+                let answer = process.give(&order, &caller);
                 (process, answer)
             })
             .collect();
@@ -157,8 +192,8 @@ impl Predecessors {
             answers.extend(answer);
         }
         for answer in answers.iter().filter(|answer| !answer.answered) {
-            let (process, connections) = (answer.pid, answer.connections);
-            tracing::error!(target: "lyncpin::server", process, connections, "an older process did not answer: its connections were not reached");
+            let (pid, connections) = (answer.pid, answer.connections);
+            tracing::error!(target: "lyncpin::server", pid, connections, "an older process did not answer: its connections were not reached");
         }
         answers
     }
@@ -182,6 +217,11 @@ impl Predecessors {
         set(&definitions::PREDECESSOR_CONNECTIONS, connections);
     }
 
+    /// Whether there are any but the one that handed over to this process.
+    pub(super) fn are_several(&self) -> bool {
+        self.lock().processes.len() > 1
+    }
+
     fn all(&self) -> Vec<Arc<Process>> {
         self.lock().processes.clone()
     }
@@ -192,6 +232,7 @@ impl Predecessors {
         drop(known);
         // Whoever waits for it hears that it has ended.
         lock(&process.waiting).clear();
+        lock(&process.holds).clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, KnownProcesses> {
@@ -209,21 +250,35 @@ impl KnownProcesses {
 
 impl Process {
     /// Takes what it says, until it is gone.
-    async fn listen(&self) {
+    async fn listen(&self, shared: &ProxyContext) {
         while let Ok(packet) = self.channel.receive().await {
+            if let Some(pins) = orders::pins(&packet) {
+                let taken = lock(&self.holds).take_pins(pins, &shared.snapshot.load());
+                if let Err(error) = taken {
+                    self.not_understood(&error);
+                }
+                continue;
+            }
             match orders::read(&packet) {
-                Ok(OrderAnswer::Report(report)) => lock(&self.seen).take(report),
+                Ok(OrderAnswer::Report(report)) => {
+                    if report.connections == 0 {
+                        lock(&self.holds).clear();
+                    }
+                    lock(&self.seen).take(report);
+                }
                 Ok(OrderAnswer::Done(done)) => {
                     let waiting = lock(&self.waiting).remove(&done.id);
                     // Whoever waited too long does not hear it.
                     let _ = waiting.map(|waiting| waiting.send(done));
                 }
-                Err(error) => {
-                    let process = self.known.pid;
-                    tracing::warn!(target: "lyncpin::server", process, %error, "an older process is not understood");
-                }
+                Err(error) => self.not_understood(&error),
             }
         }
+    }
+
+    fn not_understood(&self, error: &WireError) {
+        let pid = self.known.pid;
+        tracing::warn!(target: "lyncpin::server", pid, %error, "an older process is not understood");
     }
 
     /// Says something if there is room for it: there is none at one that has hung for long.
@@ -234,12 +289,12 @@ impl Process {
             .is_ok()
     }
 
-    fn give(&self, order: &Order) -> Option<oneshot::Receiver<Done>> {
+    fn give(&self, order: &Order, caller: &Caller) -> Option<oneshot::Receiver<Done>> {
         let id = self.orders.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         lock(&self.waiting).insert(id, answer);
-        let order = order.clone();
-        let said = self.say(&Call::Order { id, order });
+        let (order, caller) = (order.clone(), caller.clone());
+        let said = self.say(&Call::Order { id, order, caller });
         if !said {
             lock(&self.waiting).remove(&id);
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use metrics::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admin_listeners::{AdminListeners, PreparedAdminListeners};
@@ -28,7 +29,7 @@ use super::predecessors::Predecessors;
 use super::reading::{ReadFiles, Reading, StoreMove};
 use super::reload_fault::{ReloadFailure, chain};
 use super::requests::{ReloadResult, Request, RequestOrigin, Requests};
-use super::role::{Followed, Role};
+use super::role::Role;
 use super::sockets::{PortSockets, Sockets};
 use super::stores;
 use super::workers::WorkerChannels;
@@ -81,7 +82,7 @@ pub(super) struct Reloader {
     pub(super) let_go: Option<mpsc::UnboundedReceiver<()>>,
     pub(super) role: watch::Sender<Role>,
     pub(super) predecessors: Predecessors,
-    pub(super) followed: Followed,
+    pub(super) followed: CancellationToken,
     /// What lives until the balancer stops.
     pub(super) tasks: TaskTracker,
     pub(super) files: FileWorker,
@@ -392,7 +393,9 @@ fn reject(by: &RequestOrigin, fault: ReloadFailure) -> ReloadError {
     };
     let why = match &rejected {
         ReloadError::Rejected(_) => "the configuration has faults".to_owned(),
-        other @ (ReloadError::NoFile | ReloadError::Stopping) => other.to_string(),
+        other @ (ReloadError::NoFile | ReloadError::Stopping | ReloadError::Upgrading) => {
+            other.to_string()
+        }
     };
     tracing::error!(target: "lyncpin::server", by = by.as_str(), from = by.from(), why, "the reload is rejected, and the configuration before stays in force");
     rejected

@@ -6,14 +6,19 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::interval;
 
 use crate::admin::view::{Reloaded, Upgraded};
 use crate::admin::{Caller, ReloadError, UpgradeError};
 
 /// Requests that may wait; more of them would read the same file.
 const WAITING: usize = 16;
+
+/// Between two looks of who waits for a reload, for an upgrade that came first.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Who wants the configuration to be read again, or a new process of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,17 +165,39 @@ impl Reloads {
         let _ = self.requests.try_send(Request::Reload(by, None));
     }
 
-    /// Wants a reload and waits for what comes of it.
+    /// Wants a reload and waits for what comes of it; not for an upgrade, during which there is none.
     ///
     /// # Errors
     ///
     /// Why nothing has changed.
     pub async fn ask(&self, by: RequestOrigin) -> Result<Reloaded, ReloadError> {
-        let (answer, answered) = oneshot::channel();
+        if self.progress.step() != NONE {
+            return Err(ReloadError::Upgrading);
+        }
+        let (answer, mut answered) = oneshot::channel();
         let request = Request::Reload(by, Some(answer));
         let sent = self.requests.send(request).await;
-        sent.map_err(|_| ReloadError::Stopping)?;
-        answered.await.unwrap_or(Err(ReloadError::Stopping))
+        sent.map_err(|_| self.no_reload())?;
+        let mut looks = interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answered => return answer.unwrap_or_else(|_| Err(self.no_reload())),
+                // An upgrade that came first is being met now.
+                _ = looks.tick() => if self.progress.step() >= TELLING {
+                    return Err(ReloadError::Upgrading);
+                }
+            }
+        }
+    }
+
+    /// Why a reload is not met any more.
+    fn no_reload(&self) -> ReloadError {
+        if self.progress.step() >= TELLING {
+            ReloadError::Upgrading
+        } else {
+            ReloadError::Stopping
+        }
     }
 
     /// Wants an upgrade; what comes of it is in the log.
@@ -228,8 +255,6 @@ pub(super) fn pair() -> (Reloads, Requests) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;

@@ -56,9 +56,8 @@ impl Retiring {
         self.answering.as_ref().map(Answering::heard)
     }
 
-    /// Lives on for the connections: until the last has ended, or for `timeouts.drain`, then resets what is left. So long as
-    /// older processes live whose pins are in use, this one tells of them. When the service stops, connections get
-    /// `timeouts.shutdown` to end. `at_once` cuts all that short. What comes back still answers the process that serves,
+    /// Lives on for the connections: until the last has ended, or for `timeouts.drain`, then resets what is left. When the service
+    /// stops, connections get as long to end as those of the serving process. `at_once` cuts all that short. What comes back still answers the process that serves,
     /// while it lives.
     pub async fn end(self, at_once: impl Future<Output = ()>) -> Ended {
         let Self {
@@ -68,33 +67,32 @@ impl Retiring {
             until,
         } = self;
         let mut heard = answering.as_ref().map(Answering::heard);
-        let (shared, followed) = (server.shared.clone(), server.followed.clone());
+        let shared = server.shared.clone();
         let alone = async {
-            while shared.limits.connections() > 0 || followed.count() > 0 {
+            while shared.limits.connections() > 0 {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         let stops = async {
             let told = match &mut heard {
-                Some(heard) => heard.wait_for(|heard| heard.stops.is_some()).await.is_ok(),
-                None => false,
+                Some(heard) => heard.wait_for(|heard| heard.stops.is_some()).await.ok(),
+                None => None,
             };
-            if !told {
-                std::future::pending::<()>().await;
+            match told.and_then(|heard| heard.stops) {
+                Some(within) => within,
+                None => pending().await,
             }
         };
         let mut at_once = pin!(at_once);
         let in_order = tokio::select! {
-            () = alone => false,
-            () = sleep_until(until) => false,
-            () = &mut at_once => false,
-            () = stops => true,
+            () = alone => None,
+            () = sleep_until(until) => None,
+            () = &mut at_once => None,
+            within = stops => Some(within),
         };
-        let (mut patience, shutdown) = if in_order {
-            let shutdown = server.shared.snapshot.load().config.timeouts.shutdown;
-            (Patience::new(at_once, LAST_WORDS), shutdown)
-        } else {
-            (Patience::new(pending(), LAST_WORDS), Duration::ZERO)
+        let (mut patience, shutdown) = match in_order {
+            Some(within) => (Patience::new(at_once, LAST_WORDS), within),
+            None => (Patience::new(pending(), LAST_WORDS), Duration::ZERO),
         };
         // What the reloading task gives back is here already.
         drop(server.end_connections(&mut patience, shutdown).await);

@@ -5,9 +5,11 @@
 //! affinity store is opened by the task that reloads, and by nothing beside it.
 
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 
 use super::gates;
 use super::handoff::{Follower, TakeOver};
+use super::handover::CHANGE_OF_HOLDS;
 use super::reload::Reloader;
 use super::role::Role;
 use super::stores::start_store;
@@ -21,12 +23,14 @@ impl Reloader {
     pub(super) async fn take_over(&mut self) -> Result<(), String> {
         let follower = match self.take_over.take() {
             Some(TakeOver { handoff, unwanted }) => {
-                let waited = handoff.wait(unwanted, &self.shared).await;
+                let waited = handoff
+                    .wait(unwanted, &self.shared, &self.predecessors)
+                    .await;
                 let follower = waited.map_err(|error| error.to_string())?;
                 self.sockets.begin();
                 gates::follow(&self.sockets, &self.shared);
                 // Before the old process hears of it, so that whoever comes next is heard later.
-                self.predecessors.serve();
+                self.predecessors.serve(&self.shared);
                 follower.tell_serving();
                 Some(follower)
             }
@@ -50,14 +54,21 @@ impl Reloader {
     fn follow(&mut self, follower: Follower) {
         let (let_go, heard) = mpsc::unbounded_channel();
         self.let_go = Some(heard);
-        let (shared, followed) = (self.shared.clone(), self.followed.one_more());
+        let (shared, followed) = (self.shared.clone(), self.followed.clone());
+        let predecessors = self.predecessors.clone();
         self.tasks.spawn(async move {
             let stop = shared.stop.clone();
-            let ended = stop.run_until_cancelled(follower.follow(&shared, &let_go));
-            if ended.await.is_some() {
-                tracing::info!(target: "lyncpin::server", "the old process has ended");
+            let following = followed.run_until_cancelled(follower.follow(&shared, &let_go));
+            let ended = stop.run_until_cancelled(following);
+            let Some(holds) = ended.await.flatten() else {
+                return;
+            };
+            tracing::info!(target: "lyncpin::server", "the old process has ended");
+            if predecessors.are_several() {
+                // Some of its pins are theirs, of which they tell themselves.
+                stop.run_until_cancelled(sleep(CHANGE_OF_HOLDS)).await;
             }
-            drop(followed);
+            drop(holds);
         });
     }
 

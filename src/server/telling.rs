@@ -20,7 +20,8 @@ use crate::affinity::table::{PinKey, PinRecord, Pins, Secret};
 use crate::handoff::message::pins_packet;
 use crate::handoff::pins::{self, Batch};
 use crate::handoff::{
-    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, VERSION, WireError,
+    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, VERSION,
+    WireError,
 };
 use crate::net::socket::Listening;
 use crate::proxy::acceptor::ProxyContext;
@@ -54,6 +55,8 @@ pub(super) struct Passing {
     pub(super) doors: Vec<(String, admin::AdminListener)>,
     /// Where processes that drain take orders, this one last.
     pub(super) predecessors: Vec<(KeptPredecessor, Channel)>,
+    /// What they hold, as far as is known.
+    pub(super) reports: Vec<KeptReport>,
 }
 
 impl Telling {
@@ -87,6 +90,7 @@ impl Telling {
             HandoffMessage::Predecessors,
             deadline,
         )?;
+        self.tell_reports(&passing.reports, deadline)?;
         self.tell_backends(snapshot, deadline)?;
         self.channel.tell(&HandoffMessage::Described, deadline)?;
         self.tell_pins(snapshot, deadline, |_| Duration::ZERO)?;
@@ -97,14 +101,27 @@ impl Telling {
     pub(super) fn tell_rest(
         &mut self,
         snapshot: &Snapshot,
+        reports: &[KeptReport],
         deadline: Instant,
     ) -> Result<(), WireError> {
+        self.tell_reports(reports, deadline)?;
         self.tell_backends(snapshot, deadline)?;
         // Whatever became idle since the first telling has that much of its time left, or more.
         let since = self.begun.elapsed() + SLACK;
         self.tell_pins(snapshot, deadline, |pins| {
             pins.settings().ttl.saturating_sub(since)
         })
+    }
+
+    fn tell_reports(&self, reports: &[KeptReport], deadline: Instant) -> Result<(), WireError> {
+        for kept in reports {
+            for report in kept.report.clone().parts() {
+                let (pid, age) = (kept.pid, kept.age);
+                let part = HandoffMessage::Reported(KeptReport { pid, age, report });
+                self.channel.tell(&part, deadline)?;
+            }
+        }
+        Ok(())
     }
 
     fn tell_backends(&self, snapshot: &Snapshot, deadline: Instant) -> Result<(), WireError> {

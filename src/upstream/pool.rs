@@ -264,7 +264,8 @@ impl Pool {
             // Rendezvous keeps such a client on one backend without a pin.
             Lookup::Foreign => {
                 let slot = self.take_by(Balance::SourceHash, client, &[])?.1;
-                return Ok(self.picked(client, slot, policy, HeldPins::Nothing));
+                let by = PickedBy::Policy(Balance::SourceHash);
+                return Ok(self.picked(client, slot, by, HeldPins::Nothing));
             }
         };
         let slot = match taken {
@@ -332,7 +333,7 @@ impl Pool {
         let here = self.take_by(balance, client, &[]);
         *self.turns() = turns;
         match here {
-            Ok((_, slot)) => Ok((PickedBy::Policy(self.balance), slot.backend().clone())),
+            Ok((_, slot)) => Ok((PickedBy::Policy(balance), slot.backend().clone())),
             Err(none) => match &self.backup {
                 Some(backup) => backup
                     .preview(client)

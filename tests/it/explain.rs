@@ -378,3 +378,76 @@ fn a_port_that_refuses_at_a_stop_is_not_said_to_be_open() {
     );
     assert!(status.contains("  closed  "), "{status}");
 }
+
+#[test]
+fn a_name_that_requests_cannot_have_is_refused_as_they_are() {
+    let yaml = "listeners:\n\
+         \x20 http: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
+         \x20 tls: { bind: [\"HOST:443\"], protocol: tls, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
+         pools: { web: { backends: [\"127.0.0.1:9\"], health: none } }\n";
+    let balancer = Balancer::start(yaml).ready();
+    let told = |listener: &str, name: &str| -> Value {
+        let path = format!("/api/v1/explain?listener={listener}&name={name}&source=192.0.2.7");
+        serde_json::from_str(&balancer.get(&path).body).unwrap()
+    };
+    for name in [
+        "a.contoso.com:99999",
+        "a.contoso.com:abc",
+        "a.contoso.com:0",
+        "a@a.contoso.com",
+        "a%20b",
+        "http://a.contoso.com",
+        "a.contoso.com/x",
+        "%2561.contoso.com",
+        "2001:db8::1",
+    ] {
+        let sent = name.replace("%20", " ").replace("%25", "%");
+        let answer = ask(&connect(balancer.at(80)).unwrap(), &request(&sent));
+        assert!(
+            answer.as_ref().is_ok_and(|answer| answer.contains("400")),
+            "{name}: {answer:?}"
+        );
+        let told = told("http", name);
+        assert_eq!(told["refused"], "malformed", "{told}");
+    }
+    for name in [
+        "a.contoso.com",
+        "a.contoso.com:80",
+        "a.contoso.com:",
+        "A.contoso.com.",
+    ] {
+        assert_eq!(told("http", name)["route"], "a.contoso.com", "{name}");
+    }
+    for name in ["[2001:db8::1]:80", "192.0.2.1", "a!b"] {
+        assert_eq!(told("http", name)["route"], "unknown_name", "{name}");
+    }
+    for name in ["a.contoso.com:99999", "a@a.contoso.com", "a%20b"] {
+        assert!(told("tls", name)["refused"].is_null(), "{name}");
+    }
+}
+
+#[test]
+fn a_client_that_is_pinned_to_a_backend_of_another_pool_is_said_to_be_placed_in_one_way() {
+    let pool = |backends: &str| {
+        format!(
+            "{{ backends: [{backends}], balance: least_connections, health: none, affinity: {{ by: [source], group: g }} }}"
+        )
+    };
+    let entry =
+        |name: &str, port: u16| format!("{{ name: {name}, address: \"127.0.0.1:{port}\" }}");
+    let yaml = format!(
+        "listeners:\n\
+         \x20 one: {{ bind: [\"HOST:81\"], protocol: tcp, pool: one }}\n\
+         \x20 two: {{ bind: [\"HOST:82\"], protocol: tcp, pool: two }}\n\
+         pools:\n  one: {}\n  two: {}\n",
+        pool(&entry("a", 9)),
+        pool(&format!("{}, {}", entry("b", 19), entry("c", 29))),
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    let pinned = balancer.said(&["affinity", "pin", "--client", "192.0.2.7", "one/a"]);
+    assert_eq!(pinned.status, 0, "{pinned:?}");
+    let path = "/api/v1/explain?listener=two&name=&source=192.0.2.7";
+    let told: Value = serde_json::from_str(&balancer.get(path).body).unwrap();
+    assert_eq!(told["pick"], "source_hash", "{told}");
+    assert!(!told.to_string().contains("least_connections"), "{told}");
+}

@@ -35,6 +35,15 @@ const showHead = (status) => {
   const { word, tone } = readiness(status);
   say(ready, word);
   mark(ready, "data-tone", tone);
+  const older = status.predecessors;
+  show(byId("older"), older.length > 0);
+  say(byId("older"), older.map(olderProcess).join("; "));
+};
+
+/** An older process, which has connections from before an upgrade. */
+const olderProcess = ({ pid, answers, connections, until }) => {
+  const left = until === null ? "" : `, what is left is reset at ${new Date(until).toLocaleTimeString("en")}`;
+  return `Older process ${pid}: ${counted(connections, "connection")} from before an upgrade${left}${answers ? "" : ", does not answer"}`;
 };
 
 /** Green is only what is whole: ready, with every backend in service. */

@@ -77,6 +77,20 @@ pub enum Host {
     NoHostName,
 }
 
+impl Host {
+    /// What a Host field of this value is for, as [`HttpHeadParser`] takes it.
+    ///
+    /// # Errors
+    ///
+    /// Why a request with it is refused.
+    pub fn of_field(value: &[u8]) -> Result<Self, AuthorityError> {
+        match value.trim_ascii() {
+            [] => Ok(Self::Absent),
+            value => Ok(authority::Authority::parse(value)?.host),
+        }
+    }
+}
+
 /// A method, as far as it decides the form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {

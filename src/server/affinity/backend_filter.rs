@@ -38,13 +38,7 @@ impl NamedBackend {
         };
         named(plain, text)
             .or_else(of_one)
-            .ok_or_else(|| AffinityError::UnknownBackend {
-                backend: unknown(text, pools.iter()),
-                within: match pools {
-                    [only] => Some(format!("pool {:?}", only.name)),
-                    _ => None,
-                },
-            })
+            .ok_or_else(|| not_found(pools, text))
     }
 
     /// Whether a pool of this group has it.
@@ -72,6 +66,33 @@ impl NamedBackend {
             backend: unknown(&self.backend, snapshot.pools.iter().filter(of_group)),
             within: group.map(|group| format!("group {group:?}")),
         }
+    }
+}
+
+/// Why none of `pools` has the backend that `text` names.
+fn not_found(pools: &[Arc<Pool>], text: &str) -> AffinityError {
+    let has = |pool: &Pool, name: &str| pool.backends.iter().any(|known| *known.name == *name);
+    if let Some((of, name)) = text.split_once('/')
+        && let Some(pool) = pools.iter().find(|pool| *pool.name == *of)
+    {
+        if pool.affinity.is_none() {
+            return AffinityError::NoAffinity(of.into());
+        }
+        return AffinityError::UnknownBackend {
+            backend: unknown(name, std::iter::once(pool)),
+            within: Some(format!("pool {of:?}")),
+        };
+    }
+    let without = |pool: &&Arc<Pool>| pool.affinity.is_none() && has(pool, text);
+    if let Some(pool) = pools.iter().find(without) {
+        return AffinityError::NoAffinity(pool.name.to_string());
+    }
+    AffinityError::UnknownBackend {
+        backend: unknown(text, pools.iter()),
+        within: match pools {
+            [only] => Some(format!("pool {:?}", only.name)),
+            _ => None,
+        },
     }
 }
 

@@ -167,6 +167,10 @@ pub(super) fn moving(
 ) -> Result<(PinQuery, NamedBackend), AffinityError> {
     let to = NamedBackend::find(&snapshot.pools, to)?;
     let mut meant = meant(snapshot, filter)?;
+    let groups: Vec<String> = meant
+        .iter()
+        .map(|meant| meant.pins.group().to_string())
+        .collect();
     meant.retain(|meant| to.in_group(&meant.pins));
     if meant.len() > 1 {
         let (pinned, none): (Vec<_>, Vec<_>) =
@@ -178,7 +182,13 @@ pub(super) fn moving(
         };
     }
     let one = only(meant, |meant| meant.pins.group())?;
-    let one = one.ok_or_else(|| to.missing(snapshot, filter.group.as_deref()))?;
+    let one = one.ok_or_else(|| match filter.group.as_deref() {
+        Some(group) => to.missing(snapshot, Some(group)),
+        None => AffinityError::OtherGroups {
+            backend: to.backend.to_string(),
+            groups,
+        },
+    })?;
     Ok((one, to))
 }
 
@@ -209,7 +219,8 @@ pub(super) fn ordered(snapshot: &Snapshot, order: &PinOrder) -> Result<PinReques
         .as_ref()
         .map(|known| known.iter().map(|known| known.pool.clone()).collect());
     let reached = reached.as_deref().unwrap_or(&snapshot.pools);
-    let to = NamedBackend::find(reached, &order.backend)?;
+    let to = NamedBackend::find(reached, &order.backend);
+    let to = to.map_err(|error| not_reached(snapshot, reached, order).unwrap_or(error))?;
     groups.retain(|pins| to.in_group(pins));
     let missing = || to.missing(snapshot, order.group.as_deref());
     let pins = only(groups, |pins| pins.group())?.ok_or_else(missing)?;
@@ -222,6 +233,28 @@ pub(super) fn ordered(snapshot: &Snapshot, order: &PinOrder) -> Result<PinReques
         keys: keys_of(pins, order, known.as_deref())?,
         member: to.member(pins),
         backend: to.backend,
+    })
+}
+
+/// That the pool which an order names is there, and its name does not lead to it.
+fn not_reached(
+    snapshot: &Snapshot,
+    reached: &[Arc<Pool>],
+    order: &PinOrder,
+) -> Option<AffinityError> {
+    let name = order.name.clone()?;
+    let (pool, _) = order.backend.split_once('/')?;
+    let is_it = |known: &Arc<Pool>| *known.name == *pool;
+    if reached.iter().any(is_it) || !snapshot.pools.iter().any(is_it) {
+        return None;
+    }
+    // What is wrong with the backend itself is said first.
+    Some(match NamedBackend::find(&snapshot.pools, &order.backend) {
+        Err(error) => error,
+        Ok(_) => AffinityError::OtherPool {
+            name,
+            pool: pool.to_owned(),
+        },
     })
 }
 

@@ -396,3 +396,71 @@ fn a_client_that_comes_while_a_full_table_is_in_use_cannot_be_pinned() {
     let answer = balancer.ask("PUT", "/api/v1/affinity", &body).unwrap();
     assert_eq!(answer.status, 409, "{answer:?}");
 }
+
+#[test]
+fn what_cannot_be_pinned_or_moved_is_said_as_it_is() {
+    let pool = |names: &[&str], affinity: &str| {
+        let entries = names
+            .iter()
+            .map(|name| format!("{{ name: {name}, address: \"127.0.0.1:9\" }}"));
+        let entries: Vec<String> = entries.collect();
+        format!(
+            "{{ backends: [{}], health: none, affinity: {affinity} }}",
+            entries.join(", ")
+        )
+    };
+    let key = "{ by: [source, name] }";
+    let yaml = format!(
+        "listeners:\n\
+         \x20 tls: {{ bind: [\"HOST:443\"], protocol: tls, routes: [{{ names: [a.contoso.com], pool: p1 }}, \
+         {{ names: [b.contoso.com], pool: p3 }}, {{ names: [c.contoso.com], pool: bare }}], unknown_name: p4 }}\n\
+         pools:\n  p1: {}\n  p3: {}\n  p4: {}\n  bare: {}\n",
+        pool(&["a"], key),
+        pool(&["b"], key),
+        pool(&["d"], key),
+        pool(&["z"], "none"),
+    );
+    let balancer = Balancer::start(&yaml).ready();
+    let says = |arguments: &[&str], wanted: &str| {
+        let said = balancer.said(arguments);
+        assert_eq!(
+            (said.status, said.err.as_str()),
+            (1, wanted),
+            "{arguments:?}"
+        );
+    };
+    let pin = ["affinity", "pin", "--client", "192.0.2.7"];
+    let named = |name, to| [&pin[..], &["--name", name, to]].concat();
+    says(
+        &[&pin[..], &["z"]].concat(),
+        "pool \"bare\" has no affinity\n",
+    );
+    says(
+        &[&pin[..], &["bare/z"]].concat(),
+        "pool \"bare\" has no affinity\n",
+    );
+    says(
+        &named("a.contoso.com", "p3/b"),
+        "no route leads \"a.contoso.com\" to pool \"p3\"\n",
+    );
+    says(
+        &named("a.contoso.com", "p3/x"),
+        "pool \"p3\" has no backend \"x\"; the only backend is b\n",
+    );
+    says(
+        &named("a.contoso.com", "bare/z"),
+        "pool \"bare\" has no affinity\n",
+    );
+    assert_eq!(balancer.said(&named("b.contoso.com", "p3/b")).status, 0);
+    says(
+        &[
+            "affinity",
+            "move",
+            "--name",
+            "nope.contoso.com",
+            "--to",
+            "a",
+        ],
+        "the pins that are meant are of affinity group p4, where no pool has a backend \"a\"\n",
+    );
+}

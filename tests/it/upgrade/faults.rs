@@ -82,6 +82,18 @@ fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
     line.says("an upgrade begins", 1);
     let second = line.balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
     assert_eq!(second.status, 409, "{second:?}");
+    // Nothing waits for it.
+    let asked = Instant::now();
+    let reload = line.balancer.ask("POST", "/api/v1/reload", "").unwrap();
+    assert_eq!(reload.status, 409, "{reload:?}");
+    assert!(
+        reload.body.contains("an upgrade is under way"),
+        "{reload:?}"
+    );
+    let reload = line.balancer.said(&["reload"]);
+    assert_eq!(reload.status, 1);
+    assert!(reload.err.contains("an upgrade is under way"), "{reload:?}");
+    assert!(asked.elapsed() < Duration::from_secs(20));
     exchange(line.balancer.at(TLS)).unwrap();
     let said = asking.wait_with_output().unwrap();
     assert_eq!(said.status.code(), Some(1));

@@ -195,6 +195,22 @@ fn process_1_ends_with_the_status_of_a_successor_that_dies() {
 }
 
 #[test]
+fn connections_of_older_processes_get_their_time_when_the_serving_one_has_none() {
+    let backends = Backend::several(1);
+    let mut container = Container::start(&backends, ALONE);
+    let one = container.come();
+    container.upgrade();
+    let two = container.come();
+    container.upgrade();
+    let told = Instant::now();
+    container.signal(1, Signal::TERM);
+    assert_reset(&one);
+    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert_reset(&two);
+    assert_eq!(container.balancer.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_everything_at_once() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
 use crate::support::{PATIENCE, eventually, own_address};
 
@@ -98,6 +99,53 @@ fn the_status_shows_each_older_process_and_what_it_holds_where() {
 }
 
 #[test]
+fn the_status_page_shows_older_processes_in_its_head() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let (_, _, held) = come(&line);
+    let mut browser = Chromium::start(1280, 900);
+    browser.open(&format!("http://{}/", line.balancer.at(9900)));
+    browser.until("document.querySelector('#token').open");
+    browser.write("test-token");
+    browser.press("Enter");
+    browser.until("document.querySelector('.pool tbody tr')");
+    let head = "document.querySelector('#older')";
+    browser.until(&format!("{head}.hidden"));
+    line.upgrade();
+    let wanted = format!(
+        "Older process {}: 1 connection from before an upgrade, what is left is reset at ",
+        first(&line).as_raw_pid()
+    );
+    browser.until(&format!(
+        "!{head}.hidden && {head}.textContent.startsWith('{wanted}')"
+    ));
+    drop(held);
+    browser.until(&format!("{head}.hidden"));
+}
+
+#[test]
+fn a_reload_that_meets_an_upgrade_has_an_answer() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let goes_on = || !done.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| {
+            while goes_on() {
+                let said = line.balancer.said(&["reload"]);
+                let words = said.err.contains("an upgrade is under way");
+                assert!(said.status == 0 || words, "{said:?}");
+            }
+        });
+        for _ in 0..6 {
+            line.upgrade();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        command.join().unwrap();
+    });
+}
+
+#[test]
 fn maintain_resets_the_connections_of_every_older_process() {
     let backends = Backend::several(1);
     let line = start(&backends, POOL);
@@ -111,7 +159,7 @@ fn maintain_resets_the_connections_of_every_older_process() {
     eventually("all three are shown", || {
         (older(&line).len() == 3).then_some(())
     });
-    let said = line.balancer.said(&["maintain", "web/a"]);
+    let said = line.balancer.said(&["maintain", "web/a", "--force"]);
     assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
     let told = said.out.matches("  and in the older process ").count();
     assert_eq!(told, 3, "{said:?}");
@@ -119,6 +167,98 @@ fn maintain_resets_the_connections_of_every_older_process() {
         assert_reset(held);
     }
     shows(&line, &[]);
+    // Everyone's log says who it was.
+    eventually("four processes have said so", || {
+        let log = line.balancer.log();
+        let said = log
+            .iter()
+            .filter(|line| line["message"] == "administrative state");
+        let said: Vec<_> = said.collect();
+        for line in &said {
+            assert!(
+                line["by"] == "command" && line["from"] != "unknown",
+                "{line}"
+            );
+        }
+        (said.len() == 4).then_some(())
+    });
+}
+
+#[test]
+fn what_an_older_process_holds_is_known_from_the_first_moment_of_the_next_one() {
+    let backends = Backend::several(1);
+    let line = start(&backends, POOL);
+    let (_, _, held) = come(&line);
+    let is_known = || {
+        let shown = older(&line);
+        let held = serde_json::json!([{ "pool": "web", "backend": "a", "connections": 1 }]);
+        assert_eq!(
+            (&shown[0]["connections"], &shown[0]["backends"]),
+            (&serde_json::json!(1), &held)
+        );
+        assert!(shown[0]["until"].is_string(), "{shown:?}");
+        shown
+    };
+    line.upgrade();
+    assert_eq!(is_known()[0]["answers"], true);
+    // One that says nothing any more keeps its number through upgrades.
+    kill_process(first(&line), Signal::STOP).unwrap();
+    for _ in 0..2 {
+        line.upgrade();
+        is_known();
+    }
+    eventually("it does not answer", || {
+        (is_known()[0]["answers"] == false).then_some(())
+    });
+    line.upgrade();
+    assert_eq!(is_known()[0]["answers"], false);
+    let said = line.balancer.said(&["maintain", "web/a", "--force"]);
+    let wanted = format!(
+        "process {} did not answer: its 1 connection was not reached\n",
+        first(&line).as_raw_pid()
+    );
+    assert_eq!((said.status, said.err), (1, wanted));
+    kill_process(first(&line), Signal::CONT).unwrap();
+    assert_reset(&held);
+}
+
+#[test]
+fn an_older_process_ends_with_its_last_connection_whatever_is_older_and_pins_stay_in_use() {
+    let backends = Backend::several(2);
+    let line = start(
+        &backends,
+        "health: none, affinity: { by: [source], ttl: 1s }",
+    );
+    let (_, _, held) = come(&line);
+    let second = line.upgrade();
+    let (_, _, other) = come(&line);
+    line.upgrade();
+    drop(other);
+    eventually("the second process has ended", || {
+        (!lives(second) || is_zombie(second)).then_some(())
+    });
+    assert!(lives(first(&line)) && is_alive(&held));
+    let pins = || {
+        let page = line.balancer.get("/api/v1/affinity").body;
+        let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+        page["entries"].as_array().unwrap().clone()
+    };
+    eventually(
+        "only the pin of the first process is left, held once",
+        || {
+            let pins = pins();
+            (pins.len() == 1 && pins[0]["connections"] == 1).then_some(())
+        },
+    );
+    // Longer than an idle pin lasts.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let pins = pins();
+        assert_eq!(pins.len(), 1);
+        assert_eq!(pins[0]["connections"], 1, "{pins:?}");
+    }
+    drop(held);
+    eventually("the pin has ended", || pins().is_empty().then_some(()));
 }
 
 #[test]
@@ -147,7 +287,7 @@ fn a_drain_of_connections_in_older_processes_is_waited_for_and_has_its_deadline(
     let Output { status, stdout, .. } = waiting.stderr(Stdio::piped()).output().unwrap();
     let out = String::from_utf8_lossy(&stdout).into_owned();
     assert!(status.success(), "{out}");
-    assert!(out.contains(": 1 connections, 0 pins, "), "{out}");
+    assert!(out.contains(": 1 connection, 0 pins, "), "{out}");
     assert!(begun.elapsed() >= Duration::from_secs(3), "{out}");
     assert_reset(&held);
     assert!(is_alive(&other));
