@@ -155,21 +155,24 @@ fn unknown(wanted: &str, status: &View) -> String {
     let of_pool = status.pools.iter().find(|known| Some(&*known.name) == pool);
     if let Some(pool) = of_pool {
         let names = pool.backends.iter().map(|backend| &*backend.name);
-        let names = listed(names.collect(), LISTED);
+        let names = listed(&names.collect::<Vec<_>>(), LISTED);
         return format!(
             "{what}; the backends of pool {} are {names}",
             printable(&pool.name)
         );
     }
     let (pools, backends) = (
-        listed(pools, LISTED),
-        listed(backends.iter().map(String::as_str).collect(), LISTED),
+        listed(&pools, LISTED),
+        listed(
+            &backends.iter().map(String::as_str).collect::<Vec<_>>(),
+            LISTED,
+        ),
     );
     format!("{what}; the pools are {pools}; the backends are {backends}")
 }
 
 /// The names, the first of them where there are many.
-fn listed(names: Vec<&str>, most: usize) -> String {
+fn listed(names: &[&str], most: usize) -> String {
     let mut text = printable(&names[..names.len().min(most)].join(", "));
     if names.len() > most {
         text += &format!(" and {} more", names.len() - most);

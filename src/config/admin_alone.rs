@@ -187,8 +187,7 @@ impl Braces {
             _ => {}
         }
         self.awaits_key = match c {
-            '{' => self.depth == 1,
-            ',' => self.depth == 1,
+            '{' | ',' => self.depth == 1,
             _ => self.awaits_key && (c.is_whitespace() || c == '#'),
         };
     }

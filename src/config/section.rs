@@ -151,8 +151,8 @@ impl<'a> Section<'a> {
     ) -> Option<Vec<At<T>>> {
         let entry = self.get(key)?;
         let mut is_sound = |item: &Node| match &item.kind {
-            NodeKind::Scalar(found) => parse(found).is_ok(),
-            NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => false,
+            NodeKind::Scalar(found) => parse(found).map(drop),
+            NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => Err(None),
         };
         let items = items(entry, takes, notes, &mut is_sound)?.iter();
         let mut found = Vec::new();
@@ -160,14 +160,17 @@ impl<'a> Section<'a> {
             let before = notes.faults.len();
             found.extend(scalar(item, key, takes, notes, &mut parse));
             let mut is_sound = |item: &Node| match &item.kind {
-                NodeKind::Scalar(found) => parse(found).is_ok(),
-                NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => false,
+                NodeKind::Scalar(found) => parse(found).map(drop),
+                NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => Err(None),
             };
             several_in_one(item, before, notes, &mut is_sound);
         }
         Some(found)
     }
 }
+
+/// Whether an item of a list that would be proposed is taken, or the hint that would be given.
+pub(crate) type IsSound<'a> = dyn FnMut(&Node) -> Result<(), Option<String>> + 'a;
 
 /// One of a few words.
 pub(crate) fn one_of<T: Copy>(scalar: &Scalar, words: &[(&'static str, T)]) -> Parsed<T> {
@@ -196,7 +199,7 @@ pub(crate) fn items<'a>(
     entry: SectionEntry<'a>,
     takes: &str,
     notes: &mut Notes,
-    is_sound: &mut dyn FnMut(&Node) -> bool,
+    is_sound: &mut IsSound<'_>,
 ) -> Option<&'a [Node]> {
     let SectionEntry { name, at, node } = entry;
     let note = match &node.kind {
@@ -219,11 +222,7 @@ pub(crate) fn items<'a>(
 }
 
 /// How a mapping is written as a list of entries.
-fn as_entries(
-    entries: &[(Node, Node)],
-    takes: &str,
-    is_sound: &mut dyn FnMut(&Node) -> bool,
-) -> String {
+fn as_entries(entries: &[(Node, Node)], takes: &str, is_sound: &mut IsSound<'_>) -> String {
     let begin = "begin each entry with `- `";
     let words = entries
         .iter()
@@ -250,7 +249,7 @@ fn as_entries(
 }
 
 /// How the values are written as a list that stand in one text, with commas or spaces between them.
-fn as_list(text: &str, takes: &str, is_sound: &mut dyn FnMut(&Node) -> bool) -> String {
+fn as_list(text: &str, takes: &str, is_sound: &mut IsSound<'_>) -> String {
     if ["routes", "checks"].contains(&takes) {
         return "begin each entry with `- `".into();
     }
@@ -259,7 +258,7 @@ fn as_list(text: &str, takes: &str, is_sound: &mut dyn FnMut(&Node) -> bool) -> 
     }
     let values = values_in(text);
     let what = if values.len() == 1 { "it" } else { "them" };
-    match written_list(&values, is_sound) {
+    match written_list(&values, text.contains([',', ';']), is_sound) {
         Some(list) => format!("put {what} in brackets: `{list}`"),
         None => format!("write a list of {takes}"),
     }
@@ -270,7 +269,7 @@ pub(crate) fn several_in_one(
     item: &Node,
     before: usize,
     notes: &mut Notes,
-    is_sound: &mut dyn FnMut(&Node) -> bool,
+    is_sound: &mut IsSound<'_>,
 ) {
     let NodeKind::Scalar(found) = &item.kind else {
         return;
@@ -278,14 +277,28 @@ pub(crate) fn several_in_one(
     let Some(note) = notes.faults.get_mut(before) else {
         return;
     };
+    if super::scalar::advice::invisible(&found.text).is_some() {
+        return;
+    }
     let values = values_in(&found.text);
-    if values.len() < 2 {
+    if let [only] = values.as_slice() {
+        if *only != found.text
+            && found.text.ends_with([',', ';', '"', '\''])
+            && let Some(list) = written_list(&values, found.text.contains([',', ';']), is_sound)
+        {
+            note.hint = Some(format!("write it alone: `{list}`"));
+        }
         return;
     }
     let rule = "write each as a value of its own";
-    if let Some(list) = written_list(&values, is_sound) {
+    if let Some(list) = written_list(&values, found.text.contains([',', ';']), is_sound) {
         note.hint = Some(format!("{rule}: `{list}`"));
-    } else if found.text.contains([',', ';']) && note.hint.is_none() {
+    } else if found.text.contains([',', ';'])
+        && !note
+            .hint
+            .as_ref()
+            .is_some_and(|hint| hint.contains("more than one port"))
+    {
         note.hint = Some(rule.into());
     }
 }
@@ -315,8 +328,9 @@ fn values_in(text: &str) -> Vec<&str> {
     }
 }
 
-/// A list of these values as it is written, if each of them is taken.
-fn written_list(values: &[&str], is_sound: &mut dyn FnMut(&Node) -> bool) -> Option<String> {
+/// A list of these values as it is written, if each of them is taken; where commas set them apart, or there is one, what
+/// the hint for one proposes will do.
+fn written_list(values: &[&str], are_apart: bool, is_sound: &mut IsSound<'_>) -> Option<String> {
     const LONGEST: usize = 160;
     let length: usize = values.iter().map(|value| value.len() + 4).sum();
     if values.is_empty() || length > LONGEST {
@@ -326,7 +340,7 @@ fn written_list(values: &[&str], is_sound: &mut dyn FnMut(&Node) -> bool) -> Opt
         let read = super::tree::parse(&format!("[{written}]")).ok();
         match read.map(|read| read.kind) {
             Some(NodeKind::List(items)) if items.len() == 1 => is_sound(&items[0]),
-            Some(_) | None => false,
+            Some(_) | None => Err(None),
         }
     };
     let is_plain = |value: &str| {
@@ -335,11 +349,24 @@ fn written_list(values: &[&str], is_sound: &mut dyn FnMut(&Node) -> bool) -> Opt
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
     };
+    let mut as_taken = |value: &str| {
+        if is_plain(value) && taken(value).is_ok() {
+            return Ok(value.to_owned());
+        }
+        let in_quotes = format!("\"{value}\"");
+        taken(&in_quotes).map(|()| in_quotes)
+    };
     let mut written = Vec::new();
     for value in values {
-        let in_quotes = format!("\"{value}\"");
-        let plain = Some((*value).to_owned()).filter(|value| is_plain(value) && taken(value));
-        written.push(plain.or_else(|| Some(in_quotes).filter(|value| taken(value)))?);
+        written.push(match as_taken(value) {
+            Ok(value) => value,
+            Err(hint) => {
+                // A port alone would be one of another address.
+                let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+                let hint = hint.filter(|_| values.len() == 1 || !is_number && are_apart)?;
+                as_taken(hint.rsplit('`').nth(1)?).ok()?
+            }
+        });
     }
     Some(format!("[{}]", written.join(", ")))
 }

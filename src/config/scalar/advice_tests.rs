@@ -67,6 +67,7 @@ fn durations() {
         ("2d12", format!("{no_unit}: `60h`")),
         ("999999999999999999999h", "it is too long".into()),
         ("99999999999999999h1m", "it is too long".into()),
+        ("PT1H30M", format!("{units}: `1h30m`")),
         ("+5s", "leave out the sign: `5s`".into()),
         (
             "1.5",
@@ -89,7 +90,7 @@ fn durations_out_of_the_bounds_of_a_key_are_not_proposed() {
     let bounds =
         |value: Duration| (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&value);
     let cases = [
-        ("0", "add a unit"),
+        ("0", "0 is less than it takes"),
         ("5", "add a unit: `5s`"),
         ("30000", "add a unit: `30000ms`"),
         ("99999999", "add a unit"),
@@ -330,7 +331,11 @@ fn networks() {
         ("any", "for every client write `0.0.0.0/0` and `::/0`"),
         ("intranet", "write addresses; names are not resolved here"),
         ("fe80::1%eth0/64", "an address with a zone is not supported"),
-        ("10.0.0.1-10.0.0.9", ""),
+        ("10.0.0.1-10.0.0.9", "write networks, not a range"),
+        (
+            "10.0.0.0 - 10.0.0.255",
+            "write networks, not a range: `10.0.0.0/24`",
+        ),
         (
             "10.0.0.0/0.255.255.255",
             "write the prefix length, not a mask: `10.0.0.0/8`",

@@ -114,7 +114,7 @@ fn checks(section: &Section<'_>, notes: &mut Notes) -> Option<Vec<CheckConfig>> 
     );
     let mut found = Vec::new();
     let mut seen = HashSet::new();
-    for item in items(entry, "checks", notes, &mut |_| false)? {
+    for item in items(entry, "checks", notes, &mut |_| Err(None))? {
         let Some(check) = check(item, notes) else {
             continue;
         };

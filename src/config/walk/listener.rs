@@ -86,7 +86,7 @@ fn routes(section: &Section<'_>, notes: &mut Notes) -> Vec<WrittenRoute> {
     let Some(entry) = section.get("routes") else {
         return Vec::new();
     };
-    let items = items(entry, "routes", notes, &mut |_| false).unwrap_or_default();
+    let items = items(entry, "routes", notes, &mut |_| Err(None)).unwrap_or_default();
     items
         .iter()
         .map(|item| route(item, item.at, notes))

@@ -143,7 +143,11 @@ fn front_ends(
     }
     let mut is_sound = |item: &Node| {
         let mut notes = Notes::default();
-        front_end(item, key, keys, &mut notes).is_some() && notes.faults.is_empty()
+        front_end(item, key, keys, &mut notes);
+        match notes.faults.pop() {
+            None => Ok(()),
+            Some(note) => Err(note.hint),
+        }
     };
     let items = items(entry, "Front Ends", notes, &mut is_sound).unwrap_or_default();
     let mut found: Vec<LyncFrontEnd> = Vec::new();

@@ -131,7 +131,11 @@ fn backends(section: &Section<'_>, notes: &mut Notes) -> Vec<At<BackendConfig>> 
     let mut backends = Vec::new();
     let mut is_sound = |item: &Node| {
         let mut notes = Notes::default();
-        backend(item, &mut notes).is_some() && notes.faults.is_empty()
+        backend(item, &mut notes);
+        match notes.faults.pop() {
+            None => Ok(()),
+            Some(note) => Err(note.hint),
+        }
     };
     let items = items(entry, "backends", notes, &mut is_sound).unwrap_or_default();
     for item in items {

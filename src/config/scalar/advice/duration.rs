@@ -14,6 +14,9 @@ pub(crate) fn duration(text: &str, fits: &dyn Fn(&str) -> bool) -> Option<String
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         let number = text.trim_start_matches('0');
         let number = if number.is_empty() { "0" } else { number };
+        if number == "0" && !fits("0s") {
+            return Some("0 is less than it takes".into());
+        }
         let mut meant = ["s", "ms"]
             .map(|unit| format!("{number}{unit}"))
             .into_iter();
@@ -38,6 +41,10 @@ pub(crate) fn duration(text: &str, fits: &dyn Fn(&str) -> bool) -> Option<String
     }
     if let Some(signed) = text.strip_prefix('+') {
         return Some(say("leave out the sign", meant_duration(signed)));
+    }
+    // ISO 8601: `PT1H30M`.
+    if let Some(parts) = text.to_ascii_uppercase().strip_prefix("PT") {
+        return Some(say("the units are ms, s, m and h", meant_duration(parts)));
     }
     let starts_with_digit = text.starts_with(|c: char| c.is_ascii_digit());
     if !starts_with_digit {

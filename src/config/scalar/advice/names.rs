@@ -74,6 +74,12 @@ pub(crate) fn stars(text: &str) -> String {
 
 /// A name of the user's own, with what it may not have replaced.
 pub(crate) fn label(text: &str) -> Option<String> {
+    if let Some((hint, without)) = super::invisible(text) {
+        return Some(match super::super::label(&without) {
+            Ok(_) => format!("{hint}: `{without}`"),
+            Err(_) => hint,
+        });
+    }
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     let meant: String = text
         .trim()

@@ -28,6 +28,9 @@ pub(crate) fn network(text: &str) -> Option<String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some(format!("leave out the port: `{}`", address.ip()));
     }
+    if let Some(range) = range(text) {
+        return Some(range);
+    }
     let (address, after) = match text.split_once('/') {
         Some((address, after)) => (address, Some(after)),
         None => (text, None),
@@ -41,6 +44,21 @@ pub(crate) fn network(text: &str) -> Option<String> {
             is_name.then(|| "write addresses; names are not resolved here".into())
         }),
     }
+}
+
+/// `10.0.0.0-10.0.0.255`
+fn range(text: &str) -> Option<String> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (Ipv4Addr, Ipv4Addr) =
+        (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    let rule = "write networks, not a range";
+    let differing = u32::from(first) ^ u32::from(last);
+    let length = u8::try_from(differing.leading_zeros()).ok()?;
+    let net = Ipv4Net::new(first, length).ok()?;
+    Some(match (net.network(), net.broadcast()) == (first, last) {
+        true => format!("{rule}: `{net}`"),
+        false => rule.into(),
+    })
 }
 
 /// What stands behind the slash of a whole IPv4 address, and is no length.

@@ -4,7 +4,7 @@
 pub(crate) fn synonym(text: &str, known: &[&'static str]) -> Option<&'static str> {
     let folded: String = text
         .chars()
-        .filter(|c| c.is_ascii_alphanumeric())
+        .filter(char::is_ascii_alphanumeric)
         .map(|c| c.to_ascii_lowercase())
         .collect();
     let same = |word: &&str| word.replace('_', "") == folded;
