@@ -156,7 +156,7 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
                     begin(stream, asked, tasks);
                     accepted += 1;
                     // Those that have come have their turn before the next ones.
-                    if accepted % ACCEPTED_AT_ONCE == 0 {
+                    if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
                         tokio::task::yield_now().await;
                     }
                 }
