@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct FileWorker {
     /// What it waits for; `None` where there is no thread.
-    waits_for: Arc<Mutex<Option<Stage>>>,
+    waits_for: Arc<Mutex<Option<ReadStep>>>,
     patience: Duration,
 }
 
@@ -34,7 +34,7 @@ impl Default for FileWorker {
 
 /// What the thread is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ReadStep {
     /// It waits for the file system to give this.
     File(String),
     /// It has read this, and works out what it says.
@@ -42,15 +42,15 @@ pub(super) enum Stage {
 }
 
 /// Says what the thread is doing, for the words of an error; freed when the thread ends.
-pub(super) struct ReadStage(Arc<Mutex<Option<Stage>>>);
+pub(super) struct ReadStage(Arc<Mutex<Option<ReadStep>>>);
 
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Stalled {
     /// This was not done in time.
-    Late(Stage, Duration),
+    Late(ReadStep, Duration),
     /// An earlier thread is still at this.
-    Busy(Stage),
+    Busy(ReadStep),
     /// The thread cannot be started, or it panicked.
     Thread(io::Error),
 }
@@ -67,25 +67,25 @@ impl FileWorker {
             Ok(done) => done.map_err(Stalled::Thread),
             Err(_) => {
                 let what = lock(&self.waits_for).clone();
-                let what = what.unwrap_or_else(Stage::nothing);
+                let what = what.unwrap_or_else(ReadStep::nothing);
                 Err(Stalled::Late(what, self.patience))
             }
         }
     }
 
-    fn begin(&self) -> Result<ReadStage, Stage> {
+    fn begin(&self) -> Result<ReadStage, ReadStep> {
         let mut waits_for = lock(&self.waits_for);
         match &*waits_for {
             Some(what) => Err(what.clone()),
             None => {
-                *waits_for = Some(Stage::nothing());
+                *waits_for = Some(ReadStep::nothing());
                 Ok(ReadStage(self.waits_for.clone()))
             }
         }
     }
 }
 
-impl Stage {
+impl ReadStep {
     /// Before anything is waited for.
     fn nothing() -> Self {
         Self::File(String::new())
@@ -95,12 +95,12 @@ impl Stage {
 impl ReadStage {
     /// The next thing to be waited for.
     pub(super) fn at(&self, what: impl Into<String>) {
-        *lock(&self.0) = Some(Stage::File(what.into()));
+        *lock(&self.0) = Some(ReadStep::File(what.into()));
     }
 
     /// This has been read: what follows is no matter of the file system.
     pub(super) fn judges(&self, what: impl Into<String>) {
-        *lock(&self.0) = Some(Stage::Judging(what.into()));
+        *lock(&self.0) = Some(ReadStep::Judging(what.into()));
     }
 }
 
@@ -113,21 +113,21 @@ impl Drop for ReadStage {
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late(Stage::Judging(what), patience) => write!(
+            Self::Late(ReadStep::Judging(what), patience) => write!(
                 f,
                 "{what} was read, and is so large or repeats so much that it was not understood within {} s",
                 patience.as_secs()
             ),
-            Self::Busy(Stage::Judging(what)) => write!(
+            Self::Busy(ReadStep::Judging(what)) => write!(
                 f,
                 "an earlier reload is still at {what}, which is large or repeats much"
             ),
-            Self::Late(Stage::File(what), patience) => write!(
+            Self::Late(ReadStep::File(what), patience) => write!(
                 f,
                 "{what} cannot be read: the file system did not answer within {} s",
                 patience.as_secs()
             ),
-            Self::Busy(Stage::File(what)) => write!(
+            Self::Busy(ReadStep::File(what)) => write!(
                 f,
                 "an earlier reload still waits for {what}: the file system does not answer"
             ),
@@ -136,7 +136,7 @@ impl fmt::Display for Stalled {
     }
 }
 
-fn lock(waits_for: &Mutex<Option<Stage>>) -> MutexGuard<'_, Option<Stage>> {
+fn lock(waits_for: &Mutex<Option<ReadStep>>) -> MutexGuard<'_, Option<ReadStep>> {
     waits_for.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -159,10 +159,10 @@ mod tests {
                 wait.recv()
             })
             .await;
-        assert!(matches!(late, Err(Stalled::Late(Stage::File(what), _)) if what == "the file"));
+        assert!(matches!(late, Err(Stalled::Late(ReadStep::File(what), _)) if what == "the file"));
         for _ in 0..3 {
             let busy = worker.run(|_| ()).await;
-            assert!(matches!(busy, Err(Stalled::Busy(Stage::File(what))) if what == "the file"));
+            assert!(matches!(busy, Err(Stalled::Busy(ReadStep::File(what))) if what == "the file"));
         }
         answer.send(()).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
