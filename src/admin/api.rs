@@ -8,7 +8,9 @@ mod affinity;
 mod state;
 
 use std::net::IpAddr;
+use std::time::Instant;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -157,14 +159,26 @@ async fn respond(
     admit(site, reach, access, parts)?;
     let control = &*site.control;
     let get = matches!(parts.method, Method::GET | Method::HEAD);
+    let asked = Instant::now();
     let _turn = match segments.as_slice() {
-        ["metrics"] | ["api", "v1", "status" | "events" | "explain" | "affinity"] if get => {
-            turn().await
+        ["metrics"] if get => {
+            let turn = TURN.acquire().await.ok();
+            // One rendering answers all who waited for it.
+            if let Some(series) = site.rendered.known_since(asked) {
+                return Ok(metrics(series));
+            }
+            tokio::task::yield_now().await;
+            turn
         }
+        ["api", "v1", "status" | "events" | "explain" | "affinity"] if get => turn().await,
         _ => None,
     };
     match (&parts.method, segments.as_slice()) {
-        (_, ["metrics"]) if get => Ok(metrics(control)),
+        (_, ["metrics"]) if get => Ok(metrics(site.rendered.since(asked, || {
+            let mut series = control.metrics();
+            process::render(&mut series);
+            series
+        }))),
         (_, ["healthz"]) if get => Ok(text(StatusCode::OK, "ok\n")),
         (_, ["readyz"]) if get => readyz(control),
         (_, []) if get => Ok(page::page(StatusCode::OK)),
@@ -210,9 +224,10 @@ async fn respond(
     }
 }
 
+static TURN: Semaphore = Semaphore::const_new(1);
+
 /// Answers that take their time are made one after another, and whatever else is due has its turn before each.
 async fn turn() -> Option<SemaphorePermit<'static>> {
-    static TURN: Semaphore = Semaphore::const_new(1);
     let turn = TURN.acquire().await.ok();
     tokio::task::yield_now().await;
     turn
@@ -258,9 +273,7 @@ fn admit(site: &AdminSite, reach: Exposure, access: Access, parts: &Parts) -> Re
     Ok(())
 }
 
-fn metrics(control: &dyn Control) -> ApiResponse {
-    let mut series = control.metrics();
-    process::render(&mut series);
+fn metrics(series: Bytes) -> ApiResponse {
     typed(
         StatusCode::OK,
         "text/plain; version=0.0.4; charset=utf-8",

@@ -4,6 +4,7 @@
 //! and the answer's size are bounded; and what went wrong is said with where.
 
 mod affinity;
+mod answer;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
+
+use answer::{AnswerProgress, WatchedStream};
 
 use super::caller::COMMAND;
 use super::target;
@@ -198,15 +201,15 @@ impl Client {
         let answered = tokio::time::timeout(self.patience, async {
             match &self.at {
                 AdminAddress::Bound(AdminBind::Tcp(address)) => {
-                    self.exchange(TcpStream::connect(address).await, method, path, body)
-                        .await
+                    let connected = self.in_time(TcpStream::connect(address)).await;
+                    self.exchange(connected, method, path, body).await
                 }
                 AdminAddress::Bound(AdminBind::Unix(file)) => {
-                    self.exchange(UnixStream::connect(file).await, method, path, body)
-                        .await
+                    let connected = self.in_time(UnixStream::connect(file)).await;
+                    self.exchange(connected, method, path, body).await
                 }
                 AdminAddress::Named { host, port } => {
-                    let connected = self.connect_to_any(host, *port).await;
+                    let connected = self.in_time(self.connect_to_any(host, *port)).await;
                     self.exchange(connected, method, path, body).await
                 }
             }
@@ -224,10 +227,25 @@ impl Client {
         }
     }
 
+    /// What is not the balancer's work, however long that may take: finding and connecting to it, and the way of an answer
+    /// that has begun.
+    fn way(&self) -> Duration {
+        self.patience.min(PATIENCE)
+    }
+
+    async fn in_time<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> io::Result<S> {
+        let connected = tokio::time::timeout(self.way(), connecting).await;
+        connected.unwrap_or_else(|_| {
+            let seconds = self.way().as_secs();
+            let why = format!("it does not answer within {seconds} s");
+            Err(io::Error::new(io::ErrorKind::TimedOut, why))
+        })
+    }
+
     /// Connects to the first address of a name that takes it; each gets its share of the patience.
     async fn connect_to_any(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
-        let share = self.patience / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+        let share = self.way() / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
         let mut last = io::Error::other("the name has no address");
         for address in found {
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
@@ -248,20 +266,29 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = connected.map_err(|error| ClientError::Unreachable(self.at.clone(), error))?;
         let request = self.request(stream.host(), method, path, body)?;
+        let progress = AnswerProgress::default();
+        let stream = WatchedStream::new(stream, &progress);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
         // Ends with the set, at the latest when this function returns.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        let answer: Response<Incoming> = sender
-            .send_request(request)
-            .await
-            .map_err(|error| self.broken(error))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| ClientError::Broken(self.at.clone(), error))?;
-        Ok((status, body.to_bytes()))
+        let answering = async {
+            let answer: Response<Incoming> = sender
+                .send_request(request)
+                .await
+                .map_err(|error| self.broken(error))?;
+            progress.has_head();
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| ClientError::Broken(self.at.clone(), error))?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::select! {
+            answered = answering => answered,
+            () = progress.takes_longer_than(self.way()) => Err(ClientError::Late(self.at.clone())),
+        }
     }
 
     fn request(
@@ -292,6 +319,9 @@ impl Client {
 
     fn broken(&self, error: hyper::Error) -> ClientError {
         // What answers in another protocol is told apart from a connection that broke.
+        if answer::is_endless(&error) {
+            return self.strange("the head of its answer has no end".to_owned());
+        }
         if error.is_parse() || spoke_first(&error) {
             return self.strange("it does not speak HTTP".to_owned());
         }

@@ -13,6 +13,9 @@ use tokio::task::AbortHandle;
 /// What a connection gets to send a request before it may have to give way.
 const GRACE: Duration = Duration::from_millis(10);
 
+/// The same for its answer to be made: many may wait for theirs, one after another.
+const WORKING_GRACE: Duration = Duration::from_millis(50);
+
 /// What a connection is doing, in the order in which they give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
@@ -80,6 +83,11 @@ impl Connections {
         }
     }
 
+    /// How many are open.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).open.len()
+    }
+
     /// What ends the connection of this number, unless it has ended.
     pub(super) fn set_task(&self, number: u64, task: AbortHandle) {
         if let Some((_, abort)) = lock(&self.0).open.get_mut(&number) {
@@ -125,7 +133,11 @@ impl Table {
         for (&number, (progress, task)) in &self.open {
             let (step, since) = progress.now();
             of_step[step as usize] += 1;
-            let left = GRACE.saturating_sub(now.saturating_duration_since(since));
+            let grace = match step {
+                Step::Asking | Step::Answered => GRACE,
+                Step::Working => WORKING_GRACE,
+            };
+            let left = grace.saturating_sub(now.saturating_duration_since(since));
             if !left.is_zero() || task.is_none() {
                 wait = wait.min(left.max(Duration::from_millis(1)));
                 continue;

@@ -8,11 +8,13 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +28,7 @@ use super::access::AccessTerms;
 use super::caller::Peer;
 use super::connections::{ConnectionProgress, Connections, Step};
 use super::guard::Exposure;
+use super::rendered::RenderedMetrics;
 use super::socket::{AdminListener, BoundSocket};
 use super::{Control, api};
 use crate::system::reserve;
@@ -64,8 +67,10 @@ const LAST_ANSWER: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Between two log lines about that.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
-/// An accept that has the reserve of descriptors finds somebody waiting at once.
-const WITH_RESERVE: Duration = Duration::from_millis(10);
+/// Connections that are accepted before those that are there have their turn.
+const ACCEPTED_AT_ONCE: usize = 16;
+/// Answers that a connection gets, so that one who asks without an end and reads nothing takes a bounded time.
+const MOST_ANSWERS: u32 = 100;
 
 /// What stands behind a listener.
 pub struct AdminSite {
@@ -75,6 +80,8 @@ pub struct AdminSite {
     pub terms: AccessTerms,
     /// What one who asks may take.
     pub bounds: RequestLimits,
+    /// What was last told of the metrics.
+    pub rendered: RenderedMetrics,
     /// Cancelled when nobody else is to be accepted; who is connected stays.
     pub closed: CancellationToken,
 }
@@ -125,6 +132,13 @@ struct RequestContext {
     connections: Connections,
 }
 
+impl RequestContext {
+    /// Whether most places are taken.
+    fn is_crowded(&self) -> bool {
+        self.connections.count() > self.site.bounds.connections / 4 * 3
+    }
+}
+
 /// Accepts until the site is closed.
 async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     next: impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
@@ -132,6 +146,7 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     tasks: &TaskTracker,
 ) {
     let mut complained = None;
+    let mut accepted: usize = 0;
     let most = asked.site.bounds.connections.max(1);
     let accepting = async {
         loop {
@@ -139,8 +154,11 @@ async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
                 Ok(stream) => {
                     asked.connections.make_room(most).await;
                     begin(stream, asked, tasks);
-                    // Those that have come have their turn before the next.
-                    tokio::task::yield_now().await;
+                    accepted += 1;
+                    // Those that have come have their turn before the next ones.
+                    if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) => {
                     complain(&error, &mut complained);
@@ -157,23 +175,27 @@ async fn accept<S>(
     next: &impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
     connections: &Connections,
 ) -> std::io::Result<S> {
-    let error = match poll_fn(next).await {
-        Err(error) if reserve::is_exhausted(&error) => error,
-        accepted => return accepted,
-    };
-    // The listener's part of the reserve; a reload needs some of it, too.
-    let most = usize::try_from(reserve::share()).unwrap_or(usize::MAX);
-    if let Err(wait) = connections.end_down_to(most.saturating_sub(1)) {
-        // Too many came just now.
-        tokio::time::sleep(wait).await;
-        return Err(error);
+    loop {
+        match poll_fn(next).await {
+            Err(error) if reserve::is_exhausted(&error) => {}
+            accepted => return accepted,
+        }
+        // The listener's part of the reserve; a reload needs some of it, too.
+        let share = usize::try_from(reserve::share()).unwrap_or(usize::MAX);
+        // Too many may have come just now: they have had their time in a moment.
+        connections.make_room(share).await;
+        // What has been ended gives its descriptor back in its turn.
+        tokio::task::yield_now().await;
+        let tried = poll_fn(|context| {
+            // For one call: whatever else of this process wants a descriptor must not get one of these.
+            let _lifted = reserve::lift();
+            Poll::Ready(next(context))
+        });
+        // Else there was nobody: the kernel looks for a descriptor first.
+        if let Poll::Ready(accepted) = tried.await {
+            return accepted;
+        }
     }
-    // What has been ended gives its descriptor back in its turn.
-    tokio::task::yield_now().await;
-    let _lifted = reserve::lift();
-    timeout(WITH_RESERVE, poll_fn(next))
-        .await
-        .unwrap_or(Err(error))
 }
 
 fn begin<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
@@ -207,12 +229,18 @@ async fn answer_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
     progress: &ConnectionProgress,
 ) {
     let from = stream.peer();
+    let answered = AtomicU32::new(0);
     let service = service_fn(|mut request: Request<Incoming>| async {
         progress.enter(Step::Working);
         // One that is sent behind another, without waiting for its answer, waits for others in between.
         tokio::task::yield_now().await;
         request.extensions_mut().insert(progress.clone());
-        let answer = api::answer(&asked.site, asked.reach, &from, request).await;
+        let mut answer = api::answer(&asked.site, asked.reach, &from, request).await;
+        // Where many wait for a place, one question is all that each has.
+        if answered.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_ANSWERS || asked.is_crowded() {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
         progress.enter(Step::Answered);
         Ok::<_, Infallible>(answer)
     });

@@ -8,7 +8,12 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config::ConfigErrors;
+use crate::system::reserve;
 use crate::telemetry::log::journal;
+
+/// What to do where there are too few of them.
+const FEW_DESCRIPTORS: &str = "this process may have too few descriptors: raise the limit of open files (`ulimit -n`, \
+    `LimitNOFILE=` of systemd); fewer `workers` take fewer of them";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -73,7 +78,16 @@ impl Failure {
         if let Some(last) = self.causes.last_mut() {
             chain(last, Some(error));
         }
-        self
+        self.if_exhausted(error)
+    }
+
+    /// The same, with what to do where descriptors are lacking.
+    fn if_exhausted(self, error: &(dyn Error + 'static)) -> Self {
+        if reserve::is_exhausted(error) {
+            self.also(FEW_DESCRIPTORS)
+        } else {
+            self
+        }
     }
 
     /// The same, and one more line.
@@ -86,7 +100,7 @@ impl Failure {
     pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         chain(&mut text, error.source());
-        Self::answer(text)
+        Self::answer(text).if_exhausted(error)
     }
 
     /// The same as wrong usage.

@@ -17,7 +17,7 @@ const VARIABLE: &str = "LYNCPIN_CONFIG";
 const PLACES: [&str; 2] = ["balancer.yaml", "/etc/lyncpin/balancer.yaml"];
 
 /// Which file to read.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct ConfigFile {
     /// Configuration file [default: $LYNCPIN_CONFIG, else balancer.yaml here, else /etc/lyncpin/balancer.yaml]
     #[arg(short = 'c', long = "config", value_name = "FILE")]
@@ -41,6 +41,14 @@ impl ConfigFile {
     /// Where it is.
     pub(super) fn find(&self) -> Result<PathBuf, Failure> {
         Ok(self.found()?.path)
+    }
+
+    /// Whether it is an ordinary file, which can be read more than once.
+    pub(super) fn is_plain(&self) -> bool {
+        let found = self
+            .find()
+            .and_then(|path| std::fs::metadata(path).map_err(|error| Failure::from_error(&error)));
+        found.is_ok_and(|found| found.is_file())
     }
 
     /// Reads and validates it.

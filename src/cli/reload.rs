@@ -24,7 +24,7 @@ pub(super) struct Reload {
 impl Reload {
     pub(super) fn run(&self) -> Result<(), Failure> {
         // A file with errors is the balancer's to reject, so that it counts and logs what it was asked to load.
-        let client = self.ask.client().map_err(|error| {
+        let client = self.ask.client_or_without_token().map_err(|error| {
             let is_of_configuration = error.is_of_configuration();
             let error = error.rejected();
             if is_of_configuration {
@@ -33,8 +33,21 @@ impl Reload {
                 error
             }
         })?;
+        // Nor is a token that cannot be read for this command to reject: the running balancer may want none, or another.
+        let (client, unread) = client;
         let reloaded = match block_on(async { Ok(reload(&client).await) })? {
             Ok(reloaded) => reloaded,
+            Err(error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _)) => {
+                let failure = Failure::from(error);
+                return Err(match unread {
+                    Some(unread) => Failure::answer(unread.text())
+                        .also(
+                            "the running balancer was asked without a token, and has not reloaded",
+                        )
+                        .also(failure.text()),
+                    None => failure,
+                });
+            }
             Err(error @ ClientError::Refused(..)) => return Err(error.into()),
             // It cannot say what is wrong with the file.
             Err(error) => {

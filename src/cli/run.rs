@@ -7,6 +7,7 @@ use super::file::ConfigFile;
 use super::first_process;
 use super::signals::Signals;
 use crate::admin::view::{ExplainQuery, Explanation};
+use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::handoff::PREDECESSOR;
 use crate::server::{self, ConfigSource, Handoff, Prepared, Role, Server, StartError, WatchedFile};
@@ -49,34 +50,37 @@ impl Run {
     }
 
     fn serve(&self, handoff: Option<Handoff>) -> Result<Role, Failure> {
-        let file = self.file.find()?;
-        let source = if self.watch {
-            ConfigSource::Watched(WatchedFile::new(file))
-        } else {
-            ConfigSource::File(file)
-        };
-        let loaded = self.file.read()?;
         let finest = if self.verbose {
             tracing::Level::DEBUG
         } else {
             tracing::Level::INFO
         };
-        let (log, registry, writer) = start_log(&loaded.config, finest)?;
-        // The one about descriptors is told by the server, which knows how many its workers take.
-        for lint in &loaded.lints {
-            let fault = lint.as_fault();
-            let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
-            tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
-        }
-        if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
-            tracing::warn!(target: "lyncpin::server", "the old process has died before it had passed on every socket: this one starts as if it were the first");
-        }
+        let mut writer = None;
         let served = super::ask::block_on(async {
+            // Before anything that may wait, and in a container nothing else ends process 1 (pid_namespaces(7)).
             let mut signals = Signals::catch()?;
             let role = match &handoff {
                 Some(_) => Role::TakesOver,
                 None => Role::Serves,
             };
+            let (file, is_watched) = (self.file.clone(), self.watch);
+            let reading = files::aside("configuration", move || read(&file, is_watched));
+            let read = tokio::select! {
+                read = reading => read,
+                () = signals.stopped() => return Ok(role),
+            };
+            let (source, loaded) = read.map_err(|error| Failure::from_error(&error))??;
+            let (log, registry, log_writer) = start_log(&loaded.config, finest)?;
+            writer = Some(log_writer);
+            // The one about descriptors is told by the server, which knows how many its workers take.
+            for lint in &loaded.lints {
+                let fault = lint.as_fault();
+                let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
+                tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
+            }
+            if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
+                tracing::warn!(target: "lyncpin::server", "the old process has died before it had passed on every socket: this one starts as if it were the first");
+            }
             // It reads files, and may wait for their file systems: a stop does not.
             let preparing = files::aside("start", move || Prepared::new(handoff, loaded.config));
             let prepared = tokio::select! {
@@ -98,6 +102,17 @@ impl Run {
         drop(writer);
         served
     }
+}
+
+/// The configuration, and where the next one comes from. It may wait for the file system.
+fn read(file: &ConfigFile, is_watched: bool) -> Result<(ConfigSource, Loaded), Failure> {
+    let path = file.find()?;
+    let source = if is_watched {
+        ConfigSource::Watched(WatchedFile::new(path))
+    } else {
+        ConfigSource::File(path)
+    };
+    Ok((source, file.read()?))
 }
 
 /// The log of a running balancer, on standard error; what is told meanwhile goes to it.

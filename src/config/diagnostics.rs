@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::excerpt::Excerpt;
+use super::excerpt::{Excerpt, Lines};
 pub(crate) use super::location::FileLocation;
 use crate::types::invisible::is_invisible;
 
@@ -87,14 +87,14 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    fn new(note: Note, source: &SourceFile) -> Self {
+    fn new(note: Note, source: &SourceFile, line: Option<&str>) -> Self {
         Self {
             file: Arc::clone(&source.file),
             line: note.at.line,
             column: note.at.column,
             message: note.message,
             hint: note.hint,
-            excerpt: Excerpt::new(&source.text, note.at),
+            excerpt: Excerpt::new(line, note.at.column),
         }
     }
 
@@ -149,14 +149,29 @@ impl ConfigErrors {
     pub const MAX: usize = 200;
 
     pub(crate) fn new(notes: Vec<Note>, source: &SourceFile) -> Self {
-        let notes = in_order(notes);
+        Self::looked_at(notes, source, |_, _| {})
+    }
+
+    /// The same after another look at those that are kept, and at their lines: where a file has a hundred thousand errors,
+    /// a look at each would take minutes.
+    pub(crate) fn looked_at(
+        notes: Vec<Note>,
+        source: &SourceFile,
+        look: impl Fn(&mut Note, &str),
+    ) -> Self {
+        let mut notes = in_order(notes);
         let left_out = notes.len().saturating_sub(Self::MAX);
-        let list = notes
-            .into_iter()
-            .take(Self::MAX)
-            .map(|note| ConfigError::new(note, source))
-            .collect();
-        Self { list, left_out }
+        notes.truncate(Self::MAX);
+        let mut lines = Lines::of(&source.text);
+        let kept = notes.into_iter().map(|mut note| {
+            let line = lines.at(note.at.line);
+            look(&mut note, line.unwrap_or_default());
+            ConfigError::new(note, source, line)
+        });
+        Self {
+            list: kept.collect(),
+            left_out,
+        }
     }
 
     /// The faults, at most [`ConfigErrors::MAX`].
@@ -194,8 +209,12 @@ impl<'a> IntoIterator for &'a ConfigErrors {
 /// The lints of a file, in its order and bounded like its faults.
 pub(crate) fn lints(notes: Vec<Note>, source: &SourceFile) -> Vec<Lint> {
     let notes = in_order(notes).into_iter().take(ConfigErrors::MAX);
+    let mut lines = Lines::of(&source.text);
     notes
-        .map(|note| Lint(ConfigError::new(note, source)))
+        .map(|note| {
+            let line = lines.at(note.at.line);
+            Lint(ConfigError::new(note, source, line))
+        })
         .collect()
 }
 

@@ -6,7 +6,6 @@
 
 use std::fmt;
 
-use super::location::FileLocation;
 use crate::types::invisible::is_invisible;
 
 /// The most columns of a source line that are shown.
@@ -26,9 +25,9 @@ pub(crate) struct Excerpt {
 }
 
 impl Excerpt {
-    /// The line at `place` of `text`.
-    pub(crate) fn new(text: &str, place: FileLocation) -> Self {
-        let Some(line) = line_of(text, place.line) else {
+    /// A line of the file, and the place of the caret in it.
+    pub(crate) fn new(line: Option<&str>, column: usize) -> Self {
+        let Some(line) = line else {
             return Self {
                 line: None,
                 indent: 0,
@@ -36,9 +35,7 @@ impl Excerpt {
         };
         // Of a line of a megabyte only the part around the caret is looked at.
         let mut ends = line.char_indices().map(|(at, _)| at);
-        let caret = ends
-            .nth(place.column.saturating_sub(1))
-            .unwrap_or(line.len());
+        let caret = ends.nth(column.saturating_sub(1)).unwrap_or(line.len());
         let (before, after) = line.split_at(caret);
         let from = before
             .char_indices()
@@ -79,15 +76,43 @@ impl Excerpt {
     }
 }
 
-/// The line of that number, without its ending. YAML 1.2, section 5.4: LF, CR LF and CR end a line.
-fn line_of(text: &str, number: usize) -> Option<&str> {
-    let mut rest = text;
-    for _ in 1..number {
-        let end = rest.find(['\n', '\r'])?;
-        rest = rest[end..].strip_prefix("\r\n").unwrap_or(&rest[end + 1..]);
+/// The lines of a text, without their endings, asked for in order. YAML 1.2, section 5.4: LF, CR LF and CR end a line.
+pub(crate) struct Lines<'a> {
+    /// From the line of this number on.
+    rest: Option<&'a str>,
+    number: usize,
+    /// Where the line of this number ends in it, once that is known.
+    end: Option<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self {
+            rest: Some(text),
+            number: 1,
+            end: None,
+        }
     }
-    let end = rest.find(['\n', '\r']).unwrap_or(rest.len());
-    Some(&rest[..end])
+
+    /// The line of that number, which is none before the last one that was asked for.
+    pub(crate) fn at(&mut self, number: usize) -> Option<&'a str> {
+        debug_assert!(self.number <= number.max(1), "lines are asked for in order");
+        while self.number < number {
+            let rest = self.rest?;
+            let end = self.end.take().or_else(|| end_of_line(rest));
+            self.rest = end
+                .filter(|end| *end < rest.len())
+                .map(|end| rest[end..].strip_prefix("\r\n").unwrap_or(&rest[end + 1..]));
+            self.number += 1;
+        }
+        let rest = self.rest?;
+        let end = || end_of_line(rest).unwrap_or(rest.len());
+        Some(&rest[..*self.end.get_or_insert_with(end)])
+    }
+}
+
+fn end_of_line(text: &str) -> Option<usize> {
+    text.bytes().position(|byte| byte == b'\n' || byte == b'\r')
 }
 
 /// Tabs as spaces and control characters as a mark.
@@ -160,14 +185,8 @@ mod tests {
 
     impl fmt::Display for Printed<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            Excerpt::new(
-                self.0,
-                FileLocation {
-                    line: self.1,
-                    column: self.2,
-                },
-            )
-            .print(f, None)
+            let line = Lines::of(self.0).at(self.1);
+            Excerpt::new(line, self.2).print(f, None)
         }
     }
 

@@ -72,10 +72,11 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, ConfigErrors> {
     let written = walk::walk(&root, &mut notes);
     let config = resolve::resolve(&written, &mut notes);
     if !notes.faults.is_empty() {
-        for note in &mut notes.faults {
-            look_at_source(note, text);
-        }
-        return Err(ConfigErrors::new(notes.faults, &source));
+        return Err(ConfigErrors::looked_at(
+            notes.faults,
+            &source,
+            look_at_source,
+        ));
     }
     lint::find(&written, &config, &mut notes);
     Ok(Loaded {
@@ -87,13 +88,12 @@ pub fn read(text: &str, file: &str) -> Result<Loaded, ConfigErrors> {
 }
 
 /// Gives a note a hint that only the source shows: YAML took for a list or a mapping what was meant as one value.
-fn look_at_source(note: &mut Note, text: &str) {
+fn look_at_source(note: &mut Note, line: &str) {
     let is_value = ["not a list", "not a mapping"]
         .iter()
         .any(|end| note.message.ends_with(end));
     let is_key = note.message.contains(" has no key ") || note.message.ends_with("is no word");
     if is_key || is_value && note.hint.is_none() {
-        let line = text.lines().nth(note.at.line - 1).unwrap_or_default();
         let meant = scalar::advice::no_value(line, note.at.column - 1);
         note.hint = meant.or(note.hint.take());
     }
@@ -138,4 +138,41 @@ pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, ConfigErrors> {
     let note = Note::new(at, "this byte is not UTF-8").hint("save the file as UTF-8");
     let text = String::from_utf8_lossy(bytes).into();
     Err(ConfigErrors::new(vec![note], &SourceFile { file, text }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// Looking at each error's line took minutes where there are so many.
+    #[test]
+    fn a_file_with_tens_of_thousands_of_errors_is_judged_soon() {
+        let entries = |between: &str| -> String {
+            let pools = (0..20_000).map(|number| format!("p{number}: {{x: 1}}"));
+            pools.collect::<Vec<_>>().join(between)
+        };
+        let lines = format!("pools:\n  {}\n", entries("\n  "));
+        let one_line = format!("pools: {{{}}}\n", entries(", "));
+        let merged = "m: &m {".to_owned()
+            + &(0..30_000)
+                .map(|n| format!("k{n}: 1, "))
+                .collect::<String>()
+            + "}\nn: {<<: *m, "
+            + &(0..30_000)
+                .map(|n| format!("l{n}: 1, "))
+                .collect::<String>()
+            + "}\n";
+        let begun = Instant::now();
+        for text in [&lines, &one_line, &merged] {
+            let errors = read(text, "f.yaml").unwrap_err();
+            assert!(errors.iter().count() <= ConfigErrors::MAX);
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(40),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
 }

@@ -4,6 +4,8 @@
 //! key means. Invariant: every key and value of the file is in the tree, duplicates too, so that whoever walks it can
 //! report every fault at once; the tree is bounded in depth and size whatever the file holds.
 
+use std::collections::HashSet;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MergeKeyPolicy, Options, Spanned};
 
@@ -42,7 +44,7 @@ pub(crate) struct Scalar {
 }
 
 /// The type that YAML infers for a scalar without quotes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Inferred {
     /// Neither of the others, or quoted.
     Text,
@@ -312,6 +314,13 @@ fn merge(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Note> {
     }
     let (merges, mut own): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|(key, _)| is_merge_key(key));
+    let word = |key: &Node| match &key.kind {
+        NodeKind::Scalar(scalar) => Some((scalar.text.clone(), scalar.is)),
+        NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => None,
+    };
+    // What is no word is no key of a configuration: its mapping is faulty, however often it comes.
+    let mut words: HashSet<(String, Inferred)> =
+        own.iter().filter_map(|(key, _)| word(key)).collect();
     for (key, value) in merges {
         let sources = match value.kind {
             NodeKind::List(items) => items,
@@ -325,7 +334,7 @@ fn merge(entries: Vec<(Node, Node)>) -> Result<Vec<(Node, Node)>, Note> {
                 );
             };
             for entry in entries {
-                if !own.iter().any(|(key, _)| key.kind == entry.0.kind) {
+                if word(&entry.0).is_none_or(|word| words.insert(word)) {
                     own.push(entry);
                 }
             }

@@ -223,7 +223,9 @@ fn bind_closed(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     socket.set_reuse_address(false)
 }
 
-/// Begins to connect to a backend; the socket is writable when it stands or has failed.
+/// Begins to connect to a backend; the socket is writable when it stands or has failed. It keeps urgent bytes from the first
+/// one on: later would be too late, since the kernel drops one if the next comes before anyone could look (`tcp_check_urg` of
+/// Linux).
 ///
 /// # Errors
 ///
@@ -235,6 +237,7 @@ pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    keep_urgent_bytes(&socket);
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -248,7 +251,7 @@ pub fn send_at_once(socket: &impl AsFd) {
 }
 
 /// Leaves urgent bytes where they are in the stream (SO_OOBINLINE, socket(7); RFC 6093).
-pub fn keep_urgent_bytes(socket: &impl AsFd) {
+fn keep_urgent_bytes(socket: &impl AsFd) {
     // It can only fail on what is no socket; the urgent byte is then passed over.
     let _ = sockopt::set_socket_oobinline(socket, true);
 }

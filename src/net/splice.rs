@@ -150,14 +150,44 @@ enum SpliceDenied {
 
 impl SpliceDenied {
     fn of(error: &io::Error) -> Option<Self> {
-        match error.raw_os_error().map(Errno::from_raw_os_error)? {
-            Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP => {
-                Some(Self::ForGood)
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error)?;
+        match errno {
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS => {
+                Some(Self::Now(Instant::now()))
             }
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Some(Self::Now(Instant::now())),
-            _ => None,
+            _ if is_of_socket(errno) => None,
+            // Those that splice(2) knows, and whatever else a sandbox has a system call say.
+            _ => Some(Self::ForGood),
         }
     }
+}
+
+/// Whether a connection fails so, or has nothing now: what recv(2) and send(2) would say, too (tcp(7), ip(7)).
+fn is_of_socket(errno: Errno) -> bool {
+    let waits = [Errno::AGAIN, Errno::INTR];
+    let ended = [
+        Errno::PIPE,
+        Errno::CONNRESET,
+        Errno::CONNABORTED,
+        Errno::NOTCONN,
+        Errno::SHUTDOWN,
+        Errno::TIMEDOUT,
+        Errno::CONNREFUSED,
+    ];
+    // ICMP messages and the loss of an address (`icmp_err_convert` of Linux).
+    let network = [
+        Errno::NETUNREACH,
+        Errno::HOSTUNREACH,
+        Errno::NETDOWN,
+        Errno::HOSTDOWN,
+        Errno::NETRESET,
+        Errno::NONET,
+        Errno::MSGSIZE,
+        Errno::ADDRNOTAVAIL,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+    ];
+    waits.contains(&errno) || ended.contains(&errno) || network.contains(&errno)
 }
 
 struct SparePipes {
@@ -422,7 +452,17 @@ mod tests {
     #[test]
     fn what_the_kernel_refuses_is_refused_for_good_and_what_it_lacks_for_a_moment() {
         let refused = |errno: Errno| SpliceDenied::of(&errno.into());
-        for errno in [Errno::INVAL, Errno::NOSYS, Errno::PERM, Errno::ACCESS] {
+        for errno in [
+            Errno::INVAL,
+            Errno::NOSYS,
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::SPIPE,
+            Errno::BADF,
+            Errno::IO,
+            Errno::NOTSUP,
+            Errno::OPNOTSUPP,
+        ] {
             assert_eq!(refused(errno), Some(SpliceDenied::ForGood));
         }
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {

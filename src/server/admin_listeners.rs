@@ -189,6 +189,7 @@ impl AdminListeners {
         let (tasks, stop) = (self.tasks.clone(), self.stop.child_token());
         let closed = stop.child_token();
         let site = AdminSite {
+            rendered: admin::RenderedMetrics::default(),
             control,
             terms: terms.clone(),
             bounds: RequestLimits::default(),

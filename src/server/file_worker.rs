@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(super) struct FileWorker {
     /// What it waits for; `None` where there is no thread.
-    waits_for: Arc<Mutex<Option<String>>>,
+    waits_for: Arc<Mutex<Option<ReadStep>>>,
     patience: Duration,
 }
 
@@ -32,16 +32,25 @@ impl Default for FileWorker {
     }
 }
 
-/// Says what the thread waits for, for the words of an error; freed when the thread ends.
-pub(super) struct ReadStage(Arc<Mutex<Option<String>>>);
+/// What the thread is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ReadStep {
+    /// It waits for the file system to give this.
+    File(String),
+    /// It has read this, and works out what it says.
+    Judging(String),
+}
+
+/// Says what the thread is doing, for the words of an error; freed when the thread ends.
+pub(super) struct ReadStage(Arc<Mutex<Option<ReadStep>>>);
 
 /// Why there is no result.
 #[derive(Debug)]
 pub(super) enum Stalled {
-    /// This did not come in time.
-    Late(String, Duration),
-    /// An earlier thread still waits for this.
-    Busy(String),
+    /// This was not done in time.
+    Late(ReadStep, Duration),
+    /// An earlier thread is still at this.
+    Busy(ReadStep),
     /// The thread cannot be started, or it panicked.
     Thread(io::Error),
 }
@@ -58,27 +67,40 @@ impl FileWorker {
             Ok(done) => done.map_err(Stalled::Thread),
             Err(_) => {
                 let what = lock(&self.waits_for).clone();
-                Err(Stalled::Late(what.unwrap_or_default(), self.patience))
+                let what = what.unwrap_or_else(ReadStep::nothing);
+                Err(Stalled::Late(what, self.patience))
             }
         }
     }
 
-    fn begin(&self) -> Result<ReadStage, String> {
+    fn begin(&self) -> Result<ReadStage, ReadStep> {
         let mut waits_for = lock(&self.waits_for);
         match &*waits_for {
             Some(what) => Err(what.clone()),
             None => {
-                *waits_for = Some(String::new());
+                *waits_for = Some(ReadStep::nothing());
                 Ok(ReadStage(self.waits_for.clone()))
             }
         }
     }
 }
 
+impl ReadStep {
+    /// Before anything is waited for.
+    fn nothing() -> Self {
+        Self::File(String::new())
+    }
+}
+
 impl ReadStage {
     /// The next thing to be waited for.
     pub(super) fn at(&self, what: impl Into<String>) {
-        *lock(&self.0) = Some(what.into());
+        *lock(&self.0) = Some(ReadStep::File(what.into()));
+    }
+
+    /// This has been read: what follows is no matter of the file system.
+    pub(super) fn judges(&self, what: impl Into<String>) {
+        *lock(&self.0) = Some(ReadStep::Judging(what.into()));
     }
 }
 
@@ -91,12 +113,21 @@ impl Drop for ReadStage {
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Late(what, patience) => write!(
+            Self::Late(ReadStep::Judging(what), patience) => write!(
+                f,
+                "{what} was read, and is so large or repeats so much that it was not understood within {} s",
+                patience.as_secs()
+            ),
+            Self::Busy(ReadStep::Judging(what)) => write!(
+                f,
+                "an earlier reload is still at {what}, which is large or repeats much"
+            ),
+            Self::Late(ReadStep::File(what), patience) => write!(
                 f,
                 "{what} cannot be read: the file system did not answer within {} s",
                 patience.as_secs()
             ),
-            Self::Busy(what) => write!(
+            Self::Busy(ReadStep::File(what)) => write!(
                 f,
                 "an earlier reload still waits for {what}: the file system does not answer"
             ),
@@ -105,7 +136,7 @@ impl fmt::Display for Stalled {
     }
 }
 
-fn lock(waits_for: &Mutex<Option<String>>) -> MutexGuard<'_, Option<String>> {
+fn lock(waits_for: &Mutex<Option<ReadStep>>) -> MutexGuard<'_, Option<ReadStep>> {
     waits_for.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -128,10 +159,10 @@ mod tests {
                 wait.recv()
             })
             .await;
-        assert!(matches!(late, Err(Stalled::Late(what, _)) if what == "the file"));
+        assert!(matches!(late, Err(Stalled::Late(ReadStep::File(what), _)) if what == "the file"));
         for _ in 0..3 {
             let busy = worker.run(|_| ()).await;
-            assert!(matches!(busy, Err(Stalled::Busy(what)) if what == "the file"));
+            assert!(matches!(busy, Err(Stalled::Busy(ReadStep::File(what))) if what == "the file"));
         }
         answer.send(()).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
@@ -141,6 +172,9 @@ mod tests {
         }
         // One that panics gives the place free, too.
         assert!(worker.run(|_| panic!("as the test wants")).await.is_err());
-        assert!(worker.run(|_| ()).await.is_ok());
+        while worker.run(|_| ()).await.is_err() {
+            assert!(std::time::Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 }

@@ -46,8 +46,9 @@ pub(super) enum StoreMove {
 impl Reading {
     /// Everything that the file system is asked for. Errors of the file come alone, as nothing else is known then.
     pub(super) fn read(self, stage: &ReadStage) -> Result<ReadFiles, ReloadFailure> {
-        stage.at(format!("the configuration {}", self.file.display()));
-        let loaded = read(&self.file)?;
+        let what = format!("the configuration {}", self.file.display());
+        stage.at(what.clone());
+        let loaded = read(&self.file, || stage.judges(what))?;
         let mut faults = Vec::new();
         let wanted = &loaded.config.affinity_store;
         if let AffinityStore::File(path) = wanted {
@@ -94,12 +95,13 @@ fn open_store(
     Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
 }
 
-fn read(file: &Path) -> Result<Loaded, ReloadFailure> {
+fn read(file: &Path, has_read: impl FnOnce()) -> Result<Loaded, ReloadFailure> {
     let name = file.display().to_string();
     let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
         ReloadFailure::Other(vec![format!(
             "the configuration {name} cannot be read: {error}"
         )])
     })?;
+    has_read();
     config::read_bytes(&bytes, &name).map_err(ReloadFailure::File)
 }

@@ -112,7 +112,11 @@ impl Workers {
                     reactor
                         .as_ref()
                         .map(|reactor| reactor.alarm().clone())
-                        .map_err(io::Error::kind),
+                        .map_err(|error| {
+                            let kind = || error.kind().into();
+                            let errno = error.raw_os_error();
+                            errno.map_or_else(kind, io::Error::from_raw_os_error)
+                        }),
                 );
                 splice::allow(pipes);
                 if let Ok(reactor) = reactor {
@@ -122,7 +126,9 @@ impl Workers {
             })?;
         self.threads.push(thread);
         self.posts.0.push(post);
-        let alarm = told.recv().unwrap_or(Err(io::ErrorKind::Other))?;
+        let alarm = told
+            .recv()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
         self.alarms.push(alarm);
         Ok(())
     }

@@ -33,11 +33,11 @@ pub const fn of(descriptors: u64) -> u64 {
     if share < MOST { share } else { MOST }
 }
 
-/// What one user of many may take of what is held back from this process.
+/// What each of two listeners may take of what is held back from this process: the rest is for a reload.
 #[must_use]
 pub fn share() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    (of(maximum) / 4).max(1)
+    (of(maximum) * 3 / 8).max(1)
 }
 
 /// Raises the soft limit to the hard one, less what is held back from now on; says what there is in all.

@@ -186,9 +186,14 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
 
     let said = ask(&running, &["status"]);
     assert_eq!(said.status, 1);
+    let (first, hint) = said.err.split_once('\n').unwrap();
     assert_eq!(
-        said.err,
-        "this path wants the token as `Authorization: Bearer`\n"
+        first,
+        "this path wants the token as `Authorization: Bearer`"
+    );
+    assert!(
+        hint.contains("`--token-file`") && hint.contains("SIGHUP"),
+        "{hint}"
     );
     assert_eq!(
         ask(

@@ -155,8 +155,9 @@ fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
     }
     let stalled = balancer.resident_kib() - before;
     println!("{stalled} KiB for {READERS} stalled readers");
-    // Less than 24 KiB each.
-    assert!(stalled < 24 * READERS as u64, "{stalled} KiB");
+    // 16 KiB each; 64 where the balancer has lagged behind, so that small writes have come together to a stream, and all
+    // pipes are lent. The allocator keeps some of its own.
+    assert!(stalled < 72 * READERS as u64, "{stalled} KiB");
     let mut heard = 0;
     let mut buffer = vec![0; 1 << 20];
     eventually("everything has come", || {

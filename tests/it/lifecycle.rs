@@ -398,3 +398,75 @@ fn a_log_that_nobody_reads_stops_nothing_and_its_lost_lines_are_counted() {
         told.elapsed()
     );
 }
+
+/// Starts the balancer with a configuration that nobody writes, as process 1 of a namespace of its own or not.
+fn with_a_hanging_file(fifo: &std::path::Path, is_first: bool, watch: bool) -> std::process::Child {
+    let mut command = if is_first {
+        let mut own = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            own.args(["--user", "--map-root-user"]);
+        }
+        own.args(["--pid", "--fork", "--kill-child"]);
+        own.arg(env!("CARGO_BIN_EXE_lyncpin"));
+        own
+    } else {
+        Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+    };
+    command.arg("run").arg("-c").arg(fifo);
+    if watch {
+        command.arg("--watch");
+    }
+    command.env_remove("NOTIFY_SOCKET");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// The process that waits for the file: the child, or what that has started.
+fn waiting_process(child: &std::process::Child, is_first: bool) -> rustix::process::Pid {
+    let own = i32::try_from(child.id()).unwrap();
+    let pid = eventually("the balancer catches signals", || {
+        let pid = if is_first {
+            let path = format!("/proc/{own}/task/{own}/children");
+            let children = std::fs::read_to_string(path).ok()?;
+            children.split_whitespace().next()?.parse().ok()?
+        } else {
+            own
+        };
+        // The bit of SIGUSR2, which is caught last, in the mask of those that are caught (proc(5)).
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))?;
+        let caught = u64::from_str_radix(caught.trim(), 16).ok()?;
+        (caught & (1 << 11) != 0).then_some(pid)
+    });
+    rustix::process::Pid::from_raw(pid).unwrap()
+}
+
+#[test]
+fn a_stop_ends_a_start_that_waits_for_its_configuration_and_other_signals_do_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("balancer.yaml");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for (is_first, watch, stop) in [
+        (false, false, Signal::TERM),
+        (false, true, Signal::INT),
+        (true, false, Signal::TERM),
+        (true, true, Signal::TERM),
+    ] {
+        let mut child = with_a_hanging_file(&fifo, is_first, watch);
+        let pid = waiting_process(&child, is_first);
+        for harmless in [Signal::USR1, Signal::HUP, Signal::USR2] {
+            rustix::process::kill_process(pid, harmless).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(child.try_wait().unwrap().is_none());
+        rustix::process::kill_process(pid, stop).unwrap();
+        let ended = eventually("it ends", || child.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(0), "first: {is_first}, watch: {watch}");
+    }
+}

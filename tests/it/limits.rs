@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::balancer::Balancer;
 use crate::support::peers::{connect_from, raise_descriptors};
@@ -415,5 +415,94 @@ fn a_limit_is_given_back_by_every_kind_of_end() {
             (held.len() == 4).then_some(())
         });
         all_ended(&balancer);
+    }
+}
+
+/// Clients of the balancer have every descriptor, and idle ones that come back crowd both admin listeners.
+#[test]
+fn the_admin_listeners_answer_a_crowd_soon_where_clients_have_taken_every_descriptor() {
+    raise_descriptors();
+    for count in [64, 128, 300] {
+        let whole = "admin: { bind: \"HOST:9900\", metrics_bind: \"HOST:9901\" }\n\
+             limits: { connections: 5000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
+        let balancer = start_with("", whole, with_descriptors(count));
+        let _clients: Vec<TcpStream> = (0..600).map(|_| connect(balancer.at(TLS))).collect();
+        complains(&balancer);
+        let mut idle: Vec<TcpStream> = Vec::new();
+        let mut took = Vec::new();
+        for round in 0..20 {
+            for port in [9900, 9901] {
+                let at = balancer.at(port);
+                let come = if round == 0 { 100 } else { 5 };
+                idle.extend((0..come).filter_map(|_| TcpStream::connect(at).ok()));
+                let path = ["/healthz", "/readyz", "/metrics"][round % 3];
+                let begun = Instant::now();
+                let answer = asked(at, path);
+                took.push(begun.elapsed());
+                assert!(
+                    answer.starts_with("HTTP/1.1 200"),
+                    "{count} descriptors, {path} after {:?}: {answer}",
+                    begun.elapsed()
+                );
+            }
+        }
+        took.sort();
+        // The contract's second, but for a busy machine.
+        assert!(
+            took[took.len() / 2] < Duration::from_secs(1),
+            "{count}: {took:?}"
+        );
+        assert!(
+            took[took.len() - 1] < Duration::from_secs(5),
+            "{count}: {took:?}"
+        );
+    }
+}
+
+fn asked(at: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut answer = String::new();
+    let mut ask = || {
+        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"
+        )?;
+        stream.read_to_string(&mut answer)
+    };
+    match ask() {
+        Ok(_) => answer,
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_start_with_too_few_descriptors_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("balancer.yaml");
+    let yaml = "pools: { web: { backends: [\"192.0.2.1:80\"], health: none } }\n\
+         listeners: { web: { bind: [\"127.0.0.1:1\"], protocol: tcp, pool: web } }\n\
+         admin: { bind: \"127.0.0.1:2\" }\nworkers: 8\n";
+    std::fs::write(&file, yaml).unwrap();
+    for count in [16, 20, 24, 32] {
+        // One that has enough runs until then.
+        let mut command = Command::new("timeout");
+        command.args(["5", env!("CARGO_BIN_EXE_lyncpin"), "run", "-c"]);
+        command.arg(&file);
+        with_descriptors(count)(&mut command);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            count > 24 || said.contains("too many open files"),
+            "{count}: {said}"
+        );
+        if said.contains("too many open files") {
+            assert!(
+                said.contains("ulimit -n") && said.contains("workers"),
+                "{count}: {said}"
+            );
+        }
+        assert!(!said.contains("uncategorized"), "{count}: {said}");
     }
 }

@@ -45,8 +45,6 @@ pub struct Stream {
     delay: Cell<Delay>,
     /// Whether it is told when the socket takes bytes again: an accepted one does from the start, and few ever fill up.
     hears_writable: Cell<bool>,
-    /// Whether urgent bytes stay where they are in the stream.
-    keeps_urgent: Cell<bool>,
 }
 
 /// What every connection is watched for.
@@ -64,11 +62,10 @@ impl Stream {
     pub fn accepted(reactor: &EventLoop, socket: OwnedFd) -> io::Result<Self> {
         let stream = Self::adopt(reactor, socket, READING, Delay::Off)?;
         stream.source.set(ready::WRITABLE);
-        stream.keeps_urgent.set(true);
         Ok(stream)
     }
 
-    /// Takes a socket over that is being connected.
+    /// Takes a socket over that is being connected, with SO_OOBINLINE.
     ///
     /// # Errors
     ///
@@ -91,7 +88,6 @@ impl Stream {
             source,
             delay: Cell::new(delay),
             hears_writable: Cell::new(events.contains(EventFlags::OUT)),
-            keeps_urgent: Cell::new(false),
         })
     }
 
@@ -125,15 +121,6 @@ impl Stream {
         }
     }
 
-    /// Leaves urgent bytes where they are in the stream, as a client's socket does from the start. A backend's is spared
-    /// that call until it has sent much, or an urgent byte; before that the kernel drops an urgent byte if the next one comes
-    /// before anyone could look (`tcp_check_urg` of Linux).
-    pub fn keep_urgent_bytes(&self) {
-        if !self.keeps_urgent.replace(true) {
-            socket::keep_urgent_bytes(&self.socket);
-        }
-    }
-
     /// Reads once; `None` where there is nothing now.
     ///
     /// A short count says that the socket is drained, so the call that would say EAGAIN is never made (epoll(7), question
@@ -145,9 +132,6 @@ impl Stream {
     /// What recv(2) says.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Chunk>> {
         let ended = self.source.is(ready::ENDED);
-        if self.source.is(ready::URGENT) {
-            self.keep_urgent_bytes();
-        }
         let read =
             self.read_with(|| Ok(recv(&self.socket, &mut *buffer, RecvFlags::empty())?.0))?;
         if read.is_none() && !self.source.is(ready::READABLE) {

@@ -23,8 +23,6 @@ const MESSAGE: usize = 16 * 1024;
 /// What one read of a stream takes while there are no pipes, in bytes: also what a flow holds at most whose target has
 /// stalled.
 const BUFFER: usize = event_loop::BUFFER;
-/// Whose source sends as much at once may send a stream, in bytes.
-const MUCH: usize = 4096;
 /// Full reads in a row that make a stream.
 const STREAM_AFTER: u8 = 2;
 /// Fills under [`MESSAGE`] in a row that make messages of a stream again.
@@ -191,9 +189,6 @@ impl<'a> Flow<'a> {
     }
 
     fn has_read(&mut self, read: usize, room: usize) {
-        if read >= MUCH {
-            self.from.keep_urgent_bytes();
-        }
         self.mode = match self.mode {
             Mode::Messages(full) if read == room && full + 1 >= STREAM_AFTER => Mode::Stream(0),
             Mode::Messages(full) if read == room => Mode::Messages(full + 1),

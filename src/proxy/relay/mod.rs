@@ -221,7 +221,6 @@ impl Relay<'_> {
         let patience = PeerTimeouts::from(self.timeouts);
         for stream in [self.up.from, self.down.from] {
             socket::watch_over(stream, patience);
-            stream.keep_urgent_bytes();
         }
     }
 

@@ -107,6 +107,11 @@ fn relayed(
 ) -> oneshot::Receiver<(End, Moved)> {
     let (done, ended) = oneshot::channel();
     let [client, backend] = [near.0, near.1].map(|stream| stream.into_std().unwrap());
+    for stream in [&client, &backend] {
+        // As the listening socket and the connect to a backend have it.
+        let stream = socket2::SockRef::from(stream);
+        stream.set_out_of_band_inline(true).unwrap();
+    }
     std::thread::spawn(move || {
         let reactor = EventLoop::new().unwrap();
         availability.tell_of_recalls(reactor.alarm().clone().into());

@@ -177,3 +177,79 @@ fn a_stop_waits_for_no_client_of_the_admin_listener() {
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(told.elapsed() < SOON, "{:?}", told.elapsed());
 }
+
+/// Those who ask without an end and read nothing come faster than they can be answered.
+#[test]
+fn clients_that_pipeline_and_read_nothing_hold_up_no_probe_however_many_come() {
+    raise_descriptors();
+    let balancer = start();
+    let pipelined = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
+    let at = balancer.at(9900);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut held = std::collections::VecDeque::new();
+            while !done.load(Ordering::Relaxed) {
+                if let Ok(stream) = TcpStream::connect_timeout(&at, SOON) {
+                    let _ = stream.set_nonblocking(true);
+                    let _ = (&stream).write(pipelined.as_bytes());
+                    held.push_back(stream);
+                }
+                if held.len() > 1_000 {
+                    held.pop_front();
+                }
+                std::thread::sleep(Duration::from_millis(8));
+            }
+        });
+        let outcome = std::panic::catch_unwind(|| {
+            std::thread::sleep(Duration::from_secs(2));
+            answers(at, "pipelining");
+        });
+        done.store(true, Ordering::Relaxed);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+#[test]
+fn many_who_want_the_metrics_at_once_and_read_slowly_hold_up_no_probe() {
+    raise_descriptors();
+    let balancer = start();
+    let at = balancer.at(9900);
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let _held: Vec<TcpStream> = (0..200)
+            .map(|_| {
+                let mut stream = TcpStream::connect(at).unwrap();
+                write!(stream, "GET /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        let (status, time) = ask(at, "/healthz");
+        assert_eq!(status, 200, "{time:?}");
+        took.push(time);
+    }
+    took.sort();
+    assert!(took[2] < USUAL, "{took:?}");
+}
+
+#[test]
+fn a_connection_gets_a_bounded_number_of_answers() {
+    let balancer = start();
+    let mut stream = TcpStream::connect(balancer.at(9900)).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let mut all = String::new();
+    for _ in 0..100 {
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        while !all.ends_with("ok\n") {
+            let mut some = [0; 4096];
+            let read = stream.read(&mut some).unwrap();
+            assert_ne!(read, 0);
+            all += std::str::from_utf8(&some[..read]).unwrap();
+        }
+        all.push('.');
+    }
+    assert_eq!(all.matches("connection: close").count(), 1);
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+}

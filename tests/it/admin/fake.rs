@@ -378,6 +378,7 @@ impl Running {
         let control = Arc::new(fake);
         let stop = CancellationToken::new();
         let site = AdminSite {
+            rendered: admin::RenderedMetrics::default(),
             control: control.clone(),
             terms: AccessTerms::new(token, served, Vec::new()),
             bounds,

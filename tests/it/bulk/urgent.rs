@@ -47,11 +47,6 @@ fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up(
     for piece in [1 << 20, 300_000, 65_536, 16_384, 5_000] {
         for pause in [Duration::ZERO, Duration::from_millis(300)] {
             let (client, backend) = pair(balancer.at(5000), &server, b"?");
-            // A backend's socket keeps urgent bytes once it has sent much.
-            let mut first = [7; 16 * 1024];
-            std::io::Write::write_all(&mut &backend, &first).unwrap();
-            std::io::Read::read_exact(&mut &client, &mut first).unwrap();
-            sent += first.len() as u64;
             let pattern = Pattern {
                 seed: piece as u64,
                 length: LENGTH,
@@ -87,4 +82,26 @@ fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up(
     );
     let (_, after) = super::counted(&balancer, "to_client");
     assert!(after - before > 32 << 20, "{} spliced", after - before);
+}
+
+/// No byte is lost where a side's first bytes are urgent ones, one behind the other, before anyone could look.
+#[test]
+fn the_first_bytes_of_either_side_may_be_urgent_and_none_is_lost() {
+    let (server, balancer) = start();
+    for urgent in [&b"!?"[..], b"!", b"!?!?!?"] {
+        let expected = [urgent, &[7; 100]].concat();
+        for _ in 0..20 {
+            let (client, backend) = pair(balancer.at(5000), &server, b"?");
+            for (from, to) in [(&backend, &client), (&client, &backend)] {
+                for byte in urgent {
+                    assert_eq!(send(from, &[*byte], SendFlags::OOB).unwrap(), 1);
+                }
+                std::io::Write::write_all(&mut &*from, &[7; 100]).unwrap();
+                close_write(from);
+                let mut heard = Vec::new();
+                std::io::Read::read_to_end(&mut &*to, &mut heard).unwrap();
+                assert_eq!(heard, expected);
+            }
+        }
+    }
 }

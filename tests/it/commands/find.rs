@@ -187,3 +187,52 @@ fn an_admin_listener_is_asked_by_name() {
         "{err}"
     );
 }
+
+#[test]
+fn a_reload_to_a_token_file_that_is_missing_asks_the_balancer_without_a_token() {
+    for guarded in [false, true] {
+        let token = guarded.then(|| token("s3cret"));
+        let limits = RequestLimits::default();
+        let running = Running::start(Fake::new(), token, Served::Everything, limits);
+        let directory = tempfile::tempdir().unwrap();
+        let here = directory.path();
+        let yaml = format!("admin: {{ bind: \"{}\", token_file: gone }}\n", running.at);
+        std::fs::write(here.join("balancer.yaml"), yaml).unwrap();
+        let (status, out, err) = run_in(here, None, &["reload"]);
+        if guarded {
+            assert_eq!((status, &*out), (1, ""), "{err}");
+            assert!(err.starts_with("the token file "), "{err}");
+            assert!(err.contains("asked without a token"), "{err}");
+        } else {
+            assert!(
+                out.starts_with("the configuration has been reloaded"),
+                "{out}{err}"
+            );
+        }
+        // What changes or shows something needs the token that the file names.
+        let (status, _, err) = run_in(here, None, &["status"]);
+        assert!(status == 2 && err.starts_with("the token file "), "{err}");
+    }
+}
+
+#[test]
+fn a_configuration_that_never_comes_holds_up_no_command_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    crate::support::hang::stalls(&directory.path().join("balancer.yaml"));
+    let here = directory.path();
+    std::thread::scope(|scope| {
+        for command in [
+            &["status"][..],
+            &["drain", "fe01"],
+            &["reload"],
+            &["upgrade"],
+        ] {
+            scope.spawn(move || {
+                let (status, out, err) = run_in(here, None, command);
+                assert_eq!((status, &*out), (2, ""), "{err}");
+                assert!(err.contains("nothing came within 10 s"), "{err}");
+                assert!(err.contains("`--admin ADDRESS`"), "{err}");
+            });
+        }
+    });
+}
