@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::orders::Report;
-use super::wire::{Channel, LARGEST, MOST_DESCRIPTORS, Packet, WireError};
+use super::wire::{Channel, IS_PINS, LARGEST, MOST_DESCRIPTORS, Packet, WireError};
 use crate::types::backend_state::{AdminState, Health};
 
 /// Of the messages and of the bytes of pins; grows when an older process would misunderstand a newer one.
@@ -30,7 +30,6 @@ const LONGEST_REASON: usize = 16 << 10;
 
 /// The first byte of a packet.
 const IS_MESSAGE: u8 = b'm';
-pub(super) const IS_PINS: u8 = b'p';
 
 /// Everything but pins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::message::IS_PINS;
-use super::wire::{LARGEST, Packet, WireError};
+use super::wire::{IS_PINS, LARGEST, Packet, WireError};
 use crate::admin::{Caller, Order};
 
 /// Backends in one message of a report; names of any length that is met fit.

@@ -23,6 +23,8 @@ use tokio::net::UnixStream;
 
 /// The largest packet, in bytes; well below what a socket's buffer takes by default (net.core.wmem_default).
 pub const LARGEST: usize = 64 << 10;
+/// The first byte of a packet that has pins.
+pub(super) const IS_PINS: u8 = b'p';
 /// Descriptors in one packet; the kernel takes 253 (SCM_MAX_FD of Linux).
 pub const MOST_DESCRIPTORS: usize = 128;
 

@@ -4,20 +4,18 @@
 //! opened or closed before the old process has said that it is time or has died; what the old process's connections use
 //! counts as in use until it says otherwise or is gone.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
+use super::holds::Holds;
 use super::predecessors::Predecessors;
-use crate::affinity::table::{ForeignHold, PinKey, Pins, Secret};
+use crate::affinity::table::Secret;
 use crate::config;
 use crate::config::model::AdminBind;
-use crate::handoff::pins::{self, PinUpdate};
 use crate::handoff::{
     AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, PREDECESSOR,
     PredecessorChannel, Received, VERSION, WireError,
@@ -61,10 +59,6 @@ pub(super) struct Passed {
     reports: Vec<KeptReport>,
     backends: Vec<BackendRecord>,
 }
-
-/// Pins that the old process's connections use.
-#[derive(Default)]
-pub(super) struct Holds(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
 /// Tells the old process that nothing will come of it.
 pub struct HandoffRejection(Channel);
@@ -274,39 +268,6 @@ impl Holds {
             Received::Pins(bytes) => self.take_pins(&bytes, snapshot)?,
         }
         Ok(())
-    }
-
-    /// Takes in what is said of pins.
-    pub(super) fn take_pins(&mut self, bytes: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
-        let held = &mut self.0;
-        let table = |group: &str| snapshot.group(group).cloned();
-        pins::read(bytes, table, |pins, told| take_pin(held, pins, told))
-    }
-
-    /// Nothing is in use.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-}
-
-fn take_pin(
-    held: &mut HashMap<(Arc<str>, PinKey), ForeignHold>,
-    pins: &Arc<Pins>,
-    told: PinUpdate,
-) {
-    match told {
-        PinUpdate::LetGo(key) => drop(held.remove(&(pins.group().clone(), key))),
-        PinUpdate::Stands(kept) => {
-            let of = (pins.group().clone(), kept.key.clone());
-            if kept.in_use == 0 {
-                held.remove(&of);
-                pins.put(&kept);
-            } else if let Some(held) = held.get(&of) {
-                held.follow(&kept.backend);
-            } else if let Some(new) = pins.put(&kept) {
-                held.insert(of, new);
-            }
-        }
     }
 }
 

@@ -16,6 +16,7 @@ mod file_worker;
 mod gates;
 mod handoff;
 mod handover;
+mod holds;
 mod lingering;
 mod name_prefetch;
 mod patience;
