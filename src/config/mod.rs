@@ -16,6 +16,7 @@ mod excerpt;
 mod generate;
 mod keys;
 mod lint;
+mod list;
 mod location;
 pub mod model;
 mod overlap;

@@ -10,10 +10,11 @@ use super::{duration, filled, is_section_or_none, not_empty, number, port};
 use crate::config::defaults::{WARN_DAYS_LEFT, default_health, labelled};
 use crate::config::diagnostics::{FileLocation, Note, Notes};
 use crate::config::keys::{CHECK, HEALTH, HTTP_CHECK, HTTPS_CHECK, TCP_CHECK, TLS_CHECK};
+use crate::config::list::items;
 use crate::config::model::{CheckConfig, CheckKind, HealthSettings, HttpCheck};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_NAME, print_duration};
-use crate::config::section::{Section, SectionEntry, integer, items, word_meant};
+use crate::config::section::{Section, SectionEntry, integer, word_meant};
 use crate::config::tree::{Inferred, Node, NodeKind, Scalar};
 use crate::config::written::At;
 

@@ -6,10 +6,11 @@
 use super::{filled, name, not_in_force};
 use crate::config::diagnostics::{FileLocation, Note, Notes};
 use crate::config::keys::{LISTENER, ROUTE};
+use crate::config::list::items;
 use crate::config::model::{Protocol, RejectionMode, WhenPoolDown};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, BIND, LABEL, NETWORK, PATTERN};
-use crate::config::section::{Section, SectionEntry, items};
+use crate::config::section::{Section, SectionEntry};
 use crate::config::tree::Scalar;
 use crate::config::written::{At, TargetName, WrittenListener, WrittenRoute};
 

@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::diagnostics::{Note, Notes};
 use crate::config::keys::{BACKUP_FRONT_END, FRONT_END, Keys, LYNC, PORTS};
+use crate::config::list::{items, several_in_one};
 use crate::config::overlap::Binds;
 use crate::config::preset::{self, Lync, LyncFrontEnd, Ports};
 use crate::config::scalar::{self, HOST, HOST_NAME, LABEL};
-use crate::config::section::{Section, SectionEntry, items, scalar as read_scalar, several_in_one};
+use crate::config::section::{Section, SectionEntry, scalar as read_scalar};
 use crate::config::tree::{Node, NodeKind, Scalar};
 use crate::config::written::At;
 use crate::types::host_name::HostName;

@@ -11,12 +11,11 @@ use super::listener::{POOL_NAME, pool_name, reserved};
 use super::{PORT, affinity, health, name, not_empty, not_in_force, number, port, port_number};
 use crate::config::diagnostics::{Note, Notes, quoted};
 use crate::config::keys::{BACKEND, POOL};
+use crate::config::list::{items, several_in_one};
 use crate::config::model::{BackendConfig, Balance, OnDown, ServerAddress, ServerHost};
 use crate::config::scalar::Parsed;
 use crate::config::scalar::{self, HOST_AND_PORT, LABEL, print_duration};
-use crate::config::section::{
-    Section, SectionEntry, items, named, scalar as read_scalar, several_in_one, word_meant,
-};
+use crate::config::section::{Section, SectionEntry, named, scalar as read_scalar, word_meant};
 use crate::config::tree::{Node, NodeKind, Scalar};
 use crate::config::written::{At, WrittenPool};
 
