@@ -204,7 +204,7 @@ fn filters_that_make_sense_nowhere_are_errors() {
         ("backend=fe9", "no pool with affinity has a backend \"fe9\""),
         (
             "backend=plain01.contoso.local",
-            "no pool with affinity has a backend \"plain01.contoso.local\"",
+            "pool \"plain\" has no affinity",
         ),
         (
             "backend=web/fe03.contoso.local",

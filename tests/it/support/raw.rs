@@ -184,7 +184,15 @@ pub(crate) fn exchange(to: SocketAddr) -> io::Result<()> {
 /// A well-behaved client beside the bad ones: it comes again and again.
 pub(crate) struct Neighbour {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<(usize, Duration, Option<String>)>,
+    /// `None` once it is waited for.
+    thread: Option<JoinHandle<(usize, Duration, Option<String>)>>,
+}
+
+/// A test that fails leaves no client behind: those would take the ports of all others.
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Neighbour {
@@ -203,13 +211,17 @@ impl Neighbour {
             }
             (times, longest, None)
         });
-        Self { stop, thread }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// Every exchange has succeeded, and none has waited long; says how many there were.
-    pub(crate) fn noticed_nothing(self) -> usize {
+    pub(crate) fn noticed_nothing(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
-        let (times, longest, fault) = self.thread.join().expect("it does not panic");
+        let thread = self.thread.take().expect("it is waited for once");
+        let (times, longest, fault) = thread.join().expect("it does not panic");
         assert_eq!(fault, None, "after {times} exchanges");
         assert!(
             times > 0 && longest < Duration::from_secs(10),
@@ -274,7 +286,7 @@ impl AdminLine {
         Self(connect(balancer.at(9900)))
     }
 
-    /// Sets the state of a backend and waits for the answer.
+    /// Sets the state of a backend and waits for the answer. Comes again when the connection has had its answers.
     pub(crate) fn set_state(&mut self, pool: &str, backend: &str, state: &str) {
         let body = format!("{{\"state\":\"{state}\"}}");
         let request = format!(
@@ -283,6 +295,7 @@ impl AdminLine {
             self.0.peer_addr().expect("connected"),
             body.len()
         );
+        let at = self.0.peer_addr().expect("connected");
         self.0.write_all(request.as_bytes()).expect("it is read");
         let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
@@ -299,6 +312,9 @@ impl AdminLine {
                 .expect("a length");
             if body.len() >= len.parse().expect("a number") {
                 assert!(head.starts_with("http/1.1 200"), "{text}");
+                if head.contains("connection: close") {
+                    self.0 = connect(at);
+                }
                 return;
             }
         }
