@@ -4,8 +4,7 @@
 //! question. Invariant: each value of a list that is proposed is one that is taken.
 
 use super::diagnostics::{Note, Notes};
-use super::section::SectionEntry;
-use super::tree::{Node, NodeKind};
+use super::tree::{Node, NodeKind, SectionEntry};
 
 /// Whether an item of a list that would be proposed is taken, or the hint that would be given.
 pub(crate) type IsSound<'a> = dyn FnMut(&Node) -> Result<(), Option<String>> + 'a;

@@ -10,6 +10,7 @@ use super::diagnostics::{FileLocation, Note, Notes, any_of, did_you_mean, quoted
 use super::keys::Keys;
 use super::list::{items, several_in_one};
 use super::scalar::Parsed;
+pub(crate) use super::tree::SectionEntry;
 use super::tree::{Inferred, Node, NodeKind, Scalar};
 use super::written::At;
 
@@ -22,17 +23,6 @@ pub(crate) struct Section<'a> {
     at: FileLocation,
     entries: Vec<SectionEntry<'a>>,
     keys: Keys,
-}
-
-/// A key and its value.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SectionEntry<'a> {
-    /// The key.
-    pub name: &'a str,
-    /// Where the key stands.
-    pub at: FileLocation,
-    /// Its value.
-    pub node: &'a Node,
 }
 
 impl<'a> Section<'a> {

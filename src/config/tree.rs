@@ -63,6 +63,17 @@ const MAX_DEPTH: usize = 32;
 /// How many values a file may hold, those that aliases repeat included.
 const MAX_NODES: usize = 200_000;
 
+/// A key and its value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SectionEntry<'a> {
+    /// The key.
+    pub name: &'a str,
+    /// Where the key stands.
+    pub at: FileLocation,
+    /// Its value.
+    pub node: &'a Node,
+}
+
 /// Reads a file into a tree. An empty one is [`NodeKind::Null`].
 pub(crate) fn parse(text: &str) -> Result<Node, Note> {
     if text.len() > MAX_FILE_BYTES {

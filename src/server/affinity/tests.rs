@@ -208,7 +208,7 @@ fn filters_that_make_sense_nowhere_are_errors() {
         ),
         (
             "backend=web/fe03.contoso.local",
-            "no pool with affinity has a backend \"web/fe03.contoso.local\"",
+            "pool \"web\" has no backend \"fe03.contoso.local\"",
         ),
         (
             "pool=web backend=fe03.contoso.local",
