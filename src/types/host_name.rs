@@ -26,7 +26,7 @@ const MAX_LABEL: usize = 63;
 ///
 /// let name = HostName::parse(b"Meet.Contoso.COM.")?;
 /// assert_eq!(name.as_str(), "meet.contoso.com");
-/// # Ok::<(), lyncpin::types::host_name::HostNameFault>(())
+/// # Ok::<(), lyncpin::types::host_name::HostNameError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(Box<str>);
@@ -108,7 +108,7 @@ impl HostName {
     /// let name = HostName::parse_sent(b"meet.contoso.com:443")?;
     /// assert_eq!(name, Some(HostName::parse(b"meet.contoso.com")?));
     /// assert_eq!(HostName::parse_sent(b"192.0.2.1")?, None);
-    /// # Ok::<(), lyncpin::types::host_name::HostNameFault>(())
+    /// # Ok::<(), lyncpin::types::host_name::HostNameError>(())
     /// ```
     ///
     /// # Errors
