@@ -100,14 +100,14 @@ fn unsound() -> Vec<Sample> {
         ("cut", "incomplete", named().build()[..60].to_vec()),
         (
             "bad-name-nul",
-            "malformed: the server name is no host name: the name has a control byte",
+            "malformed: the server name is not a host name: the name has a control byte",
             HelloBuilder::new()
                 .name(b"contoso.com\0.fabrikam.com")
                 .build(),
         ),
         (
             "bad-name-empty",
-            "malformed: the server name is no host name: the name is empty",
+            "malformed: the server name is not a host name: the name is empty",
             HelloBuilder::new().name(b"").build(),
         ),
         (

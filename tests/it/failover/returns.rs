@@ -161,7 +161,7 @@ fn a_flapping_server_is_taken_where_there_is_no_other() {
         backends[1].stop();
         let why = is_up(0);
         assert_eq!(come(&balancer), "a");
-        let early = why.ends_with("taken early, as no other backend of the pool is available");
+        let early = why.ends_with("back early, because no other backend of the pool is available");
         backends[1].start_again();
         set(&balancer, "b", "ready");
         is_up(1);

@@ -41,7 +41,7 @@ async fn silent_server_passes_tcp_and_fails_the_others_in_time() {
             continue;
         }
         assert_eq!(seen.passing, Some(false), "{seen:?}");
-        assert_eq!(seen.detail, "connected, but no answer within 200ms");
+        assert_eq!(seen.detail, "connected, but no response within 200ms");
         assert!(seen.took >= SHORT && seen.took < SHORT * 10, "{seen:?}");
     }
 }
@@ -64,7 +64,7 @@ async fn server_that_closes_fails() {
     ] {
         let seen = report(kind, server.address).await;
         assert_eq!(seen.passing, Some(false));
-        assert_eq!(seen.detail, "closed without an answer");
+        assert_eq!(seen.detail, "closed without a response");
     }
 }
 
@@ -72,7 +72,7 @@ async fn server_that_closes_fails() {
 async fn garbage_fails_at_once() {
     let server =
         Server::saying(b"\x00\x01\x02 what is this, and who would want it \xff\xfe\r\n").await;
-    let details = ["the answer is not TLS", "the answer is not HTTP"];
+    let details = ["the response is not TLS", "the response is not HTTP"];
     for (kind, detail) in [tls(), CheckKind::Http(request())].into_iter().zip(details) {
         let seen = report(kind, server.address).await;
         assert_eq!((seen.passing, &*seen.detail), (Some(false), detail));
@@ -93,7 +93,7 @@ async fn trickling_server_fails_in_time() {
     ] {
         let seen = report_within(kind, server.address, SHORT).await;
         assert_eq!(seen.passing, Some(false), "{seen:?}");
-        assert_eq!(seen.detail, "connected, but no answer within 200ms");
+        assert_eq!(seen.detail, "connected, but no response within 200ms");
         assert!(seen.took < SHORT * 10, "{seen:?}");
     }
 }
@@ -117,7 +117,7 @@ async fn endless_head_is_refused() {
     let seen = report(CheckKind::Http(request()), server.address).await;
     assert_eq!(
         (seen.passing, &*seen.detail),
-        (Some(false), "the answer's head is too large")
+        (Some(false), "the head of the response is too large")
     );
 }
 
@@ -129,7 +129,7 @@ async fn server_that_refuses_with_an_alert_is_told_by_its_words() {
         (seen.passing, &*seen.detail),
         (
             Some(false),
-            "the server refused with the alert unrecognized_name"
+            "the server rejected the handshake with the alert unrecognized_name"
         )
     );
 }

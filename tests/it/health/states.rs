@@ -70,7 +70,7 @@ async fn rise_and_fall_count_results_in_a_row() {
     assert_eq!(seen.lock().unwrap()[..script.len()], expected);
     assert_eq!(ups_and_downs(&monitor), [Up, Down, Up]);
     let down = &monitor.events()[1];
-    assert_eq!(down.why, "http0: status 503, wanted 200");
+    assert_eq!(down.why, "http0: status 503, expected 200");
     assert_eq!((&*down.pool, &*down.backend), ("web", "fe01"));
 }
 
@@ -99,7 +99,7 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
     let listening = TcpListener::bind(sip.address).await.unwrap();
     becomes(&backend, Health::Up).await;
     eventually("the observed check", || passing(&backend, 2) == Some(false)).await;
-    assert_eq!(backend.checks()[2].detail, "status 503, wanted 200");
+    assert_eq!(backend.checks()[2].detail, "status 503, expected 200");
     assert_eq!(backend.health(), Health::Up);
     drop(listening);
     becomes(&backend, Health::Down).await;
@@ -253,11 +253,11 @@ async fn two(
 async fn connections_are_recalled_only_while_another_backend_is_available() {
     let house = House::new();
     let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Close).await;
-    let slots = [0, 1].map(|place| backends[place].enter().unwrap());
+    let permits = [0, 1].map(|place| backends[place].try_acquire().unwrap());
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
-    eventually("the recall", || slots[0].recalled().is_some()).await;
-    assert_eq!(slots[0].recalled(), Some(Disconnect::Down));
+    eventually("the recall", || permits[0].disconnect_reason().is_some()).await;
+    assert_eq!(permits[0].disconnect_reason(), Some(Disconnect::Down));
     statuses[1].store(503, Ordering::SeqCst);
     becomes(&backends[1], Health::Down).await;
     // Kept, as nobody else is there; and still so when somebody is.
@@ -265,19 +265,19 @@ async fn connections_are_recalled_only_while_another_backend_is_available() {
     becomes(&backends[0], Health::Up).await;
     let before = house.counted("web");
     eventually("some rounds", || house.counted("web") > before + 4).await;
-    assert_eq!(slots[1].recalled(), None);
+    assert_eq!(permits[1].disconnect_reason(), None);
 }
 
 #[tokio::test]
 async fn on_down_keep_recalls_nothing() {
     let house = House::new();
     let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Keep).await;
-    let slot = backends[0].enter().unwrap();
+    let permit = backends[0].try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
     let before = house.counted("web");
     eventually("some rounds", || house.counted("web") > before + 4).await;
-    assert_eq!(slot.recalled(), None);
+    assert_eq!(permit.disconnect_reason(), None);
 }
 
 #[tokio::test]
@@ -286,12 +286,12 @@ async fn maintenance_shows_checks_without_counting_them_and_ends_with_what_they_
     let (backends, statuses, _servers, monitor) = two(&house, OnDown::Close).await;
     let backend = &backends[0];
     backend.set_state(AdminState::Maintain, None);
-    let slot = backend.enter().unwrap();
+    let permit = backend.try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     eventually("a failing check", || passing(backend, 0) == Some(false)).await;
     assert_eq!(backend.health(), Health::Up);
     assert_eq!(ups_and_downs(&monitor).len(), 2);
-    assert_eq!(slot.recalled(), None);
+    assert_eq!(permit.disconnect_reason(), None);
     backend.set_state(AdminState::Ready, None);
     becomes(backend, Health::Down).await;
     // The other way round: back in service at once, whatever `rise` says.

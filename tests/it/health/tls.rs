@@ -122,7 +122,7 @@ async fn expired_certificate_warns_once_and_passes() {
     assert!(backend.takes_new());
     for check in ["tls0", "https1"] {
         let of_check =
-            format!("certificate is near its end pool=\"web\" backend=\"fe01\" check=\"{check}\"");
+            format!("certificate expires soon pool=\"web\" backend=\"fe01\" check=\"{check}\"");
         assert_eq!(log.lines_with(&of_check), 1, "{check}");
     }
     assert_eq!(log.lines_with("backend is up"), 1);
@@ -166,7 +166,7 @@ async fn https_check_of_an_old_server_says_that_it_needs_a_tls_check() {
     assert_eq!(seen.passing, Some(false));
     assert_eq!(
         seen.detail,
-        "the server speaks only TLS 1.0, which an https check cannot: use a tls check"
+        "the server supports only TLS 1.0, which an https check does not support: use a tls check"
     );
     assert_eq!(seen.certificate_expiry, Some(old.valid_until));
 
@@ -179,7 +179,7 @@ async fn https_check_of_an_old_server_says_that_it_needs_a_tls_check() {
     let seen = report(CheckKind::Https(request()), old_suites.address).await;
     assert_eq!(
         seen.detail,
-        "the server speaks TLS 1.2 with old cipher suites alone, which an https check cannot: use a tls check"
+        "the server supports TLS 1.2 only with old cipher suites, which an https check does not support: use a tls check"
     );
 }
 
@@ -192,7 +192,7 @@ async fn http_check_wants_its_status_and_sends_no_accept() {
     });
     let seen = report(CheckKind::Http(request()), nginx.address).await;
     assert_eq!(seen.passing, Some(false));
-    assert_eq!(seen.detail, "status 503, wanted 200");
+    assert_eq!(seen.detail, "status 503, expected 200");
     assert_eq!(seen.certificate_expiry, None);
     let either = HttpCheck {
         status: vec![200, 503],
@@ -213,7 +213,7 @@ async fn plain_http_server_is_not_taken_for_tls() {
         ..NginxServer::default()
     });
     let seen = report(tls(), nginx.address).await;
-    assert_eq!(seen.detail, "the answer is not TLS");
+    assert_eq!(seen.detail, "the response is not TLS");
     let seen = report(CheckKind::Https(request()), nginx.address).await;
     assert_eq!(seen.passing, Some(false));
     check_detail(&seen.detail, "no TLS session: ");

@@ -1,11 +1,11 @@
-//! Owns the ClientHello in the format of SSL 2, which old clients send so as to be understood by
-//! all servers (RFC 5246 appendix E.2).
+//! Owns the ClientHello in SSL 2 format, which old clients send because every server understands it (RFC
+//! 5246 appendix E.2).
 //!
-//! Must not know TLS records. The format holds no extensions, hence no name.
+//! Must not know TLS records. The format has no extensions, and so no name.
 //!
-//! Invariant: the format has no signature beyond a set bit and a type, so every field must fit
-//! before the bytes count as such a hello; what does not fit is not TLS rather than malformed, and
-//! gets no alert either way.
+//! Invariant: the format has no signature beyond one bit and a type, so the bytes count as such a hello
+//! only if every field is consistent. Otherwise they are "not TLS" rather than malformed; neither gets
+//! an alert.
 
 use super::reader::FieldReader;
 use super::{Alpn, ClientHello, Format, NotTls, ProtocolVersion, ServerName, SessionId, Versions};
@@ -17,14 +17,14 @@ const FIXED: usize = 9;
 /// Shortest such hello: one suite of three bytes and a challenge of 16.
 const MIN_LEN: usize = FIXED + 3 + 16;
 
-/// Whether a flight that begins with this byte may be such a hello: a record header of two bytes
-/// has its highest bit set. The header of three bytes is for padding, which an unencrypted record
-/// has none of.
+/// Whether a flight that begins with this byte may be such a hello: the highest bit is set in a record
+/// header of two bytes. A header of three bytes is for padding, which an unencrypted record does not
+/// have.
 pub(super) fn begins(first: u8) -> bool {
     first & 0x80 != 0
 }
 
-/// Parses what has come of the hello; each field is judged when it is there.
+/// Parses the hello received so far; each field is checked as soon as it is complete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     let mut reader = FieldReader(bytes);
     let Some(header) = reader.u16() else {
@@ -81,8 +81,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     }))
 }
 
-/// The version, SSL 2 itself or any of the later ones; its first byte is judged before the second
-/// comes.
+/// The version, SSL 2 or any later one; the first byte is checked before the second arrives.
 fn version(reader: &mut FieldReader<'_>) -> Result<Option<ProtocolVersion>, NotTls> {
     match (reader.u8(), reader.u8()) {
         (None, _) | (Some(0 | 3), None) => Ok(None),

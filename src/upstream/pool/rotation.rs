@@ -1,7 +1,7 @@
-//! Which backends of a pool may get a new client, and what rules out the others, for people.
+//! Which backends of a pool are in rotation for new clients, and why the others are not; for status and `explain`.
 //!
-//! Owns the comparison, in the order in which the choice makes it. Must not know words. Invariant: it asks what
-//! `Pool::choose` asks and changes nothing.
+//! Owns the comparison, in the same order as the choice. Must not know wording. Invariant: it reads what `Pool::choose` reads
+//! and changes nothing.
 
 use std::sync::Arc;
 
@@ -9,46 +9,46 @@ use super::Pool;
 use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Backend, Damped, Deadline};
 
-/// Whether one backend may get a client without a pin.
+/// Whether one backend may get clients without a pin.
 #[derive(Debug)]
 pub struct Standing {
     /// The backend.
     pub backend: Arc<Backend>,
-    /// Connections that it holds.
+    /// Its current connections.
     pub connections: u32,
-    /// Its weight now, which grows after a return.
+    /// Its current weight, which grows in slow start.
     pub weight: f64,
-    /// What rules it out; `None` where the policy may choose it.
+    /// Why it is excluded; `None` if the policy may choose it.
     pub obstacle: Option<Obstacle>,
 }
 
-/// What rules a backend out, the first reason that holds.
+/// Why a backend is excluded; the first reason that applies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Obstacle {
     /// Its name has no address.
     Unresolved,
     /// It is in maintenance.
     Maintain,
-    /// It keeps its pinned clients until then, where there is a deadline, and takes no other.
+    /// It is draining: it keeps its pinned clients until the deadline, if there is one, and accepts no others.
     Draining(Option<Deadline>),
-    /// The deadline of its drain is over.
+    /// The deadline of its drain has passed.
     Drained,
-    /// Its checks pass, and it is kept out for its falls.
+    /// Its checks pass, but it is held out of rotation (flap damping).
     Damped(Damped),
     /// Its checks fail.
     Down,
-    /// It holds as many connections as it may.
+    /// It has `max_connections` connections, this many.
     Full(u32),
     /// Its weight is 0.
     NoWeight,
-    /// Nothing is known of it yet, and another one is up.
+    /// It is not checked yet, and another backend is up.
     NotChecked,
-    /// It is up here, but the backend of this pool of the affinity group cannot be used now, and another one is up in all.
+    /// It is up here but not usable in this pool of the affinity group, and another backend is usable in all of them.
     NotInGroup(Arc<str>),
 }
 
 impl Pool {
-    /// Whether each backend may get a client without a pin, in the order of the file.
+    /// Whether each backend may get clients without a pin, in the order of the file.
     #[must_use]
     pub fn standings(&self) -> Vec<Standing> {
         let mut standings: Vec<Standing> = self
@@ -61,40 +61,42 @@ impl Pool {
                 obstacle: obstacle(backend),
             })
             .collect();
-        let free = |standing: &Standing, health| {
+        let in_rotation = |standing: &Standing, health| {
             standing.obstacle.is_none() && standing.backend.health() == health
         };
-        let any_up = standings.iter().any(|one| free(one, Health::Up));
+        let any_up = standings
+            .iter()
+            .any(|status| in_rotation(status, Health::Up));
         let up: Vec<usize> = (0..standings.len())
-            .filter(|&place| free(&standings[place], Health::Up))
+            .filter(|&index| in_rotation(&standings[index], Health::Up))
             .collect();
-        let any_whole = up.iter().any(|&place| self.lacking(place).is_none());
-        for (place, standing) in standings.iter_mut().enumerate() {
-            if any_up && free(standing, Health::Unknown) {
+        let any_in_group = up.iter().any(|&index| self.unusable_in(index).is_none());
+        for (index, standing) in standings.iter_mut().enumerate() {
+            if any_up && in_rotation(standing, Health::Unknown) {
                 standing.obstacle = Some(Obstacle::NotChecked);
-            } else if any_whole && up.contains(&place) {
-                standing.obstacle = self.lacking(place).map(Obstacle::NotInGroup);
+            } else if any_in_group && up.contains(&index) {
+                standing.obstacle = self.unusable_in(index).map(Obstacle::NotInGroup);
             }
         }
         standings
     }
 
-    /// The first other pool of the group that cannot use the backend at this place.
-    fn lacking(&self, place: usize) -> Option<Arc<str>> {
-        let siblings = self.siblings.get(place).into_iter().flatten();
+    /// The first other pool of the group in which the backend at this index is not usable.
+    fn unusable_in(&self, index: usize) -> Option<Arc<str>> {
+        let siblings = self.siblings.get(index).into_iter().flatten();
         let mut siblings = siblings.into_iter();
-        let lacking = siblings.find(|sibling| !super::choice::can_be_used(sibling))?;
-        Some(lacking.pool.clone())
+        let unusable = siblings.find(|sibling| !super::candidates::is_usable(sibling))?;
+        Some(unusable.pool.clone())
     }
 }
 
-/// What keeps a client from `backend` whom a pin sends there; `None` where it may come.
+/// Why a client that is pinned to `backend` is not sent there; `None` if it is.
 #[must_use]
 pub fn obstacle_to_pinned(backend: &Backend) -> Option<Obstacle> {
     let obstacle = obstacle(backend)?;
     if matches!(obstacle, Obstacle::Draining(_)) {
-        let most = backend.max_connections().filter(|_| backend.is_full());
-        return most.map(Obstacle::Full);
+        let max = backend.max_connections().filter(|_| backend.is_full());
+        return max.map(Obstacle::Full);
     }
     (obstacle != Obstacle::NoWeight).then_some(obstacle)
 }
@@ -119,7 +121,7 @@ fn obstacle(backend: &Backend) -> Option<Obstacle> {
         });
     }
     match backend.max_connections() {
-        Some(most) if backend.is_full() => Some(Obstacle::Full(most)),
+        Some(max) if backend.is_full() => Some(Obstacle::Full(max)),
         _ if backend.weight() == 0 => Some(Obstacle::NoWeight),
         _ => None,
     }
