@@ -45,25 +45,25 @@ pub fn response(
     hello: Option<&Hello>,
 ) -> RejectionResponse {
     match listener.config.protocol {
-        Protocol::Tls => tls_response(listener.config.refusal, outcome, received, hello),
-        Protocol::Http => http_response(outcome, hello),
+        Protocol::Tls => answer_tls(listener.config.refusal, outcome, received, hello),
+        Protocol::Http => answer_http(outcome, hello),
         Protocol::Tcp => RejectionResponse::Reset,
     }
 }
 
-/// What an outcome means for the rejected client; `docs/outcomes.md` has a row for each.
+/// What an outcome means for the one who is refused: section 4 of the contract has a line for each.
 enum RejectionCase {
     UnknownName,
     NoName,
     Malformed,
     TooLarge,
-    /// Part of the hello arrived, but not all of it in time.
+    /// Something came, but not the whole.
     Late,
-    /// It sent nothing, or nothing that this listener understands, or is gone: no response.
-    Silent,
-    /// No backend can serve it.
-    Unavailable,
-    /// It is gone, or was not admitted.
+    /// It sent nothing, or nothing that is understood here, or is gone: it gets no word.
+    Silence,
+    /// Nothing behind the listener can serve.
+    Unserved,
+    /// It is gone, or never was let in.
     Reset,
 }
 
@@ -78,14 +78,14 @@ fn case(outcome: Outcome) -> RejectionCase {
         | Outcome::HelloReset
         | Outcome::HelloSilent
         | Outcome::NotTls
-        | Outcome::NotHttp => RejectionCase::Silent,
+        | Outcome::NotHttp => RejectionCase::Silence,
         Outcome::PoolDown
         | Outcome::PoolFull
         | Outcome::ConnectRefused
         | Outcome::ConnectReset
         | Outcome::ConnectTimeout
         | Outcome::ConnectUnreachable
-        | Outcome::ConnectLocal => RejectionCase::Unavailable,
+        | Outcome::ConnectLocal => RejectionCase::Unserved,
         Outcome::Denied
         | Outcome::LimitConnections
         | Outcome::LimitPerSource
@@ -108,7 +108,7 @@ fn case(outcome: Outcome) -> RejectionCase {
     }
 }
 
-fn tls_response(
+fn answer_tls(
     mode: model::RejectionMode,
     outcome: Outcome,
     received: &[u8],
@@ -122,8 +122,8 @@ fn tls_response(
         },
         RejectionCase::Malformed => Alert::DecodeError,
         RejectionCase::TooLarge => Alert::RecordOverflow,
-        RejectionCase::Late | RejectionCase::Silent => return RejectionResponse::Close,
-        RejectionCase::Unavailable | RejectionCase::Reset => return RejectionResponse::Reset,
+        RejectionCase::Late | RejectionCase::Silence => return RejectionResponse::Close,
+        RejectionCase::Unserved | RejectionCase::Reset => return RejectionResponse::Reset,
     };
     match mode {
         model::RejectionMode::Alert => alert
@@ -136,20 +136,20 @@ fn tls_response(
     }
 }
 
-fn http_response(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
-    let rejection = match case(outcome) {
+fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
+    let refusal = match case(outcome) {
         RejectionCase::UnknownName => http1::HttpRejection::UnknownName,
         RejectionCase::NoName => http1::HttpRejection::NoName,
         RejectionCase::Malformed => http1::HttpRejection::Malformed,
         RejectionCase::TooLarge => http1::HttpRejection::TooLarge,
         RejectionCase::Late => http1::HttpRejection::Timeout,
-        RejectionCase::Unavailable => http1::HttpRejection::Unavailable,
-        RejectionCase::Silent => return RejectionResponse::Close,
+        RejectionCase::Unserved => http1::HttpRejection::Unavailable,
+        RejectionCase::Silence => return RejectionResponse::Close,
         RejectionCase::Reset => return RejectionResponse::Reset,
     };
     let method = match hello {
         Some(Hello::Http(head)) => head.method,
         Some(Hello::Tls(_) | Hello::Unread) | None => Method::Other,
     };
-    RejectionResponse::Send(rejection.response(method).to_vec())
+    RejectionResponse::Send(refusal.response(method).to_vec())
 }

@@ -110,22 +110,22 @@ impl Pool {
             return self.pick_unpinned(client);
         };
         // Read before any pin is held, so that no move of a pin is missed.
-        let recalls = affinity.pins.recalls();
+        let moves = affinity.pins.recalls();
         let key = affinity.key(client);
         let recognised = hello
             .and_then(|hello| affinity.recognise(key, hello, |member| self.eligibility(member)));
         let Some(known) = recognised else {
-            return self.pick_by_client(affinity, client, (None, recalls));
+            return self.pick_by_client(affinity, client, (None, moves));
         };
         if !known.takes {
-            return self.pick_by_client(affinity, client, (Some(known.claim), recalls));
+            return self.pick_by_client(affinity, client, (Some(known.claim), moves));
         }
         let Some(permit) = self.member(known.member).and_then(Backend::try_acquire) else {
             // Full. The session stays where it is; this connection goes elsewhere without it.
             return self.pick_unpinned(client);
         };
         let pin = key.and_then(|key| affinity.pins.accompany(key, known.member));
-        let held = HeldPins::new(pin, Some(known.claim), recalls);
+        let held = HeldPins::new(pin, Some(known.claim), moves);
         Ok(self.picked(client, permit, PickedBy::Session, held))
     }
 
@@ -134,7 +134,7 @@ impl Pool {
         self: &Arc<Self>,
         affinity: &PoolAffinity,
         client: PoolClient,
-        (session, recalls): (Option<PinGuard<Session>>, u32),
+        (session, moves): (Option<PinGuard<Session>>, u32),
     ) -> Result<Selection, NoPick> {
         let policy = PickedBy::Policy(self.balance);
         let Some(key) = affinity.key(client) else {
@@ -143,7 +143,7 @@ impl Pool {
                 client,
                 permit,
                 policy,
-                HeldPins::new(None, session, recalls),
+                HeldPins::new(None, session, moves),
             ));
         };
         let mut chosen = Err(NoPick::Down);
@@ -180,7 +180,7 @@ impl Pool {
                 client,
                 permit,
                 by,
-                HeldPins::new(Some(pin), session, recalls),
+                HeldPins::new(Some(pin), session, moves),
             )),
             // Full. The pin stays where it is; this connection goes elsewhere without it.
             None => self.pick_unpinned(client),

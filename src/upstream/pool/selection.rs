@@ -44,20 +44,20 @@ pub(super) struct PinGuards {
     /// The session that was resumed, and those granted since.
     sessions: RefCell<Vec<PinGuard<Session>>>,
     /// The table's count of moves when this connection last checked its pins.
-    recalls: Cell<u32>,
+    moves: Cell<u32>,
 }
 
 impl HeldPins {
-    /// Pins that were acquired after the table's count of moves was `recalls`.
+    /// Pins that were acquired after the table's count of moves was `moves`.
     pub(super) fn new(
         client: Option<PinGuard<Key>>,
         session: Option<PinGuard<Session>>,
-        recalls: u32,
+        moves: u32,
     ) -> Self {
         Self::Pins(PinGuards {
             client,
             sessions: RefCell::new(session.into_iter().collect()),
-            recalls: Cell::new(recalls),
+            moves: Cell::new(moves),
         })
     }
 }
@@ -199,8 +199,8 @@ impl Selection {
     pub fn disconnect_reason(&self) -> Option<Disconnect> {
         self.permit.disconnect_reason().or_else(|| {
             let (affinity, pinned) = self.pinned()?;
-            let recalls = affinity.pins.recalls();
-            if pinned.recalls.replace(recalls) == recalls {
+            let moves = affinity.pins.recalls();
+            if pinned.moves.replace(moves) == moves {
                 return None;
             }
             pinned.is_moved().then_some(Disconnect::PinMoved)

@@ -158,11 +158,11 @@ impl World {
     fn current(&mut self) -> [BTreeMap<u8, (Name, u32)>; 2] {
         let mut found = [BTreeMap::new(), BTreeMap::new()];
         self.pins.export(&mut |kept| {
-            let backend = NAMES.into_iter().find(|name| **name == *kept.backend);
-            let pin = (backend.unwrap(), kept.in_use);
+            let leads = NAMES.into_iter().find(|name| **name == *kept.backend);
+            let told = (leads.unwrap(), kept.in_use);
             match kept.key {
-                PinKey::Client { source, .. } => drop(found[0].insert(source[15], pin)),
-                PinKey::Session { hash, .. } => drop(found[1].insert(self.known[&hash], pin)),
+                PinKey::Client { source, .. } => drop(found[0].insert(source[15], told)),
+                PinKey::Session { hash, .. } => drop(found[1].insert(self.known[&hash], told)),
             }
         });
         found
@@ -278,13 +278,13 @@ impl World {
         }
         for open in &mut self.open {
             let of_pin = clients.contains(&open.client);
-            open.pin = open.pin.map(|recalled| recalled || of_pin);
+            open.pin = open.pin.map(|moved| moved || of_pin);
             let of_session = |session: u8| sessions.contains(&session);
             open.session = open
                 .session
-                .map(|(session, recalled)| (session, recalled || of_session(session)));
-            for (session, _, recalled) in &mut open.granted {
-                *recalled |= of_session(*session);
+                .map(|(session, moved)| (session, moved || of_session(session)));
+            for (session, _, moved) in &mut open.granted {
+                *moved |= of_session(*session);
             }
         }
     }
@@ -325,14 +325,14 @@ impl World {
             }
         }
         for open in &mut self.open {
-            let recalled =
-                open.pin == Some(true) || open.session.is_some_and(|(_, recalled)| recalled);
+            let moved =
+                open.pin == Some(true) || open.session.is_some_and(|(_, moved)| moved);
             open.is_disconnected |= open.pick.disconnect_reason().is_some();
-            assert_eq!(open.is_disconnected, recalled);
+            assert_eq!(open.is_disconnected, moved);
             assert!(
                 open.granted
                     .iter()
-                    .all(|(_, claim, recalled)| claim.is_recalled() == *recalled)
+                    .all(|(_, claim, moved)| claim.is_recalled() == *moved)
             );
         }
     }

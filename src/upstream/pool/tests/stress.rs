@@ -1,7 +1,7 @@
-//! Eight threads that connect, fail, learn sessions and disconnect concurrently, while a server fails and an administrator
-//! moves, clears, lists and sweeps pins: all counts are zero at the end.
+//! Eight threads that come, fail, learn and leave at once, beside a server that falls and an administrator who moves,
+//! forgets, lists and sweeps: whatever they do, what is counted comes to nothing when all have left.
 //!
-//! `LYNCPIN_ROUNDS` is the number of connections of each thread.
+//! `LYNCPIN_ROUNDS` says how often each thread comes; the test is content with little.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,9 +50,9 @@ impl World {
         }
     }
 
-    /// The connections of one worker, a few of them at a time.
+    /// One worker's connections, a few of which live at a time.
     fn work(&self, thread: u64, rounds: u64) {
-        let mut chance = Sequence(mix(thread));
+        let mut chance = Chance(mix(thread));
         let mut open = Vec::new();
         for _ in 0..rounds {
             let number = u32::try_from(chance.below(CLIENTS)).unwrap();
@@ -61,7 +61,7 @@ impl World {
                 name: 1,
             };
             let pool = &self.pools[usize::from(chance.below(2) == 0)];
-            // All backends may be down for a moment; that is not tested here.
+            // All may be down for a moment, which is not what this is about.
             if let Ok(mut pick) = pool.pick(client, None) {
                 if chance.below(10) == 0 {
                     pick.redispatch(ConnectFailure::Refused);
@@ -94,27 +94,27 @@ impl World {
         self.pins.learn_id(&id, Some(&key), member)
     }
 
-    /// Concurrent administration until the workers end; returns the records that a change log would have.
-    fn administer(&self) -> HashMap<PinKey, crate::affinity::table::PinRecord> {
-        let mut chance = Sequence(1);
-        let mut logged = HashMap::new();
+    /// What happens beside them, until they have done; says what a second table was told.
+    fn meddle(&self) -> HashMap<PinKey, crate::affinity::table::PinRecord> {
+        let mut chance = Chance(1);
+        let mut told = HashMap::new();
         while !self.is_over.load(Ordering::Acquire) {
-            self.administer_once(&mut chance);
-            self.read_changes(&mut logged);
+            self.meddle_once(&mut chance);
+            self.listen(&mut told);
         }
-        self.read_changes(&mut logged);
-        logged
+        self.listen(&mut told);
+        told
     }
 
-    fn read_changes(&self, logged: &mut HashMap<PinKey, crate::affinity::table::PinRecord>) {
+    fn listen(&self, told: &mut HashMap<PinKey, crate::affinity::table::PinRecord>) {
         let all = self.pins.take_changes(&mut |change| match change {
-            TableChange::Set(kept) => drop(logged.insert(kept.key.clone(), kept)),
-            TableChange::Gone(key) => drop(logged.remove(&key)),
+            TableChange::Set(kept) => drop(told.insert(kept.key.clone(), kept)),
+            TableChange::Gone(key) => drop(told.remove(&key)),
         });
         assert_eq!(all, Completeness::All);
     }
 
-    fn administer_once(&self, chance: &mut Sequence) {
+    fn meddle_once(&self, chance: &mut Chance) {
         let some = TableFilter {
             clients: Some("10.0.4.0/22".parse().unwrap()),
             ..TableFilter::default()
@@ -135,21 +135,21 @@ impl World {
 
     fn list(&self) {
         let mut cursor = Some(Cursor::default());
-        let mut listed = std::collections::HashSet::new();
+        let mut met = std::collections::HashSet::new();
         while let Some(from) = cursor {
             let (found, next) = self.pins.page(&TableFilter::default(), from, 100, 300);
-            listed.extend(found.into_iter().map(|kept| kept.key));
+            met.extend(found.into_iter().map(|kept| kept.key));
             cursor = next;
         }
-        // Pins may be added to pages that were read already, and removed from pages still to be read.
-        assert!(listed.len() <= usize::try_from(CLIENTS).unwrap());
+        // Some come to places that were looked at already, while others go from places still to be looked at.
+        assert!(met.len() <= usize::try_from(CLIENTS).unwrap());
     }
 }
 
-/// A pseudorandom sequence.
-struct Sequence(u64);
+/// A sequence of numbers that nobody needs to guess.
+struct Chance(u64);
 
-impl Sequence {
+impl Chance {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0) % bound
@@ -157,11 +157,11 @@ impl Sequence {
 }
 
 #[test]
-fn all_counts_are_zero_after_eight_concurrent_threads() {
+fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
     let rounds = std::env::var("LYNCPIN_ROUNDS").map_or(4_000, |rounds| rounds.parse().unwrap());
     let world = World::new();
-    let mut logged = std::thread::scope(|scope| {
-        let administrator = scope.spawn(|| world.administer());
+    let mut told = std::thread::scope(|scope| {
+        let meddler = scope.spawn(|| world.meddle());
         let workers = (1..=THREADS).map(|thread| {
             let world = &world;
             scope.spawn(move || world.work(thread, rounds))
@@ -173,20 +173,20 @@ fn all_counts_are_zero_after_eight_concurrent_threads() {
             .collect();
         world.is_over.store(true, Ordering::Release);
         assert!(ended.iter().all(Result::is_ok));
-        administrator.join().unwrap()
+        meddler.join().unwrap()
     });
     let pins = &world.pins;
     pins.stop_time();
     let backends = world.pools.iter().flat_map(|pool| &pool.backends);
     assert!(backends.clone().all(|backend| backend.in_flight() == 0));
-    let mut current = HashMap::new();
-    pins.export(&mut |kept| drop(current.insert(kept.key.clone(), kept)));
-    assert!(current.values().all(|kept| kept.in_use == 0));
-    logged.retain(|_, kept| kept.expires.is_none_or(|expires| expires > pins.now()));
-    assert_eq!(current, logged);
+    let mut standing = HashMap::new();
+    pins.export(&mut |kept| drop(standing.insert(kept.key.clone(), kept)));
+    assert!(standing.values().all(|kept| kept.in_use == 0));
+    told.retain(|_, kept| kept.expires.is_none_or(|expires| expires > pins.now()));
+    assert_eq!(standing, told);
     let names = ["fe01", "fe02", "fe03"].map(|name| pins.number_member(name));
-    let pinned: usize = names.iter().map(|&member| pins.leading_to(member)).sum();
-    assert_eq!(pinned, pins.len());
+    let leading: usize = names.iter().map(|&member| pins.leading_to(member)).sum();
+    assert_eq!(leading, pins.len());
     pins.pass_time(Duration::from_secs(62));
     pins.sweep(usize::MAX);
     assert_eq!((pins.len(), pins.sessions()), (0, 0));

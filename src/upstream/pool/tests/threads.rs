@@ -38,10 +38,10 @@ fn exactly_the_connections_of_a_moved_pin_are_disconnected() {
         };
         mover.move_to(&only, fe02);
         noise.join().unwrap();
-        let (_pool, pick, recalled) = come.join().unwrap();
-        let is_recalled = recalled.or_else(|| pick.disconnect_reason()).is_some();
+        let (_pool, pick, moved) = come.join().unwrap();
+        let is_recalled = moved.or_else(|| pick.disconnect_reason()).is_some();
         assert_eq!(is_recalled, *pick.backend().name == *"fe01");
-        assert!(recalled.is_none_or(|recall| recall == Disconnect::PinMoved));
+        assert!(moved.is_none_or(|recall| recall == Disconnect::PinMoved));
         drop(pick);
         let view = pins.view(&key).unwrap();
         assert_eq!((view.member, view.in_use), (fe02, 0));
