@@ -1,6 +1,6 @@
 //! Owns the recent health changes of all backends, for display.
 //!
-//! Must not know why a backend changed. Invariant: there are never more than [`KEPT`] events.
+//! Must not know why a backend changed. Invariant: there are never more than [`MAX_EVENTS`] events.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::types::backend_state::Health;
 
 /// Most events that are kept.
-pub const KEPT: usize = 200;
+pub const MAX_EVENTS: usize = 200;
 
 /// A backend went up or down.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +34,7 @@ impl HealthEvents {
     /// Adds an event, and removes the oldest if there are too many.
     pub(super) fn push(&self, event: HealthChangeEvent) {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() == KEPT {
+        if events.len() == MAX_EVENTS {
             events.pop_front();
         }
         events.push_back(event);
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn the_oldest_events_are_removed() {
         let events = HealthEvents::default();
-        for number in 0..KEPT + 5 {
+        for number in 0..MAX_EVENTS + 5 {
             events.push(HealthChangeEvent {
                 at: SystemTime::UNIX_EPOCH,
                 pool: "web".into(),
@@ -65,8 +65,8 @@ mod tests {
             });
         }
         let all = events.all();
-        assert_eq!(all.len(), KEPT);
+        assert_eq!(all.len(), MAX_EVENTS);
         assert_eq!(all[0].why, "5");
-        assert_eq!(all[KEPT - 1].why, (KEPT + 4).to_string());
+        assert_eq!(all[MAX_EVENTS - 1].why, (MAX_EVENTS + 4).to_string());
     }
 }

@@ -37,8 +37,8 @@ mod resolver;
 mod rise_fall;
 mod schedule;
 
-pub use events::{HealthChangeEvent, HealthEvents, KEPT};
-pub use resolver::{Resolver, TestResolver};
+pub use events::{HealthChangeEvent, HealthEvents, MAX_EVENTS};
+pub use resolver::{LookupFn, Resolver};
 
 /// The log target of this module.
 const LOG: &str = "lyncpin::health";
@@ -111,7 +111,7 @@ impl Monitor {
         let _ = self.pools.send(pools);
     }
 
-    /// The last [`KEPT`] health changes, the oldest first.
+    /// The last [`MAX_EVENTS`] health changes, the oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<HealthChangeEvent> {
         self.events.all()

@@ -216,53 +216,58 @@ impl HealthMonitor {
     }
 
     fn resolved(&mut self, name: &HostName, result: Result<Vec<IpAddr>, String>) {
+        match result {
+            Ok(addresses) => self.lookup_succeeded(name, &addresses),
+            Err(error) => self.lookup_failed(name, &error),
+        }
+    }
+
+    fn lookup_succeeded(&mut self, name: &HostName, addresses: &[IpAddr]) {
         let Some(known) = self.names.get_mut(name) else {
             return;
         };
-        match result {
-            Ok(addresses) => {
-                let again = known.error.take().is_some();
-                let before = known.address;
-                if again {
-                    info!(target: LOG, %name, "name resolves again");
-                    self.for_each_named(name, |monitored, _| monitored.set_resolve_error(None));
-                }
-                let chosen = resolver::choose(before, &addresses);
-                let Some(address) = chosen.filter(|_| chosen != before) else {
-                    return;
-                };
-                if let Some(known) = self.names.get_mut(name) {
-                    known.address = Some(address);
-                }
-                match before {
-                    Some(before) => {
-                        info!(target: LOG, %name, %before, %address, "address of name has changed");
-                    }
-                    None => info!(target: LOG, %name, %address, "name resolved"),
-                }
-                self.for_each_named(name, |monitored, events| {
-                    monitored.set_address(address, events)
-                });
-                self.update_checks();
+        let again = known.error.take().is_some();
+        let before = known.address;
+        let chosen = resolver::choose(before, addresses);
+        known.address = chosen.or(before);
+        if again {
+            info!(target: LOG, %name, "name resolves again");
+            self.for_each_named(name, |monitored, _| monitored.set_resolve_error(None));
+        }
+        let Some(address) = chosen.filter(|_| chosen != before) else {
+            return;
+        };
+        match before {
+            Some(before) => {
+                info!(target: LOG, %name, %before, %address, "address of name has changed");
             }
-            Err(error) => {
-                if known.error.replace(error.clone()).is_some() {
-                    return;
-                }
-                match known.address {
-                    Some(address) => {
-                        warn!(target: LOG, %name, %address, fault = error, "name no longer resolves, keeping its last address");
-                        self.for_each_named(name, |monitored, _| {
-                            monitored.set_resolve_error(Some(&error))
-                        });
-                    }
-                    None => {
-                        warn!(target: LOG, %name, fault = error, "name does not resolve");
-                        self.for_each_named(name, |monitored, events| {
-                            monitored.set_unresolved(&error, events)
-                        });
-                    }
-                }
+            None => info!(target: LOG, %name, %address, "name resolved"),
+        }
+        self.for_each_named(name, |monitored, events| {
+            monitored.set_address(address, events);
+        });
+        self.update_checks();
+    }
+
+    fn lookup_failed(&mut self, name: &HostName, error: &str) {
+        let Some(known) = self.names.get_mut(name) else {
+            return;
+        };
+        if known.error.replace(error.to_owned()).is_some() {
+            return;
+        }
+        match known.address {
+            Some(address) => {
+                warn!(target: LOG, %name, %address, fault = error, "name no longer resolves, keeping its last address");
+                self.for_each_named(name, |monitored, _| {
+                    monitored.set_resolve_error(Some(error))
+                });
+            }
+            None => {
+                warn!(target: LOG, %name, fault = error, "name does not resolve");
+                self.for_each_named(name, |monitored, events| {
+                    monitored.set_unresolved(error, events);
+                });
             }
         }
     }

@@ -28,7 +28,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(40);
 static LOOKUPS: Semaphore = Semaphore::const_new(256);
 
 /// Replaces the system resolver in tests and tools.
-pub type TestResolver = dyn Fn(&HostName) -> io::Result<Vec<IpAddr>> + Send + Sync;
+pub type LookupFn = dyn Fn(&HostName) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 /// Resolves names, and how often.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Resolver {
 #[derive(Clone)]
 enum ResolverSource {
     System,
-    Custom(Arc<TestResolver>),
+    Custom(Arc<LookupFn>),
 }
 
 impl Resolver {
@@ -54,7 +54,7 @@ impl Resolver {
     }
 
     /// `resolve` instead, every `refresh`.
-    pub fn told(
+    pub fn custom(
         refresh: Duration,
         resolve: impl Fn(&HostName) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {

@@ -138,12 +138,20 @@ impl ConnectionRecord {
         if !outcome.is_refusal() && !self.log.wants_access() {
             return;
         }
+        let record = self.access_record(outcome, duration);
+        if outcome.is_refusal() {
+            self.log.refused(&record);
+        }
+        self.log.access(&record);
+    }
+
+    fn access_record(&self, outcome: Outcome, duration: Duration) -> AccessRecord<'_> {
         let pool = self
             .destination
             .as_ref()
             .map(|destination| &destination.pool);
         let affinity = pool.and_then(|pool| pool.affinity.as_ref());
-        let record = AccessRecord {
+        AccessRecord {
             time: SystemTime::now(),
             listener: &self.listener.config.name,
             client: self.client,
@@ -165,11 +173,7 @@ impl ConnectionRecord {
             tries: self.tries,
             outcome,
             detail: self.detail.as_deref(),
-        };
-        if outcome.is_refusal() {
-            self.log.refused(&record);
         }
-        self.log.access(&record);
     }
 }
 

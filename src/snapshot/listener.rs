@@ -28,6 +28,17 @@ pub struct Destination {
     pub matched: Arc<str>,
 }
 
+impl Destination {
+    fn new(pool: &Arc<Pool>, matched: &str) -> Self {
+        let affinity = pool.affinity.as_ref();
+        Self {
+            pool: pool.clone(),
+            name: affinity.map_or(0, |affinity| affinity.pins.number_name(matched)),
+            matched: matched.into(),
+        }
+    }
+}
+
 /// A listener in force.
 pub struct ActiveListener {
     /// The configuration that it was built from.
@@ -56,18 +67,7 @@ impl ActiveListener {
         pools: &[Arc<Pool>],
         registry: &Registry,
     ) -> Self {
-        let destination = |id: PoolId, matched: &str| {
-            let pool = pools[id.0].clone();
-            let name = pool
-                .affinity
-                .as_ref()
-                .map_or(0, |affinity| affinity.pins.number_name(matched));
-            Destination {
-                pool,
-                name,
-                matched: matched.into(),
-            }
-        };
+        let destination = |id: PoolId, matched: &str| Destination::new(&pools[id.0], matched);
         let fallback =
             |target: Target, matched: &str| target.pool().map(|id| destination(id, matched));
         let names = config.routes.iter().flat_map(|route| {

@@ -247,7 +247,7 @@ impl Core {
         let mut events = Vec::with_capacity(MAX_EVENTS);
         loop {
             self.run_queued();
-            if self.tasks.borrow().is_empty() || self.notifier.is_ended() {
+            if self.tasks.borrow().is_empty() || self.notifier.is_stopped() {
                 return Ok(());
             }
             self.poll_events(&mut events)?;

@@ -20,9 +20,9 @@ pub struct Notifier {
     /// eventfd(2), which the worker's epoll watches.
     pub(super) descriptor: OwnedFd,
     notified: AtomicBool,
-    ended: AtomicBool,
+    stopped: AtomicBool,
     /// How often the loop has been woken, by a notification or a ping.
-    heard: AtomicU64,
+    wakes: AtomicU64,
 }
 
 impl Notifier {
@@ -30,8 +30,8 @@ impl Notifier {
         Ok(Self {
             descriptor: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             notified: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            heard: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            wakes: AtomicU64::new(0),
         })
     }
 
@@ -44,12 +44,12 @@ impl Notifier {
     /// Number of wake-ups by a notification or a ping.
     #[must_use]
     pub fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Acquire)
+        self.wakes.load(Ordering::Acquire)
     }
 
     /// Stops the worker's loop, even if it has tasks.
     pub fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+        self.stopped.store(true, Ordering::Release);
         self.notify();
     }
 
@@ -67,12 +67,12 @@ impl Notifier {
     /// Whether the tasks must be polled. To be called before they are, so that a notification meanwhile is not lost.
     pub(super) fn acknowledge(&self) -> bool {
         let _ = rustix::io::read(&self.descriptor, &mut [0; 8]);
-        self.heard.fetch_add(1, Ordering::AcqRel);
+        self.wakes.fetch_add(1, Ordering::AcqRel);
         self.notified.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 }
 

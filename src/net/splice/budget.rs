@@ -24,16 +24,16 @@ impl Budget {
         pipes: 64,
         size: 256 * 1024,
     };
-    /// With fewer pipes than this, more but smaller ones are better for a worker.
-    const FEW: usize = 16;
+    /// With fewer large pipes than this, more but smaller ones are better for a worker.
+    const MIN_PIPES: usize = 16;
 
     /// The budget of each of `workers` if all pipes together may have `bytes`, and one at most `largest`: the largest size
-    /// that gives each worker at least [`Budget::FEW`] pipes.
+    /// that gives each worker at least [`Budget::MIN_PIPES`] pipes.
     #[must_use]
     pub fn within(bytes: usize, largest: usize, workers: usize) -> Self {
         let each = bytes / workers.max(1);
         let mut size = Self::MOST.size;
-        while size > MIN_PIPE_SIZE && (size > largest || each / size < Self::FEW) {
+        while size > MIN_PIPE_SIZE && (size > largest || each / size < Self::MIN_PIPES) {
             size /= 2;
         }
         let pipes = if size > largest { 0 } else { each / size };

@@ -229,11 +229,11 @@ fn reasons_have_descriptions() {
     for (reason, text) in [
         (
             MalformedHead::Host(AuthorityError::Name(HostNameError::EmptyLabel)).to_string(),
-            "the host field is unsound: the name has an empty label",
+            "the Host field is invalid: the name has an empty label",
         ),
         (
             MalformedHead::TargetAuthority(AuthorityError::Port).to_string(),
-            "the target is unsound: the port is no number from 1 to 65535",
+            "the target is invalid: the port is not a number from 1 to 65535",
         ),
         (
             NotHttp::Tls.to_string(),

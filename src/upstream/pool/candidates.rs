@@ -48,34 +48,22 @@ impl Pool {
         tried: &[usize],
     ) -> Option<usize> {
         let now = self.slow_start_clock();
-        let among =
-            |health, scope| {
-                let is_candidate = move |&(index, backend): &(usize, &Arc<Backend>)| {
-                    backend.health() == health
-                        && backend.takes_new()
-                        && !backend.is_full()
-                        && !tried.contains(&index)
-                        && (scope == Scope::Here || self.healthy_in_group(index))
-                };
-                let candidates = self.backends.iter().enumerate().filter(is_candidate).map(
-                    |(index, backend)| Candidate {
-                        index,
-                        weight: backend.weight() * self.share(backend, now),
-                        in_flight: backend.in_flight(),
-                        seed: self.seeds[index],
-                        returns: backend.returns(),
-                    },
-                );
-                if balance == Balance::RoundRobin {
-                    return self.turns().next(candidates);
-                }
-                choose(
-                    balance,
-                    candidates,
-                    random(),
-                    hash(&source_bits(client.source, self.prefix())),
-                )
+        let among = |health, scope| {
+            let is_candidate = move |&(index, backend): &(usize, &Arc<Backend>)| {
+                backend.health() == health
+                    && backend.takes_new()
+                    && !backend.is_full()
+                    && !tried.contains(&index)
+                    && (scope == Scope::Here || self.healthy_in_group(index))
             };
+            let backends = self.backends.iter().enumerate().filter(is_candidate);
+            let candidates = backends.map(|(index, backend)| self.candidate(index, backend, now));
+            if balance == Balance::RoundRobin {
+                return self.turns().next(candidates);
+            }
+            let source = hash(&source_bits(client.source, self.prefix()));
+            choose(balance, candidates, random(), source)
+        };
         let in_group = if self.siblings.is_empty() {
             None
         } else {
@@ -86,6 +74,21 @@ impl Pool {
             .or_else(|| among(Health::Unknown, Scope::Here))
             // Backends that were not checked yet may have come up since the first attempt.
             .or_else(|| among(Health::Up, Scope::Here))
+    }
+
+    fn candidate(
+        &self,
+        index: usize,
+        backend: &Backend,
+        now: Option<(SlowStart, Duration)>,
+    ) -> Candidate {
+        Candidate {
+            index,
+            weight: backend.weight() * self.share(backend, now),
+            in_flight: backend.in_flight(),
+            seed: self.seeds[index],
+            returns: backend.returns(),
+        }
     }
 
     /// Whether the backend is usable in every other pool of the group.

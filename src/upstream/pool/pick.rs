@@ -139,12 +139,7 @@ impl Pool {
         let policy = PickedBy::Policy(self.balance);
         let Some(key) = affinity.key(client) else {
             let permit = self.acquire(client, &[])?.1;
-            return Ok(self.picked(
-                client,
-                permit,
-                policy,
-                HeldPins::new(None, session, moves),
-            ));
+            return Ok(self.picked(client, permit, policy, HeldPins::new(None, session, moves)));
         };
         let mut chosen = Err(NoPick::Down);
         let choose = || {
@@ -176,12 +171,9 @@ impl Pool {
             Err(_) => self.member(member).and_then(Backend::try_acquire),
         };
         match permit {
-            Some(permit) => Ok(self.picked(
-                client,
-                permit,
-                by,
-                HeldPins::new(Some(pin), session, moves),
-            )),
+            Some(permit) => {
+                Ok(self.picked(client, permit, by, HeldPins::new(Some(pin), session, moves)))
+            }
             // Full. The pin stays where it is; this connection goes elsewhere without it.
             None => self.pick_unpinned(client),
         }

@@ -58,7 +58,7 @@ impl Pool {
                 backend: backend.clone(),
                 connections: backend.in_flight(),
                 weight: self.effective_weight(backend),
-                obstacle: obstacle(backend),
+                obstacle: exclusion(backend),
             })
             .collect();
         let in_rotation = |standing: &Standing, health| {
@@ -93,7 +93,7 @@ impl Pool {
 /// Why a client that is pinned to `backend` is not sent there; `None` if it is.
 #[must_use]
 pub fn obstacle_to_pinned(backend: &Backend) -> Option<Obstacle> {
-    let obstacle = obstacle(backend)?;
+    let obstacle = exclusion(backend)?;
     if matches!(obstacle, Obstacle::Draining(_)) {
         let max = backend.max_connections().filter(|_| backend.is_full());
         return max.map(Obstacle::Full);
@@ -101,7 +101,7 @@ pub fn obstacle_to_pinned(backend: &Backend) -> Option<Obstacle> {
     (obstacle != Obstacle::NoWeight).then_some(obstacle)
 }
 
-fn obstacle(backend: &Backend) -> Option<Obstacle> {
+fn exclusion(backend: &Backend) -> Option<Obstacle> {
     if backend.state() == AdminState::Maintain {
         return Some(Obstacle::Maintain);
     }

@@ -43,28 +43,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     let Some(version) = version(&mut reader)? else {
         return Ok(None);
     };
-    let (Some(suites), Some(session_id), Some(challenge)) =
-        (reader.u16(), reader.u16(), reader.u16())
-    else {
+    let Some(lengths) = Lengths::read(&mut reader) else {
         return Ok(None);
     };
-    let (suites, session_id, challenge) = (
-        usize::from(suites),
-        usize::from(session_id),
-        usize::from(challenge),
-    );
-    let fits = suites > 0
-        && suites % 3 == 0
-        && matches!(session_id, 0 | 16)
-        && (16..=32).contains(&challenge)
-        && FIXED + suites + session_id + challenge == len;
-    if !fits {
+    if !lengths.fit(len) {
         return Err(NotTls::Sslv2);
     }
     let Some(body) = reader.take(len - FIXED) else {
         return Ok(None);
     };
-    let session_id = SessionId::new(&body[suites..suites + session_id]).ok_or(NotTls::Sslv2)?;
+    let session_id = SessionId::new(&body[lengths.suites..lengths.suites + lengths.session_id])
+        .ok_or(NotTls::Sslv2)?;
     Ok(Some(ClientHello {
         server_name: ServerName::Absent,
         alpn: Alpn::default(),
@@ -79,6 +68,32 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
         ech: false,
         wire_len: 2 + len,
     }))
+}
+
+/// The lengths of the fields after the version.
+struct Lengths {
+    suites: usize,
+    session_id: usize,
+    challenge: usize,
+}
+
+impl Lengths {
+    fn read(reader: &mut FieldReader<'_>) -> Option<Self> {
+        Some(Self {
+            suites: reader.u16()?.into(),
+            session_id: reader.u16()?.into(),
+            challenge: reader.u16()?.into(),
+        })
+    }
+
+    /// Whether they are allowed and add up to a record of `len` bytes.
+    fn fit(&self, len: usize) -> bool {
+        self.suites > 0
+            && self.suites.is_multiple_of(3)
+            && matches!(self.session_id, 0 | 16)
+            && (16..=32).contains(&self.challenge)
+            && FIXED + self.suites + self.session_id + self.challenge == len
+    }
 }
 
 /// The version, SSL 2 or any later one; the first byte is checked before the second arrives.

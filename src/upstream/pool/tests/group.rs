@@ -325,8 +325,7 @@ impl World {
             }
         }
         for open in &mut self.open {
-            let moved =
-                open.pin == Some(true) || open.session.is_some_and(|(_, moved)| moved);
+            let moved = open.pin == Some(true) || open.session.is_some_and(|(_, moved)| moved);
             open.is_disconnected |= open.pick.disconnect_reason().is_some();
             assert_eq!(open.is_disconnected, moved);
             assert!(
