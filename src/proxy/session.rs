@@ -74,12 +74,7 @@ async fn run(
     let backend = connect(client, listener, &mut selection, record).await?;
     let guard = ResetGuard::new(&backend);
     let mut observer = selection.observer(hello.tls());
-    let unsent = send(
-        &backend,
-        std::mem::take(preread).received,
-        &selection,
-        record,
-    );
+    let unsent = send(&backend, preread, &selection, record);
     let context = RelayContext {
         timeouts: &listener.timeouts,
         metrics: &selection.backend().metrics,
@@ -181,13 +176,15 @@ async fn connect(
     })
 }
 
-/// Sends the preread bytes; returns those that the socket did not accept. The relay sends them, and also finds any error.
+/// Sends the preread bytes and frees them; returns those that the socket did not accept. The relay sends these, and finds the error
+/// if sending failed.
 fn send(
     backend: &Stream,
-    mut received: Vec<u8>,
+    preread: &mut Preread,
     selection: &Selection,
     record: &mut ConnectionRecord,
 ) -> Vec<u8> {
+    let mut received = std::mem::take(preread).received;
     if received.is_empty() {
         return received;
     }

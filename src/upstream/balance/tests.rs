@@ -194,7 +194,7 @@ fn divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { divisor(b, a % b) }
 }
 
-/// Weights of a pool some of whose backends slow_start.
+/// Weights of a pool with some backends in slow start.
 fn weights() -> impl Strategy<Value = Vec<u32>> {
     let share = prop_oneof![
         Just(WEIGHT_UNIT),
