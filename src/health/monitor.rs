@@ -260,7 +260,7 @@ impl HealthMonitor {
             Some(address) => {
                 warn!(target: LOG, %name, %address, fault = error, "name no longer resolves, keeping its last address");
                 self.for_each_named(name, |monitored, _| {
-                    monitored.set_resolve_error(Some(error))
+                    monitored.set_resolve_error(Some(error));
                 });
             }
             None => {

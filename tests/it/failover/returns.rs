@@ -131,7 +131,7 @@ fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
     let told = eventually("the log says so", || {
         balancer.log().into_iter().find(|line| {
             let message = line["message"].as_str().unwrap_or_default();
-            message.starts_with("backend passes its checks and is kept out")
+            message.ends_with("held out of rotation (flap damping)")
         })
     });
     assert_eq!(told["backend"], "a");
