@@ -39,7 +39,7 @@ impl MonitoredBackend {
                     |check: &&MonitoredCheck| check.state.passing() == Some(health == Health::Up);
                 let reasons: Vec<String> = deciding().filter(explains).map(describe).collect();
                 let why = if reasons.is_empty() {
-                    "no check decides".to_owned()
+                    "no deciding check".to_owned()
                 } else {
                     reasons.join("; ")
                 };

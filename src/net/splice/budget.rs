@@ -28,7 +28,7 @@ impl Budget {
     const MIN_PIPES: usize = 16;
 
     /// The budget of each of `workers` if all pipes together may have `bytes`, and one at most `largest`: the largest size
-    /// that gives each worker at least [`Budget::MIN_PIPES`] pipes.
+    /// that gives each worker at least 16 pipes (`MIN_PIPES`).
     #[must_use]
     pub fn within(bytes: usize, largest: usize, workers: usize) -> Self {
         let each = bytes / workers.max(1);
