@@ -158,7 +158,7 @@ fn pick(c: &mut Criterion) {
             &Secret::random(),
         ));
         let pool = pool(backends, Balance::LeastConnections, Some(pins));
-        pool.pick(client(1), None).unwrap().answered(None);
+        pool.pick(client(1), None).unwrap().connected(None);
         group.bench_function(BenchmarkId::new("pinned", backends), |b| {
             b.iter(|| pool.pick(black_box(client(1)), None).is_ok());
         });
