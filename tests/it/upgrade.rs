@@ -169,7 +169,7 @@ fn a_signal_brings_a_new_process_and_the_old_one_serves_its_connections_to_the_e
     hear(&open).must_be(Answer::Nothing, "the old connection");
     assert_eq!(line.balancer.wait().code(), Some(0));
     exchange(to).unwrap();
-    line.says("the old process has ended", 1);
+    line.says("the old process has exited", 1);
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn a_reload_that_waits_too_long_is_rejected_with_what_it_waits_for_and_one_threa
     let said = balancer.said(&["reload"]);
     assert_eq!(said.status, 1, "{said:?}");
     let file = balancer.file().display().to_string();
-    assert!(said.err.contains("did not answer within 10 s"), "{said:?}");
+    assert!(said.err.contains("did not respond within 10 s"), "{said:?}");
     assert!(said.err.contains(&file), "{said:?}");
     for _ in 0..20 {
         balancer.signal(Signal::HUP);

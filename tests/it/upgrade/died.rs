@@ -14,7 +14,7 @@ use super::{Line, install};
 const TCP: u16 = 5000;
 const TAKEN_OVER: &str = "this process has taken over";
 const DIED: &str =
-    "the old process has died during the upgrade: this one serves with what it had passed on";
+    "the old process died during the upgrade: this one serves with what it had received";
 const DIED_EARLY: &str = "the old process has died before it had passed on every socket: this one starts as if it were the first";
 
 /// More than fits into a socket's buffer, a packet for each.

@@ -58,7 +58,7 @@ fn a_program_that_fails_is_told_and_the_old_process_goes_on() {
     goes_on(&line);
     std::fs::remove_file(line.path()).unwrap();
     let said = line.fails_to_upgrade();
-    assert!(said.err.contains("cannot be started"), "{said:?}");
+    assert!(said.err.contains("cannot start "), "{said:?}");
     goes_on(&line);
     echoed(&open, b"still served").unwrap();
     line.put_program();
@@ -99,7 +99,7 @@ fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
     assert_eq!(said.status.code(), Some(1));
     assert!(begun.elapsed() >= Duration::from_secs(30));
     let told = String::from_utf8_lossy(&said.stderr);
-    assert!(told.contains("did not answer within 30 s"), "{told}");
+    assert!(told.contains("did not respond within 30 s"), "{told}");
     goes_on(&line);
     line.put_program();
     line.upgrade();

@@ -195,7 +195,7 @@ fn an_old_process_that_is_gone_without_a_word_has_let_go() {
     eventually("the store is the new process's", || {
         (!open_below(&balancer, directory.path()).is_empty()).then_some(())
     });
-    says(&balancer, "the old process has ended");
+    says(&balancer, "the old process has exited");
 }
 
 /// The one that gave up the upgrade serves on, and kills its successor; until then nothing may serve twice.
