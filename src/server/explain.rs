@@ -185,25 +185,24 @@ fn route<'a>(
         ));
         return Ok(only);
     }
-    let what = if listener.config.protocol == Protocol::Http {
-        "Host"
-    } else {
-        "server name"
+    let field = match listener.config.protocol {
+        Protocol::Http => "Host",
+        Protocol::Tls | Protocol::Tcp => "server name",
     };
     let Some(name) = name else {
         let found = listener.route_no_name().ok_or(Outcome::NoName)?;
         steps.push(format!(
-            "the client sends no {what}: `no_name` routes to pool {:?}",
+            "the client sends no {field}: `no_name` routes to pool {:?}",
             found.pool.name
         ));
         return Ok(found);
     };
-    let sent = if listener.config.protocol == Protocol::Http {
+    let parsed = if listener.config.protocol == Protocol::Http {
         host(name)
     } else {
         HostName::parse_sent(name.as_bytes()).map_err(|error| error.to_string())
     };
-    let found = match sent {
+    let found = match parsed {
         Ok(Some(name)) => listener.route(&name),
         // An address, or something that is not a host name.
         Ok(None) => listener.route_unknown(),
@@ -213,24 +212,24 @@ fn route<'a>(
         }
     };
     let Some(found) = found else {
-        steps.push(format!("{what} {name} is in no route"));
+        steps.push(format!("{field} {name} is in no route"));
         return Err(Outcome::UnknownName);
     };
-    let unknown = listener.route_unknown();
-    let pool = &found.pool.name;
-    steps.push(
-        if unknown.is_some_and(|unknown| std::ptr::eq(unknown, found)) {
-            format!("{what} {name} is in no route: `unknown_name` routes to pool {pool:?}")
-        } else if *found.matched == *name {
-            format!("{what} {name} is in a route: pool {pool:?}")
-        } else {
-            format!(
-                "{what} {name} matches route {}: pool {pool:?}",
-                found.matched
-            )
-        },
-    );
+    steps.push(format!("{field} {name} {}", matched(listener, name, found)));
     Ok(found)
+}
+
+/// How `name` matches the route to `found`.
+fn matched(listener: &ActiveListener, name: &str, found: &Destination) -> String {
+    let pool = &found.pool.name;
+    let unknown = listener.route_unknown();
+    if unknown.is_some_and(|unknown| std::ptr::eq(unknown, found)) {
+        format!("is in no route: `unknown_name` routes to pool {pool:?}")
+    } else if *found.matched == *name {
+        format!("is in a route: pool {pool:?}")
+    } else {
+        format!("matches route {}: pool {pool:?}", found.matched)
+    }
 }
 
 /// Parses a name as in the Host field of a request.

@@ -30,6 +30,7 @@ use super::store::start_store;
 use super::supervisor::FirstStep;
 use super::upgrade::handoff::Handoff;
 use super::upgrade::predecessors::Predecessors;
+use super::upgrade::role::Role;
 use super::workers::{self, Workers};
 use super::{Server, drains, reload, requests, supervisor, sweep, systemd};
 use crate::admin::UpgradeError;
@@ -37,6 +38,7 @@ use crate::affinity::table::Secret;
 use crate::config::model::{AffinityStore, Config};
 use crate::handoff::{KeptPredecessor, Program};
 use crate::health::{Monitor, Resolver, WatchedPool};
+use crate::net::event_loop::Notifier;
 use crate::persistence::{OpenError, OpenedStore, Store};
 use crate::proxy::acceptor::ProxyContext;
 use crate::proxy::admission::ConnectionLimits;
@@ -133,12 +135,7 @@ impl Prepared {
             .adopt(self.predecessors)
             .map_err(StartError::Predecessor)?;
         let descriptors = Descriptors::of(self.workers);
-        let limits = &self.config.limits;
-        let limits = ConnectionLimits::new(
-            descriptors.share(limits, self.sockets.count()),
-            limits.per_source,
-            limits.new_per_source_per_second,
-        );
+        let limits = connection_limits(&self.config, &descriptors, self.sockets.count());
         let availability = Arc::new(Availability::default());
         let snapshot = Snapshot::build(self.config, &registry, &availability, &self.secret);
         match (&mut self.handoff, &self.store) {
@@ -219,12 +216,8 @@ impl Restored {
             role,
             predecessor: None,
         };
+        spawn_tasks(&state, workers.notifiers(), &role_seen);
         let tasks = &state.tasks;
-        tasks.spawn(listen_state::run(state.clone()));
-        tasks.spawn(drains::run(state.clone()));
-        tasks.spawn(sweep::run(state.clone()));
-        let notifiers = workers.notifiers();
-        tasks.spawn(systemd::run(state.clone(), notifiers, role_seen.clone()));
         if let ConfigSource::Watched(watched) = source {
             tasks.spawn(watched.watch(state.proxy.clone(), reloads.clone()));
         }
@@ -240,6 +233,19 @@ impl Restored {
     }
 }
 
+fn connection_limits(
+    config: &Config,
+    descriptors: &Descriptors,
+    sockets: usize,
+) -> ConnectionLimits {
+    let limits = &config.limits;
+    ConnectionLimits::new(
+        descriptors.share(limits, sockets),
+        limits.per_source,
+        limits.new_per_source_per_second,
+    )
+}
+
 fn set_start_metrics(proxy: &ProxyContext) {
     let build = [env!("CARGO_PKG_VERSION")];
     proxy
@@ -247,6 +253,19 @@ fn set_start_metrics(proxy: &ProxyContext) {
         .gauge(&definitions::BUILD_INFO, &build)
         .set(1.0);
     reload::mark_in_force(proxy);
+}
+
+/// The tasks that follow the state of the backends and of this process, until the balancer stops.
+fn spawn_tasks(
+    state: &Arc<SharedState>,
+    notifiers: Vec<Arc<Notifier>>,
+    role: &watch::Receiver<Role>,
+) {
+    let tasks = &state.tasks;
+    tasks.spawn(listen_state::run(state.clone()));
+    tasks.spawn(drains::run(state.clone()));
+    tasks.spawn(sweep::run(state.clone()));
+    tasks.spawn(systemd::run(state.clone(), notifiers, role.clone()));
 }
 
 impl ConfigSource {

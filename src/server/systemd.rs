@@ -31,14 +31,28 @@ pub(super) async fn run(
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let proxy: &ProxyContext = &state.proxy;
-    let mut availability = state.availability.subscribe();
-    let serves = proxy
+    let decided = state
+        .proxy
         .stop
         .run_until_cancelled(role.wait_for(|role| *role != Role::TakesOver));
-    if !matches!(serves.await, Some(Ok(role)) if *role == Role::Serves) {
+    if !matches!(decided.await, Some(Ok(role)) if *role == Role::Serves) {
         return;
     }
+    serve(&state, notifiers, &mut role).await;
+    // Otherwise another process is the service, and sends its own messages.
+    if *role.borrow() == Role::Serves {
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    }
+}
+
+/// Notifies systemd for as long as this process serves.
+async fn serve(
+    state: &SharedState,
+    notifiers: Vec<Arc<Notifier>>,
+    role: &mut watch::Receiver<Role>,
+) {
+    let proxy: &ProxyContext = &state.proxy;
+    let mut availability = state.availability.subscribe();
     let mut watchdog = sd_notify::watchdog_enabled()
         .filter(|within| !within.is_zero())
         .map(|within| Watchdog::new(within, notifiers));
@@ -58,20 +72,16 @@ pub(super) async fn run(
             },
             changed = changed => {
                 if changed.is_err() {
-                    break;
+                    return;
                 }
                 availability.borrow_and_update();
                 notify(&[NotifyState::Status(&status(proxy))]);
                 next_status = Instant::now() + STATUS_INTERVAL;
             }
-            () = proxy.stop.cancelled() => break,
+            () = proxy.stop.cancelled() => return,
             // An error means that the supervisor has ended.
-            _ = role.wait_for(|role| *role != Role::Serves) => break,
+            _ = role.wait_for(|role| *role != Role::Serves) => return,
         }
-    }
-    // Otherwise another process is the service, and sends its own messages.
-    if *role.borrow() == Role::Serves {
-        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
 

@@ -49,29 +49,42 @@ pub(super) fn decides(
         ));
         return None;
     };
-    let Some(obstacle) = obstacle_to_pinned(backend) else {
-        let others: Vec<&str> = pool.backends.iter().map(|other| &*other.name).collect();
-        if others.len() > 1 {
-            let others = others.into_iter().filter(|other| *other != &*backend.name);
-            steps.push(format!(
-                "a pin takes precedence over the policy: {} {} not compared",
-                others.clone().collect::<Vec<_>>().join(", "),
-                if others.count() == 1 { "is" } else { "are" }
-            ));
+    match obstacle_to_pinned(backend) {
+        None => {
+            steps.extend(precedence(pool, backend));
+            Some(backend.clone())
         }
-        return Some(backend.clone());
+        Some(obstacle) => {
+            steps.push(unusable(backend, &obstacle));
+            None
+        }
+    }
+}
+
+/// That the pin decides, and not the policy, if there are other backends.
+fn precedence(pool: &Pool, backend: &Backend) -> Option<String> {
+    let others = pool.backends.iter().map(|other| &*other.name);
+    let others: Vec<&str> = others.filter(|other| *other != &*backend.name).collect();
+    let verb = match others.len() {
+        0 => return None,
+        1 => "is",
+        _ => "are",
     };
-    let becomes = if matches!(obstacle, Obstacle::Full(_)) {
+    let others = others.join(", ");
+    Some(format!(
+        "a pin takes precedence over the policy: {others} {verb} not compared"
+    ))
+}
+
+/// Why the backend of the pin cannot take the client, and what becomes of the pin.
+fn unusable(backend: &Backend, obstacle: &Obstacle) -> String {
+    let pin = if matches!(obstacle, Obstacle::Full(_)) {
         "this connection goes elsewhere, and the pin stays"
     } else {
         "the pin moves once another backend has responded"
     };
-    let why = reason(backend, &obstacle);
-    steps.push(format!(
-        "{} cannot take the client now: {why}; {becomes}",
-        backend.name
-    ));
-    None
+    let (name, why) = (&backend.name, reason(backend, obstacle));
+    format!("{name} cannot take the client now: {why}; {pin}")
 }
 
 /// The backend of a pin, its origin, its age and its expiry.

@@ -228,7 +228,15 @@ impl Passed {
             }
             HandoffMessage::Reported(report) => self.reports.push(report),
             HandoffMessage::Backend(record) => self.backends.push(record),
-            other => return Err(out_of_order(&other)),
+            other @ (HandoffMessage::Hello { .. }
+            | HandoffMessage::Secret(_)
+            | HandoffMessage::Described
+            | HandoffMessage::Complete
+            | HandoffMessage::Ready(_)
+            | HandoffMessage::Failed(_)
+            | HandoffMessage::Commit
+            | HandoffMessage::Serving
+            | HandoffMessage::Farewell) => return Err(out_of_order(&other)),
         }
         Ok(())
     }

@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::eventually;
-use crate::support::peers::{Backend, ask, connect, entries};
+use crate::support::peers::{Backend, ask, assert_reset, connect, entries};
 
 use super::{Line, install};
 
@@ -73,9 +74,9 @@ fn reads_from_pipe(line: &Line) -> PathBuf {
     )
     .unwrap();
     line.put_script(&format!(
-        "#!/bin/sh\nexec {} run -c {}\n",
-        real.display(),
-        pipe.display()
+        "#!/bin/sh\necho $$ > {0}.pid\nexec {1} run -c {0}\n",
+        pipe.display(),
+        real.display()
     ));
     pipe
 }
@@ -237,4 +238,41 @@ fn a_stop_while_the_new_one_takes_over_ends_both() {
     assert_eq!(line.balancer.wait().code(), Some(0));
     eventually("nothing serves", || connect(line.balancer.at(TCP)).err());
     line.says(DIED, 0);
+}
+
+/// The serving process stops while its successor, which is ready, hangs: the upgrade is cancelled, and the process before
+/// ends with the service.
+#[test]
+fn a_stop_in_the_last_step_of_an_upgrade_ends_the_older_process_too() {
+    let backends = Backend::several(2);
+    let mut line = start(&backends, 0);
+    line.change_file(|text| text + "timeouts: { shutdown: 1s }\n");
+    let held = connect(line.balancer.at(TCP)).unwrap();
+    ask(&held, b"?").unwrap();
+    let second = line.upgrade();
+    let pipe = reads_from_pipe(&line);
+    kill_process(second, Signal::USR2).unwrap();
+    let mut end = writing_end(&pipe);
+    kill_process(second, Signal::STOP).unwrap();
+    end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
+    drop(end);
+    line.says("bound", 3);
+    let third = std::fs::read_to_string(pipe.with_extension("pid")).unwrap();
+    let third = Pid::from_raw(third.trim().parse().unwrap()).unwrap();
+    eventually("the third process waits for the commit", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", third.as_raw_pid()));
+        stat.unwrap().contains(") S ").then_some(())
+    });
+    kill_process(third, Signal::STOP).unwrap();
+    kill_process(second, Signal::CONT).unwrap();
+    eventually("no process accepts", || {
+        let client = connect(line.balancer.at(TCP)).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        ask(&client, b"?").err()
+    });
+    kill_process(second, Signal::TERM).unwrap();
+    assert_reset(&held);
+    assert_eq!(line.balancer.wait().code(), Some(0));
 }
