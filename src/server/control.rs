@@ -27,7 +27,7 @@ use crate::telemetry::metrics::definitions;
 /// The running balancer as the admin listener controls it.
 pub(super) struct Administration {
     pub(super) state: Arc<SharedState>,
-    pub(super) reloads: Reloads,
+    pub(super) supervisor: Reloads,
     /// The number of worker threads.
     pub(super) workers: usize,
     pub(super) started: SystemTime,
@@ -57,7 +57,7 @@ impl Control for Administration {
         backend: &str,
         wanted: &WantedState,
     ) -> Result<Vec<StateChanged>, SetStateError> {
-        if self.reloads.progress().is_handing_over() {
+        if self.supervisor.progress().is_handing_over() {
             return Err(SetStateError::HandingOver);
         }
         states::set(&self.state.proxy.snapshot.load(), pool, backend, wanted)
@@ -108,15 +108,15 @@ impl Control for Administration {
     }
 
     fn reload(&self) -> Reloading {
-        let reloads = self.reloads.clone();
+        let supervisor = self.supervisor.clone();
         let by = RequestOrigin::Api(Caller::current());
-        Box::pin(async move { reloads.ask(by).await })
+        Box::pin(async move { supervisor.ask(by).await })
     }
 
     fn upgrade(&self) -> Upgrading {
-        let reloads = self.reloads.clone();
+        let supervisor = self.supervisor.clone();
         let by = RequestOrigin::Api(Caller::current());
-        Box::pin(async move { reloads.ask_upgrade(by).await })
+        Box::pin(async move { supervisor.ask_upgrade(by).await })
     }
 
     fn can_serve(&self) -> bool {
@@ -150,7 +150,7 @@ impl Administration {
     /// Permits a change of pins while the guard is held; an error during an upgrade, when the new process might not
     /// receive the change.
     fn begin_pin_change(&self) -> Result<RwLockReadGuard<'_, ()>, AffinityError> {
-        let change = self.reloads.progress().begin_pin_change();
+        let change = self.supervisor.progress().begin_pin_change();
         change.ok_or(AffinityError::Upgrading)
     }
 }

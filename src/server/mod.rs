@@ -30,7 +30,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::model::Config;
-use crate::proxy::acceptor::ProxyContext;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Registry;
 pub use explain::explain_offline;
@@ -43,8 +42,8 @@ pub use start::{ConfigSource, Prepared};
 use stop::StopDeadline;
 use supervisor::Finished;
 pub use upgrade::drain::{Ended, Retiring};
-pub use upgrade::draining::Heard;
 pub use upgrade::handoff::{Handoff, HandoffRejection};
+pub use upgrade::orders::Heard;
 pub use upgrade::role::Role;
 use workers::Workers;
 
@@ -56,7 +55,7 @@ pub struct Server {
     state: Arc<SharedState>,
     /// Not the supervisor's: a stop waits for connections also while the supervisor completes a handover.
     workers: Workers,
-    reloads: Reloads,
+    handle: Reloads,
     /// Returns what the supervisor owned when the balancer stops or has handed over.
     supervisor: JoinHandle<Finished>,
     role: watch::Receiver<Role>,
@@ -92,12 +91,6 @@ impl Server {
         prepared.restore(log, registry)?.spawn(source)
     }
 
-    /// What the accept loops share.
-    #[must_use]
-    pub fn shared(&self) -> &Arc<ProxyContext> {
-        &self.state.proxy
-    }
-
     /// The addresses that each listener is bound to.
     #[must_use]
     pub fn addresses(&self) -> Addresses {
@@ -112,7 +105,7 @@ impl Server {
     /// Sends requests to the supervisor.
     #[must_use]
     pub fn reloads(&self) -> &Reloads {
-        &self.reloads
+        &self.handle
     }
 
     /// The role of this process among those of the same balancer.

@@ -248,11 +248,11 @@ impl Requests {
 /// Both ends of the queue.
 pub(super) fn pair() -> (Reloads, Requests) {
     let (queue, received) = mpsc::channel(QUEUE);
-    let reloads = Reloads {
+    let handle = Reloads {
         queue,
         progress: UpgradeProgress::default(),
     };
-    (reloads, Requests(received))
+    (handle, Requests(received))
 }
 
 #[cfg(test)]
@@ -263,27 +263,27 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(20);
 
-    fn is_requested(reloads: &Reloads) -> bool {
-        let permit = reloads.progress.permit();
+    fn is_requested(handle: &Reloads) -> bool {
+        let permit = handle.progress.permit();
         permit.is_none()
     }
 
     #[tokio::test]
     async fn a_caller_that_leaves_while_the_queue_is_full_withdraws_its_request() {
-        let (reloads, mut requests) = pair();
+        let (handle, mut requests) = pair();
         for _ in 0..QUEUE {
-            reloads.request(RequestOrigin::Signal);
+            handle.request(RequestOrigin::Signal);
         }
         let waited = timeout(
             MOMENT,
-            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
-        assert!(waited.is_err() && !is_requested(&reloads));
-        let waited = timeout(MOMENT, reloads.ask(RequestOrigin::Api(Caller::current()))).await;
+        assert!(waited.is_err() && !is_requested(&handle));
+        let waited = timeout(MOMENT, handle.ask(RequestOrigin::Api(Caller::current()))).await;
         assert!(waited.is_err());
-        reloads.request_upgrade(RequestOrigin::Signal);
-        assert!(!is_requested(&reloads));
+        handle.request_upgrade(RequestOrigin::Signal);
+        assert!(!is_requested(&handle));
         for _ in 0..QUEUE {
             let request = requests.next().await;
             assert!(matches!(
@@ -291,8 +291,8 @@ mod tests {
                 Some(Request::Reload(RequestOrigin::Signal, None))
             ));
         }
-        reloads.request_upgrade(RequestOrigin::Signal);
-        assert!(is_requested(&reloads));
+        handle.request_upgrade(RequestOrigin::Signal);
+        assert!(is_requested(&handle));
         let request = requests.next().await;
         assert!(matches!(
             request,
@@ -302,47 +302,45 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_that_leaves_or_gets_no_reply_does_not_block_later_upgrades() {
-        let (reloads, mut requests) = pair();
+        let (handle, mut requests) = pair();
         let waited = timeout(
             MOMENT,
-            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
         // It is in the queue, and is carried out although its caller has left.
-        assert!(waited.is_err() && is_requested(&reloads));
-        assert!(reloads.progress.begin_pin_change().is_some());
+        assert!(waited.is_err() && is_requested(&handle));
+        assert!(handle.progress.begin_pin_change().is_some());
         let Some(Request::Upgrade(_, Some(reply), permit)) = requests.next().await else {
             panic!("the upgrade is next");
         };
         assert!(reply.is_closed());
         permit.start_transfer();
-        assert!(
-            reloads.progress.begin_pin_change().is_none() && !reloads.progress.is_handing_over()
-        );
+        assert!(handle.progress.begin_pin_change().is_none() && !handle.progress.is_handing_over());
         drop(permit);
-        assert!(!is_requested(&reloads) && reloads.progress.begin_pin_change().is_some());
+        assert!(!is_requested(&handle) && handle.progress.begin_pin_change().is_some());
         // It is in the queue when the supervisor ends.
-        reloads.request_upgrade(RequestOrigin::Signal);
+        handle.request_upgrade(RequestOrigin::Signal);
         drop(requests);
-        assert!(!is_requested(&reloads));
-        let result = reloads
+        assert!(!is_requested(&handle));
+        let result = handle
             .ask_upgrade(RequestOrigin::Api(Caller::current()))
             .await;
         assert_eq!(result, Err(UpgradeError::Stopping));
-        assert!(!is_requested(&reloads));
+        assert!(!is_requested(&handle));
     }
 
     #[tokio::test]
     async fn after_an_upgrade_no_other_is_accepted() {
-        let (reloads, mut requests) = pair();
-        reloads.request_upgrade(RequestOrigin::Signal);
+        let (handle, mut requests) = pair();
+        handle.request_upgrade(RequestOrigin::Signal);
         let Some(Request::Upgrade(_, _, permit)) = requests.next().await else {
             panic!("the upgrade is next");
         };
         permit.start_handover();
         permit.finish();
-        assert!(is_requested(&reloads) && reloads.progress.is_handing_over());
-        let result = reloads
+        assert!(is_requested(&handle) && handle.progress.is_handing_over());
+        let result = handle
             .ask_upgrade(RequestOrigin::Api(Caller::current()))
             .await;
         assert_eq!(result, Err(UpgradeError::UnderWay));

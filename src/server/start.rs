@@ -192,11 +192,11 @@ impl Restored {
             resolver.clone(),
             state.availability.subscribe(),
         );
-        let (reloads, requests) = requests::pair();
+        let (handle, requests) = requests::pair();
         let (role, role_seen) = watch::channel(self.first.role());
         let control = Administration {
             state: state.clone(),
-            reloads: reloads.clone(),
+            supervisor: handle.clone(),
             workers: self.workers,
             started: SystemTime::now(),
             health_events: health.record(),
@@ -219,14 +219,14 @@ impl Restored {
         spawn_tasks(&state, workers.notifiers(), &role_seen);
         let tasks = &state.tasks;
         if let ConfigSource::Watched(watched) = source {
-            tasks.spawn(watched.watch(state.proxy.clone(), reloads.clone()));
+            tasks.spawn(watched.watch(state.proxy.clone(), handle.clone()));
         }
         let supervisor = tasks.spawn(supervisor::run(running, requests, self.first));
         tasks.close();
         Ok(Server {
             state,
             workers,
-            reloads,
+            handle,
             supervisor,
             role: role_seen,
         })

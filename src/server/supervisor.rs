@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::reload;
 use super::requests::{Request, RequestOrigin, Requests, UpgradePermit, UpgradeReply};
 use super::running::Running;
-use super::upgrade::draining::HandedOver;
 use super::upgrade::hand_over::hand_over;
+use super::upgrade::orders::HandedOver;
 use super::upgrade::role::Role;
 use super::upgrade::take_over;
 pub(super) use super::upgrade::take_over::FirstStep;
@@ -21,7 +21,7 @@ pub(super) struct Finished {
     pub(super) handed_over: Option<HandedOver>,
 }
 
-enum Event {
+enum SupervisorEvent {
     Request(Option<Request>),
     /// The predecessor has released what only one process can have.
     Released,
@@ -60,17 +60,17 @@ async fn serve(
     }
     while let Some(event) = stop.run_until_cancelled(next(running, requests)).await {
         match event {
-            Event::Request(None) => return None,
-            Event::Released => {
+            SupervisorEvent::Request(None) => return None,
+            SupervisorEvent::Released => {
                 let acquiring = take_over::acquire_released(running);
                 stop.run_until_cancelled(acquiring).await;
             }
-            Event::Request(Some(Request::Reload(by, reply))) => {
+            SupervisorEvent::Request(Some(Request::Reload(by, reply))) => {
                 let result = reload::reload(running, &by).await;
                 // The caller may have gone; the log has the result as well.
                 let _ = reply.map(|reply| reply.send(result));
             }
-            Event::Request(Some(Request::Upgrade(by, reply, permit))) => {
+            SupervisorEvent::Request(Some(Request::Upgrade(by, reply, permit))) => {
                 if let Some(handed_over) = upgrade(running, &by, reply, permit).await {
                     return Some(handed_over);
                 }
@@ -80,7 +80,7 @@ async fn serve(
     None
 }
 
-async fn next(running: &mut Running, requests: &mut Requests) -> Event {
+async fn next(running: &mut Running, requests: &mut Requests) -> SupervisorEvent {
     let released = async {
         match &mut running.predecessor {
             Some(predecessor) => predecessor.released().await,
@@ -88,8 +88,8 @@ async fn next(running: &mut Running, requests: &mut Requests) -> Event {
         }
     };
     tokio::select! {
-        request = requests.next() => Event::Request(request),
-        () = released => Event::Released,
+        request = requests.next() => SupervisorEvent::Request(request),
+        () = released => SupervisorEvent::Released,
     }
 }
 

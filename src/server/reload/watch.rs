@@ -61,7 +61,7 @@ impl WatchedFile {
     }
 
     /// Requests a reload after each change, until the balancer stops.
-    pub(in crate::server) async fn watch(self, proxy: Arc<ProxyContext>, reloads: Reloads) {
+    pub(in crate::server) async fn watch(self, proxy: Arc<ProxyContext>, supervisor: Reloads) {
         let stop = proxy.stop.clone();
         stop.run_until_cancelled(async {
             loop {
@@ -74,7 +74,7 @@ impl WatchedFile {
                 let compared = log_if_stalled(comparing, &self.file).await;
                 let events = compared.and_then(|(changed, events)| {
                     if changed {
-                        reloads.request(RequestOrigin::Watch);
+                        supervisor.request(RequestOrigin::Watch);
                     }
                     Ok(DirectoryEvents(Receiver::from_owned_fd_unchecked(events?)?))
                 });

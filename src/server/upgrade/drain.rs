@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::draining::{Draining, HandedOver, Heard, OrderTask};
+use super::orders::{Draining, HandedOver, Heard, OrderTask};
 use crate::server::Server;
 use crate::server::running::Running;
 use crate::server::stop::{self, StopDeadline};

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::PIN_TRANSFER_TIME;
-use super::held_pins::HeldPins;
+use super::foreign_pins::ForeignPins;
 use super::predecessors::Predecessors;
 use crate::handoff::{AsyncChannel, HandoffMessage, Received, WireError};
 use crate::proxy::acceptor::ProxyContext;
@@ -52,7 +52,7 @@ impl FollowedPredecessor {
 /// Follows the predecessor until it is gone.
 pub(super) struct Follower {
     pub(super) channel: AsyncChannel,
-    pub(super) pins: HeldPins,
+    pub(super) pins: ForeignPins,
 }
 
 impl Follower {
@@ -116,7 +116,7 @@ impl Follower {
         mut self,
         proxy: &ProxyContext,
         report: &mpsc::UnboundedSender<()>,
-    ) -> HeldPins {
+    ) -> ForeignPins {
         // An error means that the supervisor has stopped.
         let report_release = || {
             let _ = report.send(());

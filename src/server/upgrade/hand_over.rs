@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::PIN_TRANSFER_TIME;
-use super::draining::{self, HandedOver};
+use super::orders::{self, HandedOver};
 use super::role::Role;
 use super::state_transfer::{HandoffState, StateSender, send_pins_in_use};
 use super::successor::{Successor, TAKE_OVER_TIME, in_thread, to_text};
@@ -168,7 +168,7 @@ fn reports(running: &Running) -> Vec<KeptReport> {
     reports.push(KeptReport {
         pid: std::process::id(),
         age: 0,
-        report: draining::report(state, drain),
+        report: orders::report(state, drain),
     });
     reports
 }

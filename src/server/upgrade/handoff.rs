@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::follower::Follower;
-use super::held_pins::HeldPins;
+use super::foreign_pins::ForeignPins;
 use super::predecessors::Predecessors;
 use super::restore::{out_of_order, restore_backend};
 use crate::affinity::table::Secret;
@@ -35,7 +35,7 @@ pub struct Handoff {
     channel: Channel,
     predecessor: PredecessorChannel,
     pub(in crate::server) passed: Passed,
-    pins: HeldPins,
+    pins: ForeignPins,
     /// The predecessor has died, and this process goes on alone.
     is_alone: bool,
 }
@@ -91,7 +91,7 @@ impl Handoff {
             channel,
             predecessor,
             passed,
-            pins: HeldPins::default(),
+            pins: ForeignPins::default(),
             is_alone: false,
         }))
     }

@@ -1,15 +1,15 @@
 //! An upgrade in place: one process of the balancer hands over to the next.
 //!
-//! Owns both sides. The predecessor starts its successor, transfers its state and drains ([`hand_over`], [`draining`]); the
+//! Owns both sides. The predecessor starts its successor, transfers its state and drains ([`hand_over`], [`orders`]); the
 //! successor restores that state, takes over and follows the predecessor ([`handoff`], [`take_over`]). Must not know the
 //! form of the messages. Invariant: exactly one process of a balancer accepts clients, opens ports and writes the store.
 
 pub(super) mod drain;
-pub(super) mod draining;
 pub(super) mod follower;
+mod foreign_pins;
 pub(super) mod hand_over;
 pub(super) mod handoff;
-mod held_pins;
+pub(super) mod orders;
 pub(super) mod predecessors;
 mod restore;
 pub(super) mod role;

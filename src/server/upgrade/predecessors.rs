@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::held_pins::HeldPins;
+use super::foreign_pins::ForeignPins;
 use crate::admin::view::{self, PredecessorAnswer};
 use crate::admin::{Caller, Order};
 use crate::handoff::orders::Call;
@@ -98,7 +98,7 @@ impl Predecessors {
     }
 
     /// Leaves them to the next process. The returned pins have to be held here until the next process holds them.
-    pub(super) fn release(&self) -> Vec<HeldPins> {
+    pub(super) fn release(&self) -> Vec<ForeignPins> {
         let mut known = self.lock();
         known.pause();
         let released = known.processes.drain(..);

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::held_pins::HeldPins;
+use super::foreign_pins::ForeignPins;
 use crate::handoff::{BackendRecord, HandoffMessage, Received, WireError};
 use crate::snapshot::Snapshot;
 use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Backend, Deadline};
 
-impl HeldPins {
+impl ForeignPins {
     /// Takes in what the predecessor reports of a backend or of pins.
     pub(super) fn apply(
         &mut self,

@@ -136,7 +136,7 @@ fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
     assert!(made.unwrap().success());
     line.put_script(&script);
     let said = line.fails_to_upgrade();
-    assert!(said.err.contains("ended (signal: 9"), "{said:?}");
+    assert!(said.err.contains("exited (signal: 9"), "{said:?}");
     goes_on(&line);
 }
 

@@ -16,7 +16,7 @@ use crate::admin::{Caller, Order};
 use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
 use crate::handoff::{AsyncChannel, KeptPredecessor, KeptReport, WireError};
 use crate::proxy::acceptor::ProxyContext;
-use crate::server::upgrade::held_pins::HeldPins;
+use crate::server::upgrade::foreign_pins::ForeignPins;
 use crate::types::timestamp::Timestamp;
 
 /// One that has not reported for this long counts as hanging; it reports every second.
@@ -31,7 +31,7 @@ pub(super) struct Process {
     orders: Mutex<HashMap<u64, oneshot::Sender<Done>>>,
     next_order: AtomicU64,
     /// Pins that its connections use, as far as it reports them to this process.
-    pins: Mutex<HeldPins>,
+    pins: Mutex<ForeignPins>,
 }
 
 struct LastReport {
@@ -76,7 +76,7 @@ impl Process {
     }
 
     /// The pins that it holds. From here on it holds none.
-    pub(super) fn take_pins(&self) -> HeldPins {
+    pub(super) fn take_pins(&self) -> ForeignPins {
         std::mem::take(&mut *lock(&self.pins))
     }
 

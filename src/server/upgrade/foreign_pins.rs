@@ -12,9 +12,9 @@ use crate::snapshot::Snapshot;
 
 /// Pins that connections of another process use, by their group and key.
 #[derive(Default)]
-pub(super) struct HeldPins(HashMap<(Arc<str>, PinKey), ForeignHold>);
+pub(super) struct ForeignPins(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
-impl HeldPins {
+impl ForeignPins {
     /// Takes in a batch of updates.
     pub(super) fn update(&mut self, batch: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
         let held = &mut self.0;

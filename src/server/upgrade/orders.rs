@@ -126,7 +126,7 @@ struct ServingConnection {
     sending_pins: Option<CancellationToken>,
 }
 
-enum Event {
+enum DrainEvent {
     Call(Result<Call, WireError>),
     /// The channel has closed.
     Closed,
@@ -142,31 +142,35 @@ impl ServingConnection {
         let mut last: Option<(Instant, Report)> = None;
         loop {
             match self.next(&mut checks, &mut released).await {
-                Event::Check => self.report_if_due(&mut last),
-                Event::Released => self.draining = None,
-                Event::Closed => {
+                DrainEvent::Check => self.report_if_due(&mut last),
+                DrainEvent::Released => self.draining = None,
+                DrainEvent::Closed => {
                     self.status.send_modify(|status| status.gone = true);
                     return;
                 }
-                Event::Call(Ok(call)) => {
+                DrainEvent::Call(Ok(call)) => {
                     self.take(call).await;
                     last = None;
                 }
-                Event::Call(Err(error)) => {
+                DrainEvent::Call(Err(error)) => {
                     tracing::warn!(target: "lyncpin::server", %error, "malformed message from the serving process");
                 }
             }
         }
     }
 
-    async fn next(&self, checks: &mut Interval, released: &mut oneshot::Receiver<()>) -> Event {
+    async fn next(
+        &self,
+        checks: &mut Interval,
+        released: &mut oneshot::Receiver<()>,
+    ) -> DrainEvent {
         tokio::select! {
             packet = self.channel.receive() => match packet {
-                Ok(packet) => Event::Call(orders::read(&packet)),
-                Err(_) => Event::Closed,
+                Ok(packet) => DrainEvent::Call(orders::read(&packet)),
+                Err(_) => DrainEvent::Closed,
             },
-            _ = checks.tick() => Event::Check,
-            _ = &mut *released, if !released.is_terminated() => Event::Released,
+            _ = checks.tick() => DrainEvent::Check,
+            _ = &mut *released, if !released.is_terminated() => DrainEvent::Released,
         }
     }
 
