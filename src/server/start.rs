@@ -76,7 +76,7 @@ pub struct Prepared {
 }
 
 /// Backends and pins as they were before the start; nothing accepts yet.
-pub(super) struct Restored {
+pub(super) struct RestoredServer {
     state: SharedState,
     store: Option<Store>,
     workers: usize,
@@ -129,7 +129,7 @@ impl Prepared {
         mut self,
         log: Arc<Log>,
         registry: Registry,
-    ) -> Result<Restored, StartError> {
+    ) -> Result<RestoredServer, StartError> {
         let predecessors = Predecessors::default();
         predecessors
             .adopt(self.predecessors)
@@ -155,7 +155,7 @@ impl Prepared {
             started: Instant::now(),
         });
         let store = self.store.map(|store| start_store(store, &proxy));
-        Ok(Restored {
+        Ok(RestoredServer {
             store: store.transpose().map_err(StartError::Store)?,
             workers: self.workers,
             descriptors,
@@ -176,7 +176,7 @@ impl Prepared {
     }
 }
 
-impl Restored {
+impl RestoredServer {
     /// Starts the workers, then every task on the current runtime, the supervisor last.
     pub(super) fn spawn(self, source: ConfigSource) -> Result<Server, StartError> {
         let state = Arc::new(self.state);

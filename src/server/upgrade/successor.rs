@@ -1,7 +1,7 @@
 //! The process that is to take over, until it has.
 //!
-//! Owns the child process and the waits for its replies. Must not know what its state consists of. Invariant: a successor that has
-//! not taken over is killed and waited for before this process accepts again.
+//! Owns the child process and the waits for its replies. Must not know what the state consists of. Invariant: a successor
+//! that has not taken over is killed and waited for before this process accepts again.
 
 use std::net::SocketAddr;
 use std::process::Child;

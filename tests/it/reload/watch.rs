@@ -1,4 +1,4 @@
-//! `run --watch`: whatever makes the file hold something else is a reload, and nothing else is.
+//! `run --watch`: every change of the content of the file triggers a reload, and nothing else does.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn start(backends: &[Backend]) -> Balancer {
     Balancer::start_with(&yaml, watching).ready()
 }
 
-/// Makes `link` lead to `target` in one step.
+/// Switches `link` to `target` in one step.
 fn relink(target: &str, link: &Path) {
     let new = link.with_file_name("relinked");
     symlink(target, &new).unwrap();
@@ -44,7 +44,7 @@ fn a_file_that_is_replaced_or_written_is_reloaded() {
 }
 
 #[test]
-fn a_faulty_file_is_told_in_the_log_and_the_next_one_is_taken() {
+fn a_file_with_errors_is_logged_and_the_next_one_is_accepted() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     balancer.write(&routed("nowhere", &backends));
@@ -64,7 +64,7 @@ fn a_faulty_file_is_told_in_the_log_and_the_next_one_is_taken() {
     leads_to(&balancer, "b");
 }
 
-/// As Kubernetes mounts a ConfigMap: the file leads through `..data`, which is made to lead elsewhere.
+/// As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is switched.
 #[test]
 fn a_directory_whose_link_is_swapped_is_reloaded() {
     let backends = Backend::several(3);
@@ -85,7 +85,7 @@ fn a_directory_whose_link_is_swapped_is_reloaded() {
 }
 
 #[test]
-fn another_token_is_taken() {
+fn a_changed_token_is_accepted() {
     let backends = Backend::several(1);
     let balancer = start(&backends);
     let token = balancer.directory().join("token");

@@ -45,8 +45,8 @@ fn kill_old(line: &mut Line) {
     line.balancer.wait();
 }
 
-/// Has the old process start a new one, which waits for this file before it begins.
-fn begins_with(line: &Line) -> PathBuf {
+/// Has the old process start a new one, which waits for this file first.
+fn waits_for_file(line: &Line) -> PathBuf {
     let (real, go) = real(line, "go");
     let started = go.with_extension("started");
     line.put_script(&format!(
@@ -62,7 +62,7 @@ fn begins_with(line: &Line) -> PathBuf {
     go
 }
 
-/// Has the new process read its configuration from this pipe, which it does when it has heard everything but pins.
+/// Has the new process read its configuration from this pipe, which it does once it has received everything but pins.
 fn reads_from_pipe(line: &Line) -> PathBuf {
     let (real, pipe) = real(line, "pipe");
     rustix::fs::mknodat(
@@ -108,7 +108,7 @@ fn serves(line: &Line) {
     }
     let healthy = line.balancer.get("/readyz");
     assert_eq!(healthy.status, 200, "{healthy:?}");
-    // And is whole: it can be upgraded itself.
+    // It is complete: it can be upgraded itself.
     line.put_program();
     let pipe = line.program.path().join("pipe");
     if pipe.exists() {
@@ -122,20 +122,20 @@ fn serves(line: &Line) {
 }
 
 #[test]
-fn before_a_word_was_heard() {
+fn the_new_process_serves_if_the_old_one_dies_before_the_first_message() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
-    let go = begins_with(&line);
+    let go = waits_for_file(&line);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
 }
 
 #[test]
-fn before_every_socket_was_passed_on() {
+fn the_new_process_serves_if_the_old_one_dies_before_it_has_passed_every_socket() {
     let backends = Backend::several(2);
     let mut line = start(&backends, MANY);
-    let go = begins_with(&line);
+    let go = waits_for_file(&line);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
@@ -143,7 +143,7 @@ fn before_every_socket_was_passed_on() {
 }
 
 #[test]
-fn in_the_middle_of_pins() {
+fn the_new_process_serves_if_the_old_one_dies_while_it_sends_pins() {
     let backends = Backend::several(2);
     let mut line = start(&backends, MANY);
     let pipe = reads_from_pipe(&line);
@@ -158,7 +158,7 @@ fn in_the_middle_of_pins() {
 }
 
 #[test]
-fn when_states_were_told() {
+fn the_new_process_serves_if_the_old_one_dies_after_it_has_sent_states() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let said = line.balancer.said(&["drain", "b", "--deadline", "600s"]);
@@ -176,7 +176,7 @@ fn when_states_were_told() {
 }
 
 #[test]
-fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
+fn the_new_process_serves_if_the_old_one_dies_before_the_commit() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let client = connect(line.balancer.at(TCP)).unwrap();
@@ -187,11 +187,11 @@ fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
     let text = std::fs::read(&line.file).unwrap();
     end.write_all(&text).unwrap();
     drop(end);
-    // Bound is what has been built; it is ready a moment later.
+    // It is ready a moment after this line.
     line.says("bound", 2);
     let _ = kill_process(old(&line), Signal::KILL);
     line.balancer.wait();
-    // What the old one knew is known.
+    // The state of the old process is restored.
     let source = client.local_addr().unwrap().ip();
     let body = eventually("the admin listener answers", || {
         line.balancer
@@ -206,9 +206,9 @@ fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
     serves(&line);
 }
 
-/// The old process hears nothing any more and is not dead yet, until it is.
+/// The old process hangs, and dies later.
 #[test]
-fn when_the_old_one_hangs_before_it_dies() {
+fn the_new_process_serves_if_the_old_one_hangs_and_then_dies() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
@@ -224,7 +224,7 @@ fn when_the_old_one_hangs_before_it_dies() {
 
 /// A stop that comes before the old process knows that the new one is ready ends both, whichever it sees first.
 #[test]
-fn a_stop_while_the_new_one_takes_over_ends_both() {
+fn a_stop_during_the_handover_ends_both_processes() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
