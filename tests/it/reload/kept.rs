@@ -3,7 +3,7 @@
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{WEB, leads_to, routed, server};
+use super::{WEB, routed, routes_to, server};
 use crate::support::balancer::Balancer;
 use crate::support::peers::{
     Backend, ask, assert_reset, connect, connect_from, entries, is_alive, request,
@@ -116,7 +116,7 @@ fn a_backend_with_a_new_address_keeps_its_pins_and_is_checked_again() {
     is_health(&balancer, "web", "down");
     backends[1].start_again();
     is_health(&balancer, "web", "up");
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     assert!(is_alive(&held));
     let hits = || balancer.metric("lyncpin_affinity_lookups_total", &["result=\"hit\""]);
     let before = hits();

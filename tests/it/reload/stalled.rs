@@ -183,7 +183,7 @@ fn a_watched_file_that_stalls_delays_nothing_and_is_reloaded_once_it_can_be_read
     assert!(ticks(&balancer) - before < 100);
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write(&routed("b", &backends));
-    super::leads_to(&balancer, "b");
+    super::routes_to(&balancer, "b");
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
 }

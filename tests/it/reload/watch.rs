@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{leads_to, reloads, routed, server};
+use super::{reloads, routed, routes_to, server};
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::peers::Backend;
@@ -30,16 +30,16 @@ fn a_file_that_is_replaced_or_written_is_reloaded() {
     let balancer = start(&backends);
     assert_eq!(server(&balancer), "a");
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     let written = std::fs::read_to_string(balancer.file()).unwrap();
     std::fs::write(balancer.file(), written.replace("pool: b", "pool: c")).unwrap();
-    leads_to(&balancer, "c");
+    routes_to(&balancer, "c");
     let taken = reloads(&balancer, "accepted");
     // What goes on beside it is nobody's business, and neither is the same once more.
     std::fs::write(balancer.directory().join("notes"), "b").unwrap();
     balancer.write(&routed("c", &backends));
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     assert_eq!(reloads(&balancer, "accepted"), taken + 1.0);
 }
 
@@ -61,7 +61,7 @@ fn a_file_with_errors_is_logged_and_the_next_one_is_accepted() {
     assert_eq!(server(&balancer), "a");
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
 }
 
 /// As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is switched.
@@ -77,10 +77,10 @@ fn a_directory_whose_link_is_swapped_is_reloaded() {
     }
     relink("..1", &mount.join("..data"));
     relink("..data/balancer.yaml", &balancer.file());
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     for (directory, server) in [("..2", "c"), ("..3", "a"), ("..1", "b")] {
         relink(directory, &mount.join("..data"));
-        leads_to(&balancer, server);
+        routes_to(&balancer, server);
     }
 }
 
