@@ -168,7 +168,8 @@ pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, 
         }
         Role::Drains => {
             let retiring = server.retire(false).await;
-            drop(retiring.end(signals.told_to_stop(&reloads)).await);
+            let ended = retiring.end(signals.told_to_stop(&reloads)).await;
+            ended.stop().await;
         }
         Role::Failed(why) => {
             drop(server.stop(std::future::ready(())).await);

@@ -3,7 +3,7 @@
 //! Owns the channel between the two ([`wire`]), what goes over it ([`message`], [`pins`]), what is said later to a process
 //! that drains ([`orders`]), the path of the program ([`program`]), its start ([`launch`]), and whether the process that
 //! started this one lives ([`predecessor`]). Must not know workers, gates or the order of an upgrade: that is the
-//! assembly's (`server::handover` for the old process, `server::takeover` for the new one). Invariant: whatever comes over the
+//! assembly's (`server::upgrade`). Invariant: whatever comes over the
 //! channel, be it of another version or cut, is an error with a reason and never half an answer.
 
 pub mod launch;

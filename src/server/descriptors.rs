@@ -1,17 +1,20 @@
-//! Descriptors: how many there are, and what they are spent on.
+//! Descriptors: how many there are, and how they are shared out.
 //!
-//! Invariant: a connection is only let in where the two descriptors that it needs are there, unless the configuration
-//! insists, which is warned of.
+//! Owns the limit of connections and the number of pipes that follow from it. Knows no connection. Invariant: a connection is
+//! admitted only if its two descriptors are available, unless `limits.connections` is set higher, which is logged as a
+//! warning.
+
+mod pipes;
 
 use crate::config::model;
 use crate::config::{Capacity, FEW_CONNECTIONS, Uses};
 use crate::net::splice::{Allowance, Budget};
 use crate::system::reserve;
 
-/// So many times fewer pipes than there could be are worth a word.
+/// Pipes are logged as few when there could be this many times more.
 const FEW_PIPES: usize = 4;
 
-/// What there is for connections and pipes, beside the listening sockets.
+/// The descriptors of this process, and the workers that use them.
 pub(super) struct Descriptors {
     all: u64,
     workers: usize,
@@ -20,8 +23,9 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
-    /// What this process may have, with as many pipes as the kernel lets each worker have.
-    pub(super) fn of(workers: usize, pipes: Budget) -> Self {
+    /// The descriptors that this process may have, with as many pipes as the kernel allows each worker.
+    pub(super) fn of(workers: usize) -> Self {
+        let pipes = pipes::budget(workers);
         Self {
             all: reserve::hold_back(),
             workers,
@@ -30,17 +34,17 @@ impl Descriptors {
         }
     }
 
-    /// Of threads that relay.
+    /// The number of worker threads.
     pub(super) fn workers(&self) -> usize {
         self.workers
     }
 
-    /// The pipes that each worker may have, as [`Descriptors::share`] has it.
+    /// The pipes that each worker may have, as [`Descriptors::share`] last set it.
     pub(super) fn allowance(&self) -> Allowance {
         self.allowance.clone()
     }
 
-    /// Shares them out beside so many listening sockets, and gives the bound of connections. Warns where there are few.
+    /// Shares them out beside `listening` sockets, and returns the limit of connections. Logs a warning if there are few.
     pub(super) fn share(&self, configured: &model::LimitSettings, listening: usize) -> u32 {
         let uses = Uses {
             listening,
@@ -57,15 +61,15 @@ impl Descriptors {
         match configured.connections {
             Some(most) if most > allowed => tracing::warn!(
                 target: "lyncpin::server", limit = most, allowed, descriptors,
-                "limits.connections is more than the descriptors allow: raise LimitNOFILE"
+                "limits.connections exceeds what the descriptor limit allows: raise LimitNOFILE"
             ),
             None if allowed < FEW_CONNECTIONS => tracing::warn!(
                 target: "lyncpin::server", allowed, descriptors, pipes,
-                "the limit of descriptors allows few connections: raise LimitNOFILE"
+                "the descriptor limit allows few connections: raise LimitNOFILE"
             ),
             Some(_) | None if pipes < self.pipes.pipes / FEW_PIPES => tracing::warn!(
                 target: "lyncpin::server", pipes, descriptors,
-                "the limit of descriptors leaves each worker few pipes, and streams without one are copied, which takes more \
+                "the descriptor limit leaves few pipes for each worker, and streams without a pipe are copied, which takes more \
                  processor time: raise LimitNOFILE"
             ),
             Some(_) | None => {}

@@ -1,6 +1,7 @@
-//! What would become of a client, and why, without placing or pinning it.
+//! Explains how a client would be routed and why, without routing or pinning it.
 //!
-//! Owns the order of the steps. Invariant: it asks what the data path asks, in the same order.
+//! Owns the order of the steps. Must not change a pin or a counter. Invariant: it checks what the data path checks, in the
+//! same order.
 
 mod candidates;
 mod pin;
@@ -22,41 +23,41 @@ use crate::upstream::backend::{Availability, Backend};
 use crate::upstream::pool::{PickedBy, Pool, PoolClient};
 pub(super) use why::{why_closed, why_health};
 
-/// What is known of the backends.
+/// The state that the explanation is based on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KnownPin {
-    /// As the running balancer sees them.
+enum Basis {
+    /// That of the running balancer.
     Live,
-    /// What the file says, and nothing of health, connections and pins.
-    FileAlone,
+    /// The file only: nothing is known of health, connections and pins.
+    FileOnly,
 }
 
-/// What such a client would get; `stopping` is whether the balancer has been told to stop.
+/// How such a client would be routed now; `stopping` is whether the balancer is stopping.
 pub(super) fn explain(
     listener: &ActiveListener,
     query: &ExplainQuery,
     stopping: bool,
 ) -> Explanation {
-    let mut told = begin(query);
+    let mut result = begin(query);
     if stopping {
-        told.steps.push(
-            "the balancer is stopping: its ports refuse, and this would hold if they did not"
+        result.steps.push(
+            "the balancer is stopping: its ports refuse connections; the following would apply otherwise"
                 .into(),
         );
     } else if !is_open(listener) {
-        told.steps.push(format!(
-            "the port refuses: no pool behind listener {:?} can serve, and `when_pool_down` is `close`",
+        result.steps.push(format!(
+            "the port is closed: no pool behind listener {:?} can serve, and `when_pool_down` is `close`",
             listener.config.name
         ));
     }
-    finish(listener, query, told, KnownPin::Live)
+    finish(listener, query, result, Basis::Live)
 }
 
-/// What `config` alone says of a client: nothing is bound or checked, and no backend's health is known.
+/// How `config` would route a client: nothing is bound or checked, and no backend's health is known.
 ///
 /// # Errors
 ///
-/// When the question names what does not exist.
+/// When the query names something that does not exist.
 pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanation, ExplainError> {
     let snapshot = Snapshot::build(
         config,
@@ -65,7 +66,7 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
         &Secret::random(),
     );
     for backend in snapshot.backends() {
-        // Any address will do: an unresolved name would count as down.
+        // Any address serves: an unresolved name would count as down.
         let port = backend.configured().address.port;
         backend.set_address(match backend.configured().address.host {
             model::ServerHost::Address(ip) => SocketAddr::new(ip, port),
@@ -74,19 +75,19 @@ pub fn explain_offline(config: Config, query: &ExplainQuery) -> Result<Explanati
     }
     let unknown = || unknown_listener(&snapshot, query);
     let listener = snapshot.listener(&query.listener).ok_or_else(unknown)?;
-    let mut told = begin(query);
-    told.steps.push(
-        "by the file alone: health, states, connections and pins are not known, and every backend counts as available"
+    let mut result = begin(query);
+    result.steps.push(
+        "from the file only: health, states, connections and pins are not known, and every backend counts as available"
             .into(),
     );
-    let mut told = finish(listener, query, told, KnownPin::FileAlone);
-    told.address = told
+    let mut result = finish(listener, query, result, Basis::FileOnly);
+    result.address = result
         .address
         .filter(|address| !address.ip().is_unspecified());
-    Ok(told)
+    Ok(result)
 }
 
-/// Whether its port takes connections, as far as its pools say.
+/// Whether its port should be open, by the state of its pools.
 pub(super) fn is_open(listener: &ActiveListener) -> bool {
     match listener.config.when_pool_down {
         WhenPoolDown::Close => listener.can_serve(),
@@ -113,17 +114,19 @@ fn begin(query: &ExplainQuery) -> Explanation {
 fn finish(
     listener: &ActiveListener,
     query: &ExplainQuery,
-    mut told: Explanation,
-    known: KnownPin,
+    mut result: Explanation,
+    basis: Basis,
 ) -> Explanation {
-    if let Err(outcome) = follow(listener, query, &mut told, known) {
-        told.steps.push(format!("refused: {}", outcome.meaning()));
-        told.refused = Some(outcome.as_str().into());
+    if let Err(outcome) = follow(listener, query, &mut result, basis) {
+        result
+            .steps
+            .push(format!("rejected: {}", outcome.meaning()));
+        result.refused = Some(outcome.as_str().into());
     }
-    told
+    result
 }
 
-/// That no listener has the name that was asked for.
+/// The error that no listener has the name of the query.
 pub(super) fn unknown_listener(snapshot: &Snapshot, query: &ExplainQuery) -> ExplainError {
     let names = snapshot.listeners.iter();
     let names = names.map(|listener| &*listener.config.name);
@@ -133,40 +136,40 @@ pub(super) fn unknown_listener(snapshot: &Snapshot, query: &ExplainQuery) -> Exp
 fn follow(
     listener: &ActiveListener,
     query: &ExplainQuery,
-    told: &mut Explanation,
-    known: KnownPin,
+    result: &mut Explanation,
+    basis: Basis,
 ) -> Result<(), Outcome> {
-    if !listener.admits(told.source) {
+    if !listener.admits(result.source) {
         let mut denied = listener.config.deny.iter();
-        let denied = denied.find(|net| net.contains(&told.source));
-        told.steps.push(match denied {
-            Some(net) => format!("{} is in `deny`: {net}", told.source),
-            None => format!("{} is in no network of `allow`", told.source),
+        let denied = denied.find(|net| net.contains(&result.source));
+        result.steps.push(match denied {
+            Some(net) => format!("{} is in `deny`: {net}", result.source),
+            None => format!("{} is in no network of `allow`", result.source),
         });
         return Err(Outcome::Denied);
     }
-    let destination = route(listener, query.name.as_deref(), &mut told.steps)?;
+    let destination = route(listener, query.name.as_deref(), &mut result.steps)?;
     let pool = &destination.pool;
-    told.route = Some(destination.matched.to_string());
-    told.pool = Some(pool.name.to_string());
+    result.route = Some(destination.matched.to_string());
+    result.pool = Some(pool.name.to_string());
     let client = PoolClient {
-        source: told.source,
+        source: result.source,
         name: destination.name,
     };
-    told.pin = pin::of(pool, client, &destination.matched);
-    let (pick, backend) = choose(pool, client, told, known)?;
+    result.pin = pin::of(pool, client, &destination.matched);
+    let (pick, backend) = choose(pool, client, result, basis)?;
     let affinity = pool.affinity.as_ref();
     if listener.config.protocol == Protocol::Tls
         && affinity.is_some_and(|affinity| affinity.pins.settings().by_session)
     {
-        told.steps.push(
+        result.steps.push(
             "a client that resumes a TLS session known here goes to the backend of that session instead"
                 .into(),
         );
     }
-    told.pick = Some(pick.as_str().into());
-    told.backend = Some(backend.name.to_string());
-    told.address = backend.address();
+    result.pick = Some(pick.as_str().into());
+    result.backend = Some(backend.name.to_string());
+    result.address = backend.address();
     Ok(())
 }
 
@@ -177,60 +180,59 @@ fn route<'a>(
 ) -> Result<&'a Destination, Outcome> {
     if let Some(only) = listener.only_pool() {
         steps.push(format!(
-            "a tcp listener asks for no name: pool {:?}",
+            "a tcp listener reads no name: pool {:?}",
             only.pool.name
         ));
         return Ok(only);
     }
-    let what = if listener.config.protocol == Protocol::Http {
-        "Host"
-    } else {
-        "server name"
+    let field = match listener.config.protocol {
+        Protocol::Http => "Host",
+        Protocol::Tls | Protocol::Tcp => "server name",
     };
     let Some(name) = name else {
         let found = listener.route_no_name().ok_or(Outcome::NoName)?;
         steps.push(format!(
-            "the client sends no {what}: `no_name` leads to pool {:?}",
+            "the client sends no {field}: `no_name` routes to pool {:?}",
             found.pool.name
         ));
         return Ok(found);
     };
-    let sent = if listener.config.protocol == Protocol::Http {
+    let parsed = if listener.config.protocol == Protocol::Http {
         host(name)
     } else {
         HostName::parse_sent(name.as_bytes()).map_err(|error| error.to_string())
     };
-    let found = match sent {
+    let found = match parsed {
         Ok(Some(name)) => listener.route(&name),
-        // An address, or what is no host name.
+        // An address, or something that is not a host name.
         Ok(None) => listener.route_unknown(),
         Err(error) => {
-            steps.push(format!("no client can ask for this: {error}"));
+            steps.push(format!("no client can send this name: {error}"));
             return Err(Outcome::Malformed);
         }
     };
     let Some(found) = found else {
-        steps.push(format!("{what} {name} is in no route"));
+        steps.push(format!("{field} {name} is in no route"));
         return Err(Outcome::UnknownName);
     };
-    let unknown = listener.route_unknown();
-    let pool = &found.pool.name;
-    steps.push(
-        if unknown.is_some_and(|unknown| std::ptr::eq(unknown, found)) {
-            format!("{what} {name} is in no route: `unknown_name` leads to pool {pool:?}")
-        } else if *found.matched == *name {
-            format!("{what} {name} is in a route: pool {pool:?}")
-        } else {
-            format!(
-                "{what} {name} matches route {}: pool {pool:?}",
-                found.matched
-            )
-        },
-    );
+    steps.push(format!("{field} {name} {}", matched(listener, name, found)));
     Ok(found)
 }
 
-/// A name as requests have it in their Host.
+/// How `name` matches the route to `found`.
+fn matched(listener: &ActiveListener, name: &str, found: &Destination) -> String {
+    let pool = &found.pool.name;
+    let unknown = listener.route_unknown();
+    if unknown.is_some_and(|unknown| std::ptr::eq(unknown, found)) {
+        format!("is in no route: `unknown_name` routes to pool {pool:?}")
+    } else if *found.matched == *name {
+        format!("is in a route: pool {pool:?}")
+    } else {
+        format!("matches route {}: pool {pool:?}", found.matched)
+    }
+}
+
+/// Parses a name as in the Host field of a request.
 fn host(name: &str) -> Result<Option<HostName>, String> {
     match Host::of_field(name.as_bytes()) {
         Ok(Host::Name(name)) => Ok(Some(name)),
@@ -242,13 +244,13 @@ fn host(name: &str) -> Result<Option<HostName>, String> {
 fn choose(
     pool: &Arc<Pool>,
     client: PoolClient,
-    told: &mut Explanation,
-    known: KnownPin,
+    result: &mut Explanation,
+    basis: Basis,
 ) -> Result<(PickedBy, Arc<Backend>), Outcome> {
-    if known == KnownPin::Live
-        && let Some(pinned) = pin::decides(pool, client, told)
+    if basis == Basis::Live
+        && let Some(pinned) = pin::decides(pool, client, result)
     {
         return Ok((PickedBy::Pin, pinned));
     }
-    candidates::choose(pool, client, &mut told.steps, known)
+    candidates::choose(pool, client, &mut result.steps, basis)
 }

@@ -1,8 +1,9 @@
-//! Asking for a reload or an upgrade: by signal, by the admin listener, because the file has changed.
+//! Requests to the supervisor: by signal, by the admin listener, by a change of the configuration file.
 //!
-//! Owns who asks, how the answer gets back, and how far an upgrade is. Must not know what either is. Invariant: requests are
-//! met one after the other, and a reload that finds no room has others before it that will read the same file; one upgrade
-//! is wanted at a time, and one that comes to nothing makes room for the next, however it ends.
+//! Owns the queue, the origin of a request, its reply, and the progress of an upgrade. Must not know how a request is
+//! carried out. Invariants: requests are carried out one after the other; a reload that finds the queue full is dropped,
+//! because those before it will read the same file; there is one upgrade at a time, and one that fails admits the next,
+//! however it ends.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -14,25 +15,25 @@ use tokio::time::interval;
 use crate::admin::view::{Reloaded, Upgraded};
 use crate::admin::{Caller, ReloadError, UpgradeError};
 
-/// Requests that may wait; more of them would read the same file.
-const WAITING: usize = 16;
+/// Requests in the queue; more reloads would read the same file.
+const QUEUE: usize = 16;
 
-/// Between two looks of who waits for a reload, for an upgrade that came first.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Between two checks, while a reload is in the queue, whether an upgrade has started before it.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Who wants the configuration to be read again, or a new process of the program.
+/// The origin of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestOrigin {
     /// SIGHUP or SIGUSR2.
     Signal,
     /// The admin listener, for this caller.
     Api(Caller),
-    /// The file has changed.
+    /// The configuration file has changed.
     Watch,
 }
 
 impl RequestOrigin {
-    /// The word in the log's field `by`.
+    /// The log field `by`.
     pub(super) fn as_str(&self) -> &'static str {
         match self {
             Self::Signal => "signal",
@@ -41,7 +42,7 @@ impl RequestOrigin {
         }
     }
 
-    /// From where it is asked for, where that is not this process.
+    /// The log field `from`: the caller's address, unless the request comes from this process.
     pub(super) fn from(&self) -> Option<&str> {
         match self {
             Self::Api(caller) => Some(&caller.from),
@@ -50,52 +51,54 @@ impl RequestOrigin {
     }
 }
 
-/// What comes of a reload.
+/// The result of a reload.
 pub(super) type ReloadResult = Result<Reloaded, ReloadError>;
-/// What comes of an upgrade.
+/// The result of an upgrade.
 type UpgradeResult = Result<Upgraded, UpgradeError>;
+/// Where the result of an upgrade is sent.
+pub(super) type UpgradeReply = oneshot::Sender<UpgradeResult>;
 
-/// What is wanted; the answer goes to whoever waits for it.
+/// A request, with the channel for its result if the caller waits.
 pub(super) enum Request {
     Reload(RequestOrigin, Option<oneshot::Sender<ReloadResult>>),
-    Upgrade(RequestOrigin, Option<oneshot::Sender<UpgradeResult>>, Turn),
+    Upgrade(RequestOrigin, Option<UpgradeReply>, UpgradePermit),
 }
 
-/// No upgrade is wanted.
+/// No upgrade is requested.
 const NONE: u8 = 0;
-/// One waits for its turn.
-const WANTED: u8 = 1;
-/// The new process is being told everything.
-const TELLING: u8 = 2;
+/// One is in the queue.
+const REQUESTED: u8 = 1;
+/// State is being transferred to the new process.
+const TRANSFERRING: u8 = 2;
 /// The new process is about to take over, or has done so.
 const HANDING_OVER: u8 = 3;
 
-/// How far an upgrade is.
+/// The progress of an upgrade.
 #[derive(Debug, Clone, Default)]
-pub(super) struct UpgradeProgress(Arc<Steps>);
+pub(super) struct UpgradeProgress(Arc<ProgressState>);
 
 #[derive(Debug, Default)]
-struct Steps {
+struct ProgressState {
     step: AtomicU8,
-    /// Read while pins are changed.
+    /// Read-locked while pins are changed.
     pins: RwLock<()>,
 }
 
 impl UpgradeProgress {
-    /// The right to change pins while it is held; `None` where the new process is being told of them, or has been: the
-    /// change might not reach it.
-    pub(super) fn change_pins(&self) -> Option<RwLockReadGuard<'_, ()>> {
+    /// Permits a change of pins while the guard is held; `None` while pins are transferred to the new process and after
+    /// that, when it might not receive the change.
+    pub(super) fn begin_pin_change(&self) -> Option<RwLockReadGuard<'_, ()>> {
         let changing = self.0.pins.read().unwrap_or_else(PoisonError::into_inner);
-        (self.step() < TELLING).then_some(changing)
+        (self.step() < TRANSFERRING).then_some(changing)
     }
 
-    /// Waits for the end of changes that began before the new process was told of pins. Blocks.
-    pub(super) fn wait_for_changes(&self) {
+    /// Waits for changes of pins that began before the transfer. Blocks.
+    pub(super) fn wait_for_pin_changes(&self) {
         drop(self.0.pins.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether the new process has been told everything: no change reaches it any more.
-    pub(super) fn hands_over(&self) -> bool {
+    /// Whether the state is transferred: later changes do not reach the new process.
+    pub(super) fn is_handing_over(&self) -> bool {
         self.step() >= HANDING_OVER
     }
 
@@ -103,69 +106,68 @@ impl UpgradeProgress {
         self.0.step.load(Ordering::Acquire)
     }
 
-    /// The right to upgrade, unless somebody has it.
-    fn take(&self) -> Option<Turn> {
+    /// The permit to upgrade, unless there is one already.
+    fn permit(&self) -> Option<UpgradePermit> {
         let step = &self.0.step;
-        let taken = step.compare_exchange(NONE, WANTED, Ordering::AcqRel, Ordering::Acquire);
-        taken.is_ok().then(|| Turn {
+        let taken = step.compare_exchange(NONE, REQUESTED, Ordering::AcqRel, Ordering::Acquire);
+        taken.is_ok().then(|| UpgradePermit {
             progress: self.clone(),
-            done: false,
+            is_finished: false,
         })
     }
 }
 
-/// The right to upgrade: given back by `Drop`, unless the upgrade is done.
+/// The permit to upgrade: returned by `Drop`, unless the upgrade is finished.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct UpgradePermit {
     progress: UpgradeProgress,
-    done: bool,
+    is_finished: bool,
 }
 
-impl Turn {
-    /// How far its upgrade is.
+impl UpgradePermit {
     pub(super) fn progress(&self) -> &UpgradeProgress {
         &self.progress
     }
 
-    /// The new process is told everything from now on.
-    pub(super) fn tells(&self) {
-        self.progress.0.step.store(TELLING, Ordering::Release);
+    /// State is transferred to the new process from now on.
+    pub(super) fn start_transfer(&self) {
+        self.progress.0.step.store(TRANSFERRING, Ordering::Release);
     }
 
-    /// The new process has been told everything.
-    pub(super) fn hands_over(&self) {
+    /// The whole state is transferred.
+    pub(super) fn start_handover(&self) {
         self.progress.0.step.store(HANDING_OVER, Ordering::Release);
     }
 
-    /// The new process has taken over: there is no other upgrade of this one.
+    /// The new process has taken over: this process does not upgrade again.
     pub(super) fn finish(mut self) {
-        self.done = true;
+        self.is_finished = true;
     }
 }
 
-impl Drop for Turn {
+impl Drop for UpgradePermit {
     fn drop(&mut self) {
-        if !self.done {
+        if !self.is_finished {
             self.progress.0.step.store(NONE, Ordering::Release);
         }
     }
 }
 
-/// Where reloads and upgrades are asked for; clones ask at the same place.
+/// Sends requests to the supervisor.
 #[derive(Clone)]
 pub struct Reloads {
-    requests: mpsc::Sender<Request>,
+    queue: mpsc::Sender<Request>,
     progress: UpgradeProgress,
 }
 
 impl Reloads {
-    /// Wants a reload; what comes of it is in the log.
+    /// Requests a reload; its result is in the log.
     pub fn request(&self, by: RequestOrigin) {
-        // Where so many wait already, the last of them will read what is there now.
-        let _ = self.requests.try_send(Request::Reload(by, None));
+        // If the queue is full, the last reload in it will read the file as it is now.
+        let _ = self.queue.try_send(Request::Reload(by, None));
     }
 
-    /// Wants a reload and waits for what comes of it; not for an upgrade, during which there is none.
+    /// Requests a reload and waits for its result; does not wait for an upgrade, during which no reload is possible.
     ///
     /// # Errors
     ///
@@ -174,83 +176,83 @@ impl Reloads {
         if self.progress.step() != NONE {
             return Err(ReloadError::Upgrading);
         }
-        let (answer, mut answered) = oneshot::channel();
-        let request = Request::Reload(by, Some(answer));
-        let sent = self.requests.send(request).await;
+        let (reply, mut replied) = oneshot::channel();
+        let request = Request::Reload(by, Some(reply));
+        let sent = self.queue.send(request).await;
         sent.map_err(|_| self.no_reload())?;
-        let mut looks = interval(LOOK_EVERY);
+        let mut checks = interval(CHECK_INTERVAL);
         loop {
             tokio::select! {
                 biased;
-                answer = &mut answered => return answer.unwrap_or_else(|_| Err(self.no_reload())),
-                // An upgrade that came first is being met now.
-                _ = looks.tick() => if self.progress.step() >= TELLING {
+                result = &mut replied => return result.unwrap_or_else(|_| Err(self.no_reload())),
+                // An upgrade that came first is under way.
+                _ = checks.tick() => if self.progress.step() >= TRANSFERRING {
                     return Err(ReloadError::Upgrading);
                 }
             }
         }
     }
 
-    /// Why a reload is not met any more.
+    /// Why the supervisor carries out no reload any more.
     fn no_reload(&self) -> ReloadError {
-        if self.progress.step() >= TELLING {
+        if self.progress.step() >= TRANSFERRING {
             ReloadError::Upgrading
         } else {
             ReloadError::Stopping
         }
     }
 
-    /// Wants an upgrade; what comes of it is in the log.
+    /// Requests an upgrade; its result is in the log.
     pub fn request_upgrade(&self, by: RequestOrigin) {
-        let by_whom = by.as_str();
-        let Some(turn) = self.progress.take() else {
-            tracing::warn!(target: "lyncpin::server", by = by_whom, "{}", UpgradeError::UnderWay);
+        let origin = by.as_str();
+        let Some(permit) = self.progress.permit() else {
+            tracing::warn!(target: "lyncpin::server", by = origin, "{}", UpgradeError::UnderWay);
             return;
         };
-        let request = Request::Upgrade(by, None, turn);
-        if self.requests.try_send(request).is_err() {
-            tracing::error!(target: "lyncpin::server", by = by_whom, "no upgrade: too much is asked at once, or this process is stopping");
+        let request = Request::Upgrade(by, None, permit);
+        if self.queue.try_send(request).is_err() {
+            tracing::error!(target: "lyncpin::server", by = origin, "no upgrade: too many requests at once, or this process is stopping");
         }
     }
 
-    /// Wants an upgrade and waits for what comes of it. Who stops waiting before it is in the queue wants none.
+    /// Requests an upgrade and waits for its result. A caller that stops waiting before the request is in the queue
+    /// withdraws it.
     ///
     /// # Errors
     ///
     /// Why this process goes on.
     pub async fn ask_upgrade(&self, by: RequestOrigin) -> Result<Upgraded, UpgradeError> {
-        let turn = self.progress.take().ok_or(UpgradeError::UnderWay)?;
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Upgrade(by, Some(answer), turn);
-        let sent = self.requests.send(request).await;
+        let permit = self.progress.permit().ok_or(UpgradeError::UnderWay)?;
+        let (reply, replied) = oneshot::channel();
+        let request = Request::Upgrade(by, Some(reply), permit);
+        let sent = self.queue.send(request).await;
         sent.map_err(|_| UpgradeError::Stopping)?;
-        answered.await.unwrap_or(Err(UpgradeError::Stopping))
+        replied.await.unwrap_or(Err(UpgradeError::Stopping))
     }
 
-    /// How far an upgrade is.
     pub(super) fn progress(&self) -> &UpgradeProgress {
         &self.progress
     }
 }
 
-/// Where requests come in.
+/// The supervisor's end of the queue.
 pub(super) struct Requests(mpsc::Receiver<Request>);
 
 impl Requests {
-    /// The next one.
+    /// The next request; `None` once nothing can send one any more.
     pub(super) async fn next(&mut self) -> Option<Request> {
         self.0.recv().await
     }
 }
 
-/// Both ends.
+/// Both ends of the queue.
 pub(super) fn pair() -> (Reloads, Requests) {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let reloads = Reloads {
-        requests: sender,
+    let (queue, received) = mpsc::channel(QUEUE);
+    let handle = Reloads {
+        queue,
         progress: UpgradeProgress::default(),
     };
-    (reloads, Requests(receiver))
+    (handle, Requests(received))
 }
 
 #[cfg(test)]
@@ -261,36 +263,36 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(20);
 
-    fn is_wanted(reloads: &Reloads) -> bool {
-        let turn = reloads.progress.take();
-        turn.is_none()
+    fn is_requested(handle: &Reloads) -> bool {
+        let permit = handle.progress.permit();
+        permit.is_none()
     }
 
     #[tokio::test]
-    async fn one_who_leaves_while_the_queue_is_full_takes_the_wish_along() {
-        let (reloads, mut requests) = pair();
-        for _ in 0..WAITING {
-            reloads.request(RequestOrigin::Signal);
+    async fn a_caller_that_leaves_while_the_queue_is_full_withdraws_its_request() {
+        let (handle, mut requests) = pair();
+        for _ in 0..QUEUE {
+            handle.request(RequestOrigin::Signal);
         }
         let waited = timeout(
             MOMENT,
-            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
-        assert!(waited.is_err() && !is_wanted(&reloads));
-        let waited = timeout(MOMENT, reloads.ask(RequestOrigin::Api(Caller::current()))).await;
+        assert!(waited.is_err() && !is_requested(&handle));
+        let waited = timeout(MOMENT, handle.ask(RequestOrigin::Api(Caller::current()))).await;
         assert!(waited.is_err());
-        reloads.request_upgrade(RequestOrigin::Signal);
-        assert!(!is_wanted(&reloads));
-        for _ in 0..WAITING {
+        handle.request_upgrade(RequestOrigin::Signal);
+        assert!(!is_requested(&handle));
+        for _ in 0..QUEUE {
             let request = requests.next().await;
             assert!(matches!(
                 request,
                 Some(Request::Reload(RequestOrigin::Signal, None))
             ));
         }
-        reloads.request_upgrade(RequestOrigin::Signal);
-        assert!(is_wanted(&reloads));
+        handle.request_upgrade(RequestOrigin::Signal);
+        assert!(is_requested(&handle));
         let request = requests.next().await;
         assert!(matches!(
             request,
@@ -299,48 +301,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_leaves_the_queue_or_is_not_answered_blocks_nobody() {
-        let (reloads, mut requests) = pair();
+    async fn a_caller_that_leaves_or_gets_no_reply_does_not_block_later_upgrades() {
+        let (handle, mut requests) = pair();
         let waited = timeout(
             MOMENT,
-            reloads.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
-        // It is in the queue, and will be met though nobody waits for what comes of it.
-        assert!(waited.is_err() && is_wanted(&reloads));
-        assert!(reloads.progress.change_pins().is_some());
-        let Some(Request::Upgrade(_, Some(answer), turn)) = requests.next().await else {
+        // It is in the queue, and is carried out although its caller has left.
+        assert!(waited.is_err() && is_requested(&handle));
+        assert!(handle.progress.begin_pin_change().is_some());
+        let Some(Request::Upgrade(_, Some(reply), permit)) = requests.next().await else {
             panic!("the upgrade is next");
         };
-        assert!(answer.is_closed());
-        turn.tells();
-        assert!(reloads.progress.change_pins().is_none() && !reloads.progress.hands_over());
-        drop(turn);
-        assert!(!is_wanted(&reloads) && reloads.progress.change_pins().is_some());
-        // In the queue of one that stops.
-        reloads.request_upgrade(RequestOrigin::Signal);
+        assert!(reply.is_closed());
+        permit.start_transfer();
+        assert!(handle.progress.begin_pin_change().is_none() && !handle.progress.is_handing_over());
+        drop(permit);
+        assert!(!is_requested(&handle) && handle.progress.begin_pin_change().is_some());
+        // It is in the queue when the supervisor ends.
+        handle.request_upgrade(RequestOrigin::Signal);
         drop(requests);
-        assert!(!is_wanted(&reloads));
-        let asked = reloads
+        assert!(!is_requested(&handle));
+        let result = handle
             .ask_upgrade(RequestOrigin::Api(Caller::current()))
             .await;
-        assert_eq!(asked, Err(UpgradeError::Stopping));
-        assert!(!is_wanted(&reloads));
+        assert_eq!(result, Err(UpgradeError::Stopping));
+        assert!(!is_requested(&handle));
     }
 
     #[tokio::test]
-    async fn after_an_upgrade_there_is_no_other() {
-        let (reloads, mut requests) = pair();
-        reloads.request_upgrade(RequestOrigin::Signal);
-        let Some(Request::Upgrade(_, _, turn)) = requests.next().await else {
+    async fn after_an_upgrade_no_other_is_accepted() {
+        let (handle, mut requests) = pair();
+        handle.request_upgrade(RequestOrigin::Signal);
+        let Some(Request::Upgrade(_, _, permit)) = requests.next().await else {
             panic!("the upgrade is next");
         };
-        turn.hands_over();
-        turn.finish();
-        assert!(is_wanted(&reloads) && reloads.progress.hands_over());
-        let asked = reloads
+        permit.start_handover();
+        permit.finish();
+        assert!(is_requested(&handle) && handle.progress.is_handing_over());
+        let result = handle
             .ask_upgrade(RequestOrigin::Api(Caller::current()))
             .await;
-        assert_eq!(asked, Err(UpgradeError::UnderWay));
+        assert_eq!(result, Err(UpgradeError::UnderWay));
     }
 }

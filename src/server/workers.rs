@@ -1,7 +1,7 @@
 //! The worker threads: an event loop each, with a listening socket of its own for every address.
 //!
-//! Owns the threads and the order in which they end. Invariant: a worker ends only after its accept loops have, and
-//! takes its sessions with it.
+//! Owns the threads and the order in which they end. Must not know which listener a socket belongs to. Invariant: a worker
+//! ends after its accept loops, and its sessions end with it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,31 +17,35 @@ use crate::net::splice::{self, Allowance};
 use crate::proxy::acceptor::{self, ListenState, ProxyContext};
 use crate::upstream::backend::Availability;
 
-use super::sockets::PortSockets;
-
-/// One socket that a worker accepts on.
+/// A socket for a worker to accept on.
 struct Assignment {
     listening: Arc<Listening>,
     /// As configured.
     address: SocketAddr,
-    gate: watch::Receiver<ListenState>,
+    state: watch::Receiver<ListenState>,
 }
 
-/// Where workers learn of sockets.
+/// The channels on which workers get their sockets.
 #[derive(Clone)]
 pub(super) struct WorkerChannels(Vec<mpsc::UnboundedSender<Assignment>>);
 
 impl WorkerChannels {
-    /// Socket i goes to worker i, and round again, so that none is left alone.
-    pub(super) fn assign(&self, port: &PortSockets) {
-        for (listening, post) in port.sockets().iter().zip(self.0.iter().cycle()) {
+    /// Distributes the sockets of one address, bound for the configured `address`. Socket i goes to worker i modulo their
+    /// number, so that each socket is served.
+    pub(super) fn assign(
+        &self,
+        address: SocketAddr,
+        sockets: &[Arc<Listening>],
+        state: &watch::Sender<ListenState>,
+    ) {
+        for (listening, worker) in sockets.iter().zip(self.0.iter().cycle()) {
             let assignment = Assignment {
                 listening: listening.clone(),
-                address: port.configured(),
-                gate: port.gate(),
+                address,
+                state: state.subscribe(),
             };
-            // A worker that is gone has been told to end.
-            let _ = post.send(assignment);
+            // An error means that the worker is ending.
+            let _ = worker.send(assignment);
         }
     }
 }
@@ -49,13 +53,13 @@ impl WorkerChannels {
 /// The running threads.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
-    alarms: Vec<Arc<Notifier>>,
-    posts: WorkerChannels,
-    /// Closed when the last worker has ended.
+    notifiers: Vec<Arc<Notifier>>,
+    channels: WorkerChannels,
+    /// Closes when the last worker has ended.
     ended: mpsc::Receiver<()>,
 }
 
-/// One per core, unless configured otherwise.
+/// The number of workers: one per core, unless configured otherwise.
 pub(super) fn count(configured: Option<NonZeroUsize>) -> usize {
     configured
         .or_else(|| std::thread::available_parallelism().ok())
@@ -63,7 +67,7 @@ pub(super) fn count(configured: Option<NonZeroUsize>) -> usize {
 }
 
 impl Workers {
-    /// Starts so many workers, and has them told of recalls.
+    /// Starts `count` workers, which are notified when connections of a backend have to end.
     pub(super) fn start(
         count: usize,
         shared: &Arc<ProxyContext>,
@@ -73,25 +77,25 @@ impl Workers {
         let (alive, ended) = mpsc::channel(1);
         let mut workers = Self {
             threads: Vec::new(),
-            alarms: Vec::new(),
-            posts: WorkerChannels(Vec::new()),
+            notifiers: Vec::new(),
+            channels: WorkerChannels(Vec::new()),
             ended,
         };
         for _ in 0..count {
             if let Err(error) = workers.start_one(shared, pipes.clone(), alive.clone()) {
-                workers.end();
+                workers.stop();
                 return Err(error);
             }
         }
-        for alarm in &workers.alarms {
-            availability.tell_of_recalls(alarm.clone().into());
+        for notifier in &workers.notifiers {
+            availability.tell_of_recalls(notifier.clone().into());
         }
         Ok(workers)
     }
 
-    /// Where they learn of sockets.
-    pub(super) fn posts(&self) -> &WorkerChannels {
-        &self.posts
+    /// The channels on which they get their sockets.
+    pub(super) fn channels(&self) -> &WorkerChannels {
+        &self.channels
     }
 
     fn start_one(
@@ -100,53 +104,47 @@ impl Workers {
         pipes: Allowance,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
-        let (tell, told) = std::sync::mpsc::channel();
-        let (post, sockets) = mpsc::unbounded_channel();
+        let (started, start) = std::sync::mpsc::channel();
+        let (channel, sockets) = mpsc::unbounded_channel();
         let shared = shared.clone();
         let thread = Builder::new()
             .name(format!("worker-{}", self.threads.len()))
             .spawn(move || {
-                // An event loop belongs to the thread that made it.
-                let reactor = EventLoop::new();
-                let _ = tell.send(
-                    reactor
-                        .as_ref()
-                        .map(|reactor| reactor.alarm().clone())
-                        .map_err(|error| {
-                            let kind = || error.kind().into();
-                            let errno = error.raw_os_error();
-                            errno.map_or_else(kind, io::Error::from_raw_os_error)
-                        }),
-                );
+                // An event loop has to be created on its thread.
+                let event_loop = EventLoop::new();
+                let notifier = event_loop
+                    .as_ref()
+                    .map(|event_loop| event_loop.alarm().clone());
+                let _ = started.send(notifier.map_err(copy_error));
                 splice::allow(pipes);
-                if let Ok(reactor) = reactor {
-                    work(&reactor, sockets, &shared);
+                if let Ok(event_loop) = event_loop {
+                    work(&event_loop, sockets, &shared);
                 }
                 drop(alive);
             })?;
         self.threads.push(thread);
-        self.posts.0.push(post);
-        let alarm = told
+        self.channels.0.push(channel);
+        let notifier = start
             .recv()
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
-        self.alarms.push(alarm);
+        self.notifiers.push(notifier);
         Ok(())
     }
 
-    /// Where each worker is asked whether it still turns.
-    pub(super) fn alarms(&self) -> Vec<Arc<Notifier>> {
-        self.alarms.clone()
+    /// The notifiers of the event loops, for the watchdog.
+    pub(super) fn notifiers(&self) -> Vec<Arc<Notifier>> {
+        self.notifiers.clone()
     }
 
-    /// Completes when every worker has ended by itself: its loops and its sessions.
+    /// Completes when every worker has ended on its own, with its accept loops and sessions.
     pub(super) async fn ended(&mut self) {
         while self.ended.recv().await.is_some() {}
     }
 
-    /// Ends what is left, sessions in the middle included, and joins the threads.
-    pub(super) fn end(self) {
-        for alarm in &self.alarms {
-            alarm.end();
+    /// Ends the remaining sessions, and joins the threads.
+    pub(super) fn stop(self) {
+        for notifier in &self.notifiers {
+            notifier.end();
         }
         for thread in self.threads {
             if thread.join().is_err() {
@@ -156,20 +154,28 @@ impl Workers {
     }
 }
 
-fn work(
-    reactor: &EventLoop,
-    sockets: mpsc::UnboundedReceiver<Assignment>,
-    shared: &Arc<ProxyContext>,
-) {
-    reactor.spawn(take_sockets(reactor.clone(), sockets, shared.clone()));
-    if let Err(error) = reactor.run() {
-        tracing::error!(target: "lyncpin::server", %error, "a worker cannot look at its sockets");
+/// The same error for another thread.
+fn copy_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => error.kind().into(),
     }
 }
 
-/// Accepts on every socket that comes, until the balancer stops; what has come by then has its queue taken, too.
+fn work(
+    event_loop: &EventLoop,
+    sockets: mpsc::UnboundedReceiver<Assignment>,
+    shared: &Arc<ProxyContext>,
+) {
+    event_loop.spawn(take_sockets(event_loop.clone(), sockets, shared.clone()));
+    if let Err(error) = event_loop.run() {
+        tracing::error!(target: "lyncpin::server", %error, "a worker cannot poll its sockets");
+    }
+}
+
+/// Accepts on every assigned socket until the balancer stops; sockets that are assigned by then have their queue served too.
 async fn take_sockets(
-    reactor: EventLoop,
+    event_loop: EventLoop,
     mut sockets: mpsc::UnboundedReceiver<Assignment>,
     shared: Arc<ProxyContext>,
 ) {
@@ -181,12 +187,12 @@ async fn take_sockets(
         let Some(Assignment {
             listening,
             address,
-            gate,
+            state,
         }) = next
         else {
             return;
         };
-        let (own, shared) = (reactor.clone(), shared.clone());
-        reactor.spawn(acceptor::accept(own, listening, address, shared, gate));
+        let (own, shared) = (event_loop.clone(), shared.clone());
+        event_loop.spawn(acceptor::accept(own, listening, address, shared, state));
     }
 }

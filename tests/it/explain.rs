@@ -69,11 +69,11 @@ fn each_backend_that_does_not_get_the_client_says_why() {
             &format!("not {}: draining for ", name(1)),
             &format!("not {}: in maintenance", name(2)),
             &format!("not {}: its weight is 0", name(3)),
-            "now: the fewest for its weight, 0 connections (weight 1)",
+            "now: the lowest load for its weight, 0 connections (weight 1)",
         ],
     );
     assert_eq!(
-        text.matches("more for its weight, 1 connection (weight 1)")
+        text.matches("a higher load for its weight, 1 connection (weight 1)")
             .count(),
         2,
         "{text}"
@@ -82,7 +82,7 @@ fn each_backend_that_does_not_get_the_client_says_why() {
     let text = steps(&balancer, "http", "", "192.0.2.7");
     holds(
         &text,
-        &["the client sends no Host: `no_name` leads to pool \"web\""],
+        &["the client sends no Host: `no_name` routes to pool \"web\""],
     );
     drop(held);
     for place in 3..7 {
@@ -94,7 +94,7 @@ fn each_backend_that_does_not_get_the_client_says_why() {
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
     holds(
         &text,
-        &[&format!("not {}: in maintenance", name(6)), "refused: "],
+        &[&format!("not {}: in maintenance", name(6)), "rejected: "],
     );
 }
 
@@ -141,10 +141,10 @@ fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
     holds(
         &text,
         &[
-            "Host contoso.com is in no route: `unknown_name` leads to pool \"web\"",
+            "Host contoso.com is in no route: `unknown_name` routes to pool \"web\"",
             "the client has no pin in affinity group \"all\"",
             "fe02: the only backend that can take the client",
-            "not fe01: fe01 is up and passed over: pool \"other\" of its affinity group cannot use it now",
+            "not fe01: fe01 is up but not used: pool \"other\" of its affinity group cannot use it now",
         ],
     );
     let held: Vec<_> = (0..2)
@@ -158,9 +158,9 @@ fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
     holds(
         &text,
         &[
-            "not fe01: full: it holds the 1 of `max_connections`",
-            "not fe02: full: it holds the 1 of `max_connections`",
-            "no backend of pool \"web\" can take the client: its backup \"spare\" is asked",
+            "not fe01: full: `max_connections` (1) is reached",
+            "not fe02: full: `max_connections` (1) is reached",
+            "no backend of pool \"web\" can take the client: its backup \"spare\" is tried",
             "the only backend that can take the client",
         ],
     );
@@ -190,8 +190,8 @@ fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
         &text,
         &[
             ": chosen by the policy ",
-            "in use by 1 connection, and it does not expire meanwhile",
-            "a pin goes before the policy: ",
+            "in use by 1 connection, and does not expire meanwhile",
+            "a pin takes precedence over the policy: ",
             " are not compared",
         ],
     );
@@ -220,7 +220,7 @@ fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
     holds(
         &text,
         &[&format!(
-            "{elsewhere} cannot take the client now: in maintenance; the pin moves when another backend has answered"
+            "{elsewhere} cannot take the client now: in maintenance; the pin moves once another backend has responded"
         )],
     );
 }
@@ -256,7 +256,7 @@ fn offline_says_what_it_cannot_know() {
     holds(
         &explain("198.51.100.7"),
         &[
-            "by the file alone: health, states, connections and pins are not known",
+            "from the file only: health, states, connections and pins are not known",
             "not fe02: its weight is 0",
             "it can take the client as well; connections and turns decide",
         ],
@@ -314,7 +314,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
         backend["state"] == "maintain" && backend["checks"][0]["counts"] == false
     });
     assert!(
-        why(&maintained).starts_with("in maintenance, checks count for nothing: "),
+        why(&maintained).starts_with("in maintenance, checks are ignored: "),
         "{maintained}"
     );
     assert_eq!(
@@ -368,7 +368,7 @@ fn a_port_that_refuses_at_a_stop_is_not_said_to_be_open() {
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
     assert!(
-        text.starts_with("the balancer is stopping: its ports refuse"),
+        text.starts_with("the balancer is stopping: its ports refuse connections"),
         "{text}"
     );
     let status = balancer.said(&["status"]).out;

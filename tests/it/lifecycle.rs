@@ -106,7 +106,7 @@ fn a_stop_ends_with_the_last_connection() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_stops_the_balancer_at_once() {
     let mut balancer = start("300s");
     let stream = served(balancer.at(TLS));
     let silent = connect(balancer.at(TLS));
@@ -129,7 +129,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 #[test]
-fn who_waits_in_the_kernels_queue_at_the_stop_is_served() {
+fn clients_in_the_accept_queue_at_a_stop_are_served() {
     const QUEUED: usize = 40;
     let mut balancer = start("30s");
     balancer.signal(Signal::STOP);
@@ -150,9 +150,10 @@ fn who_waits_in_the_kernels_queue_at_the_stop_is_served() {
     });
 }
 
-/// Whoever reaches a backend in the last moment has missed the call to end; its stream is cut, and must not look whole.
+/// A session that reaches a backend at the last moment has missed the order to end. Its stream is cut, and must not look
+/// complete.
 #[test]
-fn a_connection_that_is_made_in_the_last_moment_is_reset_and_not_closed() {
+fn a_connection_made_at_the_last_moment_is_reset_and_not_closed() {
     let mut balancer = start("1s");
     let early = served(balancer.at(TLS));
     let late: Vec<TcpStream> = (0..4).map(|_| connect(balancer.at(TLS))).collect();
@@ -245,7 +246,7 @@ fn the_next_instance_starts_at_once_on_a_port_that_had_connections() {
 }
 
 #[test]
-fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
+fn an_address_that_the_machine_lacks_is_bound() {
     let more = yaml(echo(), "1s").replace("[\"HOST:443\"]", "[\"HOST:443\", \"192.0.2.77:443\"]");
     let balancer = Balancer::start(&more).ready();
     exchange(balancer.at(TLS)).unwrap();
@@ -264,7 +265,7 @@ fn an_address_that_the_machine_lacks_is_bound_all_the_same() {
 }
 
 #[test]
-fn an_admin_listener_at_an_address_that_the_machine_lacks_is_bound_all_the_same() {
+fn an_admin_listener_is_bound_to_an_address_that_the_machine_lacks() {
     let yaml = yaml(echo(), "1s");
     for admin in [
         "bind: \"HOST:9900\", metrics_bind: \"192.0.2.77:9901\", token_file: \"TOKEN\"",
@@ -292,7 +293,7 @@ fn sigusr1_does_nothing() {
 }
 
 #[test]
-fn a_port_that_closes_and_opens_in_moments_is_served_by_every_worker_afterwards() {
+fn a_port_that_closes_and_opens_quickly_is_served_by_every_worker_afterwards() {
     let balancer = start("1s");
     let to = balancer.at(TLS);
     let mut admin = AdminLine::open(&balancer);
@@ -345,7 +346,7 @@ fn long_lines() -> String {
 }
 
 #[test]
-fn a_log_that_nobody_reads_stops_nothing_and_its_lost_lines_are_counted() {
+fn a_log_without_a_reader_stops_nothing_and_lost_lines_are_counted() {
     raise_descriptors();
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("log");
@@ -405,7 +406,7 @@ fn a_log_that_nobody_reads_stops_nothing_and_its_lost_lines_are_counted() {
     );
 }
 
-/// Starts the balancer with a configuration that nobody writes, as process 1 of a namespace of its own or not.
+/// Starts the balancer with a configuration that is never written, as process 1 of a namespace of its own or not.
 fn with_a_hanging_file(fifo: &std::path::Path, is_first: bool, watch: bool) -> std::process::Child {
     let mut command = if is_first {
         let mut own = Command::new("unshare");

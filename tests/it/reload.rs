@@ -1,4 +1,4 @@
-//! Another configuration in the same process: who may ask for it, what it changes and what it leaves alone.
+//! Reloads: who may request one, what it changes and what it leaves unchanged.
 
 mod kept;
 mod load;
@@ -19,7 +19,7 @@ use crate::support::raw::counted;
 /// The port of the listener that all of these have.
 const WEB: u16 = 80;
 
-/// One listener whose only name leads to `pool`, and these pools, each with the backend of its name.
+/// One listener whose only name is routed to `pool`, and these pools, each with the backend of its name.
 fn routed(pool: &str, backends: &[Backend]) -> String {
     let pools: Vec<String> = backends
         .iter()
@@ -44,7 +44,7 @@ fn server(balancer: &Balancer) -> String {
     ask(&stream, &request("www.test")).unwrap()
 }
 
-fn leads_to(balancer: &Balancer, wanted: &str) {
+fn routes_to(balancer: &Balancer, wanted: &str) {
     eventually(&format!("new clients go to {wanted}"), || {
         (server(balancer) == wanted).then_some(())
     });
@@ -56,7 +56,7 @@ fn reloads(balancer: &Balancer, result: &str) -> f64 {
 }
 
 #[test]
-fn signal_command_and_api_bring_new_routes_into_force() {
+fn a_signal_the_command_and_the_api_reload_the_routes() {
     let backends = Backend::several(3);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     assert_eq!(server(&balancer), "a");
@@ -80,7 +80,7 @@ fn signal_command_and_api_bring_new_routes_into_force() {
 
     balancer.write(&routed("a", &backends));
     balancer.signal(Signal::HUP);
-    leads_to(&balancer, "a");
+    routes_to(&balancer, "a");
     counted(
         &balancer,
         "lyncpin_config_reloads_total",
@@ -90,13 +90,13 @@ fn signal_command_and_api_bring_new_routes_into_force() {
     assert_eq!(reloads(&balancer, "rejected"), 0.0);
 }
 
-/// Two faults, in the lines of the pools.
+/// Two errors, in the lines of the pools.
 fn faulty(backends: &[Backend]) -> String {
     routed("nowhere", backends) + "timeouts: { idle: soon }\n"
 }
 
 #[test]
-fn rejected_reload_keeps_the_old_routes_and_tells_every_fault_to_who_asked() {
+fn a_rejected_reload_keeps_the_routes_and_reports_every_error_to_the_caller() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let before = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
@@ -152,7 +152,7 @@ fn rejected_reload_keeps_the_old_routes_and_tells_every_fault_to_who_asked() {
 }
 
 #[test]
-fn a_file_that_is_gone_changes_nothing_and_is_said_to_be() {
+fn a_missing_file_changes_nothing_and_is_reported() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     std::fs::remove_file(balancer.file()).unwrap();
@@ -172,7 +172,7 @@ fn a_file_that_is_gone_changes_nothing_and_is_said_to_be() {
     assert_eq!(server(&balancer), "a");
 }
 
-/// `lyncpin reload -c FILE` as people type it: the file alone says whom to ask.
+/// `lyncpin reload -c FILE` as typed by a person: only the file has the admin address.
 fn reload_by_file(balancer: &Balancer) -> (Option<i32>, String) {
     let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["reload", "-c"])
@@ -184,7 +184,7 @@ fn reload_by_file(balancer: &Balancer) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_file_that_the_command_finds_faulty_is_a_rejected_reload_of_the_balancer() {
+fn a_file_with_errors_found_by_the_command_is_a_rejected_reload_of_the_balancer() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let admin = std::fs::read_to_string(balancer.file()).unwrap();
@@ -226,7 +226,7 @@ fn a_file_that_the_command_finds_faulty_is_a_rejected_reload_of_the_balancer() {
 }
 
 #[test]
-fn the_units_reload_asks_the_balancer_before_it_checks() {
+fn the_reload_of_the_unit_queries_the_balancer_before_it_checks() {
     let unit = include_str!("../../deploy/lyncpin.service");
     let lines: Vec<&str> = unit
         .lines()
@@ -240,7 +240,7 @@ fn the_units_reload_asks_the_balancer_before_it_checks() {
 }
 
 #[test]
-fn nothing_listens_where_a_reload_is_asked_for_is_1() {
+fn a_reload_without_a_running_balancer_exits_with_1() {
     let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["reload", "--admin", "127.0.0.1:1"])
         .output()
@@ -249,7 +249,7 @@ fn nothing_listens_where_a_reload_is_asked_for_is_1() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_reloads_is_a_stop() {
+fn a_stop_during_reloads_stops_the_balancer() {
     let backends = Backend::several(2);
     let mut balancer = Balancer::start(&routed("a", &backends)).ready();
     balancer.write(&routed("b", &backends));

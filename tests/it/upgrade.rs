@@ -1,4 +1,4 @@
-//! A new process takes over from the running one, and nobody notices.
+//! A new process takes over from the running one, and no client notices.
 
 mod died;
 mod faults;
@@ -37,7 +37,7 @@ workers: 2
     )
 }
 
-/// A balancer that was started from a file of its own, with all that came after it.
+/// A balancer that was started from a program file of its own, with all of its successors.
 struct Line {
     balancer: Balancer,
     group: Pid,
@@ -145,7 +145,7 @@ fn lives(pid: Pid) -> bool {
 const TAKEN_OVER: &str = "this process has taken over";
 
 #[test]
-fn a_signal_brings_a_new_process_and_the_old_one_serves_its_connections_to_the_end() {
+fn a_signal_starts_a_new_process_and_the_old_one_serves_its_connections_to_the_end() {
     let mut line = Line::start(&yaml());
     let to = line.balancer.at(TLS);
     let open = served(to);
@@ -169,11 +169,11 @@ fn a_signal_brings_a_new_process_and_the_old_one_serves_its_connections_to_the_e
     hear(&open).must_be(Answer::Nothing, "the old connection");
     assert_eq!(line.balancer.wait().code(), Some(0));
     exchange(to).unwrap();
-    line.says("the old process has ended", 1);
+    line.says("the old process has exited", 1);
 }
 
 #[test]
-fn the_command_says_which_process_has_taken_over() {
+fn the_command_prints_which_process_has_taken_over() {
     let line = Line::start(&yaml());
     let open = served(line.balancer.at(TLS));
     let said = line.balancer.said(&["upgrade"]);
@@ -188,7 +188,7 @@ fn the_command_says_which_process_has_taken_over() {
 }
 
 #[test]
-fn what_the_old_process_has_left_at_the_drains_end_is_reset() {
+fn connections_of_the_old_process_are_reset_at_the_end_of_the_drain() {
     let mut line = Line::start(&yaml().replace("client_hello: 60s", "drain: 2s"));
     let open = served(line.balancer.at(TLS));
     line.upgrade();
@@ -228,7 +228,7 @@ fn the_file_may_have_more_workers_fewer_workers_and_other_addresses() {
 }
 
 #[test]
-fn an_admin_listener_at_a_path_is_served_on_and_its_file_stays() {
+fn an_admin_listener_on_a_unix_socket_stays_and_so_does_its_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("probes.sock");
     let mut line = Line::start_with(&yaml(), |file| {

@@ -1,11 +1,11 @@
-//! Who of the pool gets a client without a usable pin, and why each of the others does not.
+//! Which backend of the pool gets a client without a usable pin, and why each of the others does not.
 //!
-//! Owns the sentences about candidates. Must not know pins. Invariant: what is said of a backend holds now.
+//! Owns the texts about candidates. Must not know pins. Invariant: a text about a backend is true now.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::KnownPin;
+use super::Basis;
 use crate::config::model::Balance;
 use crate::types::backend_state::Health;
 use crate::types::outcome::Outcome;
@@ -13,23 +13,23 @@ use crate::types::timestamp::{counted, span};
 use crate::upstream::backend::Backend;
 use crate::upstream::pool::{NoPick, Obstacle, PickedBy, Pool, PoolClient, Standing};
 
-/// Whom the policy chooses; says it, and why it does not choose the others.
+/// The choice of the policy. Adds to `steps` why, and why it does not choose the others.
 pub(super) fn choose(
     pool: &Arc<Pool>,
     client: PoolClient,
     steps: &mut Vec<String>,
-    known: KnownPin,
+    basis: Basis,
 ) -> Result<(PickedBy, Arc<Backend>), Outcome> {
     let preview = pool.preview(client);
     let winner = preview.as_ref().ok().map(|(_, backend)| backend);
     let mut next = Some(pool);
     while let Some(of) = next {
         let serves = winner.is_some_and(|winner| winner.pool == of.name);
-        compare(of, client, winner.filter(|_| serves), steps, known);
+        compare(of, client, winner.filter(|_| serves), steps, basis);
         next = of.backup.as_ref().filter(|_| !serves);
         if let Some(backup) = next {
             steps.push(format!(
-                "no backend of pool {:?} can take the client: its backup {:?} is asked",
+                "no backend of pool {:?} can take the client: its backup {:?} is tried",
                 of.name, backup.name
             ));
         }
@@ -45,7 +45,7 @@ fn compare(
     client: PoolClient,
     winner: Option<&Arc<Backend>>,
     steps: &mut Vec<String>,
-    known: KnownPin,
+    basis: Basis,
 ) {
     let foreign = matches!(pool.pin(client), Some((_, None)));
     let balance = if foreign {
@@ -62,7 +62,7 @@ fn compare(
         let rivals = standings
             .iter()
             .any(|other| other.obstacle.is_none() && !Arc::ptr_eq(&other.backend, &best.backend));
-        steps.push(won(balance, best, rivals, known));
+        steps.push(won(balance, best, rivals, basis));
     }
     for standing in &standings {
         if best.is_some_and(|best| Arc::ptr_eq(&best.backend, &standing.backend)) {
@@ -70,8 +70,8 @@ fn compare(
         }
         let why = match (&standing.obstacle, best) {
             (Some(obstacle), _) => reason(&standing.backend, obstacle),
-            (None, Some(best)) => lost(balance, standing, best, known),
-            // It came up between two looks.
+            (None, Some(best)) => lost(balance, standing, best, basis),
+            // It became available in between.
             (None, None) => "available again at this moment".to_owned(),
         };
         steps.push(format!("not {}: {why}", standing.backend.name));
@@ -79,58 +79,58 @@ fn compare(
 }
 
 /// Why the policy chooses `best`.
-fn won(balance: Balance, best: &Standing, rivals: bool, known: KnownPin) -> String {
+fn won(balance: Balance, best: &Standing, rivals: bool, basis: Basis) -> String {
     let name = &best.backend.name;
     let policy = balance.as_str();
-    let health = match (best.backend.health(), known) {
-        (Health::Unknown, KnownPin::Live) => " (not checked yet)",
+    let health = match (best.backend.health(), basis) {
+        (Health::Unknown, Basis::Live) => " (not checked yet)",
         _ => "",
     };
     if !rivals {
         return format!("{name}{health}: the only backend that can take the client");
     }
-    match (balance, known) {
+    match (balance, basis) {
         (Balance::SourceHash, _) => {
-            format!("{policy} says {name}{health}: its hash with this source is the highest")
+            format!("{policy} chooses {name}{health}: its hash with this source is the highest")
         }
-        (_, KnownPin::FileAlone) => format!("{policy} says {name} this time"),
-        (Balance::LeastConnections, KnownPin::Live) => format!(
-            "{policy} says {name}{health} now: the fewest for its weight, {}",
+        (_, Basis::FileOnly) => format!("{policy} chooses {name} this time"),
+        (Balance::LeastConnections, Basis::Live) => format!(
+            "{policy} chooses {name}{health} now: the lowest load for its weight, {}",
             load(best)
         ),
-        (Balance::RoundRobin, KnownPin::Live) => {
-            format!("{policy} says {name}{health} now: it is its turn")
+        (Balance::RoundRobin, Basis::Live) => {
+            format!("{policy} chooses {name}{health} now: it is its turn")
         }
-        (Balance::RandomTwo, KnownPin::Live) => format!(
-            "{policy} says {name}{health} this time, with {}: of two that are drawn for each client, the one with fewer",
+        (Balance::RandomTwo, Basis::Live) => format!(
+            "{policy} chooses {name}{health} this time, with {}: of two backends drawn at random, the one with the lower load",
             load(best)
         ),
     }
 }
 
 /// Why the policy does not choose `other`, which could take the client too.
-fn lost(balance: Balance, other: &Standing, best: &Standing, known: KnownPin) -> String {
-    match (balance, known) {
+fn lost(balance: Balance, other: &Standing, best: &Standing, basis: Basis) -> String {
+    match (balance, basis) {
         (Balance::SourceHash, _) => "its hash with this source is lower".to_owned(),
-        (_, KnownPin::FileAlone) => {
+        (_, Basis::FileOnly) => {
             "it can take the client as well; connections and turns decide".to_owned()
         }
-        (Balance::LeastConnections, KnownPin::Live) => {
+        (Balance::LeastConnections, Basis::Live) => {
             let ours = (f64::from(other.connections) + 1.0) * best.weight;
             let theirs = (f64::from(best.connections) + 1.0) * other.weight;
             if ours > theirs {
-                format!("more for its weight, {}", load(other))
+                format!("a higher load for its weight, {}", load(other))
             } else {
                 format!(
-                    "as few for its weight, {}: among equals chance decides",
+                    "the same load for its weight, {}: a tie is broken at random",
                     load(other)
                 )
             }
         }
-        (Balance::RoundRobin, KnownPin::Live) => "its turn comes later".to_owned(),
-        (Balance::RandomTwo, KnownPin::Live) => {
+        (Balance::RoundRobin, Basis::Live) => "its turn comes later".to_owned(),
+        (Balance::RandomTwo, Basis::Live) => {
             format!(
-                "not drawn, or drawn with more for its weight, {}",
+                "not drawn, or drawn with a higher load for its weight, {}",
                 load(other)
             )
         }
@@ -144,7 +144,7 @@ fn load(standing: &Standing) -> String {
     format!("{connections} (weight {weight})")
 }
 
-/// What rules `backend` out, in words.
+/// Why `backend` cannot take the client.
 pub(super) fn reason(backend: &Backend, obstacle: &Obstacle) -> String {
     let left = |at: Instant| span(at.saturating_duration_since(Instant::now()));
     match obstacle {
@@ -161,10 +161,10 @@ pub(super) fn reason(backend: &Backend, obstacle: &Obstacle) -> String {
             )
         }
         Obstacle::Drained => {
-            "drained: its deadline is over, and it takes no client until `ready`".to_owned()
+            "drained: its deadline has passed, and it gets no clients until `ready`".to_owned()
         }
         Obstacle::Damped(damped) => format!(
-            "its checks pass, but it is kept out for {} more after {} (damping)",
+            "its checks pass, but it is held out of rotation for {} more after {} (flap damping)",
             left(damped.until.at),
             counted(damped.falls.into(), "fall")
         ),
@@ -177,12 +177,12 @@ pub(super) fn reason(backend: &Backend, obstacle: &Obstacle) -> String {
                 changed.why
             )
         }
-        Obstacle::Full(most) => format!("full: it holds the {most} of `max_connections`"),
+        Obstacle::Full(most) => format!("full: `max_connections` ({most}) is reached"),
         Obstacle::NoWeight => "its weight is 0".to_owned(),
         Obstacle::NotChecked => "not checked yet, and another backend is up".to_owned(),
         Obstacle::NotInGroup(pool) => format!(
-            "{} is up and passed over: pool {pool:?} of its affinity group cannot use it now, and another backend is \
-             available in all",
+            "{} is up but not used: pool {pool:?} of its affinity group cannot use it now, and another backend is \
+             available in all of them",
             backend.name
         ),
     }

@@ -1,6 +1,6 @@
-//! What a client's pin does to it.
+//! How a client's pin routes it.
 //!
-//! Owns the sentences about pins. Invariant: as the data path has it, a pin decides before any policy.
+//! Owns the texts about pins. Must not know policies. Invariant: as on the data path, a pin decides before any policy.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ pub(super) fn of(pool: &Pool, client: PoolClient, matched: &str) -> Option<PinEn
     viewed(&pool.affinity.as_ref()?.pins, &view, matched)
 }
 
-/// The backend that the client's pin sends it to, if that takes it; says what there is to say of the pin.
+/// The backend of the client's pin, if it takes the client. Adds the texts about the pin to `result`.
 pub(super) fn decides(
     pool: &Arc<Pool>,
     client: PoolClient,
-    told: &mut Explanation,
+    result: &mut Explanation,
 ) -> Option<Arc<Backend>> {
-    let steps = &mut told.steps;
+    let steps = &mut result.steps;
     let Some(affinity) = &pool.affinity else {
         steps.push(format!("pool {:?} has no affinity: no pins", pool.name));
         return None;
@@ -39,42 +39,55 @@ pub(super) fn decides(
         }
         return None;
     };
-    if let Some(pin) = &told.pin {
+    if let Some(pin) = &result.pin {
         steps.push(sentence(pin, view.origin));
     }
     let Some(backend) = backend else {
         steps.push(format!(
-            "pool {:?} has no backend of that name: the client is placed here by source_hash, and its pin stays",
+            "pool {:?} has no backend of that name: source_hash chooses one in this pool, and the pin stays",
             pool.name
         ));
         return None;
     };
-    let Some(obstacle) = obstacle_to_pinned(backend) else {
-        let others: Vec<&str> = pool.backends.iter().map(|other| &*other.name).collect();
-        if others.len() > 1 {
-            let others = others.into_iter().filter(|other| *other != &*backend.name);
-            steps.push(format!(
-                "a pin goes before the policy: {} {} not compared",
-                others.clone().collect::<Vec<_>>().join(", "),
-                if others.count() == 1 { "is" } else { "are" }
-            ));
+    match obstacle_to_pinned(backend) {
+        None => {
+            steps.extend(precedence(pool, backend));
+            Some(backend.clone())
         }
-        return Some(backend.clone());
-    };
-    let becomes = if matches!(obstacle, Obstacle::Full(_)) {
-        "this connection goes elsewhere, and the pin stays"
-    } else {
-        "the pin moves when another backend has answered"
-    };
-    let why = reason(backend, &obstacle);
-    steps.push(format!(
-        "{} cannot take the client now: {why}; {becomes}",
-        backend.name
-    ));
-    None
+        Some(obstacle) => {
+            steps.push(unusable(backend, &obstacle));
+            None
+        }
+    }
 }
 
-/// Where a pin leads, who said so, how old it is and how long it lasts.
+/// That the pin decides, and not the policy, if there are other backends.
+fn precedence(pool: &Pool, backend: &Backend) -> Option<String> {
+    let others = pool.backends.iter().map(|other| &*other.name);
+    let others: Vec<&str> = others.filter(|other| *other != &*backend.name).collect();
+    let verb = match others.len() {
+        0 => return None,
+        1 => "is",
+        _ => "are",
+    };
+    let others = others.join(", ");
+    Some(format!(
+        "a pin takes precedence over the policy: {others} {verb} not compared"
+    ))
+}
+
+/// Why the backend of the pin cannot take the client, and what becomes of the pin.
+fn unusable(backend: &Backend, obstacle: &Obstacle) -> String {
+    let pin = if matches!(obstacle, Obstacle::Full(_)) {
+        "this connection goes elsewhere, and the pin stays"
+    } else {
+        "the pin moves once another backend has responded"
+    };
+    let (name, why) = (&backend.name, reason(backend, obstacle));
+    format!("{name} cannot take the client now: {why}; {pin}")
+}
+
+/// The backend of a pin, its origin, its age and its expiry.
 fn sentence(pin: &PinEntry, origin: Origin) -> String {
     let backend = &pin.backend;
     let made = span(std::time::Duration::from_secs(pin.age_seconds));
@@ -91,10 +104,10 @@ fn sentence(pin: &PinEntry, origin: Origin) -> String {
     let lasts = match pin.expires_in_seconds {
         Some(left) => {
             let left = span(std::time::Duration::from_secs(left));
-            format!("it expires in {left} unless it comes into use again")
+            format!("it expires in {left} unless it is used again")
         }
         None => format!(
-            "in use by {}, and it does not expire meanwhile",
+            "in use by {}, and does not expire meanwhile",
             counted(pin.connections, "connection")
         ),
     };
@@ -123,15 +136,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_tells_its_age_its_reason_and_its_end_apart() {
+    fn the_text_of_a_pin_has_its_age_its_origin_and_its_expiry() {
         assert_eq!(
             sentence(&pin(1, None), Origin::Administrator),
             "pinned to fe01: an administrator pinned or moved it there; the pin was made 1m57s ago; \
-             in use by 1 connection, and it does not expire meanwhile"
+             in use by 1 connection, and does not expire meanwhile"
         );
         assert_eq!(
             sentence(&pin(0, Some(1_083)), Origin::Policy),
-            "pinned to fe01: chosen by the policy 1m57s ago; it expires in 18m3s unless it comes into use again"
+            "pinned to fe01: chosen by the policy 1m57s ago; it expires in 18m3s unless it is used again"
         );
         assert!(sentence(&pin(2, None), Origin::Failover).contains("in use by 2 connections,"));
     }

@@ -1,7 +1,7 @@
-//! Why a port is closed and why a backend has the health that it has, as things are now.
+//! Why a port is closed, and why a backend is up, down or unknown.
 //!
-//! Owns these sentences. Must not know clients. Invariant: what is said follows from the last results of the checks, never
-//! from what was said when something changed.
+//! Owns these texts. Must not know clients. Invariant: a text follows from the last results of the checks, never from the
+//! text at the time of a change.
 
 use super::candidates::reason;
 use crate::snapshot::ActiveListener;
@@ -9,13 +9,13 @@ use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Backend, CheckReport};
 use crate::upstream::pool::{Pool, obstacle_to_pinned};
 
-/// Backends that one line names.
-const NAMED: usize = 8;
+/// Backends in one line.
+const MAX_BACKENDS: usize = 8;
 
-/// How health says that it took a backend back before its time.
+/// The text of `health` for a backend that is used before its damping is over.
 const EARLY: &str = "; back early, because no other backend of the pool is available";
 
-/// What keeps each backend behind a listener from serving.
+/// Why each backend behind a listener cannot serve.
 pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
     let mut reasons = Vec::new();
     let mut pools: Vec<&Pool> = listener.pools().iter().rev().map(AsRef::as_ref).collect();
@@ -28,48 +28,47 @@ pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
         }
         pools.extend(pool.backup.as_deref());
     }
-    let more = reasons.len().saturating_sub(NAMED);
-    reasons.truncate(NAMED);
+    let more = reasons.len().saturating_sub(MAX_BACKENDS);
+    reasons.truncate(MAX_BACKENDS);
     if more > 0 {
         reasons.push(format!("and {more} more"));
     }
     reasons.join("; ")
 }
 
-/// Why `backend` is up, down or unknown, by what its checks have last seen.
+/// Why `backend` is up, down or unknown, by the last results of its checks.
 pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -> String {
     let changed = backend.changed();
     let health = backend.health();
     let deciding: Vec<&CheckReport> = checks.iter().filter(|check| check.decides).collect();
-    let answered = deciding.iter().any(|check| check.passing.is_some());
-    let said = if !answered || backend.address().is_none() {
+    let has_results = deciding.iter().any(|check| check.passing.is_some());
+    let text = if !has_results || backend.address().is_none() {
         changed.why
     } else {
-        let says = |check: &&CheckReport| say(check);
-        let mut matter = deciding.clone();
-        matter.retain(|check| matters(check, health, &deciding));
-        if matter.is_empty() {
-            // In maintenance health is from before, and the checks may say otherwise.
-            matter.clone_from(&deciding);
+        let mut relevant = deciding.clone();
+        relevant.retain(|check| is_relevant(check, health, &deciding));
+        if relevant.is_empty() {
+            // In maintenance the health is older than the checks, and may contradict them.
+            relevant.clone_from(&deciding);
         }
-        let said: Vec<String> = matter.iter().map(says).collect();
-        let early = changed.why.ends_with(EARLY) && health == Health::Up;
-        said.join("; ") + if early { EARLY } else { "" }
+        let texts: Vec<String> = relevant.iter().map(|check| check_text(check)).collect();
+        let is_early = changed.why.ends_with(EARLY) && health == Health::Up;
+        texts.join("; ") + if is_early { EARLY } else { "" }
     };
-    let said = match backend.name_fault() {
-        Some(fault) => format!(
-            "{said}; its name does not resolve any more, and its last address is kept: {fault}"
+    let text = match backend.name_fault() {
+        Some(error) => format!(
+            "{text}; its name does not resolve any more, and its last address stays in use: {error}"
         ),
-        None => said,
+        None => text,
     };
     if backend.state() == AdminState::Maintain {
-        return format!("in maintenance, checks count for nothing: {said}");
+        return format!("in maintenance, checks are ignored: {text}");
     }
-    said
+    text
 }
 
-/// Whether a deciding check belongs to the reason: those that speak against the health that there is, or make it what it is.
-fn matters(check: &CheckReport, health: Health, all: &[&CheckReport]) -> bool {
+/// Whether a deciding check belongs to the reason: it contradicts the present health, or causes it.
+fn is_relevant(check: &CheckReport, health: Health, all: &[&CheckReport]) -> bool {
     let fails = |check: &CheckReport| check.passing == Some(false);
     match health {
         Health::Up => fails(check) || !all.iter().any(|other| fails(other)),
@@ -78,7 +77,7 @@ fn matters(check: &CheckReport, health: Health, all: &[&CheckReport]) -> bool {
     }
 }
 
-fn say(check: &CheckReport) -> String {
+fn check_text(check: &CheckReport) -> String {
     let (label, detail) = (&check.label, &check.detail);
     let (against, needed) = (check.against, check.needed);
     match (check.passing, check.counts) {

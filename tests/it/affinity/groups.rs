@@ -117,7 +117,7 @@ fn all_ports_agree_on_each_of_many_clients_while_a_server_is_down_on_one_port() 
         .balancer
         .get("/api/v1/explain?listener=l443&source=192.0.2.7")
         .body;
-    assert!(told.contains("a is up and passed over"), "{told}");
+    assert!(told.contains("a is up but not used"), "{told}");
     site.secure[1].stop();
     site.wait_for_ups(4.0);
     for number in 0..12 {

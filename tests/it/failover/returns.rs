@@ -113,7 +113,7 @@ fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
     });
     assert!(falls >= 2.0, "the first changes nothing");
     let why = seen["why"].as_str().unwrap();
-    let begins = why.starts_with("damped: passes its checks, kept out for ");
+    let begins = why.starts_with("damped: checks pass, held out of rotation for ");
     assert!(
         begins && why.ends_with(&format!(" s more after {falls} falls")),
         "{why}"

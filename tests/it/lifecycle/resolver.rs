@@ -1,4 +1,4 @@
-//! Name servers that are dead: nobody waits for them at the end.
+//! Name servers that do not respond: a stop does not wait for them.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::{Command, Stdio};
@@ -10,10 +10,10 @@ use crate::support::balancer::Balancer;
 use crate::support::raw::counted;
 use crate::support::{at, eventually, own_address};
 
-/// Far less than the resolver takes to give a name up.
+/// Far less than the resolver takes to give up on a name.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Name servers that hear questions and answer none, and a resolver's configuration that names them.
+/// Name servers that receive queries and send no response, and a resolver's configuration that names them.
 struct DeadServers {
     sockets: Vec<UdpSocket>,
     directory: tempfile::TempDir,
@@ -105,7 +105,7 @@ fn a_stop_does_not_wait_for_the_resolver() {
 }
 
 #[test]
-fn a_reload_that_asks_for_new_names_waits_a_moment_and_a_stop_meanwhile_does_not() {
+fn a_reload_waits_briefly_for_new_names_and_a_stop_does_not() {
     let dead = DeadServers::start(1);
     let backend = crate::support::raw::echo();
     let mut balancer = Balancer::start_with(&yaml(1, backend), |command| {

@@ -1,9 +1,9 @@
-//! What backends and pins keep, and the series of what is gone.
+//! What backends and pins keep over a reload, and the metric series of removed parts.
 
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{WEB, leads_to, routed, server};
+use super::{WEB, routed, routes_to, server};
 use crate::support::balancer::Balancer;
 use crate::support::peers::{
     Backend, ask, assert_reset, connect, connect_from, entries, is_alive, request,
@@ -25,8 +25,8 @@ fn from(source: IpAddr, balancer: &Balancer) -> (TcpStream, String) {
     (stream, server)
 }
 
-/// What the status says of a backend of the pool `web`.
-fn told(balancer: &Balancer, backend: &str) -> serde_json::Value {
+/// A backend of the pool `web` in the status.
+fn view(balancer: &Balancer, backend: &str) -> serde_json::Value {
     let status = balancer.status();
     let backends = status["pools"][0]["backends"].as_array().unwrap().clone();
     let named = |known: &serde_json::Value| known["name"] == backend;
@@ -50,7 +50,7 @@ fn backends_keep_health_states_counters_and_pins() {
         .collect();
     balancer.set_state("web", "a", r#"{"state":"drain","deadline":"1h"}"#);
     balancer.set_state("web", "b", r#"{"state":"maintain"}"#);
-    let before = ["a", "b", "c"].map(|backend| told(&balancer, backend));
+    let before = ["a", "b", "c"].map(|backend| view(&balancer, backend));
     let bytes = balancer.metric("lyncpin_bytes_total", &[]);
     // The one that is new comes first, so that no place stays what it was.
     let fourth = Backend::start("d");
@@ -59,7 +59,7 @@ fn backends_keep_health_states_counters_and_pins() {
     let list = format!("backends: [{}]", list.join(", "));
     balancer.reloaded(&pool(&list, "balance: round_robin"));
     for before in before {
-        let after = told(&balancer, before["name"].as_str().unwrap());
+        let after = view(&balancer, before["name"].as_str().unwrap());
         for same in [
             "state",
             "deadline",
@@ -87,7 +87,7 @@ fn backends_keep_health_states_counters_and_pins() {
 }
 
 #[test]
-fn a_backend_with_another_address_keeps_its_pins_and_is_checked_anew() {
+fn a_backend_with_a_new_address_keeps_its_pins_and_is_checked_again() {
     let backends = Backend::several(2);
     let at = |backend: &Backend| {
         format!(
@@ -104,19 +104,19 @@ fn a_backend_with_another_address_keeps_its_pins_and_is_checked_anew() {
     let source = own_address();
     let (held, server) = from(source, &balancer);
     assert_eq!(server, "a");
-    let before = told(&balancer, "fe01");
+    let before = view(&balancer, "fe01");
     backends[1].stop();
     balancer.reloaded(&pool(
         &at(&backends[1]),
         "health: { interval: 100ms, timeout: 100ms, fall: 1 }",
     ));
-    let after = told(&balancer, "fe01");
+    let after = view(&balancer, "fe01");
     assert_eq!(after["address"], backends[1].address.to_string());
     assert_eq!(after["pins"], before["pins"]);
     is_health(&balancer, "web", "down");
     backends[1].start_again();
     is_health(&balancer, "web", "up");
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     assert!(is_alive(&held));
     let hits = || balancer.metric("lyncpin_affinity_lookups_total", &["result=\"hit\""]);
     let before = hits();
@@ -124,7 +124,7 @@ fn a_backend_with_another_address_keeps_its_pins_and_is_checked_anew() {
     assert_eq!(hits(), before + 1.0);
 }
 
-/// A name that is new is resolved before anything is swapped, so that nobody finds a pool without a backend.
+/// A new name is resolved before anything is swapped, so that no client finds a pool without a backend.
 #[test]
 fn a_new_backend_takes_clients_at_once() {
     let backends = Backend::several(1);
@@ -145,7 +145,7 @@ fn a_new_backend_takes_clients_at_once() {
 }
 
 #[test]
-fn weights_and_bounds_take_effect_on_backends_that_stay() {
+fn weights_and_limits_take_effect_on_backends_that_stay() {
     let backends = Backend::several(2);
     let weighted = |a: u32, b: u32, settings: &str| {
         let [first, second] = [0, 1].map(|place: usize| &backends[place]);
@@ -179,7 +179,7 @@ fn weights_and_bounds_take_effect_on_backends_that_stay() {
 }
 
 #[test]
-fn pins_stay_with_another_time_to_live_and_bound() {
+fn pins_stay_with_another_ttl_and_max_entries() {
     let backends = Backend::several(3);
     let with = |affinity: &str| pool(&entries(&backends), &format!("affinity: {{ {affinity} }}"));
     let balancer = Balancer::start(&with("ttl: 1h")).ready();
@@ -205,7 +205,7 @@ fn pins_stay_with_another_time_to_live_and_bound() {
 }
 
 #[test]
-fn pins_stay_with_other_keys_as_far_as_they_can_be_translated() {
+fn pins_that_can_be_translated_stay_with_other_keys() {
     let backends = Backend::several(3);
     let with = |affinity: &str| pool(&entries(&backends), &format!("affinity: {{ {affinity} }}"));
     let balancer = Balancer::start(&with("by: [source, name]")).ready();
@@ -245,7 +245,7 @@ fn pins_stay_with_other_keys_as_far_as_they_can_be_translated() {
 }
 
 #[test]
-fn pins_of_a_backend_that_is_gone_are_released() {
+fn pins_of_a_removed_backend_are_released() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&pool(&entries(&backends), "")).ready();
     up(&balancer, 2.0);
@@ -264,7 +264,7 @@ fn pins_of_a_backend_that_is_gone_are_released() {
 }
 
 #[test]
-fn a_drain_keeps_its_deadline_when_its_backend_is_gone() {
+fn a_drain_keeps_its_deadline_when_its_backend_is_removed() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&pool(&entries(&backends), "balance: round_robin")).ready();
     up(&balancer, 2.0);
@@ -289,7 +289,7 @@ fn series(balancer: &Balancer, value: &str) -> Vec<String> {
 }
 
 #[test]
-fn series_of_what_is_gone_go_with_its_last_connection_and_stay_away() {
+fn series_of_removed_parts_end_with_the_last_connection_and_do_not_return() {
     let backends = Backend::several(3);
     let more = |rest: &str| {
         let pools = routed("a", &backends[..1]);

@@ -1,4 +1,4 @@
-//! A hundred reloads under load: on listeners that stand before and after, every connection reaches the right server.
+//! A hundred reloads under load: on listeners that stay configured, every connection reaches the right server.
 
 use std::io;
 use std::net::{IpAddr, TcpStream};
@@ -15,26 +15,26 @@ use crate::support::peers::{
 use crate::support::raw::counted;
 
 const RELOADS: usize = 100;
-/// New connections a second that are offered; how many a busy machine takes is its business.
+/// New connections a second that are attempted; a busy machine may accept fewer.
 const RATE: u32 = 2000;
 /// Threads that offer them.
 const OFFERING: u32 = 4;
 /// Connections that live through all of it.
 const LONG: usize = 500;
 
-/// The standing listeners, which trade their ports with every reload.
+/// The permanent listeners, which trade their ports with every reload.
 const NAMED: [u16; 2] = [80, 81];
-/// A standing listener without names, always before the pool `a`.
+/// A permanent listener without names, always before the pool `a`.
 const PLAIN: u16 = 82;
 /// A listener that is there in every other configuration.
 const GUEST: u16 = 83;
 
-/// The server that `moving.test` leads to in the configuration of this number.
+/// The server that `moving.test` is routed to in the configuration of this number.
 fn moving(number: usize) -> &'static str {
     ["a", "b"][number % 2]
 }
 
-/// `steady.test` always leads to `a`; everything else is another one each time.
+/// `steady.test` is always routed to `a`; everything else changes each time.
 fn yaml(number: usize, backends: &[Backend]) -> String {
     let [first, second] = if number.is_multiple_of(2) {
         NAMED
@@ -95,7 +95,7 @@ struct InForce {
     begun: AtomicUsize,
 }
 
-/// One kind of client of the standing listeners.
+/// One kind of client of the permanent listeners.
 #[derive(Clone, Copy)]
 enum Asks {
     Steady,
@@ -131,7 +131,7 @@ impl Asks {
     }
 }
 
-/// Connects and asks; says what is wrong with what came of it.
+/// Connects and sends a request; returns what is wrong with the result.
 fn visit(
     balancer: IpAddr,
     asks: Asks,
@@ -155,7 +155,7 @@ fn visit(
     }
 }
 
-/// Offers a share of the rate until it is told to end; says how many were served, or what was wrong first.
+/// Attempts a share of the rate until it is stopped; returns how many were served, or the first error.
 fn offer(
     balancer: IpAddr,
     place: usize,
@@ -178,7 +178,7 @@ fn offer(
 }
 
 #[test]
-fn a_hundred_reloads_under_load_refuse_reset_and_misroute_nobody() {
+fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
     raise_descriptors();
     let backends = Backend::several(4);
     let balancer = Balancer::start(&yaml(0, &backends)).ready();

@@ -1,4 +1,4 @@
-//! Everything beside listeners and pools: bounds, the admin listener, the log, workers.
+//! Reloads of everything but listeners and pools: limits, the admin listener, the log, workers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn and(backends: &[Backend], more: &str) -> String {
 }
 
 #[test]
-fn limits_and_timeouts_hold_for_who_comes_and_end_nobody() {
+fn limits_and_timeouts_apply_to_new_connections_and_end_none() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&and(&backends, "")).ready();
     let held = connect(balancer.at(WEB)).unwrap();
@@ -40,7 +40,7 @@ fn limits_and_timeouts_hold_for_who_comes_and_end_nobody() {
     assert!(is_alive(&held));
 }
 
-/// The status of an answer to who shows a token there.
+/// The status of the response to a request with this token.
 fn asked(admin: std::net::SocketAddr, token: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(admin).ok()?;
     write!(
@@ -93,7 +93,7 @@ fn the_admin_listener_moves_and_its_token_changes() {
     assert_eq!(server(&balancer), "a");
 }
 
-/// The status of an answer to a request that names this host.
+/// The status of the response to a request with this Host.
 fn asked_as(admin: std::net::SocketAddr, host: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(admin).ok()?;
     write!(
@@ -107,7 +107,7 @@ fn asked_as(admin: std::net::SocketAddr, host: &str) -> Option<u16> {
 }
 
 #[test]
-fn a_reload_changes_the_names_under_which_the_admin_listener_is_asked() {
+fn a_reload_changes_the_host_names_of_the_admin_listener() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&and(&backends, "")).ready();
     let (at, token) = (balancer.at(9900), balancer.directory().join("token"));
@@ -161,7 +161,7 @@ fn a_token_that_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn the_log_has_another_form_from_then_on() {
+fn a_reload_changes_the_format_of_the_log() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&and(&backends, "")).ready();
     server(&balancer);
@@ -195,7 +195,7 @@ fn the_log_has_another_form_from_then_on() {
 }
 
 #[test]
-fn workers_stay_and_that_is_a_warning() {
+fn workers_do_not_change_and_a_warning_says_so() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&and(&backends, "workers: 2")).ready();
     let answer = balancer.reload(&and(&backends, "workers: 3"));

@@ -1,4 +1,4 @@
-//! Listening sockets: what stays, what comes, what goes and what changes hands.
+//! Listening sockets over a reload: those that stay, are added, are removed, or move to another listener.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn listeners(all: &[(&str, u16, &str, &str)], backends: &[Backend]) -> String {
     yaml + &pools[pools.find("pools:").unwrap()..]
 }
 
-/// The name of the server behind a port, for a client that says what both protocols let through.
+/// The name of the server behind a port, for a client whose request both protocols accept.
 fn server_at(to: SocketAddr) -> String {
     ask(&connect(to).unwrap(), &request("www.test")).unwrap()
 }
@@ -80,7 +80,7 @@ fn a_new_listener_serves_and_a_removed_one_refuses_while_its_connections_live() 
 }
 
 #[test]
-fn who_waits_in_the_kernels_queue_of_a_removed_address_is_served() {
+fn clients_in_the_accept_queue_of_a_removed_address_are_served() {
     let backends = Backend::several(2);
     let one = [("web", WEB, "http", "b"), ("one", 81, "http", "a")];
     let balancer = Balancer::start(&listeners(&one, &backends)).ready();
@@ -129,7 +129,7 @@ fn an_address_keeps_its_sockets_under_another_name_another_protocol_and_when_two
 }
 
 #[test]
-fn every_address_that_cannot_be_bound_is_told_and_nothing_changes() {
+fn every_address_that_cannot_be_bound_is_reported_and_nothing_changes() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let taken = [81, 82].map(|port| TcpListener::bind(balancer.at(port)).unwrap());
@@ -154,9 +154,9 @@ fn every_address_that_cannot_be_bound_is_told_and_nothing_changes() {
     }
 }
 
-/// The probe that keeps a second instance out would find this one.
+/// The probe for a second instance would find this one.
 #[test]
-fn an_address_gives_way_to_all_addresses_and_comes_back() {
+fn an_address_changes_to_all_addresses_and_back() {
     const PORT: u16 = 18_431;
     let backends = Backend::several(2);
     let bound = |host: &str, pool: &str| {
@@ -174,7 +174,7 @@ fn an_address_gives_way_to_all_addresses_and_comes_back() {
 }
 
 #[test]
-fn a_port_that_nothing_can_serve_any_more_closes_and_opens_with_the_next_reload() {
+fn a_port_without_a_pool_that_can_serve_closes_and_opens_with_the_next_reload() {
     let backends = Backend::several(1);
     let nobody = "listeners: { web: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [www.test], pool: none }] } }\n\
                   pools: { none: { backends: [\"nobody.invalid:80\"] } }\n";

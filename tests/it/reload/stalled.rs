@@ -1,4 +1,4 @@
-//! A file system that does not answer holds up nothing but the reload that reads it.
+//! A file system that does not respond delays only the reload that reads it.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -59,7 +59,7 @@ fn waits(balancer: &Balancer) {
 }
 
 #[test]
-fn a_reload_that_waits_holds_up_neither_the_admin_listener_nor_clients_nor_a_stop() {
+fn a_reload_that_waits_for_a_file_delays_neither_the_admin_listener_nor_clients_nor_a_stop() {
     for what in ["configuration", "token", "store"] {
         let backends = Backend::several(1);
         let mut balancer = stalled(what, &backends);
@@ -79,14 +79,14 @@ fn a_reload_that_waits_holds_up_neither_the_admin_listener_nor_clients_nor_a_sto
 }
 
 #[test]
-fn a_reload_that_waits_too_long_is_rejected_with_what_it_waits_for_and_one_thread_waits() {
+fn a_reload_that_waits_too_long_is_rejected_with_the_name_of_the_file_and_one_thread_waits() {
     let backends = Backend::several(1);
     let balancer = stalled("configuration", &backends);
     let before = threads(&balancer);
     let said = balancer.said(&["reload"]);
     assert_eq!(said.status, 1, "{said:?}");
     let file = balancer.file().display().to_string();
-    assert!(said.err.contains("did not answer within 10 s"), "{said:?}");
+    assert!(said.err.contains("did not respond within 10 s"), "{said:?}");
     assert!(said.err.contains(&file), "{said:?}");
     for _ in 0..20 {
         balancer.signal(Signal::HUP);
@@ -111,7 +111,7 @@ fn a_reload_that_waits_too_long_is_rejected_with_what_it_waits_for_and_one_threa
 }
 
 #[test]
-fn a_configuration_that_never_ends_is_read_up_to_its_bound() {
+fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
     let backends = Backend::several(1);
     let balancer = start(&backends);
     let run = |arguments: &[&str]| {
@@ -154,7 +154,7 @@ fn a_configuration_that_never_ends_is_read_up_to_its_bound() {
 }
 
 #[test]
-fn what_is_no_file_is_said_to_be_none_and_changes_nothing() {
+fn a_path_that_is_not_a_file_is_reported_and_changes_nothing() {
     let backends = Backend::several(1);
     let balancer = start(&backends);
     std::fs::remove_file(balancer.file()).unwrap();
@@ -166,7 +166,7 @@ fn what_is_no_file_is_said_to_be_none_and_changes_nothing() {
 }
 
 #[test]
-fn a_watched_file_that_stalls_holds_up_nothing_and_is_seen_once_it_answers() {
+fn a_watched_file_that_stalls_delays_nothing_and_is_reloaded_once_it_can_be_read() {
     let backends = Backend::several(2);
     let watching = |command: &mut Command| {
         command.arg("--watch");
@@ -183,7 +183,7 @@ fn a_watched_file_that_stalls_holds_up_nothing_and_is_seen_once_it_answers() {
     assert!(ticks(&balancer) - before < 100);
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write(&routed("b", &backends));
-    super::leads_to(&balancer, "b");
+    super::routes_to(&balancer, "b");
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
 }
@@ -295,7 +295,7 @@ fn a_configuration_may_come_through_a_pipe() {
 }
 
 #[test]
-fn a_stalled_reload_does_not_count_as_one_that_was_taken() {
+fn a_stalled_reload_does_not_count_as_accepted() {
     let backends = Backend::several(1);
     let balancer = stalled("token", &backends);
     let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();

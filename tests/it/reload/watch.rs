@@ -1,9 +1,9 @@
-//! `run --watch`: whatever makes the file hold something else is a reload, and nothing else is.
+//! `run --watch`: every change of the content of the file triggers a reload, and nothing else does.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{leads_to, reloads, routed, server};
+use super::{reloads, routed, routes_to, server};
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 use crate::support::peers::Backend;
@@ -17,7 +17,7 @@ fn start(backends: &[Backend]) -> Balancer {
     Balancer::start_with(&yaml, watching).ready()
 }
 
-/// Makes `link` lead to `target` in one step.
+/// Switches `link` to `target` in one step.
 fn relink(target: &str, link: &Path) {
     let new = link.with_file_name("relinked");
     symlink(target, &new).unwrap();
@@ -30,21 +30,21 @@ fn a_file_that_is_replaced_or_written_is_reloaded() {
     let balancer = start(&backends);
     assert_eq!(server(&balancer), "a");
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     let written = std::fs::read_to_string(balancer.file()).unwrap();
     std::fs::write(balancer.file(), written.replace("pool: b", "pool: c")).unwrap();
-    leads_to(&balancer, "c");
+    routes_to(&balancer, "c");
     let taken = reloads(&balancer, "accepted");
     // What goes on beside it is nobody's business, and neither is the same once more.
     std::fs::write(balancer.directory().join("notes"), "b").unwrap();
     balancer.write(&routed("c", &backends));
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     assert_eq!(reloads(&balancer, "accepted"), taken + 1.0);
 }
 
 #[test]
-fn a_faulty_file_is_told_in_the_log_and_the_next_one_is_taken() {
+fn a_file_with_errors_is_logged_and_the_next_one_is_accepted() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     balancer.write(&routed("nowhere", &backends));
@@ -61,10 +61,10 @@ fn a_faulty_file_is_told_in_the_log_and_the_next_one_is_taken() {
     assert_eq!(server(&balancer), "a");
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write(&routed("b", &backends));
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
 }
 
-/// As Kubernetes mounts a ConfigMap: the file leads through `..data`, which is made to lead elsewhere.
+/// As Kubernetes mounts a ConfigMap: the file is a link through `..data`, which is switched.
 #[test]
 fn a_directory_whose_link_is_swapped_is_reloaded() {
     let backends = Backend::several(3);
@@ -77,15 +77,15 @@ fn a_directory_whose_link_is_swapped_is_reloaded() {
     }
     relink("..1", &mount.join("..data"));
     relink("..data/balancer.yaml", &balancer.file());
-    leads_to(&balancer, "b");
+    routes_to(&balancer, "b");
     for (directory, server) in [("..2", "c"), ("..3", "a"), ("..1", "b")] {
         relink(directory, &mount.join("..data"));
-        leads_to(&balancer, server);
+        routes_to(&balancer, server);
     }
 }
 
 #[test]
-fn another_token_is_taken() {
+fn a_changed_token_is_accepted() {
     let backends = Backend::several(1);
     let balancer = start(&backends);
     let token = balancer.directory().join("token");

@@ -2,19 +2,20 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::eventually;
-use crate::support::peers::{Backend, ask, connect, entries};
+use crate::support::peers::{Backend, ask, assert_reset, connect, entries};
 
 use super::{Line, install};
 
 const TCP: u16 = 5000;
 const TAKEN_OVER: &str = "this process has taken over";
 const DIED: &str =
-    "the old process has died during the upgrade: this one serves with what it had passed on";
+    "the old process died during the upgrade: this one serves with what it had received";
 const DIED_EARLY: &str = "the old process has died before it had passed on every socket: this one starts as if it were the first";
 
 /// More than fits into a socket's buffer, a packet for each.
@@ -44,8 +45,8 @@ fn kill_old(line: &mut Line) {
     line.balancer.wait();
 }
 
-/// Has the old process start a new one, which waits for this file before it begins.
-fn begins_with(line: &Line) -> PathBuf {
+/// Has the old process start a new one, which waits for this file first.
+fn waits_for_file(line: &Line) -> PathBuf {
     let (real, go) = real(line, "go");
     let started = go.with_extension("started");
     line.put_script(&format!(
@@ -61,7 +62,7 @@ fn begins_with(line: &Line) -> PathBuf {
     go
 }
 
-/// Has the new process read its configuration from this pipe, which it does when it has heard everything but pins.
+/// Has the new process read its configuration from this pipe, which it does once it has received everything but pins.
 fn reads_from_pipe(line: &Line) -> PathBuf {
     let (real, pipe) = real(line, "pipe");
     rustix::fs::mknodat(
@@ -73,9 +74,9 @@ fn reads_from_pipe(line: &Line) -> PathBuf {
     )
     .unwrap();
     line.put_script(&format!(
-        "#!/bin/sh\nexec {} run -c {}\n",
-        real.display(),
-        pipe.display()
+        "#!/bin/sh\necho $$ > {0}.pid\nexec {1} run -c {0}\n",
+        pipe.display(),
+        real.display()
     ));
     pipe
 }
@@ -107,7 +108,7 @@ fn serves(line: &Line) {
     }
     let healthy = line.balancer.get("/readyz");
     assert_eq!(healthy.status, 200, "{healthy:?}");
-    // And is whole: it can be upgraded itself.
+    // It is complete: it can be upgraded itself.
     line.put_program();
     let pipe = line.program.path().join("pipe");
     if pipe.exists() {
@@ -121,20 +122,20 @@ fn serves(line: &Line) {
 }
 
 #[test]
-fn before_a_word_was_heard() {
+fn the_new_process_serves_if_the_old_one_dies_before_the_first_message() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
-    let go = begins_with(&line);
+    let go = waits_for_file(&line);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
 }
 
 #[test]
-fn before_every_socket_was_passed_on() {
+fn the_new_process_serves_if_the_old_one_dies_before_it_has_passed_every_socket() {
     let backends = Backend::several(2);
     let mut line = start(&backends, MANY);
-    let go = begins_with(&line);
+    let go = waits_for_file(&line);
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
@@ -142,7 +143,7 @@ fn before_every_socket_was_passed_on() {
 }
 
 #[test]
-fn in_the_middle_of_pins() {
+fn the_new_process_serves_if_the_old_one_dies_while_it_sends_pins() {
     let backends = Backend::several(2);
     let mut line = start(&backends, MANY);
     let pipe = reads_from_pipe(&line);
@@ -157,7 +158,7 @@ fn in_the_middle_of_pins() {
 }
 
 #[test]
-fn when_states_were_told() {
+fn the_new_process_serves_if_the_old_one_dies_after_it_has_sent_states() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let said = line.balancer.said(&["drain", "b", "--deadline", "600s"]);
@@ -175,7 +176,7 @@ fn when_states_were_told() {
 }
 
 #[test]
-fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
+fn the_new_process_serves_if_the_old_one_dies_before_the_commit() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let client = connect(line.balancer.at(TCP)).unwrap();
@@ -186,11 +187,11 @@ fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
     let text = std::fs::read(&line.file).unwrap();
     end.write_all(&text).unwrap();
     drop(end);
-    // Bound is what has been built; it is ready a moment later.
+    // It is ready a moment after this line.
     line.says("bound", 2);
     let _ = kill_process(old(&line), Signal::KILL);
     line.balancer.wait();
-    // What the old one knew is known.
+    // The state of the old process is restored.
     let source = client.local_addr().unwrap().ip();
     let body = eventually("the admin listener answers", || {
         line.balancer
@@ -205,9 +206,9 @@ fn when_the_new_one_has_heard_everything_and_waits_for_its_time() {
     serves(&line);
 }
 
-/// The old process hears nothing any more and is not dead yet, until it is.
+/// The old process hangs, and dies later.
 #[test]
-fn when_the_old_one_hangs_before_it_dies() {
+fn the_new_process_serves_if_the_old_one_hangs_and_then_dies() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
@@ -223,7 +224,7 @@ fn when_the_old_one_hangs_before_it_dies() {
 
 /// A stop that comes before the old process knows that the new one is ready ends both, whichever it sees first.
 #[test]
-fn a_stop_while_the_new_one_takes_over_ends_both() {
+fn a_stop_during_the_handover_ends_both_processes() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
     let pipe = reads_from_pipe(&line);
@@ -237,4 +238,41 @@ fn a_stop_while_the_new_one_takes_over_ends_both() {
     assert_eq!(line.balancer.wait().code(), Some(0));
     eventually("nothing serves", || connect(line.balancer.at(TCP)).err());
     line.says(DIED, 0);
+}
+
+/// The serving process stops while its successor, which is ready, hangs: the upgrade is cancelled, and the process before
+/// ends with the service.
+#[test]
+fn a_stop_in_the_last_step_of_an_upgrade_ends_the_older_process_too() {
+    let backends = Backend::several(2);
+    let mut line = start(&backends, 0);
+    line.change_file(|text| text + "timeouts: { shutdown: 1s }\n");
+    let held = connect(line.balancer.at(TCP)).unwrap();
+    ask(&held, b"?").unwrap();
+    let second = line.upgrade();
+    let pipe = reads_from_pipe(&line);
+    kill_process(second, Signal::USR2).unwrap();
+    let mut end = writing_end(&pipe);
+    kill_process(second, Signal::STOP).unwrap();
+    end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
+    drop(end);
+    line.says("bound", 3);
+    let third = std::fs::read_to_string(pipe.with_extension("pid")).unwrap();
+    let third = Pid::from_raw(third.trim().parse().unwrap()).unwrap();
+    eventually("the third process waits for the commit", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", third.as_raw_pid()));
+        stat.unwrap().contains(") S ").then_some(())
+    });
+    kill_process(third, Signal::STOP).unwrap();
+    kill_process(second, Signal::CONT).unwrap();
+    eventually("no process accepts", || {
+        let client = connect(line.balancer.at(TCP)).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        ask(&client, b"?").err()
+    });
+    kill_process(second, Signal::TERM).unwrap();
+    assert_reset(&held);
+    assert_eq!(line.balancer.wait().code(), Some(0));
 }

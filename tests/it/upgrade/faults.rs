@@ -1,4 +1,4 @@
-//! Upgrades that fail: the reason is told, and the old process goes on as if nothing had been.
+//! Upgrades that fail: the reason is reported, and the old process goes on unchanged.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn goes_on(line: &Line) {
 }
 
 #[test]
-fn a_broken_configuration_is_told_and_the_old_process_goes_on() {
+fn a_broken_configuration_is_reported_and_the_old_process_goes_on() {
     let line = Line::start(&yaml());
     let open = served(line.balancer.at(TLS));
     let pid = line.balancer.pid();
@@ -34,7 +34,7 @@ fn a_broken_configuration_is_told_and_the_old_process_goes_on() {
 }
 
 #[test]
-fn an_address_that_cannot_be_bound_is_told_and_the_old_process_goes_on() {
+fn an_address_that_cannot_be_bound_is_reported_and_the_old_process_goes_on() {
     let line = Line::start(&yaml());
     let taken = std::net::TcpListener::bind(line.balancer.at(4000)).unwrap();
     let host = line.balancer.address.to_string();
@@ -49,7 +49,7 @@ fn an_address_that_cannot_be_bound_is_told_and_the_old_process_goes_on() {
 }
 
 #[test]
-fn a_program_that_fails_is_told_and_the_old_process_goes_on() {
+fn a_program_that_fails_is_reported_and_the_old_process_goes_on() {
     let line = Line::start(&yaml());
     let open = served(line.balancer.at(TLS));
     line.put_script("#!/bin/sh\nexit 3\n");
@@ -58,7 +58,7 @@ fn a_program_that_fails_is_told_and_the_old_process_goes_on() {
     goes_on(&line);
     std::fs::remove_file(line.path()).unwrap();
     let said = line.fails_to_upgrade();
-    assert!(said.err.contains("cannot be started"), "{said:?}");
+    assert!(said.err.contains("cannot start "), "{said:?}");
     goes_on(&line);
     echoed(&open, b"still served").unwrap();
     line.put_program();
@@ -67,9 +67,9 @@ fn a_program_that_fails_is_told_and_the_old_process_goes_on() {
     echoed(&open, b"still served").unwrap();
 }
 
-/// Takes the whole bound, half a minute.
+/// Takes the whole time limit, half a minute.
 #[test]
-fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
+fn a_program_that_hangs_is_killed_and_until_then_no_other_upgrade_is_accepted() {
     let line = Line::start(&yaml());
     line.put_script("#!/bin/sh\nexec sleep 1000\n");
     let begun = Instant::now();
@@ -99,7 +99,7 @@ fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
     assert_eq!(said.status.code(), Some(1));
     assert!(begun.elapsed() >= Duration::from_secs(30));
     let told = String::from_utf8_lossy(&said.stderr);
-    assert!(told.contains("did not answer within 30 s"), "{told}");
+    assert!(told.contains("did not respond within 30 s"), "{told}");
     goes_on(&line);
     line.put_program();
     line.upgrade();
@@ -107,7 +107,7 @@ fn a_program_that_hangs_is_given_up_and_meanwhile_there_is_no_other_upgrade() {
 }
 
 #[test]
-fn a_stop_ends_an_upgrade_that_is_under_way() {
+fn a_stop_cancels_an_upgrade() {
     let mut line = Line::start(&yaml());
     line.put_script("#!/bin/sh\nexec sleep 1000\n");
     line.balancer.signal(Signal::USR2);
@@ -118,13 +118,13 @@ fn a_stop_ends_an_upgrade_that_is_under_way() {
     assert!(told.elapsed() < Duration::from_secs(20));
 }
 
-/// Killed when it has been told everything, in the place where the old process waits for its word.
+/// Killed after it has received everything, while the old process waits for its reply.
 #[test]
-fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
+fn a_program_that_dies_during_the_upgrade_is_reported_and_the_old_process_goes_on() {
     let line = Line::start(&yaml());
     let real = line.program.path().join("real");
     super::install(&real);
-    // Its configuration is a pipe that nobody writes to, so that it hangs with everything heard but pins.
+    // Its configuration is a pipe without a writer, so that it hangs once it has received everything but pins.
     let script = format!(
         "#!/bin/sh\n( sleep 1; kill -9 $$ ) &\nexec {} run -c {}\n",
         real.display(),
@@ -136,13 +136,13 @@ fn a_program_that_dies_on_the_way_is_told_and_the_old_process_goes_on() {
     assert!(made.unwrap().success());
     line.put_script(&script);
     let said = line.fails_to_upgrade();
-    assert!(said.err.contains("ended (signal: 9"), "{said:?}");
+    assert!(said.err.contains("exited (signal: 9"), "{said:?}");
     goes_on(&line);
 }
 
-/// What the kernel does not say is said, and no other reason is made up.
+/// The missing file is the reported reason.
 #[test]
-fn without_proc_an_upgrade_is_refused_with_that_reason() {
+fn without_proc_an_upgrade_is_rejected_with_that_reason() {
     let balancer = crate::support::balancer::Balancer::start_with(&yaml(), |command| {
         let mut own = std::process::Command::new("unshare");
         // A user who is not root gets the namespace together with one of users.

@@ -1,4 +1,5 @@
-//! The first process of a container, whose end is everyone's: it stays, passes signals on, and ends as the serving one does.
+//! The first process of a container, whose end ends all others: it stays, forwards signals, and exits as the serving process
+//! does.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -20,7 +21,7 @@ struct Container {
 
 /// Whose process 1 is the balancer.
 const ALONE: &[&str] = &[];
-/// Whose process 1 is an init that ends with its child, and passes on what that says.
+/// Whose process 1 is an init that ends with its child, and exits with the same status.
 const BELOW_INIT: &[&str] = &["sh", "-c", "\"$@\" & wait $!", "sh"];
 
 impl Container {
@@ -104,7 +105,7 @@ impl Container {
     }
 }
 
-/// Every process of this machine that is seen from here, and its parent.
+/// Every process of this machine that is visible from here, and its parent.
 fn parents() -> BTreeMap<i32, i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -126,7 +127,7 @@ fn id_inside(pid: i32) -> Option<i32> {
 }
 
 #[test]
-fn process_1_stays_through_upgrades_passes_signals_on_and_ends_as_the_serving_one() {
+fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_process() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
     let one = container.come();
@@ -195,7 +196,7 @@ fn process_1_ends_with_the_status_of_a_successor_that_dies() {
 }
 
 #[test]
-fn connections_of_older_processes_get_their_time_when_the_serving_one_has_none() {
+fn connections_of_older_processes_get_their_time_when_the_serving_process_has_none() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
     let one = container.come();
@@ -211,7 +212,7 @@ fn connections_of_older_processes_get_their_time_when_the_serving_one_has_none()
 }
 
 #[test]
-fn a_second_signal_ends_everything_at_once() {
+fn a_second_signal_ends_every_process_at_once() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
     let held = container.come();
@@ -232,7 +233,7 @@ fn a_second_signal_ends_everything_at_once() {
 }
 
 #[test]
-fn a_successor_that_hangs_is_ended_when_process_1_is_told_to_stop() {
+fn a_successor_that_hangs_is_killed_when_process_1_stops() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
     let second = container.upgrade();
@@ -243,7 +244,7 @@ fn a_successor_that_hangs_is_ended_when_process_1_is_told_to_stop() {
 
 /// As with `docker run --init`: the init ends with its child.
 #[test]
-fn the_child_of_an_init_stays_too() {
+fn the_child_of_an_init_process_stays_too() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, BELOW_INIT);
     let child = *container

@@ -1,4 +1,4 @@
-//! The new process of an upgrade, with a test in the place of the old one.
+//! The new process of an upgrade, where the test plays the old one.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, at, eventually, own_address};
 
 const TCP: u16 = 5000;
 
-/// The old process's part, up to the word that the new one may accept.
+/// The old process's side, up to the commit.
 struct Old {
     channel: Channel,
     _sockets: Vec<TcpListener>,
@@ -80,7 +80,7 @@ fn in_file(path: &Path) -> String {
     format!("{{ file: \"{}\" }}", path.display())
 }
 
-/// A new process whose old one has not let go yet, with what that one holds.
+/// A new process whose predecessor still holds the store, and what that one holds.
 fn taken_over(backends: &[Backend], file: &Path) -> (Balancer, Old, OpenedStore) {
     let held = OpenedStore::open(file).unwrap();
     let mut parts = None;
@@ -124,7 +124,7 @@ fn entries_of(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_store_that_a_reload_named_meanwhile_is_the_one_that_is_written() {
+fn a_store_named_by_a_reload_during_the_handover_is_written() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (before, after) = (one.path().join("pins"), two.path().join("pins"));
     let backends = Backend::several(2);
@@ -149,7 +149,7 @@ fn a_store_that_a_reload_named_meanwhile_is_the_one_that_is_written() {
 }
 
 #[test]
-fn with_memory_in_force_nothing_goes_to_disk() {
+fn without_a_store_nothing_is_written_to_disk() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pins");
     let backends = Backend::several(2);
@@ -169,7 +169,7 @@ fn with_memory_in_force_nothing_goes_to_disk() {
 }
 
 #[test]
-fn a_reload_that_comes_back_to_the_store_of_the_old_process_gets_it_when_that_one_lets_go() {
+fn a_reload_back_to_the_store_of_the_old_process_opens_it_once_it_is_released() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (before, between) = (one.path().join("pins"), two.path().join("pins"));
     let backends = Backend::several(2);
@@ -186,7 +186,7 @@ fn a_reload_that_comes_back_to_the_store_of_the_old_process_gets_it_when_that_on
 }
 
 #[test]
-fn an_old_process_that_is_gone_without_a_word_has_let_go() {
+fn an_old_process_that_exits_without_a_message_has_released_the_store() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("pins");
     let backends = Backend::several(1);
@@ -195,12 +195,12 @@ fn an_old_process_that_is_gone_without_a_word_has_let_go() {
     eventually("the store is the new process's", || {
         (!open_below(&balancer, directory.path()).is_empty()).then_some(())
     });
-    says(&balancer, "the old process has ended");
+    says(&balancer, "the old process has exited");
 }
 
-/// The one that gave up the upgrade serves on, and kills its successor; until then nothing may serve twice.
+/// The old process that has cancelled the upgrade serves on, and kills its successor; until then only one may serve.
 #[test]
-fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
+fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
     let address = own_address();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
@@ -266,7 +266,7 @@ fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
 }
 
 #[test]
-fn a_new_process_that_is_told_to_stop_while_it_waits_says_so_and_ends() {
+fn a_new_process_that_is_stopped_before_the_commit_reports_it_and_exits() {
     let address = own_address();
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");

@@ -1,4 +1,4 @@
-//! What the new process knows from the old one.
+//! The state that the new process restores from the old one.
 
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn in_use(line: &Line) -> usize {
 }
 
 #[test]
-fn pins_are_kept_those_in_use_stay_in_use_until_their_connections_end() {
+fn pins_are_restored_and_stay_in_use_until_their_connections_end() {
     const CLIENTS: usize = 40;
     let backends = Backend::several(3);
     let line = start(&backends, "health: none, affinity: { by: [source] }");
@@ -70,7 +70,7 @@ fn pins_are_kept_those_in_use_stay_in_use_until_their_connections_end() {
 }
 
 #[test]
-fn pins_are_kept_with_other_keys_as_far_as_they_can_be_translated() {
+fn pins_that_can_be_translated_are_restored_with_other_keys() {
     let backends = Backend::several(3);
     let by = |keys: &str| {
         format!(
@@ -95,7 +95,7 @@ fn pins_are_kept_with_other_keys_as_far_as_they_can_be_translated() {
 }
 
 #[test]
-fn administrative_states_and_the_drains_deadline_are_kept() {
+fn administrative_states_and_drain_deadlines_are_restored() {
     let backends = Backend::several(3);
     let line = start(&backends, "health: none, affinity: { by: [source] }");
     let pool = line.balancer.status()["pools"][0].clone();
@@ -120,7 +120,7 @@ fn administrative_states_and_the_drains_deadline_are_kept() {
 }
 
 #[test]
-fn health_is_kept_so_that_no_port_closes() {
+fn health_is_restored_so_that_no_port_closes() {
     let mut backends = Backend::several(2);
     // Long enough that the first check of the new process cannot have been made when it opens its ports.
     let line = start(
@@ -150,7 +150,7 @@ fn health_is_kept_so_that_no_port_closes() {
 }
 
 #[test]
-fn an_affinity_store_passes_from_one_process_to_the_next() {
+fn the_affinity_store_passes_from_one_process_to_the_next() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("affinity");
     let backends = Backend::several(3);

@@ -14,10 +14,10 @@ const LONG: usize = 500;
 const UPGRADES: usize = 20;
 const CLIENTS: usize = 200;
 const THREADS: usize = 4;
-/// Offered; how many there are is the machine's affair.
+/// Attempted; a busy machine may reach fewer.
 const EVERY: Duration = Duration::from_micros(2_000);
 
-/// Comes again and again; each connection must be served, and by the server that the client has had before.
+/// Connects again and again; each connection must be served, by the server that the client had before.
 fn come_again_and_again(
     line: &Line,
     clients: &[(IpAddr, String)],
@@ -39,7 +39,7 @@ fn come_again_and_again(
 }
 
 #[test]
-fn twenty_upgrades_under_load_lose_nobody_and_no_pin() {
+fn twenty_upgrades_under_load_lose_no_connection_and_no_pin() {
     raise_descriptors();
     let backends = Backend::several(3);
     let line = Line::start(&format!(

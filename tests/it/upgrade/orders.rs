@@ -1,4 +1,4 @@
-//! What an administrator says after an upgrade reaches the older processes, and is shown of them.
+//! An administrator's commands after an upgrade reach the older processes, and the status shows those.
 
 use std::net::{IpAddr, TcpStream};
 use std::process::{Output, Stdio};
@@ -37,7 +37,7 @@ fn older(line: &Line) -> Vec<serde_json::Value> {
     status["predecessors"].as_array().unwrap().clone()
 }
 
-/// Waits until the status shows these older processes, each with so many connections.
+/// Waits until the status shows these older processes with these numbers of connections.
 fn shows(line: &Line, wanted: &[(Pid, u64)]) -> Vec<serde_json::Value> {
     eventually(&format!("older processes are {wanted:?}"), || {
         let shown = older(line);
@@ -58,7 +58,7 @@ fn first(line: &Line) -> Pid {
 }
 
 #[test]
-fn the_status_shows_each_older_process_and_what_it_holds_where() {
+fn the_status_shows_each_older_process_and_its_connections_by_backend() {
     let backends = Backend::several(2);
     let line = start(&backends, POOL);
     let (_, server, one) = come(&line);
@@ -99,7 +99,7 @@ fn the_status_shows_each_older_process_and_what_it_holds_where() {
 }
 
 #[test]
-fn the_status_page_shows_older_processes_in_its_head() {
+fn the_status_page_shows_older_processes_in_its_header() {
     let backends = Backend::several(1);
     let line = start(&backends, POOL);
     let (_, _, held) = come(&line);
@@ -124,7 +124,7 @@ fn the_status_page_shows_older_processes_in_its_head() {
 }
 
 #[test]
-fn a_reload_that_meets_an_upgrade_has_an_answer() {
+fn a_reload_during_an_upgrade_gets_a_response() {
     let backends = Backend::several(1);
     let line = start(&backends, POOL);
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -185,7 +185,7 @@ fn maintain_resets_the_connections_of_every_older_process() {
 }
 
 #[test]
-fn what_an_older_process_holds_is_known_from_the_first_moment_of_the_next_one() {
+fn the_next_process_knows_the_connections_of_older_ones_from_the_start() {
     let backends = Backend::several(1);
     let line = start(&backends, POOL);
     let (_, _, held) = come(&line);
@@ -223,7 +223,7 @@ fn what_an_older_process_holds_is_known_from_the_first_moment_of_the_next_one() 
 }
 
 #[test]
-fn an_older_process_ends_with_its_last_connection_whatever_is_older_and_pins_stay_in_use() {
+fn an_older_process_ends_with_its_last_connection_and_pins_of_the_others_stay_in_use() {
     let backends = Backend::several(2);
     let line = start(
         &backends,
@@ -262,7 +262,7 @@ fn an_older_process_ends_with_its_last_connection_whatever_is_older_and_pins_sta
 }
 
 #[test]
-fn a_drain_of_connections_in_older_processes_is_waited_for_and_has_its_deadline() {
+fn a_drain_waits_for_connections_of_older_processes_until_its_deadline() {
     let backends = Backend::several(2);
     let line = start(&backends, POOL);
     let (_, server, held) = come(&line);
@@ -294,7 +294,7 @@ fn a_drain_of_connections_in_older_processes_is_waited_for_and_has_its_deadline(
 }
 
 #[test]
-fn pins_that_are_moved_reset_their_connections_wherever_they_are_and_each_is_counted_once() {
+fn moved_pins_reset_their_connections_in_every_process_and_each_is_counted_once() {
     let backends = Backend::several(2);
     let line = start(&backends, POOL);
     let source = own_address();
@@ -334,7 +334,7 @@ fn pins_that_are_moved_reset_their_connections_wherever_they_are_and_each_is_cou
 }
 
 #[test]
-fn a_move_to_a_backend_that_the_older_process_never_knew_resets_there_too() {
+fn a_move_to_a_backend_unknown_to_the_older_process_resets_connections_there_too() {
     let backends = Backend::several(2);
     let line = start(&backends[..1], POOL);
     let (source, _, held) = come(&line);
@@ -361,7 +361,7 @@ fn a_move_to_a_backend_that_the_older_process_never_knew_resets_there_too() {
 }
 
 #[test]
-fn one_that_does_not_answer_is_named_in_a_bounded_time_and_nothing_waits_for_it() {
+fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing() {
     let backends = Backend::several(2);
     let line = start(&backends, POOL);
     let (source, server, held) = come(&line);
@@ -441,7 +441,7 @@ fn older_connections(line: &Line, pid: Pid) -> u64 {
 }
 
 #[test]
-fn many_orders_to_one_that_hangs_never_block() {
+fn many_orders_to_a_process_that_hangs_do_not_block() {
     let backends = Backend::several(1);
     let line = start(&backends, POOL);
     let (_, _, held) = come(&line);
@@ -468,7 +468,7 @@ fn many_orders_to_one_that_hangs_never_block() {
 }
 
 #[test]
-fn an_older_process_goes_on_to_check_and_recalls_what_a_dead_backend_holds() {
+fn an_older_process_goes_on_with_checks_and_resets_connections_of_a_dead_backend() {
     let backends = Backend::several(2);
     let line = start(
         &backends,
@@ -487,7 +487,7 @@ fn an_older_process_goes_on_to_check_and_recalls_what_a_dead_backend_holds() {
 }
 
 #[test]
-fn a_stop_of_the_serving_process_ends_the_older_ones_in_order() {
+fn a_stop_of_the_serving_process_stops_the_older_ones_in_order() {
     let backends = Backend::several(1);
     let mut line = start(&backends, &format!("{POOL} }}\ntimeouts: {{ shutdown: 2s"));
     let (_, _, held) = come(&line);
