@@ -153,7 +153,7 @@ fn follow(
         source: told.source,
         name: destination.name,
     };
-    told.pin = pin::of(pool, client, &destination.matched);
+    told.pin = pin::of(pool, client);
     let (pick, backend) = choose(pool, client, told, known)?;
     let affinity = pool.affinity.as_ref();
     if listener.config.protocol == Protocol::Tls

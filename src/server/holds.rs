@@ -5,45 +5,45 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::affinity::table::{ForeignHold, PinKey, Pins};
+use crate::affinity::record::{PinChange, PinGroup, PinKey};
+use crate::affinity::table::{ForeignHold, Imported};
 use crate::handoff::WireError;
-use crate::handoff::pins::{self, PinUpdate};
+use crate::handoff::pins;
 use crate::snapshot::Snapshot;
 
-/// Pins that the old process's connections use.
+/// Holds on the pins that connections of the predecessor use, by the keys that the predecessor has for them.
 #[derive(Default)]
 pub(super) struct Holds(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
 impl Holds {
-    /// Takes in what is said of pins.
+    /// Applies a packet of pins.
     pub(super) fn take_pins(&mut self, bytes: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
-        let held = &mut self.0;
-        let table = |group: &str| snapshot.group(group).cloned();
-        pins::read(bytes, table, |pins, told| take_pin(held, pins, told))
+        pins::read(bytes, |group, change| self.apply(group, change, snapshot))
     }
 
-    /// Nothing is in use.
+    /// Releases all holds.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
-}
 
-fn take_pin(
-    held: &mut HashMap<(Arc<str>, PinKey), ForeignHold>,
-    pins: &Arc<Pins>,
-    told: PinUpdate,
-) {
-    match told {
-        PinUpdate::LetGo(key) => drop(held.remove(&(pins.group().clone(), key))),
-        PinUpdate::Stands(kept) => {
-            let of = (pins.group().clone(), kept.key.clone());
-            if kept.in_use == 0 {
-                held.remove(&of);
-                pins.put(&kept);
-            } else if let Some(held) = held.get(&of) {
-                held.follow(&kept.backend);
-            } else if let Some(new) = pins.put(&kept) {
-                held.insert(of, new);
+    fn apply(&mut self, group: &PinGroup, change: PinChange, snapshot: &Snapshot) {
+        let Some(pins) = snapshot.group(&group.name) else {
+            return;
+        };
+        let of = |key: PinKey| (group.name.clone(), key);
+        match change {
+            PinChange::Removed(key) => drop(self.0.remove(&of(key))),
+            PinChange::Set(record) => {
+                let of = of(record.key.clone());
+                if record.usage.connections() == 0 {
+                    self.0.remove(&of);
+                } else if let Some(held) = self.0.get(&of) {
+                    return held.follow(&record.backend);
+                }
+                // A pin that cannot be imported is made again when its client returns.
+                if let Ok(Imported::Held(hold)) = pins.import(&record, &group.keys) {
+                    self.0.insert(of, hold);
+                }
             }
         }
     }

@@ -16,9 +16,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::affinity::table::{PinKey, PinRecord, Pins, Secret};
+use crate::affinity::record::{PinChange, PinKey, PinRecord};
+use crate::affinity::table::{Pins, Secret};
 use crate::handoff::message::pins_packet;
-use crate::handoff::pins::{self, Batch};
+use crate::handoff::pins::Batch;
 use crate::handoff::{
     AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, VERSION,
     WireError,
@@ -140,16 +141,16 @@ impl Telling {
     ) -> Result<(), WireError> {
         let Self { channel, told, .. } = self;
         for pins in &snapshot.groups {
-            let mut batch = Batch::new(pins);
-            pins.tell_recent(least(pins), &mut |met: Vec<PinRecord>| {
+            let mut batch = Batch::new(pins.pin_group());
+            pins.export_recent(least(pins), &mut |met: Vec<PinRecord>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
-                    if kept.in_use > 0 {
+                    if kept.usage.connections() > 0 {
                         told.0.insert(of, kept.backend.clone());
                     } else {
                         told.0.remove(&of);
                     }
-                    if let Some(full) = batch.add(&pins::PinUpdate::Stands(kept)) {
+                    if let Some(full) = batch.add(&PinChange::Set(kept)) {
                         channel.send_pins(&full, deadline)?;
                     }
                 }
@@ -205,20 +206,20 @@ impl HandoffTotals {
         let mut changed = Vec::new();
         let mut seen: HashSet<Of> = HashSet::new();
         for pins in &snapshot.groups {
-            let mut batch = Batch::new(pins);
+            let mut batch = Batch::new(pins.pin_group());
             let mut is_empty = true;
-            let mut add = |told: &pins::PinUpdate| {
+            let mut add = |told: &PinChange| {
                 is_empty = false;
                 changed.extend(batch.add(told));
             };
             // No idle pin has so much time left.
-            let walked = pins.tell_recent(Duration::MAX, &mut |met: Vec<PinRecord>| {
+            let walked = pins.export_recent(Duration::MAX, &mut |met: Vec<PinRecord>| {
                 for kept in met {
                     let of = (pins.group().clone(), kept.key.clone());
                     let known = self.0.insert(of.clone(), kept.backend.clone());
                     seen.insert(of);
                     if known.as_ref() != Some(&kept.backend) {
-                        add(&pins::PinUpdate::Stands(kept));
+                        add(&PinChange::Set(kept));
                     }
                 }
                 Ok::<(), Infallible>(())
@@ -232,7 +233,7 @@ impl HandoffTotals {
                 .collect();
             for of in ended {
                 self.0.remove(&of);
-                add(&pins::PinUpdate::LetGo(of.1));
+                add(&PinChange::Removed(of.1));
             }
             if !is_empty {
                 changed.push(batch.take());

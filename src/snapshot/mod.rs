@@ -108,7 +108,7 @@ impl Snapshot {
         let listeners: Vec<Arc<ActiveListener>> = config.listeners.iter().map(listener).collect();
         // Names and backends have their numbers by now.
         for (new, known) in other_keys {
-            new.import(&known);
+            new.import_table(&known);
         }
         let bound = listeners.iter().flat_map(|listener| {
             let addresses = listener.config.bind.iter();

@@ -230,7 +230,7 @@ fn a_drain_whose_deadline_passed_meanwhile_takes_nobody_and_its_pins_are_gone() 
     let balancer = site.start();
     let dropped = told(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert_eq!(dropped["drained"], of_b);
     assert_eq!(state(&balancer, 1)["state"], "drain");
@@ -253,7 +253,7 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     let mut balancer = site.start();
     let dropped = told(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert_eq!(dropped["unknown"], gone);
     let left: Homes = homes.into_iter().filter(|(_, home)| home != "c").collect();
@@ -272,7 +272,7 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     let balancer = Balancer::start(&site.yaml(", affinity: { by: [tls_session] }"));
     let dropped = told(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert!(dropped["other_keys"].as_u64().unwrap() >= left.len() as u64);
 }

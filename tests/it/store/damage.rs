@@ -34,7 +34,7 @@ fn a_torn_write_loses_itself_alone() {
     let balancer = site.start();
     told(
         &balancer,
-        "affinity store: the last write to the file was cut off",
+        "affinity store: the last write to the file is incomplete",
     );
     all_come_home(&balancer, &homes);
     assert!(site.aside().is_empty());

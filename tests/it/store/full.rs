@@ -11,8 +11,8 @@ use crate::support::balancer::Balancer;
 use crate::support::eventually;
 
 const FAILURES: &str = "lyncpin_affinity_store_failures_total";
-const CANNOT: &str = "affinity store: the file cannot be written";
-const WELL: &str = "affinity store: the file is written again";
+const CANNOT: &str = "affinity store: could not write the file";
+const WELL: &str = "affinity store: the file can be written again";
 
 /// Clients come until writing has failed, and twice more: it is told once.
 fn fails(balancer: &Balancer) {

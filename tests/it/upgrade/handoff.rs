@@ -255,7 +255,10 @@ fn an_old_process_that_lives_and_says_no_more_is_not_succeeded() {
         let said = child.wait_with_output().unwrap();
         let err = String::from_utf8_lossy(&said.stderr);
         assert_eq!(said.status.code(), Some(1), "{last:?}: {err}");
-        assert!(err.contains("the other process is gone"), "{last:?}: {err}");
+        assert!(
+            err.contains("the other process has closed the channel"),
+            "{last:?}: {err}"
+        );
         assert!(begun.elapsed() < PATIENCE + Duration::from_secs(1));
     }
     let (mut taken, _) = socket.accept().unwrap();

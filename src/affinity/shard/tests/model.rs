@@ -1,4 +1,4 @@
-//! The shard beside a naive model of it: any order of events, with keys that collide.
+//! The shard compared with a naive model: any order of events, with keys that collide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// No more than an eviction looks at, so that its choice can be foretold to a span.
+/// No more than an eviction compares, so that its choice is predictable to a span.
 const CLIENTS: u8 = 8;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// A client comes while these members take clients.
+    /// A client connects while these members may take clients.
     Come(u8, Vec<u32>),
-    /// One of the connections gets its answer, from where it was sent.
+    /// The member of one of the connections answers.
     Answer(usize),
-    /// It could not be reached; these are left.
+    /// It could not be reached; these remain.
     Fail(usize, Vec<u32>),
     End(usize),
     Wait(u64),
@@ -50,7 +50,7 @@ struct Known {
 struct World {
     shard: Shard,
     known: BTreeMap<u8, Known>,
-    /// Connections: whose, where its pin is, where it was sent.
+    /// Connections: client, pin, member.
     open: Vec<(u8, PinHandle, u32)>,
     now: u64,
 }
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// Nothing is left whose span is over, if each pin can be looked at twice: where it is listed and where it belongs.
+    /// No pin remains whose span has passed, if each can be checked twice: in its list and in the list of its expiry.
     fn sweep(&mut self, most: usize) {
         let before = self.shard.len();
         let swept = self.shard.sweep(Moment(self.now), most);
@@ -173,12 +173,12 @@ impl World {
             pin.in_use == 0 && span(pin.expires) < span(Moment(self.now))
         };
         let whole = most >= 2 * usize::from(CLIENTS);
-        assert!(!whole || !self.standing().into_iter().any(over));
+        assert!(!whole || !self.live().into_iter().any(over));
     }
 
-    /// What gives way is idle, and nothing else has been idle for longer by more than a span.
+    /// The evicted pin is idle, and no other has been idle for longer by more than a span.
     fn evict(&mut self) {
-        let before = self.standing();
+        let before = self.live();
         let idle = |client: &u8| {
             let pin = &self.shard.pins[self.place(*client).unwrap()];
             (pin.in_use == 0).then_some(pin.expires)
@@ -188,7 +188,7 @@ impl World {
             .filter_map(|client| Some((*client, idle(client)?)))
             .collect();
         assert_eq!(self.shard.evict(), !idle.is_empty());
-        let after = self.standing();
+        let after = self.live();
         let gone: Vec<u8> = before.difference(&after).copied().collect();
         let Some(oldest) = idle.values().min() else {
             return assert!(gone.is_empty());
@@ -213,15 +213,15 @@ impl World {
         self.shard.find(&key(client), tag(client))
     }
 
-    fn standing(&self) -> BTreeSet<u8> {
+    fn live(&self) -> BTreeSet<u8> {
         (0..CLIENTS)
             .filter(|&client| self.place(client).is_some())
             .collect()
     }
 
     fn check(&self) {
-        let standing = self.standing();
-        assert_eq!(self.shard.len(), standing.len());
+        let live = self.live();
+        assert_eq!(self.shard.len(), live.len());
         for client in 0..CLIENTS {
             let view = view(&self.shard, client, self.now);
             let known = self.known.get(&client).and_then(|known| {
@@ -233,7 +233,7 @@ impl World {
                 known
             );
         }
-        for client in &standing {
+        for client in &live {
             let pin = &self.shard.pins[self.place(*client).unwrap()];
             assert!(pin.in_use > 0 || pin.listed, "an idle pin is listed");
             let known = self.known.get(client).map_or(0, |known| known.in_use);
@@ -241,11 +241,7 @@ impl World {
         }
         let leading = |member| {
             let leads = |client: &u8| self.shard.pins[self.place(*client).unwrap()].member;
-            standing
-                .iter()
-                .map(leads)
-                .filter(|&to| to == member)
-                .count()
+            live.iter().map(leads).filter(|&to| to == member).count()
         };
         assert!((0..3).all(|to| self.shard.leading_to(Member(to)) == leading(to)));
     }
@@ -262,7 +258,7 @@ proptest! {
         while !world.open.is_empty() {
             world.end(0);
         }
-        // Two spans after everything has expired, nothing is left that a sweep does not find.
+        // Two spans after everything has expired, a sweep finds everything.
         let end = Moment(world.now + 62_000);
         world.shard.sweep(end, 2 * usize::from(CLIENTS));
         prop_assert!(world.shard.is_empty());
@@ -272,7 +268,7 @@ proptest! {
     fn an_index_finds_what_it_holds(changes in proptest::collection::vec((any::<bool>(), 0..60u32), 1..300)) {
         let mut index = Index::default();
         let mut known = BTreeSet::new();
-        // Many begin their search at the same entry, and some at the last one, so that what follows wraps around.
+        // Many probe sequences start at the same entry, and some at the last one, so that they wrap around.
         let tag = |at: u32| Tag([7, 63, 15, 62][at as usize % 4] + at / 8 * 64);
         for (add, at) in changes {
             if add && known.insert(at) {

@@ -1,5 +1,5 @@
-//! All that a shard can do, beside a naive model of it: sessions as keys, a bound, what an administrator does, and a
-//! second table that is told of every change.
+//! All operations of a shard compared with a naive model: sessions as keys, a limit, changes by an administrator, and a
+//! second table that applies every change.
 
 mod events;
 mod operations;
@@ -50,9 +50,9 @@ struct World {
     shard: Shard,
     known: BTreeMap<u8, Known>,
     open: Vec<Open>,
-    /// Pins of each client, as whoever counts shares would have them.
-    shares: BTreeMap<u64, i32>,
-    /// The second table, once it is told.
+    /// Pins of each client, as counted against its quota.
+    quotas: BTreeMap<u64, i32>,
+    /// The second table, once changes are recorded.
     told: Option<BTreeMap<u8, View>>,
     now: u64,
 }
@@ -63,7 +63,7 @@ impl World {
             shard: Shard::new(TTL),
             known: BTreeMap::new(),
             open: Vec::new(),
-            shares: BTreeMap::new(),
+            quotas: BTreeMap::new(),
             told: None,
             now: 0,
         }
@@ -83,7 +83,7 @@ impl World {
             Event::Sweep(most) => drop(self.shard.sweep(Moment(self.now), most)),
             Event::Set(key, member) => self.set(key, member),
             Event::Visit(step, does) => self.visit(step, &does),
-            Event::Restore(key, member, left) => self.restore(key, member, left),
+            Event::Import(key, member, left) => self.import(key, member, left),
             Event::Track => self.track(),
             Event::Tell => self.tell(),
         }
@@ -91,7 +91,7 @@ impl World {
         self.known
             .retain(|_, known| known.in_use > 0 || known.expires > now);
         for gone in self.shard.take_removed() {
-            *self.shares.entry(gone.client).or_default() -= 1;
+            *self.quotas.entry(gone.client).or_default() -= 1;
         }
     }
 
@@ -104,7 +104,7 @@ impl World {
         self.shard.find(&key, tag)
     }
 
-    /// A pin was made, so at most one idle one gave way, and none where there was room.
+    /// A pin was created, so at most one idle one was evicted, and none if there was room.
     fn made(&mut self, key: u8, known: Known, before: usize) {
         let gone: Vec<u8> = (0..KEYS)
             .filter(|other| self.known.contains_key(other) && self.place(*other).is_none())
@@ -112,9 +112,9 @@ impl World {
         assert!(gone.len() <= usize::from(before >= BOUND), "{gone:?}");
         for gone in gone {
             let gone = self.known.remove(&gone).unwrap();
-            assert_eq!(gone.in_use, 0, "a pin in use gave way");
+            assert_eq!(gone.in_use, 0, "a pin in use was evicted");
         }
-        *self.shares.entry(known.client).or_default() += 1;
+        *self.quotas.entry(known.client).or_default() += 1;
         self.known.insert(key, known);
     }
 
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Nothing could give way.
+    /// No pin could be evicted.
     fn no_room(&self) {
         assert!(self.known.values().all(|known| known.in_use > 0));
         assert_eq!(self.known.len(), BOUND);
@@ -182,8 +182,8 @@ impl World {
             let known = self.known.get(&key);
             assert_eq!(view, known.and_then(|known| known.view(key)), "{key}");
             let client = view.map(|view| view.key.client);
-            let leads = known.filter(|known| known.member.is_some());
-            assert_eq!(client, leads.map(|known| known.client));
+            let pinned = known.filter(|known| known.member.is_some());
+            assert_eq!(client, pinned.map(|known| known.client));
             let in_use = self.place(key).map_or(0, |at| self.shard.pins[at].in_use);
             assert_eq!(in_use, known.map_or(0, |known| known.in_use));
         }
@@ -196,7 +196,7 @@ impl World {
                 place.is_some_and(|at| self.shard.pins[at].key.client == client)
             };
             let standing = i32::try_from((0..KEYS).filter(of_client).count()).unwrap();
-            assert_eq!(self.shares.get(&client).copied().unwrap_or(0), standing);
+            assert_eq!(self.quotas.get(&client).copied().unwrap_or(0), standing);
         }
     }
 }
@@ -216,7 +216,7 @@ impl Known {
 
 proptest! {
     #[test]
-    fn a_shard_of_sessions_does_all_as_its_model(
+    fn a_shard_of_sessions_behaves_as_its_model(
         events in proptest::collection::vec(event(), 1..150)
     ) {
         let mut world = World::new();
@@ -232,6 +232,6 @@ proptest! {
         world.happen(Event::Sweep(2 * usize::from(KEYS)));
         prop_assert!(world.shard.is_empty());
         prop_assert!((0..MEMBERS).all(|to| world.shard.leading_to(Member(to)) == 0));
-        prop_assert!(world.shares.values().all(|&pins| pins == 0));
+        prop_assert!(world.quotas.values().all(|&pins| pins == 0));
     }
 }

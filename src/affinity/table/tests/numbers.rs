@@ -1,4 +1,4 @@
-//! Numbers that stand for texts, and hashes that stand for secrets.
+//! The numbers of texts, and the hashes of sessions.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn a_name_has_the_same_number_in_another_process() {
 }
 
 #[test]
-fn numbers_of_backends_are_small_and_never_given_twice() {
+fn numbers_of_backends_are_small_and_unique() {
     let members = Interner::default();
     let names: Vec<String> = (1..=100).map(|number| format!("fe{number:03}")).collect();
     let numbers: Vec<u32> = names.iter().map(|name| members.of(name)).collect();
@@ -30,7 +30,7 @@ fn numbers_of_backends_are_small_and_never_given_twice() {
 }
 
 #[test]
-fn a_session_id_is_never_taken_for_a_ticket_nor_known_by_another_secret() {
+fn ids_tickets_and_other_secrets_have_other_hashes() {
     let (one, other) = (Secret::random(), Secret::random());
     let id = session_id(1);
     assert_ne!(one.session_id(&id), one.ticket(id.as_bytes()));
@@ -44,6 +44,6 @@ fn a_session_id_is_never_taken_for_a_ticket_nor_known_by_another_secret() {
 }
 
 #[test]
-fn a_secret_is_not_shown() {
+fn a_secret_is_not_printed() {
     assert_eq!(format!("{:?}", Secret::from_bytes([0x41; 32])), "Secret");
 }

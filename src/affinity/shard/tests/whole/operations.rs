@@ -1,4 +1,4 @@
-//! Each operation beside the model of it.
+//! Each operation on the shard and on the model.
 
 use super::*;
 
@@ -89,8 +89,8 @@ impl World {
             (member, known.client)
         );
         assert_eq!(resumed.takes, fits(of, member) == Eligibility::Takes);
-        *self.shares.entry(known.client).or_default() -= 1;
-        *self.shares.entry(client).or_default() += 1;
+        *self.quotas.entry(known.client).or_default() -= 1;
+        *self.quotas.entry(client).or_default() += 1;
         let place = resumed.place;
         self.known.get_mut(&key).unwrap().client = client;
         self.hold(key, place, member);
@@ -113,7 +113,7 @@ impl World {
         self.lead(key, member);
     }
 
-    /// A backend has answered, and the pin follows.
+    /// A backend has answered, and the pin moves there.
     pub(super) fn lead(&mut self, key: u8, member: u32) -> Option<Member> {
         let known = self.known.get_mut(&key).unwrap();
         if known.member == Some(member) {
@@ -138,8 +138,8 @@ impl World {
             self.shard.answered(place, Member(member))
         };
         let known = &self.known[&key];
-        let meant = whatever || known.member.is_none() || known.candidate == Some(member);
-        let before = if meant && !recalled {
+        let is_expected = whatever || known.member.is_none() || known.candidate == Some(member);
+        let before = if is_expected && !recalled {
             self.lead(key, member)
         } else {
             None
@@ -212,10 +212,10 @@ impl World {
             });
         }
         met.sort_unstable();
-        let leading = |(key, known): (&u8, &Known)| known.member.map(|_| *key);
-        let meant: Vec<u8> = self.known.iter().filter_map(leading).collect();
-        assert_eq!(met, meant, "each that leads somewhere is met once");
-        for key in meant {
+        let pinned = |(key, known): (&u8, &Known)| known.member.map(|_| *key);
+        let expected: Vec<u8> = self.known.iter().filter_map(pinned).collect();
+        assert_eq!(met, expected, "each pin with a backend is visited once");
+        for key in expected {
             let known = self.known.get_mut(&key).unwrap();
             match verdict(does, Member(known.member.unwrap())) {
                 PinAction::Keep => {}
@@ -233,30 +233,48 @@ impl World {
         }
     }
 
-    pub(super) fn restore(&mut self, key: u8, member: u32, left: u64) {
+    pub(super) fn import(&mut self, key: u8, member: u32, left: u64) {
         let (before, now) = (self.shard.len(), self.moment());
         let (session, tag) = session(key, 2);
-        // More than the time to live is not believed, and neither is what was made in the time to come.
+        // A longer life than the time to live is cut, and so is a creation in the future.
         let created = Moment(self.now / 2000 * 2000 + left / 30_000 * 1000);
-        let kept = View {
+        let in_use = u32::from(left % 5 == 1);
+        let idle = in_use == 0 && !left.is_multiple_of(3);
+        let pin = View {
             key: session,
             member: Member(member),
             origin: Origin::Failover,
             created,
-            in_use: 0,
-            expires: (!left.is_multiple_of(3)).then_some(Moment(self.now + left)),
+            in_use,
+            expires: idle.then_some(Moment(self.now + left)),
         };
-        let left = kept.expires.map_or(60_000, |_| left.min(60_000));
-        let put = self.shard.restore((&kept, tag), now, room);
-        if left == 0 || self.known.contains_key(&key) {
-            return assert!(!put);
+        let left = pin.expires.map_or(60_000, |_| left.min(60_000));
+        let outcome = self.shard.import((&pin, tag), now, room);
+        let is_new = !self.known.contains_key(&key);
+        match outcome {
+            ImportOutcome::Expired => return assert_eq!(left, 0),
+            ImportOutcome::Full => {
+                assert!(is_new);
+                return self.no_room();
+            }
+            ImportOutcome::Added => assert!(is_new && in_use == 0),
+            ImportOutcome::Merged => assert!(!is_new && in_use == 0),
+            ImportOutcome::Held(_) => assert_eq!(in_use, 1),
         }
-        if !put {
-            return self.no_room();
+        if is_new {
+            let fresh = self.fresh(2, Some(member), Origin::Failover);
+            self.made(key, fresh, before);
         }
-        let mut fresh = self.fresh(2, Some(member), Origin::Failover);
-        fresh.created = created.min(now).0 / 1000 * 1000;
-        fresh.expires = self.now + left;
-        self.made(key, fresh, before);
+        let known = self.known.get_mut(&key).unwrap();
+        if known.in_use == 0 || known.member.is_none() {
+            (known.member, known.origin) = (Some(member), Origin::Failover);
+            known.created = created.min(now).0 / 1000 * 1000;
+        }
+        if known.in_use == 0 {
+            known.expires = self.now + left;
+        }
+        if let ImportOutcome::Held(place) = outcome {
+            self.hold(key, place, member);
+        }
     }
 }
