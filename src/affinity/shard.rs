@@ -11,6 +11,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `key` | the keys of pins |
+//! | `lookup` | the result of a lookup |
 //! | `origin` | why a pin has its backend |
 //! | `index` | from the hash of a key to the cell of its pin |
 //! | `cells` | the memory of pins |
@@ -26,6 +27,7 @@ mod changes;
 mod import;
 mod index;
 mod key;
+mod lookup;
 mod origin;
 mod removal;
 mod ttl;
@@ -40,20 +42,10 @@ pub use changes::{Completeness, ShardChange};
 pub use import::ImportOutcome;
 use index::Index;
 pub use key::{Key, Keyed, Session, Tag, source_bits};
+pub use lookup::{Eligibility, KeyLookup, Resumed};
 pub use origin::Origin;
 pub use walk::{PinAction, PinView, TableFull};
 use wheel::ExpiryWheel;
-
-/// Whether a backend may take a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eligibility {
-    /// It may.
-    Takes,
-    /// It may not at present.
-    Refuses,
-    /// The pool of this connection does not have the backend. Other pools of the group may.
-    Foreign,
-}
 
 /// The number of a backend in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,23 +67,6 @@ pub struct PinHandle {
     at: u32,
     /// How often the pin had been moved when this was acquired.
     recalls: u8,
-}
-
-/// The result of the lookup of a client's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLookup {
-    /// The pin's backend may take the client.
-    Pinned(PinHandle, Member),
-    /// There was no pin; the client goes to the backend that the first connection of this key was sent to.
-    New(PinHandle, Member),
-    /// The pin's backend may not take the client. It goes to another, and the pin moves there once that one has answered.
-    Stale(PinHandle, Member),
-    /// Every pin of the full table is in use, so this client gets none.
-    Unpinned(Member),
-    /// The pool of this connection does not have the pin's backend. The pin stays as it is.
-    Foreign,
-    /// No backend may take the client.
-    Nowhere,
 }
 
 /// No member, no cell.
@@ -205,7 +180,7 @@ impl<K: Keyed> Shard<K> {
             self.changes.note(&mut self.pins, at);
         }
         Some(Resumed {
-            place: self.hold(at),
+            handle: self.hold(at),
             member,
             takes: fit == Eligibility::Takes,
             before,
@@ -226,20 +201,20 @@ impl<K: Keyed> Shard<K> {
             None if room(self) => self.insert((key, tag), now, Origin::Session),
             None => return None,
         };
-        let place = self.hold(at);
-        self.answered_by(place, member);
-        Some(place)
+        let handle = self.hold(at);
+        self.answered_by(handle, member);
+        Some(handle)
     }
 
     /// The next backend for a connection whose backend could not be reached. All connections of this key that fail at the
     /// same time get the same one. `fit` must reject the backends that this connection has tried already.
     pub fn next(
         &mut self,
-        place: PinHandle,
+        handle: PinHandle,
         fit: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        let pin = &mut self.pins[place.at];
+        let pin = &mut self.pins[handle.at];
         let known = [pin.member, pin.candidate]
             .into_iter()
             .find(|&member| member != NONE && fit(Member(member)) == Eligibility::Takes);
@@ -253,11 +228,11 @@ impl<K: Keyed> Shard<K> {
 
     /// `member` has answered a connection that holds the pin. The pin moves there, if its connections are sent there.
     /// Returns the previous backend if the pin has moved.
-    pub fn answered(&mut self, place: PinHandle, member: Member) -> Option<Member> {
-        let pin = &self.pins[place.at];
+    pub fn answered(&mut self, handle: PinHandle, member: Member) -> Option<Member> {
+        let pin = &self.pins[handle.at];
         let is_expected = pin.member == NONE || pin.candidate == member.0;
         if is_expected {
-            self.answered_by(place, member)
+            self.answered_by(handle, member)
         } else {
             None
         }
@@ -265,12 +240,12 @@ impl<K: Keyed> Shard<K> {
 
     /// The same wherever its connections are sent, unless an administrator has moved the pin since: then this connection
     /// still goes to the previous backend.
-    pub fn answered_by(&mut self, place: PinHandle, member: Member) -> Option<Member> {
-        if self.is_recalled(place) || self.pins[place.at].member == member.0 {
+    pub fn answered_by(&mut self, handle: PinHandle, member: Member) -> Option<Member> {
+        if self.is_recalled(handle) || self.pins[handle.at].member == member.0 {
             return None;
         }
-        let before = self.set_member(place.at, member.0);
-        let pin = &mut self.pins[place.at];
+        let before = self.set_member(handle.at, member.0);
+        let pin = &mut self.pins[handle.at];
         pin.candidate = NONE;
         if before == NONE {
             return None;
@@ -279,15 +254,15 @@ impl<K: Keyed> Shard<K> {
         Some(Member(before))
     }
 
-    /// Whether an administrator has moved the pin since `place` was acquired.
+    /// Whether an administrator has moved the pin since `handle` was acquired.
     #[must_use]
-    pub fn is_recalled(&self, place: PinHandle) -> bool {
-        self.pins[place.at].recalls != place.recalls
+    pub fn is_recalled(&self, handle: PinHandle) -> bool {
+        self.pins[handle.at].recalls != handle.recalls
     }
 
     /// A connection that held the pin has ended.
-    pub fn end(&mut self, place: PinHandle, now: Moment) {
-        let at = place.at;
+    pub fn end(&mut self, handle: PinHandle, now: Moment) {
+        let at = handle.at;
         let pin = &mut self.pins[at];
         pin.in_use -= 1;
         if pin.in_use > 0 {
@@ -357,12 +332,12 @@ impl<K: Keyed> Shard<K> {
 
     /// Holds the pin for a connection that is sent to another backend than the pin's.
     fn hold_for(&mut self, at: u32, wanted: Member) -> KeyLookup {
-        let place = self.hold(at);
+        let handle = self.hold(at);
         let pin = &mut self.pins[at];
         pin.candidate = wanted.0;
         match pin.member {
-            NONE => KeyLookup::New(place, wanted),
-            _ => KeyLookup::Stale(place, wanted),
+            NONE => KeyLookup::New(handle, wanted),
+            _ => KeyLookup::Stale(handle, wanted),
         }
     }
 
@@ -388,19 +363,6 @@ impl<K: Keyed> Shard<K> {
         }
         before
     }
-}
-
-/// A pin that was found by its key alone, and is held.
-#[derive(Debug, Clone, Copy)]
-pub struct Resumed<K> {
-    /// The hold on it.
-    pub place: PinHandle,
-    /// Its backend.
-    pub member: Member,
-    /// Whether that may take the client.
-    pub takes: bool,
-    /// The key as it was before.
-    pub before: K,
 }
 
 fn after(now: Moment, ttl: Duration) -> Moment {

@@ -241,7 +241,7 @@ impl Pins {
             }
         };
         match self.lookup(key, Origin::Session, same, || Some(member)) {
-            Lookup::Pinned(claim, _) | Lookup::New(claim, _) => Some(claim),
+            Lookup::Pinned(guard, _) | Lookup::New(guard, _) => Some(guard),
             Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => None,
         }
     }
@@ -258,11 +258,11 @@ impl Pins {
         let found = self.clients.with(home, |shard, tag, room| {
             shard.begin((key, tag), now, origin, fit, choose, room)
         });
-        let claim = |place| PinGuard::new(self, home, place);
+        let guard = |handle| PinGuard::new(self, home, handle);
         match found {
-            KeyLookup::Pinned(place, member) => Lookup::Pinned(claim(place), member),
-            KeyLookup::New(place, member) => Lookup::New(claim(place), member),
-            KeyLookup::Stale(place, member) => Lookup::Stale(claim(place), member),
+            KeyLookup::Pinned(handle, member) => Lookup::Pinned(guard(handle), member),
+            KeyLookup::New(handle, member) => Lookup::New(guard(handle), member),
+            KeyLookup::Stale(handle, member) => Lookup::Stale(guard(handle), member),
             KeyLookup::Unpinned(member) => Lookup::Unpinned(member),
             KeyLookup::Foreign => Lookup::Foreign,
             KeyLookup::Nowhere => Lookup::Nowhere,

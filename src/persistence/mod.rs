@@ -11,13 +11,14 @@
 //! | `clock` | the time between two processes |
 //! | `path`, `load`, `disk` | the names and the lock of the file, reading it at start, writing it |
 //! | `restore` | which pins and states of an old file are still valid |
-//! | `writer` | the thread, and when it writes what |
+//! | `writer`, `metrics` | the thread, when it writes what, and its metrics |
 
 mod clock;
 mod disk;
 mod encoder;
 mod frame;
 mod load;
+mod metrics;
 mod path;
 mod records;
 mod recovery;

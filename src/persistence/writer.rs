@@ -9,20 +9,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
-
-use metrics::{Counter, Gauge};
+use std::time::{Duration, Instant};
 
 use super::clock::Stamp;
 use super::disk::{Durability, JournalFile, NextFile};
 use super::encoder::{Encoder, head};
+use super::metrics::StoreMetrics;
 use super::path::StorePath;
 use super::records::StateRecord;
 use crate::affinity::record::PinGroup;
 use crate::affinity::shard::Completeness;
 use crate::affinity::table::Pins;
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::{Registry, definitions};
+use crate::telemetry::metrics::Registry;
 use crate::types::backend_state::AdminState;
 
 /// Time between two batches: half of what may be lost.
@@ -85,13 +84,6 @@ pub(super) struct StoreWriter {
     abandoned: Arc<AtomicBool>,
 }
 
-/// The handles of its metrics.
-struct StoreMetrics {
-    failures: Counter,
-    written: Gauge,
-    bytes: Gauge,
-}
-
 impl StoreWriter {
     /// A writer that has no file open yet, and rewrites the file first.
     pub(super) fn new(
@@ -115,11 +107,7 @@ impl StoreWriter {
             appended: Instant::now(),
             failing: false,
             working_since: Instant::now(),
-            metrics: StoreMetrics {
-                failures: registry.counter(&definitions::AFFINITY_STORE_FAILURES, &[]),
-                written: registry.gauge(&definitions::AFFINITY_STORE_LAST_WRITE, &[]),
-                bytes: registry.gauge(&definitions::AFFINITY_STORE_BYTES, &[]),
-            },
+            metrics: StoreMetrics::new(registry),
             abandoned,
         };
         // Before the thread starts, so that no change is missed however late that is.
@@ -391,15 +379,4 @@ fn put_state(encoder: &mut Encoder, (pool, backend): &BackendName, (state, deadl
 
 fn is_empty(pins: &Pins) -> bool {
     pins.len() + pins.sessions() == 0
-}
-
-impl StoreMetrics {
-    fn wrote(&self, length: u64) {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.written.set(now.as_secs_f64());
-        #[allow(clippy::cast_precision_loss, reason = "no file has 2^52 bytes")]
-        self.bytes.set(length as f64);
-    }
 }

@@ -105,8 +105,8 @@ impl Pins {
         match outcome {
             ImportOutcome::Added => Ok(Imported::Added),
             ImportOutcome::Merged => Ok(Imported::Merged),
-            ImportOutcome::Held(place) => {
-                let guard = PinGuard::new(self, home, place);
+            ImportOutcome::Held(handle) => {
+                let guard = PinGuard::new(self, home, handle);
                 Ok(Imported::Held(key.foreign_hold(guard)))
             }
             ImportOutcome::Expired => Err(NotImported::Expired),

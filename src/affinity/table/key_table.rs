@@ -301,16 +301,16 @@ pub struct PinGuard<K: KeyKind> {
     pins: Arc<Pins>,
     /// Less than 2^32: there are fewer shards than pins.
     shard: u32,
-    place: PinHandle,
+    handle: PinHandle,
     kind: PhantomData<K>,
 }
 
 impl<K: KeyKind> PinGuard<K> {
-    pub(super) fn new(pins: &Arc<Pins>, home: ShardSlot, place: PinHandle) -> Self {
+    pub(super) fn new(pins: &Arc<Pins>, home: ShardSlot, handle: PinHandle) -> Self {
         Self {
             pins: pins.clone(),
             shard: u32::try_from(home.shard).unwrap_or(u32::MAX),
-            place,
+            handle,
             kind: PhantomData,
         }
     }
@@ -327,25 +327,25 @@ impl<K: KeyKind> PinGuard<K> {
         fit: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        self.with(|shard| shard.next(self.place, fit, choose))
+        self.with(|shard| shard.next(self.handle, fit, choose))
     }
 
     /// See [`Shard::answered`].
     #[must_use]
     pub fn answered(&self, member: Member) -> Option<Member> {
-        self.with(|shard| shard.answered(self.place, member))
+        self.with(|shard| shard.answered(self.handle, member))
     }
 
     /// See [`Shard::answered_by`].
     #[must_use]
     pub fn answered_by(&self, member: Member) -> Option<Member> {
-        self.with(|shard| shard.answered_by(self.place, member))
+        self.with(|shard| shard.answered_by(self.handle, member))
     }
 
     /// Whether an administrator has moved the pin, so that its connection must end.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
-        self.with(|shard| shard.is_recalled(self.place))
+        self.with(|shard| shard.is_recalled(self.handle))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Shard<K>) -> T) -> T {
@@ -356,7 +356,7 @@ impl<K: KeyKind> PinGuard<K> {
 impl<K: KeyKind> Drop for PinGuard<K> {
     fn drop(&mut self) {
         let now = self.pins.now();
-        self.with(|shard| shard.end(self.place, now));
+        self.with(|shard| shard.end(self.handle, now));
     }
 }
 

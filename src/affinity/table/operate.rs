@@ -43,12 +43,12 @@ pub struct ChangeTotals {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     shard: usize,
-    place: u32,
+    cell: u32,
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.shard, self.place)
+        write!(f, "{}-{}", self.shard, self.cell)
     }
 }
 
@@ -56,10 +56,10 @@ impl FromStr for Cursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (shard, place) = text.split_once('-').ok_or(())?;
+        let (shard, cell) = text.split_once('-').ok_or(())?;
         Ok(Self {
             shard: shard.parse().map_err(|_| ())?,
-            place: place.parse().map_err(|_| ())?,
+            cell: cell.parse().map_err(|_| ())?,
         })
     }
 }
@@ -146,7 +146,7 @@ impl Pins {
         cells: usize,
     ) -> (Vec<PinRecord>, Option<Cursor>) {
         let (mut found, mut visited) = (Vec::new(), 0);
-        let mut place = cursor.place;
+        let mut cell = cursor.cell;
         let (now, settings) = (self.now(), self.settings());
         let ended = self.clients.with_each(cursor.shard, |shard| {
             if found.len() >= most || visited >= cells {
@@ -155,16 +155,16 @@ impl Pins {
             let left = (most - found.len()).min(cells - visited);
             let step = STEP.min(u32::try_from(left).unwrap_or(STEP));
             visited += step as usize;
-            let next = shard.visit(place, step, now, |pin| {
+            let next = shard.visit(cell, step, now, |pin| {
                 if filter.matches(pin, &settings) {
                     found.extend(self.record_at(pin, now));
                 }
                 PinAction::Keep
             });
-            place = next.unwrap_or(0);
+            cell = next.unwrap_or(0);
             next.map_or(Next::Shard, |_| Next::Again)
         });
-        (found, ended.map(|shard| Cursor { shard, place }))
+        (found, ended.map(|shard| Cursor { shard, cell }))
     }
 
     /// Creates the client's pin or moves it to `to`. Returns the previous backend if the pin has moved. Connections stay open.

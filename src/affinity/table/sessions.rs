@@ -58,13 +58,13 @@ impl Pins {
             Some(resumed)
         })?;
         let Resumed {
-            place,
+            handle,
             member,
             takes,
             ..
         } = resumed;
         Some(KnownSession {
-            claim: PinGuard::new(self, home, place),
+            claim: PinGuard::new(self, home, handle),
             member,
             takes,
         })
@@ -102,14 +102,14 @@ impl Pins {
         let key = Session { hash, client };
         let home = self.sessions.home(&key);
         let now = self.now();
-        let place = self.sessions.with(home, |shard, tag, room| {
+        let handle = self.sessions.with(home, |shard, tag, room| {
             let room = |shard: &mut _| self.sessions.quotas.take_with(client, || room(shard));
             shard.teach((key, tag), now, member, room)
         });
-        match place {
-            Some(place) => {
+        match handle {
+            Some(handle) => {
                 self.series.learned.increment(1);
-                Some(PinGuard::new(self, home, place))
+                Some(PinGuard::new(self, home, handle))
             }
             None => {
                 self.series.unlearned.increment(1);

@@ -91,7 +91,7 @@ impl World {
         assert_eq!(resumed.takes, fits(of, member) == Eligibility::Takes);
         *self.quotas.entry(known.client).or_default() -= 1;
         *self.quotas.entry(client).or_default() += 1;
-        let place = resumed.place;
+        let place = resumed.handle;
         self.known.get_mut(&key).unwrap().client = client;
         self.hold(key, place, member);
     }
