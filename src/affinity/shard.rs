@@ -66,7 +66,7 @@ impl Moment {
 pub struct PinHandle {
     at: u32,
     /// How often the pin had been moved when this was acquired.
-    recalls: u8,
+    moves: u8,
 }
 
 /// No member, no cell.
@@ -80,7 +80,7 @@ pub struct Shard<K> {
     pins: PinCells<K>,
     wheel: ExpiryWheel,
     /// The number of pins of each member, by the member's number.
-    leading_to: Vec<usize>,
+    pins_to: Vec<usize>,
     changes: ChangeLog<K>,
     /// Keys of pins that were removed, where clients have a quota.
     removed: Vec<K>,
@@ -95,7 +95,7 @@ impl<K: Keyed> Shard<K> {
             index: Index::default(),
             pins: PinCells::new(),
             wheel: ExpiryWheel::new(ttl),
-            leading_to: Vec::new(),
+            pins_to: Vec::new(),
             changes: ChangeLog::none(),
             removed: Vec::new(),
         }
@@ -115,14 +115,14 @@ impl<K: Keyed> Shard<K> {
 
     /// Finds or creates the pin of `key` for a new connection, which holds it until [`Shard::end`].
     ///
-    /// `fit` returns whether a pinned backend may take this client; `choose` selects one for a client that has none.
+    /// `eligibility` returns whether a pinned backend may take this client; `choose` selects one for a client that has none.
     /// `room` makes room for one more pin; if it cannot, the client gets no pin. `origin` is that of a new pin.
     pub fn begin(
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
         origin: Origin,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> KeyLookup {
@@ -138,11 +138,11 @@ impl<K: Keyed> Shard<K> {
             return self.hold_for(at, chosen);
         };
         let pin = &self.pins[at];
-        let asked = [pin.member, pin.candidate].map(|member| match member {
+        let eligible = [pin.member, pin.candidate].map(|member| match member {
             NONE => Eligibility::Refuses,
-            member => fit(Member(member)),
+            member => eligibility(Member(member)),
         });
-        match asked {
+        match eligible {
             [Eligibility::Takes, _] => {
                 let member = Member(pin.member);
                 KeyLookup::Pinned(self.hold(at), member)
@@ -163,7 +163,7 @@ impl<K: Keyed> Shard<K> {
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<Resumed<K>> {
         let at = self.find_live(&key, tag, now)?;
         let pin = &mut self.pins[at];
@@ -171,8 +171,8 @@ impl<K: Keyed> Shard<K> {
         if pin.member == NONE {
             return None;
         }
-        let fit = fit(member);
-        if fit == Eligibility::Foreign {
+        let eligibility = eligibility(member);
+        if eligibility == Eligibility::Foreign {
             return None;
         }
         let before = std::mem::replace(&mut pin.key, key);
@@ -182,7 +182,7 @@ impl<K: Keyed> Shard<K> {
         Some(Resumed {
             handle: self.hold(at),
             member,
-            takes: fit == Eligibility::Takes,
+            takes: eligibility == Eligibility::Takes,
             before,
         })
     }
@@ -207,17 +207,17 @@ impl<K: Keyed> Shard<K> {
     }
 
     /// The next backend for a connection whose backend could not be reached. All connections of this key that fail at the
-    /// same time get the same one. `fit` must reject the backends that this connection has tried already.
+    /// same time get the same one. `eligibility` must reject the backends that this connection has tried already.
     pub fn next(
         &mut self,
         handle: PinHandle,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
         let pin = &mut self.pins[handle.at];
         let known = [pin.member, pin.candidate]
             .into_iter()
-            .find(|&member| member != NONE && fit(Member(member)) == Eligibility::Takes);
+            .find(|&member| member != NONE && eligibility(Member(member)) == Eligibility::Takes);
         if let Some(known) = known {
             return Some(Member(known));
         }
@@ -257,7 +257,7 @@ impl<K: Keyed> Shard<K> {
     /// Whether an administrator has moved the pin since `handle` was acquired.
     #[must_use]
     pub fn is_recalled(&self, handle: PinHandle) -> bool {
-        self.pins[handle.at].recalls != handle.recalls
+        self.pins[handle.at].moves != handle.moves
     }
 
     /// A connection that held the pin has ended.
@@ -280,7 +280,7 @@ impl<K: Keyed> Shard<K> {
     /// Number of pins of `member`, including expired ones not yet swept.
     #[must_use]
     pub fn leading_to(&self, member: Member) -> usize {
-        self.leading_to.get(member.0 as usize).copied().unwrap_or(0)
+        self.pins_to.get(member.0 as usize).copied().unwrap_or(0)
     }
 
     /// The pin of `key`. One that has expired is removed.
@@ -311,7 +311,7 @@ impl<K: Keyed> Shard<K> {
             created: now.seconds(),
             listed: false,
             changed: false,
-            recalls: 0,
+            moves: 0,
             origin,
             expires: now,
         });
@@ -323,11 +323,11 @@ impl<K: Keyed> Shard<K> {
     fn hold(&mut self, at: u32) -> PinHandle {
         let pin = &mut self.pins[at];
         pin.in_use += 1;
-        let recalls = pin.recalls;
+        let moves = pin.moves;
         if pin.in_use == 1 && pin.member != NONE {
             self.changes.note(&mut self.pins, at);
         }
-        PinHandle { at, recalls }
+        PinHandle { at, moves }
     }
 
     /// Holds the pin for a connection that is sent to another backend than the pin's.
@@ -354,12 +354,12 @@ impl<K: Keyed> Shard<K> {
     fn set_member_silently(&mut self, at: u32, member: u32) -> u32 {
         let before = std::mem::replace(&mut self.pins[at].member, member);
         if before != NONE {
-            self.leading_to[before as usize] -= 1;
+            self.pins_to[before as usize] -= 1;
         }
         if member != NONE {
-            let least = (member as usize + 1).max(self.leading_to.len());
-            self.leading_to.resize(least, 0);
-            self.leading_to[member as usize] += 1;
+            let least = (member as usize + 1).max(self.pins_to.len());
+            self.pins_to.resize(least, 0);
+            self.pins_to[member as usize] += 1;
         }
         before
     }

@@ -81,7 +81,7 @@ pub struct Pins {
     clients: KeyTable<Key>,
     sessions: KeyTable<Session>,
     /// How often an administrator has moved pins.
-    recalls: AtomicU32,
+    moves: AtomicU32,
     /// Pins that connections of a predecessor hold.
     foreign: foreign::ForeignHolds,
     clock: Clock,
@@ -150,7 +150,7 @@ impl Pins {
             secret: secret.clone(),
             clients: KeyTable::new(most, ttl, Quotas::none()),
             sessions,
-            recalls: AtomicU32::new(0),
+            moves: AtomicU32::new(0),
             foreign: foreign::ForeignHolds::default(),
             clock: Clock::start(),
             names: Interner::default(),
@@ -212,10 +212,10 @@ impl Pins {
     pub fn begin(
         self: &Arc<Self>,
         key: Key,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
-        let found = self.lookup(key, Origin::Policy, fit, choose);
+        let found = self.lookup(key, Origin::Policy, eligibility, choose);
         match &found {
             Lookup::Pinned(..) => self.series.hits.increment(1),
             Lookup::New(..) => self.series.misses.increment(1),
@@ -250,13 +250,13 @@ impl Pins {
         self: &Arc<Self>,
         key: Key,
         origin: Origin,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
         let home = self.clients.home(&key);
         let now = self.now();
         let found = self.clients.with(home, |shard, tag, room| {
-            shard.begin((key, tag), now, origin, fit, choose, room)
+            shard.begin((key, tag), now, origin, eligibility, choose, room)
         });
         let guard = |handle| PinGuard::new(self, home, handle);
         match found {
@@ -305,7 +305,7 @@ impl Pins {
     /// How often an administrator has moved pins. When this has changed, each connection checks its own pin.
     #[must_use]
     pub fn recalls(&self) -> u32 {
-        self.recalls.load(Ordering::Acquire)
+        self.moves.load(Ordering::Acquire)
     }
 
     /// Removes expired pins, at most `most` of each shard.

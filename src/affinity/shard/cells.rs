@@ -32,7 +32,7 @@ pub(super) struct PinCell<K> {
     /// Whether its cell is among the changes not yet taken. Belongs to the cell, not to the pin.
     pub(super) changed: bool,
     /// How often an administrator has moved the pin, modulo 256.
-    pub(super) recalls: u8,
+    pub(super) moves: u8,
     pub(super) origin: Origin,
     /// Valid only for a pin that is not in use.
     pub(super) expires: Moment,

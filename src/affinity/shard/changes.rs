@@ -24,9 +24,9 @@ pub(super) struct ChangeLog<K> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShardChange<K> {
     /// The pin of this key was removed.
-    Gone(K),
+    Removed(K),
     /// The pin was created, came into use, became idle, or has another backend.
-    Now(PinView<K>),
+    Set(PinView<K>),
 }
 
 /// Whether all changes were reported.
@@ -86,7 +86,7 @@ impl<K: Keyed> Shard<K> {
     /// Reports what has changed since the last call: first removals, then pins.
     pub fn take_changes(&mut self, mut each: impl FnMut(ShardChange<K>)) -> Completeness {
         for key in std::mem::take(&mut self.changes.removed) {
-            each(ShardChange::Gone(key));
+            each(ShardChange::Removed(key));
         }
         for at in std::mem::take(&mut self.changes.changed) {
             let pin = &mut self.pins[at];
@@ -95,10 +95,10 @@ impl<K: Keyed> Shard<K> {
             }
             let (key, tag, is_pinned) = (pin.key, pin.tag, pin.member != NONE);
             if is_pinned {
-                each(ShardChange::Now(self.view_at(at)));
+                each(ShardChange::Set(self.view_at(at)));
             } else if self.find(&key, tag) == Some(at) {
                 // A connection holds it, but it has no backend now. The last pin of a free cell has been reported.
-                each(ShardChange::Gone(key));
+                each(ShardChange::Removed(key));
             }
         }
         if std::mem::take(&mut self.changes.overflowed) {

@@ -38,7 +38,7 @@ fn release(shard: &mut Shard, member: Member, now: u64) -> usize {
                 return PinAction::Keep;
             }
             released += 1;
-            PinAction::Forget
+            PinAction::Clear
         });
     }
     released

@@ -28,7 +28,7 @@ pub enum PinAction {
     /// Nothing.
     Keep,
     /// Clears it. Its connections stay open.
-    Forget,
+    Clear,
     /// Moves it to this backend. The connections that hold it are to be reset.
     Move(Member),
 }
@@ -57,7 +57,7 @@ impl<K: Keyed> Shard<K> {
             }
             match each(&self.view_at(at)) {
                 PinAction::Keep => {}
-                PinAction::Forget => self.clear(at),
+                PinAction::Clear => self.clear(at),
                 PinAction::Move(member) => self.redirect(at, member),
             }
         }
@@ -142,7 +142,7 @@ impl<K: Keyed> Shard<K> {
     fn redirect(&mut self, at: u32, member: Member) {
         self.set_by_administrator(at, member);
         let pin = &mut self.pins[at];
-        pin.recalls = pin.recalls.wrapping_add(1);
+        pin.moves = pin.moves.wrapping_add(1);
     }
 
     /// Gives the pin the backend that an administrator chose. Returns the previous one.

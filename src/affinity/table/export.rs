@@ -48,8 +48,8 @@ impl Pins {
         let mut completeness = Completeness::All;
         table.each_shard(|shard| {
             let taken = shard.take_changes(|change| match change {
-                ShardChange::Gone(key) => each(PinChange::Removed(key.pin_key(self))),
-                ShardChange::Now(view) => {
+                ShardChange::Removed(key) => each(PinChange::Removed(key.pin_key(self))),
+                ShardChange::Set(view) => {
                     if let Some(record) = self.record_at(&view, now) {
                         each(PinChange::Set(record));
                     }

@@ -324,10 +324,10 @@ impl<K: KeyKind> PinGuard<K> {
     /// See [`Shard::next`].
     pub fn next(
         &self,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        self.with(|shard| shard.next(self.handle, fit, choose))
+        self.with(|shard| shard.next(self.handle, eligibility, choose))
     }
 
     /// See [`Shard::answered`].

@@ -190,13 +190,13 @@ impl Pins {
                 PinAction::Move(to)
             }
         });
-        self.recalls.fetch_add(1, Ordering::Release);
+        self.moves.fetch_add(1, Ordering::Release);
         totals
     }
 
     /// Clears every pin that `filter` selects, and those of the sessions that its client used last. Connections stay open.
     pub fn clear(&self, filter: &TableFilter) -> ChangeTotals {
-        self.change(filter, |_| PinAction::Forget)
+        self.change(filter, |_| PinAction::Clear)
     }
 
     /// Clears every pin to `member`. Returns the number of those of clients.

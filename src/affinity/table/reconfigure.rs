@@ -34,7 +34,7 @@ impl Pins {
             self.sessions.set_most(settings.max_entries);
         } else {
             self.sessions.set_most(0);
-            self.sessions.visit(self.now(), |_| PinAction::Forget);
+            self.sessions.visit(self.now(), |_| PinAction::Clear);
         }
         true
     }

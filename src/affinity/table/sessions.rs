@@ -29,14 +29,15 @@ impl Pins {
         ticket: Option<&[u8]>,
         id: &SessionId,
         client: Option<&Key>,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<KnownSession> {
         let ticket = ticket.filter(|ticket| !ticket.is_empty());
         let ticket = ticket.map(|ticket| self.secret.ticket(ticket));
         let id = (!id.as_bytes().is_empty()).then(|| self.secret.session_id(id));
         let client = self.client(client);
         let mut found = [ticket, id].into_iter().flatten();
-        let recognised = found.find_map(|hash| self.resume(Session { hash, client }, &fit))?;
+        let recognised =
+            found.find_map(|hash| self.resume(Session { hash, client }, &eligibility))?;
         if recognised.takes {
             self.series.hits.increment(1);
             self.series.recognised.increment(1);
@@ -47,12 +48,12 @@ impl Pins {
     fn resume(
         self: &Arc<Self>,
         key: Session,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<KnownSession> {
         let home = self.sessions.home(&key);
         let now = self.now();
         let resumed = self.sessions.with(home, |shard, tag, _| {
-            let resumed = shard.resume((key, tag), now, fit)?;
+            let resumed = shard.resume((key, tag), now, eligibility)?;
             // With the shard's lock held, so that no other thread transfers or removes it before.
             self.sessions.quotas.pass(resumed.before.client, key.client);
             Some(resumed)

@@ -154,8 +154,8 @@ impl World {
             return assert_eq!(self.shard.take_changes(|_| panic!()), Completeness::All);
         };
         let all = self.shard.take_changes(|change| match change {
-            ShardChange::Gone(key) => drop(told.remove(&key.hash[0])),
-            ShardChange::Now(pin) => drop(told.insert(pin.key.hash[0], pin)),
+            ShardChange::Removed(key) => drop(told.remove(&key.hash[0])),
+            ShardChange::Set(pin) => drop(told.insert(pin.key.hash[0], pin)),
         });
         assert_eq!(all, Completeness::All);
         let now = Moment(self.now);

@@ -70,7 +70,7 @@ pub(super) fn chosen(of: &Fits) -> Option<u32> {
 pub(super) fn verdict(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
     match u32::from(does[member.0 as usize]) {
         to if to < MEMBERS => PinAction::Move(Member(to)),
-        4 => PinAction::Forget,
+        4 => PinAction::Clear,
         _ => PinAction::Keep,
     }
 }

@@ -219,7 +219,7 @@ impl World {
             let known = self.known.get_mut(&key).unwrap();
             match verdict(does, Member(known.member.unwrap())) {
                 PinAction::Keep => {}
-                PinAction::Forget => {
+                PinAction::Clear => {
                     (known.member, known.expires) = (None, 0);
                     known.origin = Origin::Policy;
                 }
