@@ -1,7 +1,7 @@
 //! Pins in packets.
 //!
-//! Owns how a stream of pins is cut into packets: each is of one group, and stands alone. Must not know tables. Invariant:
-//! what is read is what was written, or an error.
+//! Owns how pins are divided into packets: each has pins of one group and is independent of the others. Must not know
+//! tables. Invariant: what is read is what was written, or an error.
 
 use super::message::PINS_LARGEST;
 use super::wire::WireError;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_and_sessions_pass_and_those_in_use_are_held_for_the_old_process() {
+    fn pins_and_sessions_are_transferred_and_those_in_use_are_held_for_the_old_process() {
         let secret = Secret::random();
         let (old, new) = (table(32, &secret), table(32, &secret));
         let used = come(&old, 1, "fe01");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_telling_has_what_is_in_use_or_fresh_and_overrules_what_is_idle() {
+    fn the_second_transfer_has_pins_in_use_and_recent_ones_and_replaces_idle_ones() {
         let secret = Secret::random();
         let (old, new) = (table(32, &secret), table(32, &secret));
         drop(come(&new, 1, "fe02"));
@@ -207,26 +207,26 @@ mod tests {
         let (count, held) = transfer(&old, &new, TTL + Duration::from_secs(1));
         assert_eq!((count, held.len()), (2, 2));
         assert_eq!(new.view(&key(1)).unwrap().member, member(&new, "fe01"));
-        // Connections of this process hold it already.
+        // A connection of this process holds it.
         assert_eq!(new.view(&key(2)).unwrap().member, member(&new, "fe02"));
         assert_eq!(transfer(&old, &new, TTL - Duration::from_secs(30)).0, 3);
         drop((own, first, second));
     }
 
     #[test]
-    fn a_pin_that_is_being_made_counts_as_leading_where_its_connection_is_sent() {
+    fn a_new_pin_has_the_backend_that_its_connection_was_sent_to() {
         let secret = Secret::random();
         let (old, new) = (table(32, &secret), table(32, &secret));
         let wanted = member(&old, "fe02");
-        let made = old.begin(key(1), |_| Eligibility::Takes, || Some(wanted));
+        let held_here = old.begin(key(1), |_| Eligibility::Takes, || Some(wanted));
         let (_, held) = transfer(&old, &new, Duration::MAX);
         assert_eq!(held.len(), 1);
         assert_eq!(new.view(&key(1)).unwrap().member, member(&new, "fe02"));
-        drop(made);
+        drop(held_here);
     }
 
     #[test]
-    fn a_table_of_other_keys_takes_what_can_be_translated_and_many_pins_go_in_packets() {
+    fn a_table_with_other_keys_imports_what_can_be_translated() {
         let secret = Secret::random();
         let (old, same, other) = (table(32, &secret), table(32, &secret), table(24, &secret));
         for client in 0..5_000 {
@@ -234,7 +234,7 @@ mod tests {
         }
         assert_eq!(transfer(&old, &same, Duration::ZERO).0, 5_000);
         assert_eq!(same.len(), 5_000);
-        // Of a network with 256 clients there is one pin where networks are told apart, and none the other way round.
+        // 256 clients of a network become one pin where networks are the keys; the other way round is impossible.
         assert_eq!(transfer(&old, &other, Duration::ZERO).0, 5_000);
         assert_eq!(other.len(), 5_000_usize.div_ceil(256));
         let empty = table(32, &secret);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn another_prefix_of_one_family_costs_the_other_no_pin() {
+    fn another_prefix_of_one_family_does_not_affect_the_other() {
         let secret = Secret::random();
         let (old, new) = (table(32, &secret), table_with(32, 128, &secret));
         drop(come(&old, 1, "fe01"));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_holds_as_much_as_fits_and_stands_alone() {
+    fn a_packet_is_full_and_independent_of_the_others() {
         let secret = Secret::random();
         let group = table(32, &secret).pin_group();
         let mut batch = Batch::new(group.clone());

@@ -106,7 +106,7 @@ fn written(balancer: &Balancer) {
 }
 
 /// The event whose message starts with this.
-fn told(balancer: &Balancer, message: &str) -> serde_json::Value {
+fn logged(balancer: &Balancer, message: &str) -> serde_json::Value {
     eventually(message, || lines(balancer, message).into_iter().next())
 }
 
@@ -143,7 +143,7 @@ fn pins_and_states_survive_a_restart() {
     assert_eq!(balancer.wait().code(), Some(0));
 
     let balancer = site.start();
-    let restored = told(
+    let restored = logged(
         &balancer,
         "affinity store: restored 100 pins, 1 state, from ",
     );
@@ -195,7 +195,7 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
     // Twice: restored pins are stored as well.
     for _ in 0..2 {
         let mut balancer = site.start();
-        told(
+        logged(
             &balancer,
             "affinity store: restored 105 pins, 1 state, from ",
         );
@@ -228,7 +228,7 @@ fn a_drain_whose_deadline_has_passed_takes_no_client_and_its_pins_are_dropped() 
     std::thread::sleep(Duration::from_secs(10));
 
     let balancer = site.start();
-    let dropped = told(
+    let dropped = logged(
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
@@ -251,7 +251,7 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     let gone = homes.values().filter(|home| *home == "c").count();
 
     let mut balancer = site.start();
-    let dropped = told(
+    let dropped = logged(
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
@@ -270,7 +270,7 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
 
     // Where clients have no keys any more, their pins are dropped.
     let balancer = Balancer::start(&site.yaml(", affinity: { by: [tls_session] }"));
-    let dropped = told(
+    let dropped = logged(
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
@@ -305,16 +305,16 @@ fn a_reload_moves_the_store_and_loses_nothing() {
     kill(&mut balancer);
 
     let balancer = Balancer::start(&with(&other)).ready();
-    told(&balancer, "affinity store: restored 60 pins, ");
+    logged(&balancer, "affinity store: restored 60 pins, ");
     all_come_home(&balancer, &homes);
 
     // The first file is unlocked and complete.
     let earlier = site.start();
-    told(&earlier, "affinity store: restored 40 pins, ");
+    logged(&earlier, "affinity store: restored 40 pins, ");
 
     // And back to memory, which releases the file.
     balancer.reloaded(&memory);
     let next = Balancer::start(&with(&other)).ready();
-    told(&next, "affinity store: restored 60 pins, ");
+    logged(&next, "affinity store: restored 60 pins, ");
     all_come_home(&balancer, &homes);
 }

@@ -32,8 +32,8 @@ fn view(shard: &Shard, client: u8, now: u64) -> Option<View> {
 /// Clears every pin to `member`, in steps of three.
 fn release(shard: &mut Shard, member: Member, now: u64) -> usize {
     let (mut released, mut from) = (0, Some(0));
-    while let Some(place) = from {
-        from = shard.visit(place, 3, Moment(now), |pin| {
+    while let Some(handle) = from {
+        from = shard.visit(handle, 3, Moment(now), |pin| {
             if pin.member != member {
                 return PinAction::Keep;
             }
@@ -66,11 +66,11 @@ fn begin(shard: &mut Shard, client: u8, now: u64, up: &[u32], bound: usize) -> K
 }
 
 fn pin(shard: &mut Shard, client: u8, now: u64, to: u32) {
-    let KeyLookup::New(place, member) = begin(shard, client, now, &[to], 100) else {
+    let KeyLookup::New(handle, member) = begin(shard, client, now, &[to], 100) else {
         panic!("wanted a new pin")
     };
-    shard.answered(place, member);
-    shard.end(place, Moment(now));
+    shard.answered(handle, member);
+    shard.end(handle, Moment(now));
 }
 
 #[test]
@@ -110,18 +110,18 @@ fn a_pin_expires_ttl_after_the_end_of_its_last_connection() {
 fn a_pin_moves_only_when_another_backend_has_answered() {
     let mut shard = shard();
     pin(&mut shard, 1, 0, 7);
-    let KeyLookup::Stale(place, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
+    let KeyLookup::Stale(handle, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
         panic!()
     };
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[8, 7], 10),
         KeyLookup::Pinned(_, Member(7))
     ));
-    let KeyLookup::Stale(place, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
+    let KeyLookup::Stale(handle, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
         panic!()
     };
-    assert_eq!(shard.answered(place, Member(8)), Some(Member(7)));
+    assert_eq!(shard.answered(handle, Member(8)), Some(Member(7)));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[7, 8], 10),
         KeyLookup::Pinned(_, Member(8))
@@ -205,10 +205,10 @@ fn a_pin_in_use_is_never_evicted() {
 #[test]
 fn a_key_whose_backends_never_answered_leaves_no_pin() {
     let mut shard = shard();
-    let KeyLookup::New(place, _) = begin(&mut shard, 1, 0, &[7], 10) else {
+    let KeyLookup::New(handle, _) = begin(&mut shard, 1, 0, &[7], 10) else {
         panic!()
     };
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(shard.is_empty());
     assert_eq!(begin(&mut shard, 1, 0, &[], 10), KeyLookup::Nowhere);
     assert!(shard.is_empty());
@@ -220,7 +220,7 @@ fn released_pins_are_cleared_even_in_use() {
     pin(&mut shard, 1, 0, 7);
     pin(&mut shard, 2, 0, 8);
     pin(&mut shard, 3, 0, 7);
-    let KeyLookup::Pinned(place, _) = begin(&mut shard, 3, 0, &[7], 10) else {
+    let KeyLookup::Pinned(handle, _) = begin(&mut shard, 3, 0, &[7], 10) else {
         panic!()
     };
     assert_eq!(
@@ -240,7 +240,7 @@ fn released_pins_are_cleared_even_in_use() {
         begin(&mut shard, 2, 0, &[8], 10),
         KeyLookup::Pinned(..)
     ));
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(view(&shard, 3, 0).is_none());
     assert_eq!(shard.len(), 2);
 }
@@ -259,13 +259,13 @@ fn a_pin_takes_at_most_128_bytes_in_all() {
         key.source[..4].copy_from_slice(&client.to_be_bytes());
         let tag = Tag(client.wrapping_mul(0x9e37_79b9));
         let (up, choose) = (|_| Eligibility::Takes, || Some(Member(1)));
-        let KeyLookup::New(place, member) =
+        let KeyLookup::New(handle, member) =
             shard.begin((key, tag), Moment(0), Origin::Policy, up, choose, |_| true)
         else {
             panic!("wanted a new pin")
         };
-        shard.answered(place, member);
-        shard.end(place, Moment(0));
+        shard.answered(handle, member);
+        shard.end(handle, Moment(0));
         // While the index grows, the old and the new one exist.
         let index = shard.index.allocated() / 2 * 3;
         let bytes = size_of::<Shard>() + index + shard.pins.allocated();
@@ -280,11 +280,11 @@ fn using_pins_repeatedly_takes_no_memory() {
     let mut sizes = (0..1000).map(|round| {
         for client in 0..100 {
             let found = begin(&mut shard, client, round, &[7], 100);
-            let (KeyLookup::New(place, member) | KeyLookup::Pinned(place, member)) = found else {
+            let (KeyLookup::New(handle, member) | KeyLookup::Pinned(handle, member)) = found else {
                 panic!("wanted a pin")
             };
-            shard.answered(place, member);
-            shard.end(place, Moment(round));
+            shard.answered(handle, member);
+            shard.end(handle, Moment(round));
         }
         shard.pins.allocated() + shard.index.allocated()
     });
@@ -300,10 +300,10 @@ fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_is_evicted() {
     }
     // All are listed by the end of their first connection, and return in another order.
     for (client, now) in [(3, 5_000), (0, 9_000), (1, 10_000), (2, 11_000)] {
-        let KeyLookup::Pinned(place, _) = begin(&mut shard, client, now, &[7], 100) else {
+        let KeyLookup::Pinned(handle, _) = begin(&mut shard, client, now, &[7], 100) else {
             panic!()
         };
-        shard.end(place, Moment(now));
+        shard.end(handle, Moment(now));
     }
     let gone = |shard: &Shard| -> Vec<u8> {
         (0..8)

@@ -113,11 +113,11 @@ fn all_ports_agree_on_each_of_many_clients_while_a_server_is_down_on_one_port() 
             .metric("lyncpin_affinity_pins_broken_total", &[])
     };
     assert_eq!(broken(), 0.0);
-    let told = site
+    let text = site
         .balancer
         .get("/api/v1/explain?listener=l443&source=192.0.2.7")
         .body;
-    assert!(told.contains("a is up and passed over"), "{told}");
+    assert!(text.contains("a is up and passed over"), "{text}");
     site.secure[1].stop();
     site.wait_for_ups(4.0);
     for number in 0..12 {

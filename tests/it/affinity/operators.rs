@@ -51,12 +51,12 @@ fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
 
 fn event(balancer: &Balancer, message: &str) -> Value {
     eventually(message, || {
-        let told = |line: &Value| {
+        let is_event = |line: &Value| {
             line["message"]
                 .as_str()
                 .is_some_and(|text| text.starts_with(message))
         };
-        balancer.log().into_iter().find(told)
+        balancer.log().into_iter().find(is_event)
     })
 }
 
@@ -84,10 +84,10 @@ fn a_client_goes_to_the_backend_that_it_is_pinned_to() {
         (&json!("c"), &json!("administrator"))
     );
     assert_eq!((&pin["group"], &pin["name"]), (&json!("web"), &Value::Null));
-    let told = event(&balancer, "the administrator pinned");
-    assert_eq!(told["client"], format!("{source}/32"));
+    let event = event(&balancer, "the administrator pinned");
+    assert_eq!(event["client"], format!("{source}/32"));
     assert_eq!(
-        (&told["backend"], &told["before"]),
+        (&event["backend"], &event["before"]),
         (&json!("c"), &Value::Null)
     );
 }
@@ -185,9 +185,9 @@ fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
         others.iter().all(|(_, client)| is_alive(client)),
         "the others notice nothing"
     );
-    let told = event(&balancer, "the administrator moved");
+    let event = event(&balancer, "the administrator moved");
     assert_eq!(
-        (&told["to"], &told["pins"], &told["connections"]),
+        (&event["to"], &event["pins"], &event["connections"]),
         (&json!(to), &json!(1), &json!(2))
     );
 }
@@ -358,8 +358,8 @@ fn explain_shows_everything_about_a_pin() {
     let explain = || json(&balancer.get(&format!("/api/v1/explain?listener=tcp&source={source}")));
     assert_eq!(explain()["pin"], Value::Null);
     let (server, held) = come(source, &balancer);
-    let told = explain();
-    let pin = &told["pin"];
+    let explained = explain();
+    let pin = &explained["pin"];
     assert_eq!(
         (
             &pin["backend"],
@@ -370,12 +370,14 @@ fn explain_shows_everything_about_a_pin() {
         (&json!(server), &json!("policy"), &json!(1), &Value::Null)
     );
     assert!(
-        told["steps"].to_string().contains("in use by 1 connection"),
-        "{told}"
+        explained["steps"]
+            .to_string()
+            .contains("in use by 1 connection"),
+        "{explained}"
     );
     drop(held);
     let idle = eventually("the pin is idle", || {
-        Some(explain()).filter(|told| told["pin"]["connections"] == 0)
+        Some(explain()).filter(|explained| explained["pin"]["connections"] == 0)
     });
     assert!(
         idle["pin"]["expires_in_seconds"].as_u64().unwrap() <= 1200,

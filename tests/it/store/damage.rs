@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use super::{Homes, Site, all_come_home, come, kill, lines, told, written};
+use super::{Homes, Site, all_come_home, come, kill, lines, logged, written};
 use crate::support::balancer::Balancer;
 use crate::support::own_address;
 
@@ -32,7 +32,7 @@ fn a_torn_write_loses_only_itself() {
         .unwrap();
     file.set_len(file.metadata().unwrap().len() - 5).unwrap();
     let balancer = site.start();
-    told(
+    logged(
         &balancer,
         "affinity store: the last write to the file is incomplete",
     );
@@ -48,13 +48,16 @@ fn a_damaged_file_is_set_aside_and_its_valid_part_is_used() {
     bytes[62] ^= 1;
     std::fs::write(site.file(), &bytes).unwrap();
     let mut balancer = site.start();
-    let said = told(&balancer, ASIDE);
-    assert_eq!(said["pins_used"], 0);
-    assert!(said["why"].as_str().unwrap().contains("damaged"), "{said}");
+    let event = logged(&balancer, ASIDE);
+    assert_eq!(event["pins_used"], 0);
+    assert!(
+        event["why"].as_str().unwrap().contains("damaged"),
+        "{event}"
+    );
     let aside = site.aside();
     assert_eq!(aside.len(), 1);
     assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes);
-    assert_eq!(said["set_aside"], aside[0].display().to_string());
+    assert_eq!(event["set_aside"], aside[0].display().to_string());
     // The new file works as the old one did.
     let homes: Homes = homes
         .into_keys()
@@ -78,8 +81,8 @@ fn a_file_of_another_version_or_kind_is_set_aside_unchanged() {
         let site = Site::new();
         std::fs::write(site.file(), bytes).unwrap();
         let balancer = site.start();
-        let said = told(&balancer, ASIDE);
-        assert!(said["why"].as_str().unwrap().contains(why), "{said}");
+        let event = logged(&balancer, ASIDE);
+        assert!(event["why"].as_str().unwrap().contains(why), "{event}");
         assert_eq!(std::fs::read(&site.aside()[0]).unwrap(), bytes);
         come(&balancer, 1);
         written(&balancer);
@@ -109,12 +112,12 @@ fn run(yaml: &str) -> Output {
 
 #[track_caller]
 fn fails_to_start(output: &Output, why: &str) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let last = told.lines().last().unwrap_or_default();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
     assert!(
         last.contains("affinity_store cannot be opened: ") && last.contains(why),
-        "{told}"
+        "{stderr}"
     );
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::{Site, all_come_home, come, kill, lines, told, written};
+use super::{Site, all_come_home, come, kill, lines, logged, written};
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 
@@ -30,7 +30,7 @@ fn fails(balancer: &Balancer) {
 /// After the recovery, clients that connected before are in the file as well.
 fn recovers(balancer: &Balancer) {
     let homes = come(balancer, 20);
-    told(balancer, RECOVERED);
+    logged(balancer, RECOVERED);
     assert_eq!(lines(balancer, CANNOT).len(), 1);
     written(balancer);
     all_come_home(balancer, &homes);

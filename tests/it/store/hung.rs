@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Site, all_come_home, come, told, written};
+use super::{Site, all_come_home, come, logged, written};
 use crate::support::eventually;
 use crate::support::hang::Hang;
 
@@ -22,7 +22,7 @@ fn a_stop_waits_ten_seconds_for_the_disk_and_logs_what_is_lost() {
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(stopped.elapsed() >= LIMIT && stopped.elapsed() < 2 * LIMIT);
-    told(&balancer, LATE);
+    logged(&balancer, LATE);
 }
 
 #[test]
@@ -31,14 +31,14 @@ fn a_second_signal_does_not_wait_for_the_disk() {
     let mut balancer = site.start();
     let _hang = Hang::of(balancer.pid(), "store");
     balancer.signal(Signal::TERM);
-    told(&balancer, "stopping");
+    logged(&balancer, "stopping");
     // It waits for a connection, a response or the disk by now.
     std::thread::sleep(Duration::from_millis(200));
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(stopped.elapsed() < LIMIT / 2, "{:?}", stopped.elapsed());
-    told(
+    logged(
         &balancer,
         "affinity store: the stop did not wait for the disk",
     );
@@ -58,7 +58,7 @@ fn a_reload_moves_from_a_hanging_disk_to_another_and_loses_nothing() {
     balancer.write(&yaml);
     let said = balancer.said(&["reload"]);
     assert_eq!(said.status, 0, "{said:?}");
-    told(&balancer, LATE);
+    logged(&balancer, LATE);
     // What is written when the old disk responds again is in the other file as well.
     let last = come(&balancer, 5);
     drop(hang);

@@ -91,13 +91,15 @@ impl World {
             .filter(fits)
             .or_else(|| up.first().copied())
             .map(Member);
-        let (place, member) = match (found, known.member, wanted) {
-            (KeyLookup::Pinned(place, member), Some(pinned), _) if fits(&pinned) => {
+        let (handle, member) = match (found, known.member, wanted) {
+            (KeyLookup::Pinned(handle, member), Some(pinned), _) if fits(&pinned) => {
                 assert_eq!(member.0, pinned);
-                (place, member)
+                (handle, member)
             }
-            (KeyLookup::Stale(place, member), Some(pinned), _) if !fits(&pinned) => (place, member),
-            (KeyLookup::New(place, member), None, _) => (place, member),
+            (KeyLookup::Stale(handle, member), Some(pinned), _) if !fits(&pinned) => {
+                (handle, member)
+            }
+            (KeyLookup::New(handle, member), None, _) => (handle, member),
             (KeyLookup::Nowhere, pinned, None) => {
                 return assert!(pinned.is_none_or(|at| !fits(&at)));
             }
@@ -109,25 +111,25 @@ impl World {
             assert_eq!(Some(member), wanted);
             known.candidate = Some(member.0);
         }
-        self.open.push((client, place, member.0));
+        self.open.push((client, handle, member.0));
     }
 
     fn answer(&mut self, at: usize) {
-        let Some(&(client, place, member)) = self.open.get(at) else {
+        let Some(&(client, handle, member)) = self.open.get(at) else {
             return;
         };
         let known = self.known.get_mut(&client).unwrap();
         let moves = known.member.is_none()
             || known.member != Some(member) && known.candidate == Some(member);
         let before = known.member.filter(|_| moves).map(Member);
-        assert_eq!(self.shard.answered(place, Member(member)), before);
+        assert_eq!(self.shard.answered(handle, Member(member)), before);
         if moves {
             (known.member, known.candidate) = (Some(member), None);
         }
     }
 
     fn fail(&mut self, at: usize, up: &[u32]) {
-        let Some((client, place, member)) = self.open.get_mut(at) else {
+        let Some((client, handle, member)) = self.open.get_mut(at) else {
             return;
         };
         let known = self.known.get_mut(client).unwrap();
@@ -137,7 +139,7 @@ impl World {
         let choose = || up.first().copied().map(Member);
         let next = self
             .shard
-            .next(*place, |member| fit(up.contains(&member.0)), choose);
+            .next(*handle, |member| fit(up.contains(&member.0)), choose);
         assert_eq!(next, wanted.map(Member));
         if let Some(wanted) = wanted {
             *member = wanted;
@@ -151,8 +153,8 @@ impl World {
         if self.open.is_empty() {
             return;
         }
-        let (client, place, _) = self.open.swap_remove(at);
-        self.shard.end(place, Moment(self.now));
+        let (client, handle, _) = self.open.swap_remove(at);
+        self.shard.end(handle, Moment(self.now));
         let known = self.known.get_mut(&client).unwrap();
         known.in_use -= 1;
         if known.in_use == 0 {
@@ -168,7 +170,7 @@ impl World {
         let swept = self.shard.sweep(Moment(self.now), most);
         assert_eq!(before - self.shard.len(), swept);
         let over = |client: u8| {
-            let pin = &self.shard.pins[self.place(client).unwrap()];
+            let pin = &self.shard.pins[self.cell_of(client).unwrap()];
             let span = |moment| self.shard.wheel.span(moment);
             pin.in_use == 0 && span(pin.expires) < span(Moment(self.now))
         };
@@ -180,7 +182,7 @@ impl World {
     fn evict(&mut self) {
         let before = self.live();
         let idle = |client: &u8| {
-            let pin = &self.shard.pins[self.place(*client).unwrap()];
+            let pin = &self.shard.pins[self.cell_of(*client).unwrap()];
             (pin.in_use == 0).then_some(pin.expires)
         };
         let idle: BTreeMap<u8, Moment> = before
@@ -209,13 +211,13 @@ impl World {
         assert_eq!(self.shard.leading_to(Member(member)), 0);
     }
 
-    fn place(&self, client: u8) -> Option<u32> {
+    fn cell_of(&self, client: u8) -> Option<u32> {
         self.shard.find(&key(client), tag(client))
     }
 
     fn live(&self) -> BTreeSet<u8> {
         (0..CLIENTS)
-            .filter(|&client| self.place(client).is_some())
+            .filter(|&client| self.cell_of(client).is_some())
             .collect()
     }
 
@@ -234,14 +236,17 @@ impl World {
             );
         }
         for client in &live {
-            let pin = &self.shard.pins[self.place(*client).unwrap()];
+            let pin = &self.shard.pins[self.cell_of(*client).unwrap()];
             assert!(pin.in_use > 0 || pin.listed, "an idle pin is listed");
             let known = self.known.get(client).map_or(0, |known| known.in_use);
             assert_eq!(pin.in_use, known);
         }
         let leading = |member| {
-            let leads = |client: &u8| self.shard.pins[self.place(*client).unwrap()].member;
-            live.iter().map(leads).filter(|&to| to == member).count()
+            let member_of = |client: &u8| self.shard.pins[self.cell_of(*client).unwrap()].member;
+            live.iter()
+                .map(member_of)
+                .filter(|&to| to == member)
+                .count()
         };
         assert!((0..3).all(|to| self.shard.leading_to(Member(to)) == leading(to)));
     }

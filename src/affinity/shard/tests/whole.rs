@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use events::{Event, Fits, chosen, event, fits, verdict};
+use events::{Event, Fits, action, chosen, event, fits};
 
 type Shard = super::super::Shard<Session>;
 type View = super::super::PinView<Session>;
@@ -41,9 +41,9 @@ struct Known {
 #[derive(Debug)]
 struct Open {
     key: u8,
-    place: PinHandle,
+    handle: PinHandle,
     member: u32,
-    recalled: bool,
+    moved: bool,
 }
 
 struct World {
@@ -53,7 +53,7 @@ struct World {
     /// Pins of each client, as counted against its quota.
     quotas: BTreeMap<u64, i32>,
     /// The second table, once changes are recorded.
-    told: Option<BTreeMap<u8, View>>,
+    second: Option<BTreeMap<u8, View>>,
     now: u64,
 }
 
@@ -64,7 +64,7 @@ impl World {
             known: BTreeMap::new(),
             open: Vec::new(),
             quotas: BTreeMap::new(),
-            told: None,
+            second: None,
             now: 0,
         }
     }
@@ -85,7 +85,7 @@ impl World {
             Event::Visit(step, does) => self.visit(step, &does),
             Event::Import(key, member, left) => self.import(key, member, left),
             Event::Track => self.track(),
-            Event::Tell => self.tell(),
+            Event::TakeChanges => self.take_changes(),
         }
         let now = self.now;
         self.known
@@ -99,7 +99,7 @@ impl World {
         Moment(self.now)
     }
 
-    fn place(&self, key: u8) -> Option<u32> {
+    fn cell_of(&self, key: u8) -> Option<u32> {
         let (key, tag) = session(key, 99);
         self.shard.find(&key, tag)
     }
@@ -107,7 +107,7 @@ impl World {
     /// A pin was created, so at most one idle one was evicted, and none if there was room.
     fn made(&mut self, key: u8, known: Known, before: usize) {
         let gone: Vec<u8> = (0..KEYS)
-            .filter(|other| self.known.contains_key(other) && self.place(*other).is_none())
+            .filter(|other| self.known.contains_key(other) && self.cell_of(*other).is_none())
             .collect();
         assert!(gone.len() <= usize::from(before >= BOUND), "{gone:?}");
         for gone in gone {
@@ -137,41 +137,41 @@ impl World {
     }
 
     fn track(&mut self) {
-        if self.told.is_some() {
+        if self.second.is_some() {
             return;
         }
         self.shard.record_changes();
-        let mut told = BTreeMap::new();
+        let mut second = BTreeMap::new();
         self.shard.visit(0, u32::MAX, Moment(self.now), |pin| {
-            told.insert(pin.key.hash[0], *pin);
+            second.insert(pin.key.hash[0], *pin);
             PinAction::Keep
         });
-        self.told = Some(told);
+        self.second = Some(second);
     }
 
-    fn tell(&mut self) {
-        let Some(told) = &mut self.told else {
+    fn take_changes(&mut self) {
+        let Some(second) = &mut self.second else {
             return assert_eq!(self.shard.take_changes(|_| panic!()), Completeness::All);
         };
         let all = self.shard.take_changes(|change| match change {
-            ShardChange::Removed(key) => drop(told.remove(&key.hash[0])),
-            ShardChange::Set(pin) => drop(told.insert(pin.key.hash[0], pin)),
+            ShardChange::Removed(key) => drop(second.remove(&key.hash[0])),
+            ShardChange::Set(pin) => drop(second.insert(pin.key.hash[0], pin)),
         });
         assert_eq!(all, Completeness::All);
         let now = Moment(self.now);
-        told.retain(|_, pin| pin.expires.is_none_or(|expires| expires > now));
+        second.retain(|_, pin| pin.expires.is_none_or(|expires| expires > now));
         let bare = |pin: &View| View {
             in_use: pin.in_use.min(1),
             ..*pin
         };
-        let told = told
+        let second = second
             .iter()
             .map(|(key, pin)| (*key, bare(pin), pin.key.client));
         let known = self.known.iter().filter_map(|(key, known)| {
             let view = known.view(*key)?;
             Some((*key, bare(&view), known.client))
         });
-        assert_eq!(told.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+        assert_eq!(second.collect::<Vec<_>>(), known.collect::<Vec<_>>());
     }
 
     fn check(&self) {
@@ -184,16 +184,16 @@ impl World {
             let client = view.map(|view| view.key.client);
             let pinned = known.filter(|known| known.member.is_some());
             assert_eq!(client, pinned.map(|known| known.client));
-            let in_use = self.place(key).map_or(0, |at| self.shard.pins[at].in_use);
+            let in_use = self.cell_of(key).map_or(0, |at| self.shard.pins[at].in_use);
             assert_eq!(in_use, known.map_or(0, |known| known.in_use));
         }
         for open in &self.open {
-            assert_eq!(self.shard.is_recalled(open.place), open.recalled);
+            assert_eq!(self.shard.is_recalled(open.handle), open.moved);
         }
         for client in 0..4 {
             let of_client = |key: &u8| {
-                let place = self.place(*key);
-                place.is_some_and(|at| self.shard.pins[at].key.client == client)
+                let cell = self.cell_of(*key);
+                cell.is_some_and(|at| self.shard.pins[at].key.client == client)
             };
             let standing = i32::try_from((0..KEYS).filter(of_client).count()).unwrap();
             assert_eq!(self.quotas.get(&client).copied().unwrap_or(0), standing);
@@ -227,7 +227,7 @@ proptest! {
         while !world.open.is_empty() {
             world.happen(Event::End(0));
         }
-        world.happen(Event::Tell);
+        world.happen(Event::TakeChanges);
         world.happen(Event::Wait(62_000));
         world.happen(Event::Sweep(2 * usize::from(KEYS)));
         prop_assert!(world.shard.is_empty());

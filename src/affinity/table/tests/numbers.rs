@@ -36,9 +36,9 @@ fn ids_tickets_and_other_secrets_have_other_hashes() {
     assert_ne!(one.session_id(&id), one.ticket(id.as_bytes()));
     assert_ne!(one.session_id(&id), one.session_id(&session_id(2)));
     assert_ne!(one.session_id(&id), other.session_id(&id));
-    let kept = Secret::from_bytes(*one.bytes());
-    assert_eq!(one.session_id(&id), kept.session_id(&id));
-    assert_eq!(one.client(&key(1)), kept.client(&key(1)));
+    let restored = Secret::from_bytes(*one.bytes());
+    assert_eq!(one.session_id(&id), restored.session_id(&id));
+    assert_eq!(one.client(&key(1)), restored.client(&key(1)));
     let named = |name| Key { name, ..key(1) };
     assert_ne!(one.client(&named(1)), one.client(&named(2)));
 }

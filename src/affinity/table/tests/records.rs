@@ -29,7 +29,7 @@ fn address(client: u32) -> std::net::IpAddr {
 
 fn exported(pins: &Pins) -> HashMap<PinKey, PinRecord> {
     let mut all = HashMap::new();
-    pins.export(&mut |kept| drop(all.insert(kept.key.clone(), kept)));
+    pins.export(&mut |record| drop(all.insert(record.key.clone(), record)));
     all
 }
 

@@ -85,7 +85,7 @@ fn a_full_table_uses_no_quota() {
     );
     assert_eq!(sessions_of(&pins, &key(2)), 0);
     let _ = pins.number_member("fe01");
-    let kept = PinRecord {
+    let record = PinRecord {
         key: PinKey::Session {
             hash: [3; 16],
             client: pins.secret.client(&key(3)),
@@ -95,7 +95,7 @@ fn a_full_table_uses_no_quota() {
         age: Duration::ZERO,
         usage: PinUsage::Idle(Duration::from_secs(60)),
     };
-    let imported = pins.import(&kept, &pins.pin_group().keys);
+    let imported = pins.import(&record, &pins.pin_group().keys);
     assert_eq!(imported.err(), Some(NotImported::Full));
     assert_eq!(sessions_of(&pins, &key(3)), 0);
 }

@@ -118,10 +118,10 @@ fn first_connections_of_one_client_agree() {
     in_many_orders(|| {
         let pins = tables();
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (shared, told) = (pins.clone(), seen.clone());
+        let (shared, list) = (pins.clone(), seen.clone());
         at_once(move |thread| {
             let held = come(&shared, key(1), thread).expect("there is room");
-            told.lock().unwrap().push(held);
+            list.lock().unwrap().push(held);
         });
         let held = std::mem::take(&mut *seen.lock().unwrap());
         assert_eq!(held.len(), THREADS as usize);
@@ -223,8 +223,8 @@ fn all_changes_add_up_to_the_table() {
         let name = pins.number_name("meet.contoso.com");
         pins.stop_time();
         pins.track();
-        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (shared, list) = (pins.clone(), told.clone());
+        let changes = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (shared, list) = (pins.clone(), changes.clone());
         at_once(move |thread| {
             let key = shared.key([192, 0, 2, 1].into(), name);
             match thread {
@@ -241,13 +241,13 @@ fn all_changes_add_up_to_the_table() {
                 }
             }
         });
-        let mut told = std::mem::take(&mut *told.lock().unwrap());
+        let mut changes = std::mem::take(&mut *changes.lock().unwrap());
         assert_eq!(
-            pins.take_changes(&mut |change| told.push(change)),
+            pins.take_changes(&mut |change| changes.push(change)),
             Completeness::All
         );
         let mut second = std::collections::HashMap::new();
-        for change in told {
+        for change in changes {
             match change {
                 PinChange::Set(record) => drop(second.insert(record.key.clone(), record)),
                 PinChange::Removed(key) => drop(second.remove(&key)),

@@ -24,7 +24,7 @@ pub(super) enum Event {
     Import(u8, u32, u64),
     /// Changes are recorded from now on.
     Track,
-    Tell,
+    TakeChanges,
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
@@ -49,7 +49,7 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => (1..4u32, prop::array::uniform4(0..9u8)).prop_map(|(step, does)| Event::Visit(step, does)),
         2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| Event::Import(key, to, left)),
         1 => Just(Event::Track),
-        4 => Just(Event::Tell),
+        4 => Just(Event::TakeChanges),
     ]
 }
 
@@ -67,7 +67,7 @@ pub(super) fn chosen(of: &Fits) -> Option<u32> {
 }
 
 /// What a walk does with a pin to this member.
-pub(super) fn verdict(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
+pub(super) fn action(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
     match u32::from(does[member.0 as usize]) {
         to if to < MEMBERS => PinAction::Move(Member(to)),
         4 => PinAction::Clear,
