@@ -22,7 +22,13 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that are values: no clock, no socket, no runtime, no file.
-const PURE: &[&str] = &["types", "protocol", "config", "affinity/shard"];
+const PURE: &[&str] = &[
+    "types",
+    "protocol",
+    "config",
+    "affinity/shard",
+    "affinity/record",
+];
 
 /// What a value must not know.
 const NOT_PURE: &[&str] = &[

@@ -1,31 +1,33 @@
 //! One shard of the affinity table: which client is pinned to which backend.
 //!
-//! Owns the rules of a pin's life. Knows no lock, no clock, no hash and no pool: `now`, tags and what may take a client
-//! are passed in, backends are numbers. Every operation on one pin costs the same however many there are, and its use
-//! touches two cache lines that grow with the table: an entry of the index and the pin. What goes through the table goes
-//! in steps whose length the caller bounds.
+//! Owns the rules of a pin's life. Must not know locks, clocks, hashes or pools: `now`, tags and the eligibility of backends
+//! are passed in, backends are numbers. The cost of an operation on one pin does not depend on the number of pins; it
+//! touches two cache lines that grow with the table: an entry of the index, and the pin. A walk through the table goes in
+//! steps whose length the caller limits.
 //!
-//! Invariants: a pin in use is never removed; an idle pin stands in the wheel, in a list that is looked at no later
-//! than the pin expires; [`Shard::len`] never passes the bound.
+//! Invariants: a pin in use is never removed; an idle pin is in a list of the wheel that is checked no later than the pin
+//! expires; [`Shard::len`] never exceeds the limit.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `key` | whom a pin is for |
-//! | `origin` | how a pin came to lead where it leads |
-//! | `index` | from a key's hash to its pin's place |
-//! | `cells` | where pins lie |
-//! | `wheel` | in which order idle pins are looked at again |
-//! | `removal` | how pins go |
-//! | `ttl` | another time to live |
-//! | `walk` | going through the table, in steps |
-//! | `handoff` | pins that pass to another process |
-//! | `changes` | what has changed, for whoever keeps pins elsewhere |
+//! | `key` | the keys of pins |
+//! | `lookup` | the result of a lookup |
+//! | `origin` | why a pin has its backend |
+//! | `index` | from the hash of a key to the cell of its pin |
+//! | `cells` | the memory of pins |
+//! | `wheel` | the order in which idle pins are checked for expiry |
+//! | `removal` | how pins are removed: expiry, eviction, an administrator |
+//! | `ttl` | a change of the time to live |
+//! | `walk` | walks through the table, in steps |
+//! | `import` | pins from outside: of a store, of another process, of a table with other keys |
+//! | `changes` | the changes since the last time they were taken |
 
 mod cells;
 mod changes;
-mod handoff;
+mod import;
 mod index;
 mod key;
+mod lookup;
 mod origin;
 mod removal;
 mod ttl;
@@ -37,25 +39,15 @@ use std::time::Duration;
 use cells::{PinCell, PinCells};
 use changes::ChangeLog;
 pub use changes::{Completeness, ShardChange};
-pub use handoff::PutOutcome;
+pub use import::ImportOutcome;
 use index::Index;
 pub use key::{Key, Keyed, Session, Tag, source_bits};
+pub use lookup::{Eligibility, KeyLookup, Resumed};
 pub use origin::Origin;
 pub use walk::{PinAction, PinView, TableFull};
 use wheel::ExpiryWheel;
 
-/// Whether a pinned backend takes a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eligibility {
-    /// It does.
-    Takes,
-    /// It does not now.
-    Refuses,
-    /// Whoever asks has no such backend, which says nothing of the pin.
-    Foreign,
-}
-
-/// A backend, as the table numbers it.
+/// The number of a backend in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Member(pub u32);
 
@@ -69,32 +61,15 @@ impl Moment {
     }
 }
 
-/// A connection's hold on a pin of a shard; valid until the connection gives it back with [`Shard::end`].
+/// A connection's hold on a pin of a shard; valid until the connection releases it with [`Shard::end`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinHandle {
     at: u32,
-    /// The pin's recalls when it was taken.
-    recalls: u8,
+    /// How often the pin had been moved when this was acquired.
+    moves: u8,
 }
 
-/// What a client's key leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyLookup {
-    /// The pin's backend takes the client.
-    Pinned(PinHandle, Member),
-    /// There was no pin; the client goes where the first connection of this key was sent.
-    New(PinHandle, Member),
-    /// The pin's backend does not take the client; it goes elsewhere, and the pin follows once that answers.
-    Stale(PinHandle, Member),
-    /// Every pin of a full table is in use, so this client gets none.
-    Unpinned(Member),
-    /// The pin leads to a backend that whoever asks does not have; it stays as it is.
-    Foreign,
-    /// Nothing takes the client.
-    Nowhere,
-}
-
-/// No member, no place.
+/// No member, no cell.
 const NONE: u32 = u32::MAX;
 
 /// One shard.
@@ -104,15 +79,15 @@ pub struct Shard<K> {
     index: Index,
     pins: PinCells<K>,
     wheel: ExpiryWheel,
-    /// Pins that lead to each member, by its number.
-    leading_to: Vec<usize>,
+    /// The number of pins of each member, by the member's number.
+    pins_to: Vec<usize>,
     changes: ChangeLog<K>,
-    /// Keys of pins that were removed, where clients have shares of the table.
+    /// Keys of pins that were removed, where clients have a quota.
     removed: Vec<K>,
 }
 
 impl<K: Keyed> Shard<K> {
-    /// An empty shard whose pins outlive their last connection by `ttl`.
+    /// An empty shard whose pins expire `ttl` after the end of their last connection.
     #[must_use]
     pub fn new(ttl: Duration) -> Self {
         Self {
@@ -120,13 +95,13 @@ impl<K: Keyed> Shard<K> {
             index: Index::default(),
             pins: PinCells::new(),
             wheel: ExpiryWheel::new(ttl),
-            leading_to: Vec::new(),
+            pins_to: Vec::new(),
             changes: ChangeLog::none(),
             removed: Vec::new(),
         }
     }
 
-    /// Pins that stand, in use or idle, expired ones included until they are swept.
+    /// Number of pins, in use or idle, including expired ones not yet swept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.index.len()
@@ -138,21 +113,21 @@ impl<K: Keyed> Shard<K> {
         self.len() == 0
     }
 
-    /// Finds or makes the pin of `key` for a new connection, which holds it until [`Shard::end`].
+    /// Finds or creates the pin of `key` for a new connection, which holds it until [`Shard::end`].
     ///
-    /// `fit` says whether a pinned backend may take this client, `choose` picks one for a client that has none.
-    /// `room` makes room for one more pin; where it cannot, the client goes unpinned. `origin` is that of a new pin.
+    /// `eligibility` returns whether a pinned backend may take this client; `choose` selects one for a client that has none.
+    /// `room` makes room for one more pin; if it cannot, the client gets no pin. `origin` is that of a new pin.
     pub fn begin(
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
         origin: Origin,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> KeyLookup {
         self.sweep(now, 2);
-        let Some(at) = self.standing(&key, tag, now) else {
+        let Some(at) = self.find_live(&key, tag, now) else {
             let Some(chosen) = choose() else {
                 return KeyLookup::Nowhere;
             };
@@ -160,44 +135,44 @@ impl<K: Keyed> Shard<K> {
                 return KeyLookup::Unpinned(chosen);
             }
             let at = self.insert((key, tag), now, origin);
-            return self.lend(at, chosen);
+            return self.hold_for(at, chosen);
         };
         let pin = &self.pins[at];
-        let asked = [pin.member, pin.candidate].map(|member| match member {
+        let eligible = [pin.member, pin.candidate].map(|member| match member {
             NONE => Eligibility::Refuses,
-            member => fit(Member(member)),
+            member => eligibility(Member(member)),
         });
-        match asked {
+        match eligible {
             [Eligibility::Takes, _] => {
                 let member = Member(pin.member);
                 KeyLookup::Pinned(self.hold(at), member)
             }
-            // Others have been sent there, and it is theirs to find out whether it answers.
+            // Other connections were sent there; they find out whether it answers.
             [Eligibility::Foreign, _] | [_, Eligibility::Foreign] => KeyLookup::Foreign,
-            [Eligibility::Refuses, Eligibility::Takes] => self.lend(at, Member(pin.candidate)),
+            [Eligibility::Refuses, Eligibility::Takes] => self.hold_for(at, Member(pin.candidate)),
             [Eligibility::Refuses, Eligibility::Refuses] => match choose() {
-                Some(chosen) => self.lend(at, chosen),
+                Some(chosen) => self.hold_for(at, chosen),
                 None => KeyLookup::Nowhere,
             },
         }
     }
 
-    /// Takes the pin of `key` into use, if one stands, leads somewhere and that is not foreign to whoever asks. Says
-    /// where it leads and whether that takes the client. The pin is then `key`'s new self.
+    /// Holds the pin of `key`, if there is one and the pool of this connection has its backend. Returns the backend and
+    /// whether it may take the client. The pin's key becomes `key`, which can differ in who used it last.
     pub fn resume(
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<Resumed<K>> {
-        let at = self.standing(&key, tag, now)?;
+        let at = self.find_live(&key, tag, now)?;
         let pin = &mut self.pins[at];
         let member = Member(pin.member);
         if pin.member == NONE {
             return None;
         }
-        let fit = fit(member);
-        if fit == Eligibility::Foreign {
+        let eligibility = eligibility(member);
+        if eligibility == Eligibility::Foreign {
             return None;
         }
         let before = std::mem::replace(&mut pin.key, key);
@@ -205,15 +180,15 @@ impl<K: Keyed> Shard<K> {
             self.changes.note(&mut self.pins, at);
         }
         Some(Resumed {
-            place: self.hold(at),
+            handle: self.hold(at),
             member,
-            takes: fit == Eligibility::Takes,
+            takes: eligibility == Eligibility::Takes,
             before,
         })
     }
 
-    /// Makes the pin of `key` lead to `member`, be it new or not, and takes it into use; `None` where there is no room.
-    /// One that stands stays with whom it was known of.
+    /// Creates the pin of `key` or moves it to `member`, and holds it; `None` where there is no room. The key of a pin that
+    /// exists does not change.
     pub fn teach(
         &mut self,
         (key, tag): (K, Tag),
@@ -221,28 +196,28 @@ impl<K: Keyed> Shard<K> {
         member: Member,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Option<PinHandle> {
-        let at = match self.standing(&key, tag, now) {
+        let at = match self.find_live(&key, tag, now) {
             Some(at) => at,
             None if room(self) => self.insert((key, tag), now, Origin::Session),
             None => return None,
         };
-        let place = self.hold(at);
-        self.answered_by(place, member);
-        Some(place)
+        let handle = self.hold(at);
+        self.answered_by(handle, member);
+        Some(handle)
     }
 
-    /// Where a connection goes whose backend could not be reached; all that fail at once agree. `fit` must refuse what
-    /// this connection has tried already.
+    /// The next backend for a connection whose backend could not be reached. All connections of this key that fail at the
+    /// same time get the same one. `eligibility` must reject the backends that this connection has tried already.
     pub fn next(
         &mut self,
-        place: PinHandle,
-        fit: impl Fn(Member) -> Eligibility,
+        handle: PinHandle,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        let pin = &mut self.pins[place.at];
+        let pin = &mut self.pins[handle.at];
         let known = [pin.member, pin.candidate]
             .into_iter()
-            .find(|&member| member != NONE && fit(Member(member)) == Eligibility::Takes);
+            .find(|&member| member != NONE && eligibility(Member(member)) == Eligibility::Takes);
         if let Some(known) = known {
             return Some(Member(known));
         }
@@ -251,26 +226,26 @@ impl<K: Keyed> Shard<K> {
         Some(chosen)
     }
 
-    /// `member` has answered a connection that holds the pin: the pin follows, if that is where its connections are
-    /// sent. Says where it led before, if it led elsewhere.
-    pub fn answered(&mut self, place: PinHandle, member: Member) -> Option<Member> {
-        let pin = &self.pins[place.at];
-        let meant = pin.member == NONE || pin.candidate == member.0;
-        if meant {
-            self.answered_by(place, member)
+    /// `member` has answered a connection that holds the pin. The pin moves there, if its connections are sent there.
+    /// Returns the previous backend if the pin has moved.
+    pub fn answered(&mut self, handle: PinHandle, member: Member) -> Option<Member> {
+        let pin = &self.pins[handle.at];
+        let is_expected = pin.member == NONE || pin.candidate == member.0;
+        if is_expected {
+            self.answered_by(handle, member)
         } else {
             None
         }
     }
 
-    /// The same wherever its connections were sent; but not after they were recalled, for then they are where the pin was
-    /// moved from.
-    pub fn answered_by(&mut self, place: PinHandle, member: Member) -> Option<Member> {
-        if self.is_recalled(place) || self.pins[place.at].member == member.0 {
+    /// The same wherever its connections are sent, unless an administrator has moved the pin since: then this connection
+    /// still goes to the previous backend.
+    pub fn answered_by(&mut self, handle: PinHandle, member: Member) -> Option<Member> {
+        if self.is_recalled(handle) || self.pins[handle.at].member == member.0 {
             return None;
         }
-        let before = self.lead(place.at, member.0);
-        let pin = &mut self.pins[place.at];
+        let before = self.set_member(handle.at, member.0);
+        let pin = &mut self.pins[handle.at];
         pin.candidate = NONE;
         if before == NONE {
             return None;
@@ -279,15 +254,15 @@ impl<K: Keyed> Shard<K> {
         Some(Member(before))
     }
 
-    /// Whether the connections that held the pin when `place` was taken have been recalled since.
+    /// Whether an administrator has moved the pin since `handle` was acquired.
     #[must_use]
-    pub fn is_recalled(&self, place: PinHandle) -> bool {
-        self.pins[place.at].recalls != place.recalls
+    pub fn is_recalled(&self, handle: PinHandle) -> bool {
+        self.pins[handle.at].moves != handle.moves
     }
 
     /// A connection that held the pin has ended.
-    pub fn end(&mut self, place: PinHandle, now: Moment) {
-        let at = place.at;
+    pub fn end(&mut self, handle: PinHandle, now: Moment) {
+        let at = handle.at;
         let pin = &mut self.pins[at];
         pin.in_use -= 1;
         if pin.in_use > 0 {
@@ -295,21 +270,21 @@ impl<K: Keyed> Shard<K> {
         }
         pin.candidate = NONE;
         if pin.member == NONE {
-            // No backend has answered, or the pin was forgotten meanwhile.
+            // No backend has answered, or an administrator has cleared the pin.
             self.unlist(at);
             return self.remove(at);
         }
         self.keep_idle(at, after(now, self.ttl), now);
     }
 
-    /// Pins that lead to `member`, expired ones included until they are swept.
+    /// Number of pins of `member`, including expired ones not yet swept.
     #[must_use]
     pub fn leading_to(&self, member: Member) -> usize {
-        self.leading_to.get(member.0 as usize).copied().unwrap_or(0)
+        self.pins_to.get(member.0 as usize).copied().unwrap_or(0)
     }
 
-    /// The pin of `key`. One that has expired is removed here, so that nobody takes it for one that stands.
-    fn standing(&mut self, key: &K, tag: Tag, now: Moment) -> Option<u32> {
+    /// The pin of `key`. One that has expired is removed.
+    fn find_live(&mut self, key: &K, tag: Tag, now: Moment) -> Option<u32> {
         let at = self.find(key, tag)?;
         if self.pins[at].is_expired(now) {
             self.unlist(at);
@@ -323,7 +298,7 @@ impl<K: Keyed> Shard<K> {
         self.index.find(tag, |at| self.pins[at].key == *key)
     }
 
-    /// A pin that leads nowhere, is not in use and not listed: the caller sees to that at once.
+    /// Inserts a pin without a backend, neither in use nor listed. The caller must give it one or hold it.
     fn insert(&mut self, (key, tag): (K, Tag), now: Moment, origin: Origin) -> u32 {
         let at = self.pins.add(PinCell {
             key,
@@ -336,7 +311,7 @@ impl<K: Keyed> Shard<K> {
             created: now.seconds(),
             listed: false,
             changed: false,
-            recalls: 0,
+            moves: 0,
             origin,
             expires: now,
         });
@@ -344,63 +319,50 @@ impl<K: Keyed> Shard<K> {
         at
     }
 
-    /// Takes the pin into use.
+    /// Adds a connection to the pin.
     fn hold(&mut self, at: u32) -> PinHandle {
         let pin = &mut self.pins[at];
         pin.in_use += 1;
-        let recalls = pin.recalls;
+        let moves = pin.moves;
         if pin.in_use == 1 && pin.member != NONE {
             self.changes.note(&mut self.pins, at);
         }
-        PinHandle { at, recalls }
+        PinHandle { at, moves }
     }
 
-    /// For a connection that goes where the pin does not lead yet.
-    fn lend(&mut self, at: u32, wanted: Member) -> KeyLookup {
-        let place = self.hold(at);
+    /// Holds the pin for a connection that is sent to another backend than the pin's.
+    fn hold_for(&mut self, at: u32, wanted: Member) -> KeyLookup {
+        let handle = self.hold(at);
         let pin = &mut self.pins[at];
         pin.candidate = wanted.0;
         match pin.member {
-            NONE => KeyLookup::New(place, wanted),
-            _ => KeyLookup::Stale(place, wanted),
+            NONE => KeyLookup::New(handle, wanted),
+            _ => KeyLookup::Stale(handle, wanted),
         }
     }
 
-    /// Makes the pin lead to `member`, or nowhere; says where it led before.
-    fn lead(&mut self, at: u32, member: u32) -> u32 {
-        let before = self.count_lead(at, member);
+    /// Gives the pin a backend, or none. Returns the previous one.
+    fn set_member(&mut self, at: u32, member: u32) -> u32 {
+        let before = self.set_member_silently(at, member);
         if before != member {
             self.changes.note(&mut self.pins, at);
         }
         before
     }
 
-    /// The same, of which nobody is told.
-    fn count_lead(&mut self, at: u32, member: u32) -> u32 {
+    /// The same without recording a change.
+    fn set_member_silently(&mut self, at: u32, member: u32) -> u32 {
         let before = std::mem::replace(&mut self.pins[at].member, member);
         if before != NONE {
-            self.leading_to[before as usize] -= 1;
+            self.pins_to[before as usize] -= 1;
         }
         if member != NONE {
-            let least = (member as usize + 1).max(self.leading_to.len());
-            self.leading_to.resize(least, 0);
-            self.leading_to[member as usize] += 1;
+            let least = (member as usize + 1).max(self.pins_to.len());
+            self.pins_to.resize(least, 0);
+            self.pins_to[member as usize] += 1;
         }
         before
     }
-}
-
-/// A pin that was taken into use by its key alone.
-#[derive(Debug, Clone, Copy)]
-pub struct Resumed<K> {
-    /// The hold on it.
-    pub place: PinHandle,
-    /// Where it leads.
-    pub member: Member,
-    /// Whether that takes the client.
-    pub takes: bool,
-    /// The key as it was known before.
-    pub before: K,
 }
 
 fn after(now: Moment, ttl: Duration) -> Moment {

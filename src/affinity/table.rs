@@ -1,39 +1,38 @@
 //! The affinity table of one group, shared by every worker.
 //!
-//! Owns what the group keeps: the pins of clients, those of TLS sessions, the clock of both and the numbers that stand for
-//! names and backends. Must not know pools: what may take a client is passed in. Invariants: the bound of either table
-//! holds over all its shards; a session never makes a pin of another client move.
+//! Owns the pins of clients, those of TLS sessions, the clock of both and the numbers of names and backends. Must not know
+//! pools: the eligibility of backends is passed in. Invariants: the limit of each table holds over all its shards; a
+//! session never moves a pin of another client.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `key_table` | shards, locks and the bound of one table; a connection's hold on a pin |
-//! | `quota` | how much of the sessions' table one client may fill |
-//! | `clock` | what moments mean |
-//! | `sync` | which locks and counts are used |
+//! | `key_table` | shards, locks and the limit of one table; a connection's hold on a pin |
+//! | `quota` | how many TLS sessions one client may have |
+//! | `clock` | the clock of the moments |
+//! | `sync` | the locks and atomics |
 //! | `sessions` | recognising and learning TLS sessions |
-//! | `secret` | the hashes that stand for sessions |
-//! | `interner` | the numbers that stand for texts |
-//! | `record` | pins outside the table: for a store |
-//! | `scheme` | what keys are made of, and from one scheme to another |
-//! | `reconfigure` | what is configured of it, and may change |
-//! | `handoff` | pins that pass to another process |
-//! | `operate` | pins as an administrator sees and changes them |
+//! | `secret` | the keyed hashes of sessions |
+//! | `interner` | the numbers of texts |
+//! | `export` | pins out of the table, as records |
+//! | `import` | pins into the table: from the store, another process, a table with other keys |
+//! | `reconfigure` | the settings that can change |
+//! | `foreign` | pins that connections of another process hold |
+//! | `operate` | what an administrator queries and changes |
 
 mod clock;
-mod handoff;
+mod export;
+mod foreign;
+mod import;
 mod interner;
 mod key_table;
 mod operate;
 mod quota;
 mod reconfigure;
-mod record;
-mod scheme;
 mod secret;
 mod sessions;
 mod sync;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{Counter, Gauge};
@@ -44,34 +43,33 @@ use crate::affinity::shard::{
 use crate::config::model;
 use crate::telemetry::metrics::{Registry, definitions};
 use clock::Clock;
-pub use handoff::ForeignHold;
+pub use foreign::ForeignHold;
+pub use import::{Imported, NotImported};
 use interner::Interner;
 pub use key_table::{KeyKind, KeyTable, PinGuard};
 pub use operate::{ChangeTotals, Cursor, TableFilter};
 use quota::Quotas;
-pub use record::{PinKey, PinRecord, TableChange};
-pub use scheme::KeyScheme;
 pub use secret::Secret;
 pub use sessions::KnownSession;
 use sync::{AtomicU32, Ordering};
 
-/// TLS sessions that are known of one client at most, an address translator with all that is behind it being one.
+/// The most TLS sessions that are known of one client. All clients behind one NAT count as one.
 pub const SESSIONS_A_CLIENT: u32 = 4096;
 
-/// How a client was found in the table, and the hold on its pin, if it has one.
+/// The result of a client's lookup, with the hold on its pin if it has one.
 #[derive(Debug)]
 pub enum Lookup {
-    /// The pin's backend takes it.
+    /// The pin's backend may take the client.
     Pinned(PinGuard<Key>, Member),
     /// There was no pin.
     New(PinGuard<Key>, Member),
-    /// The pin's backend does not take it.
+    /// The pin's backend may not take the client.
     Stale(PinGuard<Key>, Member),
     /// Every pin is in use.
     Unpinned(Member),
-    /// The pin leads to a backend that the pool does not have.
+    /// The pool does not have the pin's backend.
     Foreign,
-    /// Nothing takes it.
+    /// No backend may take the client.
     Nowhere,
 }
 
@@ -82,10 +80,10 @@ pub struct Pins {
     secret: Secret,
     clients: KeyTable<Key>,
     sessions: KeyTable<Session>,
-    /// How often connections have been recalled by their pins.
-    recalls: AtomicU32,
-    /// Pins that connections of an older process hold.
-    foreign: handoff::Foreign,
+    /// How often an administrator has moved pins.
+    moves: AtomicU32,
+    /// Pins that connections of a predecessor hold.
+    foreign: foreign::ForeignHolds,
     clock: Clock,
     names: Interner,
     members: Interner,
@@ -93,7 +91,7 @@ pub struct Pins {
     registry: Registry,
 }
 
-/// What is counted.
+/// The handles of its metrics.
 struct Series {
     entries: Gauge,
     evictions: Counter,
@@ -132,17 +130,17 @@ impl std::fmt::Debug for Pins {
 }
 
 impl Pins {
-    /// An empty table with these settings; `secret` hashes its sessions.
+    /// An empty table with these settings. Its sessions are hashed with `secret`.
     #[must_use]
     pub fn new(settings: &model::AffinitySettings, registry: &Registry, secret: &Secret) -> Self {
         let (most, ttl) = (settings.max_entries, settings.ttl);
-        // Without a source there is one client for all, and one share would be everybody's.
-        let shares = if settings.by_source {
+        // Without the source in the key all clients are one, and would share one quota.
+        let quotas = if settings.by_source {
             Quotas::of(SESSIONS_A_CLIENT)
         } else {
             Quotas::none()
         };
-        let sessions = KeyTable::new(most, ttl, shares);
+        let sessions = KeyTable::new(most, ttl, quotas);
         if !settings.by_session {
             sessions.set_most(0);
         }
@@ -152,8 +150,8 @@ impl Pins {
             secret: secret.clone(),
             clients: KeyTable::new(most, ttl, Quotas::none()),
             sessions,
-            recalls: AtomicU32::new(0),
-            foreign: handoff::Foreign::default(),
+            moves: AtomicU32::new(0),
+            foreign: foreign::ForeignHolds::default(),
             clock: Clock::start(),
             names: Interner::default(),
             members: Interner::default(),
@@ -168,13 +166,13 @@ impl Pins {
         &self.group
     }
 
-    /// What its sessions are hashed with.
+    /// The secret that its sessions are hashed with.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// Pins of clients that stand, those included that have expired and are not swept yet.
+    /// Number of pins of clients, including expired ones not yet swept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.clients.len()
@@ -186,38 +184,38 @@ impl Pins {
         self.len() == 0
     }
 
-    /// TLS sessions that are known, those included that have expired and are not swept yet.
+    /// Number of TLS sessions, including expired ones not yet swept.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// The number of a configured name, the same in every process; for the building of a snapshot.
+    /// The number of a configured name, the same in every process. Adds a name that is new.
     #[must_use]
     pub fn number_name(&self, name: &str) -> u32 {
         self.names.made_of(name)
     }
 
-    /// The number of a backend's name; for the building of a snapshot.
+    /// The number of a backend's name. Adds a name that is new.
     #[must_use]
     pub fn number_member(&self, backend: &str) -> Member {
         Member(self.members.of(backend))
     }
 
-    /// The backend's name that stands behind a number.
+    /// The name of a backend by its number.
     #[must_use]
     pub fn member_name(&self, member: Member) -> Option<Arc<str>> {
         self.members.text(member.0)
     }
 
-    /// Finds or makes the pin of `key` for a new connection. See [`crate::affinity::shard::Shard::begin`].
+    /// Finds or creates the pin of `key` for a new connection. See [`crate::affinity::shard::Shard::begin`].
     pub fn begin(
         self: &Arc<Self>,
         key: Key,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
-        let found = self.look(key, Origin::Policy, fit, choose);
+        let found = self.lookup(key, Origin::Policy, eligibility, choose);
         match &found {
             Lookup::Pinned(..) => self.series.hits.increment(1),
             Lookup::New(..) => self.series.misses.increment(1),
@@ -231,8 +229,8 @@ impl Pins {
         found
     }
 
-    /// The pin of a client that was recognised by its TLS session: one that leads to `member` is held, and where there is
-    /// none, one is made that will. One that leads elsewhere is others' behind the same address, and stays as it is.
+    /// Holds the pin of a client that was recognised by its TLS session: the existing one, if `member` is its backend, or a
+    /// new one. A pin to another backend belongs to other clients behind the same address, and stays as it is.
     #[must_use]
     pub fn accompany(self: &Arc<Self>, key: Key, member: Member) -> Option<PinGuard<Key>> {
         let same = |known| {
@@ -242,42 +240,42 @@ impl Pins {
                 Eligibility::Foreign
             }
         };
-        match self.look(key, Origin::Session, same, || Some(member)) {
-            Lookup::Pinned(claim, _) | Lookup::New(claim, _) => Some(claim),
+        match self.lookup(key, Origin::Session, same, || Some(member)) {
+            Lookup::Pinned(guard, _) | Lookup::New(guard, _) => Some(guard),
             Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => None,
         }
     }
 
-    fn look(
+    fn lookup(
         self: &Arc<Self>,
         key: Key,
         origin: Origin,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Lookup {
         let home = self.clients.home(&key);
         let now = self.now();
         let found = self.clients.with(home, |shard, tag, room| {
-            shard.begin((key, tag), now, origin, fit, choose, room)
+            shard.begin((key, tag), now, origin, eligibility, choose, room)
         });
-        let claim = |place| PinGuard::new(self, home, place);
+        let guard = |handle| PinGuard::new(self, home, handle);
         match found {
-            KeyLookup::Pinned(place, member) => Lookup::Pinned(claim(place), member),
-            KeyLookup::New(place, member) => Lookup::New(claim(place), member),
-            KeyLookup::Stale(place, member) => Lookup::Stale(claim(place), member),
+            KeyLookup::Pinned(handle, member) => Lookup::Pinned(guard(handle), member),
+            KeyLookup::New(handle, member) => Lookup::New(guard(handle), member),
+            KeyLookup::Stale(handle, member) => Lookup::Stale(guard(handle), member),
             KeyLookup::Unpinned(member) => Lookup::Unpinned(member),
             KeyLookup::Foreign => Lookup::Foreign,
             KeyLookup::Nowhere => Lookup::Nowhere,
         }
     }
 
-    /// Pins of clients that lead to `member`.
+    /// Number of pins of clients to `member`.
     #[must_use]
     pub fn leading_to(&self, member: Member) -> usize {
         self.clients.leading_to(member)
     }
 
-    /// The pin of `key`, if one stands.
+    /// The pin of `key`, if it has one with a backend.
     #[must_use]
     pub fn view(&self, key: &Key) -> Option<PinView<Key>> {
         let home = self.clients.home(key);
@@ -286,57 +284,45 @@ impl Pins {
             .with(home, |shard, tag, _| shard.view((key, tag), now))
     }
 
-    /// What the table's clock says.
+    /// The time of the table's clock.
     #[must_use]
     pub fn now(&self) -> Moment {
         self.clock.now()
     }
 
-    /// Lets time pass for the tables.
+    /// Puts the tables' clock forward.
     #[cfg(test)]
-    pub(crate) fn pass_time(&self, time: Duration) {
+    pub(crate) fn pass_time(&self, time: std::time::Duration) {
         self.clock.forward(time);
     }
 
-    /// Lets time pass no more but by [`Pins::pass_time`].
+    /// Stops the tables' clock, but for [`Pins::pass_time`].
     #[cfg(test)]
     pub(crate) fn stop_time(&self) {
         self.clock.stop();
     }
 
-    /// How long from now until `moment`.
-    #[must_use]
-    pub fn until(&self, moment: Moment) -> Duration {
-        Duration::from_millis(moment.0.saturating_sub(self.now().0))
-    }
-
-    /// How long ago `moment` was.
-    #[must_use]
-    pub fn since(&self, moment: Moment) -> Duration {
-        Duration::from_millis(self.now().0.saturating_sub(moment.0))
-    }
-
-    /// How often connections have been recalled by their pins: whoever holds one asks it when this has changed.
+    /// How often an administrator has moved pins. When this has changed, each connection checks its own pin.
     #[must_use]
     pub fn recalls(&self) -> u32 {
-        self.recalls.load(Ordering::Acquire)
+        self.moves.load(Ordering::Acquire)
     }
 
-    /// Removes pins whose time has come, at most `most` of each shard.
+    /// Removes expired pins, at most `most` of each shard.
     pub fn sweep(&self, most: usize) {
         let now = self.now();
         self.clients.sweep(now, most);
         self.sessions.sweep(now, most);
     }
 
-    /// Counts a pin that has moved.
+    /// Counts a pin whose backend has changed.
     pub fn count_broken(&self, reason: &'static str) {
         self.registry
             .counter(&definitions::AFFINITY_PINS_BROKEN, &[&self.group, reason])
             .increment(1);
     }
 
-    /// Shows the numbers of pins; for whoever renders the metrics.
+    /// Updates the metrics of pins and evictions.
     pub fn show(&self) {
         #[allow(clippy::cast_precision_loss, reason = "no table holds 2^52 pins")]
         let set = |gauge: &Gauge, pins: usize| gauge.set(pins as f64);

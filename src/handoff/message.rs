@@ -1,20 +1,21 @@
-//! What a process and its successor tell each other.
+//! The messages of an upgrade.
 //!
-//! Owns the messages, their order and their form: JSON, but for pins ([`super::pins`]), of which there are many. Knows
-//! neither sockets' use nor tables. Invariant: a successor of another version of this is told apart by its first message.
+//! Owns the messages, their order and their form: JSON, except for pins ([`super::pins`]), of which there are many. Must not
+//! know what sockets and tables are used for. Invariant: the first message shows whether the other process has the same
+//! version of the protocol.
 //!
-//! | who | message | when |
+//! | from | message | when |
 //! |---|---|---|
 //! | old | `hello`, `secret`, `ports`, `admin`, `predecessors`, `reported`, `backend`, `described`, pins, `complete` | at once |
 //! | new | `ready`, or `failed` instead of anything | it has built everything, and accepts nothing yet |
 //! | old | `reported`, backends, pins that have changed since, `commit` | it has stopped accepting |
 //! | new | `serving` | it accepts |
-//! | old | `farewell` | it has let go of all that only one can have |
-//! | old | pins that its connections hold, and those that they hold no more | until its last connection has ended |
+//! | old | `farewell` | it has released all that only one process can have |
+//! | old | pins that its connections hold, and those that they no longer hold | until its last connection has ended |
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,16 +23,16 @@ use super::orders::Report;
 use super::wire::{Channel, IS_PINS, LARGEST, MOST_DESCRIPTORS, Packet, WireError};
 use crate::types::backend_state::{AdminState, Health};
 
-/// Of the messages and of the bytes of pins; grows when an older process would misunderstand a newer one.
-pub const VERSION: u32 = 2;
+/// The version of the messages and of the bytes of pins. It grows when one side would misunderstand the other.
+pub const VERSION: u32 = 3;
 
-/// The longest reason that is told, in bytes.
+/// The longest reason of a failure, in bytes.
 const LONGEST_REASON: usize = 16 << 10;
 
-/// The first byte of a packet.
+/// The first byte of a packet with a message.
 const IS_MESSAGE: u8 = b'm';
 
-/// Everything but pins.
+/// A message, of all kinds but pins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HandoffMessage {
@@ -42,56 +43,56 @@ pub enum HandoffMessage {
         /// The old program's own version.
         program: String,
     },
-    /// What hashes of TLS sessions are made with.
+    /// The secret for hashes of TLS sessions.
     Secret([u8; 32]),
-    /// Listening sockets, a descriptor for each: the addresses as they are configured.
+    /// Listening sockets, with a descriptor for each: their configured addresses.
     Ports(Vec<SocketAddr>),
-    /// Sockets of admin listeners, a descriptor for each: where they are configured to be.
+    /// Sockets of admin listeners, with a descriptor for each: their configured addresses.
     Admin(Vec<String>),
-    /// Processes that drain, the old one last: a descriptor for each, where it takes orders ([`super::orders`]).
+    /// Processes that drain, the old one last, with a descriptor for each: its channel for orders ([`super::orders`]).
     Predecessors(Vec<KeptPredecessor>),
-    /// What a process that drains was last known to hold.
+    /// The last report of a process that drains.
     Reported(KeptReport),
     /// A backend.
     Backend(BackendRecord),
-    /// That was all but pins.
+    /// Everything but pins has been sent.
     Described,
-    /// Those were all pins.
+    /// All pins have been sent.
     Complete,
-    /// Everything is built. These addresses are not configured any more: the old process is to take what is queued there.
+    /// Everything is built. These addresses are no longer configured: the old process must accept what is queued there.
     Ready(Vec<SocketAddr>),
-    /// Nothing will come of it.
+    /// The upgrade has failed, for this reason.
     Failed(String),
-    /// The old process accepts no more; the new one is to.
+    /// The old process has stopped accepting; the new one must start.
     Commit,
     /// The new process accepts.
     Serving,
-    /// The old process has let go of the affinity store and of its place before the service manager.
+    /// The old process has released the affinity store and the service manager.
     Farewell,
 }
 
-/// A backend as the old process knows it.
+/// The state of a backend in the old process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackendRecord {
     /// The pool's name.
     pub pool: String,
-    /// Its own.
+    /// The backend's name.
     pub name: String,
-    /// What the administrator wants.
+    /// Its administrative state.
     pub state: AdminState,
-    /// Milliseconds until the drain's deadline; 0 where that is over.
+    /// Milliseconds until the drain's deadline; 0 if that has passed.
     pub deadline: Option<u64>,
-    /// What the checks say.
+    /// Its health.
     pub health: Health,
-    /// Why.
+    /// The reason of its health.
     pub why: String,
-    /// Where it is configured to be: health counts only for the same server.
+    /// Its configured address: health is valid only for the same server.
     pub configured: String,
-    /// Where it is.
+    /// Its resolved address.
     pub address: Option<SocketAddr>,
 }
 
-/// A process that has handed over, or does so now, and has connections still.
+/// A process that has handed over, or does so now, and still has connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptPredecessor {
     /// Its process id.
@@ -100,21 +101,21 @@ pub struct KeptPredecessor {
     pub since: u64,
 }
 
-/// What a process that drains was last known to hold.
+/// The last report of a process that drains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptReport {
     /// Its process id.
     pub pid: u32,
-    /// Milliseconds since it said so.
+    /// Milliseconds since the report.
     pub age: u64,
-    /// What it said; as with every report, more of its backends may follow.
+    /// The report. As with every report, more of its backends may follow.
     pub report: Report,
 }
 
-/// What came, with its descriptors.
+/// A received packet.
 #[derive(Debug)]
 pub enum Received {
-    /// A message.
+    /// A message with its descriptors.
     Message(HandoffMessage, Vec<OwnedFd>),
     /// Pins, for [`super::pins::read`].
     Pins(Vec<u8>),
@@ -125,7 +126,7 @@ impl HandoffMessage {
     ///
     /// # Errors
     ///
-    /// When it cannot be written, which does not happen.
+    /// If it cannot be serialised, which does not happen.
     pub fn packet(&self) -> Result<Vec<u8>, WireError> {
         let mut bytes = vec![IS_MESSAGE];
         serde_json::to_writer(&mut bytes, self)
@@ -153,7 +154,7 @@ impl HandoffMessage {
         }
     }
 
-    /// A failure whose reason is short enough to be told.
+    /// A failure with a reason that fits into a packet.
     #[must_use]
     pub fn failed(reason: &str) -> Self {
         let mut end = reason.len().min(LONGEST_REASON);
@@ -164,7 +165,7 @@ impl HandoffMessage {
     }
 }
 
-/// The packet of what [`super::pins::Batch`] has written.
+/// The packet of a [`super::pins::Batch`].
 #[must_use]
 pub fn pins_packet(batch: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(batch.len() + 1);
@@ -174,11 +175,11 @@ pub fn pins_packet(batch: &[u8]) -> Vec<u8> {
 }
 
 impl Received {
-    /// What a packet says.
+    /// Parses a packet.
     ///
     /// # Errors
     ///
-    /// When it is of no known kind, or a descriptor is missing.
+    /// If its kind is unknown, or a descriptor is missing.
     pub fn of(packet: Packet) -> Result<Self, WireError> {
         let malformed = |why: &str| WireError::Malformed(why.to_owned());
         match packet.bytes.split_first() {
@@ -191,13 +192,13 @@ impl Received {
                 Ok(Self::Message(message, packet.descriptors))
             }
             Some((&IS_PINS, pins)) => Ok(Self::Pins(pins.to_vec())),
-            _ => Err(malformed("a packet is of no known kind")),
+            _ => Err(malformed("a packet of unknown kind")),
         }
     }
 }
 
 impl Channel {
-    /// Tells a message.
+    /// Sends a message.
     ///
     /// # Errors
     ///
@@ -215,26 +216,29 @@ impl Channel {
         self.send(&message.packet()?, descriptors, deadline)
     }
 
-    /// Passes things on with their names, as many at once as go.
+    /// Sends descriptors with their names, as many in a packet as possible.
     ///
     /// # Errors
     ///
     /// See [`WireError`].
     pub fn pass<N: Clone>(
         &self,
-        things: &[(N, impl AsFd)],
-        named: impl Fn(Vec<N>) -> HandoffMessage,
+        descriptors: &[(N, impl AsFd)],
+        message: impl Fn(Vec<N>) -> HandoffMessage,
         deadline: Instant,
     ) -> Result<(), WireError> {
-        for batch in things.chunks(MOST_DESCRIPTORS) {
+        for batch in descriptors.chunks(MOST_DESCRIPTORS) {
             let names = batch.iter().map(|(name, _)| name.clone()).collect();
-            let descriptors: Vec<_> = batch.iter().map(|(_, thing)| thing.as_fd()).collect();
-            self.tell_with(&named(names), &descriptors, deadline)?;
+            let descriptors: Vec<_> = batch
+                .iter()
+                .map(|(_, descriptor)| descriptor.as_fd())
+                .collect();
+            self.tell_with(&message(names), &descriptors, deadline)?;
         }
         Ok(())
     }
 
-    /// Sends what [`super::pins::Batch`] has written.
+    /// Sends a [`super::pins::Batch`].
     ///
     /// # Errors
     ///
@@ -243,7 +247,7 @@ impl Channel {
         self.send(&pins_packet(batch), &[], deadline)
     }
 
-    /// Waits for what comes next.
+    /// Waits for the next packet.
     ///
     /// # Errors
     ///
@@ -252,29 +256,26 @@ impl Channel {
         Received::of(self.receive(deadline)?)
     }
 
-    /// Waits for a message of those that come without pins and descriptors.
+    /// Waits for the next packet, which must be a message without descriptors.
     ///
     /// # Errors
     ///
-    /// See [`WireError`]; what else comes is malformed.
+    /// See [`WireError`]; any other packet is malformed.
     pub fn next_message(&self, deadline: Instant) -> Result<HandoffMessage, WireError> {
         match self.next(deadline)? {
             Received::Message(message, _) => Ok(message),
-            Received::Pins(_) => Err(WireError::Malformed("pins come out of turn".into())),
+            Received::Pins(_) => Err(WireError::Malformed("unexpected pins".into())),
         }
     }
 }
 
-/// Room for pins in a packet.
+/// The most bytes of pins in a packet.
 pub(super) const PINS_LARGEST: usize = LARGEST - 1;
-
-/// Milliseconds, as far as they can be told.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn soon() -> Instant {
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_as_they_were_told() {
+    fn messages_arrive_as_they_were_sent() {
         let (one, other) = Channel::pair().unwrap();
         let backend = BackendRecord {
             pool: "web".into(),
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_without_end_has_one() {
+    fn a_long_reason_is_cut() {
         let HandoffMessage::Failed(reason) = HandoffMessage::failed(&"ü".repeat(LARGEST)) else {
             panic!();
         };
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn more_sockets_than_go_at_once_are_passed_in_turns() {
+    fn more_sockets_than_fit_into_a_packet_are_sent_in_several() {
         let (one, other) = Channel::pair().unwrap();
         let count = MOST_DESCRIPTORS + 3;
         let things: Vec<(SocketAddr, Channel)> = (0..count)
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_an_error() {
+    fn an_invalid_message_is_an_error() {
         let (one, other) = Channel::pair().unwrap();
         for bytes in [
             &b"x"[..],

@@ -1,10 +1,10 @@
 //! What a process and its successor say to each other during an upgrade, and how the successor is started.
 //!
-//! Owns the channel between the two ([`wire`]), what goes over it ([`message`], [`pins`]), what is said later to a process
-//! that drains ([`orders`]), the path of the program ([`program`]), its start ([`launch`]), and whether the process that
-//! started this one lives ([`predecessor`]). Must not know workers, gates or the order of an upgrade: that is the
-//! assembly's (`server::upgrade`). Invariant: whatever comes over the
-//! channel, be it of another version or cut, is an error with a reason and never half an answer.
+//! Owns the channel between the two ([`wire`]), its messages ([`message`], [`pins`]), the later messages to a process that
+//! drains ([`orders`]), the path of the program ([`program`]), its start ([`launch`]), and whether the predecessor lives
+//! ([`predecessor`]). Must not know workers, listening sockets or the order of an upgrade, which belongs to the assembly
+//! (`server::upgrade`). Invariant: a packet of another version, or a truncated one, is an error with a reason, and never half a
+//! message.
 
 pub mod launch;
 pub mod message;

@@ -1,8 +1,8 @@
-//! What the serving process and the processes that drain say to each other after an upgrade.
+//! The messages between the serving process and the processes that drain after an upgrade.
 //!
-//! Owns the messages and their form, JSON. Each draining process has a channel of its own for it, whose other end passes on
-//! from one serving process to the next, so that none of them stands between. Knows neither backends nor pins. Invariant: a
-//! message fits into a packet, however many backends there are.
+//! Owns the messages and their form, JSON. Each draining process has a channel of its own; its other end is passed from one
+//! serving process to the next, so that no process relays for another. Must not know backends or pins. Invariant: a message
+//! fits into a packet, however many backends there are.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -10,54 +10,54 @@ use serde::{Deserialize, Serialize};
 use super::wire::{IS_PINS, LARGEST, Packet, WireError};
 use crate::admin::{Caller, Order};
 
-/// Backends in one message of a report; names of any length that is met fit.
+/// Backends in one message of a report, so that it fits with the longest names.
 const BACKENDS: usize = 64;
 
-/// What the serving process says.
+/// A message of the serving process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    /// This process serves from now on.
+    /// This process is the serving one from now on.
     Serves {
         /// Its process id.
         pid: u32,
     },
-    /// The serving process has been told to stop, and so is whoever hears this.
+    /// The serving process stops, and so must the receiver.
     Stops {
-        /// Milliseconds that its connections get to end.
+        /// Milliseconds until the remaining connections are reset.
         within: u64,
     },
-    /// Something to be done here too.
+    /// An administrator's order, which the receiver must carry out as well.
     Order {
-        /// Comes back with the answer.
+        /// Returned with the result.
         id: u64,
-        /// What.
+        /// The order.
         order: Order,
-        /// Who asked for it, for the log.
+        /// Its origin, for the log.
         caller: Caller,
     },
 }
 
-/// What a draining process says.
+/// A message of a draining process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderAnswer {
-    /// How it is, every second and whenever that changes.
+    /// Its state, every second and at each change.
     Report(Report),
-    /// An order was met.
+    /// The result of an order.
     Done(Done),
 }
 
-/// How a draining process is.
+/// The state of a draining process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Connections that it has.
+    /// Number of its connections.
     pub connections: u64,
-    /// Milliseconds until it resets what is left of them.
+    /// Milliseconds until it resets the remaining ones.
     pub left: u64,
-    /// Whether it stays for as long as the balancer runs, as its first process.
+    /// Whether it stays for as long as the balancer runs, as the first process of a container.
     pub stays: bool,
-    /// Backends that its connections are at.
+    /// The backends of its connections.
     pub backends: Vec<HeldAt>,
     /// More backends follow with the next report.
     pub more: bool,
@@ -68,25 +68,25 @@ pub struct Report {
 pub struct HeldAt {
     /// The pool's name.
     pub pool: String,
-    /// Its own.
+    /// The backend's name.
     pub backend: String,
-    /// How many.
+    /// Number of connections.
     pub connections: u64,
 }
 
-/// What an order came to.
+/// The result of an order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
-    /// The order's.
+    /// The id of the order.
     pub id: u64,
-    /// Connections that were meant: at the backend whose state was set, or with a pin that was moved or forgotten.
+    /// Connections affected: at the backend whose state was set, or with a pin that was moved or cleared.
     pub connections: u64,
-    /// Why it was not done.
+    /// The reason if it was not carried out.
     pub error: Option<String>,
 }
 
 impl Report {
-    /// Connections at one backend.
+    /// Number of connections at one backend.
     #[must_use]
     pub fn at(&self, pool: &str, backend: &str) -> u64 {
         let held = self.backends.iter();
@@ -94,13 +94,13 @@ impl Report {
         there.map(|held| held.connections).sum()
     }
 
-    /// Whether it says the same as another, but for the time.
+    /// Whether it equals another, except for the time.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         (self.connections, &self.backends) == (other.connections, &other.backends)
     }
 
-    /// The same in messages that each fit into a packet.
+    /// Splits it into reports that each fit into a packet.
     #[must_use]
     pub fn parts(mut self) -> Vec<Self> {
         let backends = std::mem::take(&mut self.backends);
@@ -120,30 +120,30 @@ impl Report {
     }
 }
 
-/// The bytes of a packet.
+/// Serialises a message.
 ///
 /// # Errors
 ///
-/// When it would be too large.
+/// If it is too large for a packet.
 pub fn packet(message: &impl Serialize) -> Result<Vec<u8>, WireError> {
     let malformed = |why: String| WireError::Malformed(why);
     let bytes = serde_json::to_vec(message).map_err(|error| malformed(error.to_string()))?;
     if bytes.len() > LARGEST {
-        return Err(malformed("it is too large to be sent".into()));
+        return Err(malformed("the packet is too large".into()));
     }
     Ok(bytes)
 }
 
-/// What a packet says.
+/// Parses a packet.
 ///
 /// # Errors
 ///
-/// When it says nothing that is known.
+/// If it is not a known message.
 pub fn read<T: DeserializeOwned>(packet: &Packet) -> Result<T, WireError> {
     serde_json::from_slice(&packet.bytes).map_err(|error| WireError::Malformed(error.to_string()))
 }
 
-/// The pins that a packet has, for [`super::pins::read`]: a draining process tells those too that its connections use.
+/// The pins in a packet, for [`super::pins::read`]: a draining process also sends the pins that its connections use.
 #[must_use]
 pub fn pins(packet: &Packet) -> Option<&[u8]> {
     match packet.bytes.split_first() {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn orders_come_as_they_were_given() {
+    fn orders_arrive_as_they_were_sent() {
         let filter = PinFilter {
             client: Some("192.0.2.0/24".parse().unwrap()),
             name: Some("lyncweb.contoso.com".into()),

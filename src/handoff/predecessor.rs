@@ -1,8 +1,8 @@
 //! Whether the process that started this one lives.
 //!
-//! Owns that question alone. A channel that closes does not answer it: a process that gives up an upgrade closes it too,
-//! goes on to serve, and kills its successor a moment later. Invariant: a process that lives is never taken for one that
-//! has ended.
+//! Owns the ways to find out. A closed channel is not one: a process that gives up an upgrade closes it too, keeps serving,
+//! and kills its successor a moment later. Must not know the messages. Invariant: a process that lives is never reported as
+//! ended.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,31 +12,31 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
-/// Between two looks where the kernel has no descriptors of processes.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Time between two checks if the kernel has no process descriptors.
+const CHECK_EVERY: Duration = Duration::from_millis(10);
 
-/// The process that started this one to hand over to it.
+/// The process that started this one in an upgrade.
 #[derive(Debug)]
 pub struct PredecessorChannel {
     pid: u32,
     watch: Watch,
 }
 
-/// How its end is seen.
+/// How its end is detected.
 #[derive(Debug)]
 enum Watch {
     /// This becomes readable (pidfd_open(2)).
     Descriptor(OwnedFd),
-    /// It is the parent until then (getppid(2)): for kernels before 5.3.
+    /// It is the parent of this process until then (getppid(2)): for kernels before 5.3.
     Parent(Pid),
-    /// It had ended when this process looked for it.
+    /// It had ended before this process could open it.
     Ended,
-    /// Nothing says so.
+    /// It cannot be detected.
     Unknown,
 }
 
 impl PredecessorChannel {
-    /// The process with this id, which has to have started this one.
+    /// The process with this id, which must have started this one.
     #[must_use]
     pub fn new(pid: u32) -> Self {
         let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
@@ -57,7 +57,7 @@ impl PredecessorChannel {
         self.pid
     }
 
-    /// Waits until it has ended, for at most `time`; says whether it has. Blocks.
+    /// Waits until it has ended, for at most `time`, and returns whether it has. Blocks.
     #[must_use]
     pub fn has_ended_within(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
@@ -72,7 +72,7 @@ impl PredecessorChannel {
                 if Instant::now() >= until {
                     return false;
                 }
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(CHECK_EVERY);
             },
         }
     }
@@ -100,12 +100,12 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(20);
 
     #[test]
-    fn a_process_that_lives_is_told_from_one_that_has_ended() {
+    fn a_living_process_is_distinguished_from_one_that_has_ended() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
         let known = PredecessorChannel::new(child.id());
         assert!(!known.has_ended_within(MOMENT));
         child.kill().unwrap();
-        // Seen before anyone has waited for it.
+        // Even before it has been waited for.
         assert!(known.has_ended_within(Duration::from_secs(20)));
         child.wait().unwrap();
         assert!(known.has_ended_within(MOMENT));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parent_lives_and_what_is_no_process_counts_as_living() {
+    fn the_parent_lives_and_an_unknown_process_counts_as_living() {
         let parent = getppid().unwrap();
         let by_parent = PredecessorChannel {
             pid: 1,

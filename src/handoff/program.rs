@@ -1,27 +1,28 @@
-//! Which program a successor is: the one that this process was started as, whatever its file holds by then.
+//! The program of a successor: the path of this process's program, whatever file is there by then.
 //!
-//! Owns the path, taken once at the start, and the arguments. Invariant: nobody who asks for an upgrade has a say in it.
+//! Owns the path, determined once at the start, and the arguments. Must not know upgrades. Invariant: a request for an upgrade
+//! cannot change either.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The program of this process, and what it was started with.
+/// The program of this process and its arguments.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Absolute.
+    /// Its absolute path.
     pub path: PathBuf,
-    /// Without the program's name.
+    /// Its arguments, without the program's name.
     pub arguments: Vec<OsString>,
 }
 
 impl Program {
-    /// This process's own. To be called at the start: once the file has been replaced, the kernel names one that is gone
-    /// (proc(5), `/proc/pid/exe`).
+    /// The program of this process. Must be called at the start: once the file has been replaced, the kernel returns the path
+    /// of a deleted one (proc(5), `/proc/pid/exe`).
     ///
     /// # Errors
     ///
-    /// When the kernel does not say what runs.
+    /// If the kernel does not return it.
     pub fn of_this_process() -> io::Result<Self> {
         let exact = std::env::current_exe()?;
         let mut arguments = std::env::args_os();
@@ -35,8 +36,8 @@ impl Program {
     }
 }
 
-/// The path by which the program was called, if it leads to what runs: the kernel has followed links in the other one, and
-/// a link is how some installations switch between versions.
+/// The path as it was typed, if it points to the running program. The kernel's path has links resolved, and some
+/// installations switch versions by a link.
 fn as_typed(typed: &Path, exact: &Path) -> Option<PathBuf> {
     if typed.components().count() < 2 {
         return None;
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_kept_and_a_foreign_name_is_not_believed() {
+    fn a_link_is_preserved_and_another_program_is_not_used() {
         let directory = tempfile::tempdir().unwrap();
         let directory = std::fs::canonicalize(directory.path()).unwrap();
         let (real, link) = (directory.join("lyncpin-1"), directory.join("lyncpin"));
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_known() {
+    fn the_program_of_this_process_is_found() {
         let program = Program::of_this_process().unwrap();
         assert!(program.path.is_absolute() && program.path.exists());
     }

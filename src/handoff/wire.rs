@@ -1,9 +1,11 @@
 //! The channel between a process and its successor: packets over a pair of Unix sockets.
 //!
-//! Owns what is sent and received at once, descriptors included (SCM_RIGHTS, unix(7)), and how long that may take: on a
-//! thread that may block, or with [`AsyncChannel`] on one that may not. Knows nothing of what packets mean. SOCK_SEQPACKET keeps their bounds, so that a packet comes whole with its descriptors or not
-//! at all. Invariants: a packet that was cut is an error; descriptors that arrive are close-on-exec and closed if nobody
-//! takes them.
+//! Owns packets with their descriptors (SCM_RIGHTS, unix(7)), and time limits: on a thread that may block, or with
+//! [`AsyncChannel`] on one that may not. Must not know what packets mean. SOCK_SEQPACKET preserves their boundaries: a packet
+//! arrives whole with its descriptors, or not at all. Invariants: a cut packet is an error; received descriptors are
+//! close-on-exec, and closed if they are not used.
+
+mod async_channel;
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -18,48 +20,48 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
     sendmsg, socketpair,
 };
-use tokio::io::Interest;
-use tokio::net::UnixStream;
 
-/// The largest packet, in bytes; well below what a socket's buffer takes by default (net.core.wmem_default).
+pub use async_channel::AsyncChannel;
+
+/// The largest packet in bytes, well below the default size of a socket's buffer (net.core.wmem_default).
 pub const LARGEST: usize = 64 << 10;
-/// The first byte of a packet that has pins.
+/// The first byte of a packet with pins.
 pub(super) const IS_PINS: u8 = b'p';
-/// Descriptors in one packet; the kernel takes 253 (SCM_MAX_FD of Linux).
+/// The most descriptors in one packet; the kernel's limit is 253 (SCM_MAX_FD of Linux).
 pub const MOST_DESCRIPTORS: usize = 128;
 
-/// One end.
+/// One end of a channel.
 #[derive(Debug)]
 pub struct Channel(OwnedFd);
 
 /// One packet.
 #[derive(Debug)]
 pub struct Packet {
-    /// What it says.
+    /// Its content.
     pub bytes: Vec<u8>,
-    /// What came with it.
+    /// Its descriptors.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Why nothing was sent or received.
+/// Why a packet could not be sent or received.
 #[derive(Debug)]
 pub enum WireError {
     /// The other process is gone.
     Gone,
-    /// It did not answer in time, or takes nothing.
+    /// The time limit was reached.
     Late,
-    /// A packet was larger than any that is sent, or is not what could have been sent.
+    /// A packet is too large, or not one that the other process can have sent.
     Malformed(String),
-    /// What the kernel says.
+    /// The kernel returned an error.
     Io(io::Error),
 }
 
 impl Channel {
-    /// Both ends.
+    /// Creates both ends.
     ///
     /// # Errors
     ///
-    /// What socketpair(2) says.
+    /// The error of socketpair(2).
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) = socketpair(
             AddressFamily::UNIX,
@@ -74,7 +76,7 @@ impl Channel {
     ///
     /// # Errors
     ///
-    /// When that is no such socket.
+    /// If it is not such a socket.
     pub fn from_descriptor(descriptor: OwnedFd) -> io::Result<Self> {
         match rustix::net::sockopt::socket_type(&descriptor)? {
             SocketType::SEQPACKET => Ok(Self(descriptor)),
@@ -82,22 +84,22 @@ impl Channel {
         }
     }
 
-    /// For whoever starts a process with it.
+    /// The descriptor, to start a process with it.
     #[must_use]
     pub fn into_descriptor(self) -> OwnedFd {
         self.0
     }
 
-    /// The same end once more: one thread may send while another receives.
+    /// Duplicates this end: one thread may send while another receives.
     ///
     /// # Errors
     ///
-    /// What dup(2) says.
+    /// The error of dup(2).
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
-    /// Sends a packet with descriptors, which stay the sender's too. Waits until `deadline` for room.
+    /// Sends a packet with descriptors, which stay open here. Waits until `deadline` for room.
     ///
     /// # Errors
     ///
@@ -113,7 +115,7 @@ impl Channel {
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         loop {
-            self.wait_no_longer_than(Timeout::Send, deadline)?;
+            self.set_timeout(Timeout::Send, deadline)?;
             let mut control = SendAncillaryBuffer::new(&mut space);
             if !descriptors.is_empty() {
                 control.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -133,7 +135,7 @@ impl Channel {
     ///
     /// See [`WireError`].
     pub fn receive(&self, deadline: Instant) -> Result<Packet, WireError> {
-        let wait = || self.wait_no_longer_than(Timeout::Recv, deadline);
+        let wait = || self.set_timeout(Timeout::Recv, deadline);
         self.receive_with(RecvFlags::empty(), wait)
     }
 
@@ -153,7 +155,7 @@ impl Channel {
             let got = match recvmsg(&self.0, &mut into, &mut control, flags) {
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
-                // It went without hearing us out; its last words come after that news (`unix_release_sock` of Linux).
+                // It closed with our packets unread. Its last packets come after this error (`unix_release_sock` of Linux).
                 Err(Errno::CONNRESET) if !reset => {
                     reset = true;
                     continue;
@@ -170,7 +172,7 @@ impl Channel {
                 .flags
                 .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
             {
-                let why = "a packet does not fit; are there descriptors left (LimitNOFILE)?";
+                let why = "a packet was cut; check the limit of descriptors (LimitNOFILE)";
                 return Err(WireError::Malformed(why.into()));
             }
             if got.bytes == 0 {
@@ -181,7 +183,7 @@ impl Channel {
         }
     }
 
-    /// Sends a packet without descriptors if there is room for it now; [`WireError::Late`] where there is none.
+    /// Sends a packet without descriptors if there is room for it now; else the error is [`WireError::Late`].
     ///
     /// # Errors
     ///
@@ -200,7 +202,7 @@ impl Channel {
         }
     }
 
-    /// Receives a packet if one is there; [`WireError::Late`] where none is.
+    /// Receives a packet if there is one; else the error is [`WireError::Late`].
     ///
     /// # Errors
     ///
@@ -209,103 +211,19 @@ impl Channel {
         self.receive_with(RecvFlags::DONTWAIT, || Ok(()))
     }
 
-    fn wait_no_longer_than(&self, which: Timeout, deadline: Instant) -> Result<(), WireError> {
+    fn set_timeout(&self, which: Timeout, deadline: Instant) -> Result<(), WireError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(WireError::Late);
         }
-        // Less than a microsecond would be taken for no bound at all (socket(7)).
+        // Less than a microsecond would mean no limit (socket(7)).
         let left = left.max(Duration::from_millis(1));
         Ok(set_socket_timeout(self.0.as_fd(), which, Some(left))?)
     }
 }
 
 fn too_large() -> WireError {
-    WireError::Malformed("it is too large to be sent".into())
-}
-
-/// An end for a thread that must not block: it waits as a task. To be made on a runtime, when nothing else uses this end any
-/// more in another way.
-#[derive(Debug)]
-pub struct AsyncChannel {
-    channel: Channel,
-    /// The same socket as the runtime watches it, which asks for no more than when it is ready.
-    watched: UnixStream,
-}
-
-impl AsyncChannel {
-    /// The same end.
-    ///
-    /// # Errors
-    ///
-    /// When the runtime cannot watch it.
-    pub fn new(channel: Channel) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&channel.0, true)?;
-        let watched = std::os::unix::net::UnixStream::from(channel.0.try_clone()?);
-        let watched = UnixStream::from_std(watched)?;
-        Ok(Self { channel, watched })
-    }
-
-    /// See [`Channel::try_send`].
-    ///
-    /// # Errors
-    ///
-    /// See [`WireError`].
-    pub fn try_send(&self, bytes: &[u8]) -> Result<(), WireError> {
-        self.channel.try_send(bytes)
-    }
-
-    /// Sends a packet as soon as there is room for it. A future that is dropped has sent nothing.
-    ///
-    /// # Errors
-    ///
-    /// See [`WireError`].
-    pub async fn send(&self, bytes: &[u8]) -> Result<(), WireError> {
-        loop {
-            self.watched.writable().await.map_err(WireError::Io)?;
-            let sent = || self.try_send(bytes);
-            if let Some(sent) = self.when_ready(Interest::WRITABLE, sent) {
-                return sent;
-            }
-        }
-    }
-
-    /// Receives the next packet. A future that is dropped has taken nothing.
-    ///
-    /// # Errors
-    ///
-    /// See [`WireError`].
-    pub async fn receive(&self) -> Result<Packet, WireError> {
-        loop {
-            self.watched.readable().await.map_err(WireError::Io)?;
-            let received = || self.channel.try_receive();
-            if let Some(received) = self.when_ready(Interest::READABLE, received) {
-                return received;
-            }
-        }
-    }
-
-    /// What came of it, unless it has to be waited for again.
-    fn when_ready<T>(
-        &self,
-        interest: Interest,
-        act: impl FnOnce() -> Result<T, WireError>,
-    ) -> Option<Result<T, WireError>> {
-        let done = self.watched.try_io(interest, || match act() {
-            Err(WireError::Late) => Err(io::ErrorKind::WouldBlock.into()),
-            done => Ok(done),
-        });
-        done.ok()
-    }
-
-    /// The same end once more.
-    ///
-    /// # Errors
-    ///
-    /// What dup(2) says.
-    pub fn try_clone(&self) -> io::Result<Channel> {
-        self.channel.try_clone()
-    }
+    WireError::Malformed("the packet is too large".into())
 }
 
 impl AsFd for Channel {
@@ -327,12 +245,12 @@ impl From<Errno> for WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("the other process is gone"),
-            Self::Late => f.write_str("the other process does not answer in time"),
+            Self::Gone => f.write_str("the other process has closed the channel"),
+            Self::Late => f.write_str("the other process did not respond in time"),
             Self::Malformed(why) => {
-                write!(f, "what the other process says is not understood: {why}")
+                write!(f, "invalid packet from the other process: {why}")
             }
-            Self::Io(_) => f.write_str("the channel to the other process is broken"),
+            Self::Io(_) => f.write_str("the channel to the other process failed"),
         }
     }
 }
@@ -357,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_come_whole_in_order_and_with_their_descriptors() {
+    fn packets_arrive_whole_in_order_and_with_their_descriptors() {
         let (one, other) = Channel::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         one.send(b"first", &[listener.as_fd()], soon()).unwrap();
@@ -376,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_descriptors_come_as_are_allowed_and_no_more_are_sent() {
+    fn the_most_descriptors_arrive_and_no_more_are_sent() {
         let (one, other) = Channel::pair().unwrap();
         let many = vec![one.0.as_fd(); MOST_DESCRIPTORS];
         one.send(b"many", &many, soon()).unwrap();
@@ -388,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_gone_or_silent_is_told_apart() {
+    fn a_closed_channel_is_distinguished_from_a_silent_one() {
         let (one, other) = Channel::pair().unwrap();
         let moment = Instant::now() + Duration::from_millis(20);
         assert!(matches!(one.receive(moment), Err(WireError::Late)));
@@ -399,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_of_one_that_did_not_hear_us_out_are_heard() {
+    fn the_last_packet_of_a_process_that_ended_with_unread_packets_arrives() {
         let (one, other) = Channel::pair().unwrap();
         one.send(b"unheard", &[], soon()).unwrap();
         other.send(b"no", &[], soon()).unwrap();
@@ -408,39 +326,8 @@ mod tests {
         assert!(matches!(one.receive(soon()), Err(WireError::Gone)));
     }
 
-    #[tokio::test]
-    async fn one_that_waits_as_a_task_gets_what_comes_and_hears_the_end() {
-        let (one, other) = Channel::pair().unwrap();
-        let one = AsyncChannel::new(one).unwrap();
-        assert!(matches!(other.try_receive(), Err(WireError::Late)));
-        let waiting = tokio::time::timeout(Duration::from_millis(20), one.receive());
-        assert!(waiting.await.is_err());
-        other.try_send(b"first").unwrap();
-        assert_eq!(one.receive().await.unwrap().bytes, b"first");
-        one.send(b"second").await.unwrap();
-        assert_eq!(other.try_receive().unwrap().bytes, b"second");
-        // Until there is no room, and then as soon as there is.
-        while one.try_send(&[7; 4096]).is_ok() {}
-        assert!(matches!(one.try_send(&[7; 4096]), Err(WireError::Late)));
-        let (sent, received) = tokio::join!(one.send(&[8; 4096]), async {
-            (0..10_000).find_map(|_| {
-                other
-                    .try_receive()
-                    .ok()
-                    .filter(|packet| packet.bytes[0] == 8)
-            })
-        });
-        sent.unwrap();
-        if received.is_none() {
-            while other.receive(soon()).unwrap().bytes[0] != 8 {}
-        }
-        drop(other);
-        assert!(matches!(one.receive().await, Err(WireError::Gone)));
-        assert!(matches!(one.send(b"?").await, Err(WireError::Gone)));
-    }
-
     #[test]
-    fn only_a_socket_of_this_kind_is_a_channel() {
+    fn only_a_seqpacket_socket_is_a_channel() {
         let (stream, _) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(Channel::from_descriptor(stream.into()).is_err());
         let file = std::fs::File::open("/dev/null").unwrap();

@@ -1,30 +1,30 @@
-//! How much time lies between two moments of two processes.
+//! The time between two moments of two processes.
 //!
-//! Owns the clocks that the file is stamped with. Knows no pin. Invariant: time never runs backward, whatever the wall
-//! clock does, and within one boot of the machine the wall clock is not asked.
+//! Owns the clocks that the file is stamped with. Must not know pins. Invariants: time never runs backward, whatever the wall
+//! clock does; within one boot of the machine the wall clock is not used.
 
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::bytes::{BytesReader, MalformedBytes};
+use crate::affinity::record::bytes::{ByteReader, Malformed};
 
-/// A fresh one each boot: random(4).
+/// Random for each boot: random(4).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A moment that another process can place.
+/// A moment that another process understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Which boot of the machine; all zero where the kernel does not say.
+    /// The boot of the machine; all zero if the kernel does not report it.
     pub(super) boot: [u8; 16],
     /// Milliseconds since that boot, sleep included (`CLOCK_BOOTTIME`, clock_gettime(2)).
     pub(super) since_boot: u64,
-    /// Milliseconds since 1970, as far as the wall clock can be believed.
+    /// Milliseconds since 1970 on the wall clock.
     pub(super) wall: u64,
 }
 
 impl Stamp {
-    /// What it takes in the file.
+    /// Its length in the file.
     pub(super) const BYTES: usize = 32;
 
     /// This moment.
@@ -42,7 +42,7 @@ impl Stamp {
         }
     }
 
-    /// Adds its [`Stamp::BYTES`].
+    /// Appends its [`Stamp::BYTES`].
     pub(super) fn put(&self, into: &mut Vec<u8>) {
         into.extend(self.boot);
         into.extend(self.since_boot.to_le_bytes());
@@ -50,7 +50,7 @@ impl Stamp {
     }
 
     /// Reads what [`Stamp::put`] wrote.
-    pub(super) fn read(from: &mut BytesReader<'_>) -> Result<Self, MalformedBytes> {
+    pub(super) fn read(from: &mut ByteReader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             boot: from.array()?,
             since_boot: from.fixed()?,
@@ -58,8 +58,8 @@ impl Stamp {
         })
     }
 
-    /// How long before `now` this was: by the clock of the boot where it is the same boot, else by the wall clock; none
-    /// where that says less than none.
+    /// The time from this moment to `now`: by the clock of the boot if it is the same boot, else by the wall clock; zero if
+    /// that would be negative.
     pub(super) fn elapsed(&self, now: &Self) -> Duration {
         let same_boot = self.boot == now.boot && self.boot != [0; 16];
         Duration::from_millis(if same_boot {
@@ -70,7 +70,7 @@ impl Stamp {
     }
 }
 
-/// Read once: a process does not outlive its boot.
+/// The id of this boot. It is read once: a process does not outlive its boot.
 fn boot_id() -> [u8; 16] {
     static READ: std::sync::OnceLock<[u8; 16]> = std::sync::OnceLock::new();
     *READ.get_or_init(|| {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn within_one_boot_the_wall_clock_may_jump_both_ways() {
+    fn within_one_boot_jumps_of_the_wall_clock_do_not_count() {
         let before = stamp(1, 5_000, 100 * HOUR);
         check(before, stamp(1, 9_000, 100 * HOUR), 4_000);
         check(before, stamp(1, 9_000, 0), 4_000);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_boot_the_wall_clock_counts_and_never_backward() {
+    fn after_a_reboot_the_wall_clock_counts_if_it_goes_forward() {
         let before = stamp(1, 50 * HOUR, 100 * HOUR);
         check(before, stamp(2, 1_000, 101 * HOUR), HOUR);
         check(before, stamp(2, 60 * HOUR, 99 * HOUR), 0);
@@ -131,12 +131,12 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_time_that_runs_backward_is_no_time() {
+    fn a_boot_clock_that_runs_backward_counts_as_zero() {
         check(stamp(1, 5_000, 0), stamp(1, 4_000, HOUR), 0);
     }
 
     #[test]
-    fn the_kernel_names_its_boot() {
+    fn the_kernel_reports_its_boot() {
         let parsed = parse("d7a6c2a0-3b1c-4f5e-9a51-0f6e1f0c2b11\n").unwrap();
         assert_eq!(parsed[..4], [0xd7, 0xa6, 0xc2, 0xa0]);
         assert_eq!((parse(""), parse("d7a6")), (None, None));

@@ -1,7 +1,7 @@
-//! The file while it is written.
+//! Writing the file.
 //!
-//! Owns the order of writing, syncing and renaming. Knows nothing of what is in it. Invariants: under the file's name
-//! there is always a whole file; what was not written whole is cut off again, as far as the disk lets it.
+//! Owns the order of writing, syncing and renaming. Must not know the content. Invariants: under the file's name there is
+//! always a complete file; an incomplete write is cut off again, if the disk allows it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,25 +9,25 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
 use super::path::{MODE, StorePath};
 
-/// The file, which batches are added to.
+/// The file, which batches are appended to.
 pub(super) struct JournalFile {
     file: File,
     length: u64,
 }
 
-/// Whether a write has to outlive the machine, or only the process.
+/// Whether a write must survive a failure of the machine, or only of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durability {
-    /// The machine going down, too.
+    /// A failure of the machine.
     Machine,
-    /// The process alone: the kernel has it.
+    /// A failure of the process: the kernel has the data.
     Process,
 }
 
 impl JournalFile {
-    /// Goes on with the file in this place, which is good up to `length`.
-    pub(super) fn open(place: &StorePath, length: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().write(true).open(&place.file)?;
+    /// Opens the file to append to it; it is valid up to `length`.
+    pub(super) fn open(path: &StorePath, length: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).open(&path.file)?;
         file.set_len(length)?;
         Ok(Self { file, length })
     }
@@ -37,9 +37,9 @@ impl JournalFile {
         self.length
     }
 
-    /// Adds to it, all or nothing. After an error nothing more can be added: what the disk has is not known.
-    pub(super) fn append(&mut self, bytes: &[u8], lasting: Durability) -> io::Result<()> {
-        let sync = |file: &File| match lasting {
+    /// Appends all or nothing. After an error nothing more can be appended, since the state of the disk is unknown.
+    pub(super) fn append(&mut self, bytes: &[u8], durability: Durability) -> io::Result<()> {
+        let sync = |file: &File| match durability {
             Durability::Machine => file.sync_data(),
             Durability::Process => Ok(()),
         };
@@ -49,23 +49,23 @@ impl JournalFile {
             .and_then(|()| sync(&self.file));
         match &written {
             Ok(()) => self.length += bytes.len() as u64,
-            // If that fails, too, the reader finds a torn write.
+            // If that fails as well, the reader finds a torn write.
             Err(_) => drop(self.file.set_len(self.length)),
         }
         written
     }
 }
 
-/// The next file, under another name until it is whole; removed if it never is.
+/// The next file, under another name until it is complete. `Drop` removes it if it never is.
 pub(super) struct NextFile<'a> {
-    place: &'a StorePath,
+    path: &'a StorePath,
     log: Option<JournalFile>,
 }
 
 impl<'a> NextFile<'a> {
-    /// Begins it.
-    pub(super) fn begin(place: &'a StorePath) -> io::Result<Self> {
-        match fs::remove_file(&place.draft) {
+    /// Creates it.
+    pub(super) fn create(path: &'a StorePath) -> io::Result<Self> {
+        match fs::remove_file(&path.draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -73,12 +73,12 @@ impl<'a> NextFile<'a> {
             .create_new(true)
             .write(true)
             .mode(MODE)
-            .open(&place.draft)?;
+            .open(&path.draft)?;
         let log = Some(JournalFile { file, length: 0 });
-        Ok(Self { place, log })
+        Ok(Self { path, log })
     }
 
-    /// Writes the next bytes of it to the disk.
+    /// Writes its next bytes to the disk.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.log {
             Some(log) => log.append(bytes, Durability::Machine),
@@ -86,23 +86,23 @@ impl<'a> NextFile<'a> {
         }
     }
 
-    /// Puts it in the place of the file.
+    /// Replaces the file by it.
     pub(super) fn finish(mut self) -> io::Result<JournalFile> {
         let log = self.log.take().ok_or(io::ErrorKind::NotFound)?;
         let renamed = log
             .file
             .sync_all()
-            .and_then(|()| fs::rename(&self.place.draft, &self.place.file));
+            .and_then(|()| fs::rename(&self.path.draft, &self.path.file));
         if let Err(error) = renamed {
             self.log = Some(log);
             return Err(error);
         }
-        // Once it is renamed it is the file, whether that is known to last or not.
-        if let Err(error) = self.place.sync_directory() {
+        // Once renamed it is the file, even if the rename may not survive a power failure.
+        if let Err(error) = self.path.sync_directory() {
             tracing::warn!(
                 target: "lyncpin::store",
                 %error,
-                "affinity store: the directory cannot be synced; a power failure may bring an older file back"
+                "affinity store: could not sync the directory; after a power failure an older file may be read"
             );
         }
         Ok(log)
@@ -112,8 +112,8 @@ impl<'a> NextFile<'a> {
 impl Drop for NextFile<'_> {
     fn drop(&mut self) {
         if self.log.is_some() {
-            // What is left is removed when the next one begins.
-            let _ = fs::remove_file(&self.place.draft);
+            // If that fails, the next one removes it.
+            let _ = fs::remove_file(&self.path.draft);
         }
     }
 }
@@ -124,49 +124,49 @@ mod tests {
 
     use super::*;
 
-    fn place(directory: &tempfile::TempDir) -> StorePath {
-        StorePath::take(&directory.path().join("affinity")).unwrap()
+    fn path(directory: &tempfile::TempDir) -> StorePath {
+        StorePath::lock(&directory.path().join("affinity")).unwrap()
     }
 
     #[test]
-    fn a_draft_is_the_file_once_it_is_whole_and_nothing_before() {
+    fn a_draft_becomes_the_file_when_it_is_complete_and_not_before() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place(&directory);
-        fs::write(&place.file, b"before").unwrap();
-        // What a killed process left behind.
-        fs::write(&place.draft, b"half of it").unwrap();
-        let mut draft = NextFile::begin(&place).unwrap();
+        let path = path(&directory);
+        fs::write(&path.file, b"before").unwrap();
+        // As a killed process leaves it.
+        fs::write(&path.draft, b"half of it").unwrap();
+        let mut draft = NextFile::create(&path).unwrap();
         draft.write(b"new").unwrap();
-        assert_eq!(fs::read(&place.file).unwrap(), b"before");
+        assert_eq!(fs::read(&path.file).unwrap(), b"before");
         let mut log = draft.finish().unwrap();
         log.append(b", added", Durability::Machine).unwrap();
         log.append(b" to", Durability::Process).unwrap();
-        assert_eq!(fs::read(&place.file).unwrap(), b"new, added to");
+        assert_eq!(fs::read(&path.file).unwrap(), b"new, added to");
         assert_eq!(log.length(), 13);
-        let mode = fs::metadata(&place.file).unwrap().permissions().mode();
-        assert_eq!((mode & 0o777, place.draft.exists()), (0o600, false));
+        let mode = fs::metadata(&path.file).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, path.draft.exists()), (0o600, false));
     }
 
     #[test]
-    fn a_draft_that_is_given_up_leaves_nothing() {
+    fn an_abandoned_draft_is_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place(&directory);
-        fs::write(&place.file, b"before").unwrap();
-        let mut draft = NextFile::begin(&place).unwrap();
+        let path = path(&directory);
+        fs::write(&path.file, b"before").unwrap();
+        let mut draft = NextFile::create(&path).unwrap();
         draft.write(b"half").unwrap();
         drop(draft);
-        assert!(!place.draft.exists());
-        assert_eq!(fs::read(&place.file).unwrap(), b"before");
+        assert!(!path.draft.exists());
+        assert_eq!(fs::read(&path.file).unwrap(), b"before");
     }
 
     #[test]
-    fn a_log_goes_on_where_the_file_is_good() {
+    fn a_journal_continues_at_the_end_of_the_valid_part() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place(&directory);
-        fs::write(&place.file, b"good, torn").unwrap();
-        let mut log = JournalFile::open(&place, 4).unwrap();
+        let path = path(&directory);
+        fs::write(&path.file, b"good, torn").unwrap();
+        let mut log = JournalFile::open(&path, 4).unwrap();
         log.append(b" again", Durability::Machine).unwrap();
-        assert_eq!(fs::read(&place.file).unwrap(), b"good again");
+        assert_eq!(fs::read(&path.file).unwrap(), b"good again");
     }
 
     /// full(4): there is never room.

@@ -1,41 +1,18 @@
 //! From pins and states to frames.
 //!
-//! Owns the numbers that stand for texts and groups in one file, and how batches are cut. Knows no file and no clock.
-//! Invariant: a number is used only after the record that gives it.
-
-use std::collections::HashMap;
-use std::sync::Arc;
+//! Owns how records are cut into frames. Must not know files or clocks. Invariant: a number is used only after the record
+//! that defines it.
 
 use super::clock::Stamp;
 use super::frame::{self, MOST};
-use super::records::{Group, RecordKey, RecordPin, RecordState, StoreRecord};
-use crate::affinity::shard::Moment;
-use crate::affinity::table::{KeyScheme, PinKey, PinRecord, TableChange};
-use crate::config::model::AffinitySettings;
+use super::records::{StateRecord, put_checkpoint_end};
+use crate::affinity::record::codec::PinEncoder;
+use crate::affinity::record::{PinChange, PinGroup, PinRecord};
 
-/// A frame is closed when its payload has so many bytes: little is lost with one, and 12 bytes of head are nothing.
+/// A frame is closed when its payload has this many bytes: a lost frame costs little, and 12 bytes of head are nothing.
 const FULL: usize = 64 * 1024;
 
-/// A group, and what the keys of its pins are made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Its name.
-    pub(super) name: Arc<str>,
-    /// What tells its clients apart.
-    pub(super) keys: KeyScheme,
-}
-
-impl Shape {
-    /// That of a group with these settings.
-    pub(super) fn of(settings: &AffinitySettings) -> Self {
-        Self {
-            name: settings.group.clone(),
-            keys: KeyScheme::of(settings),
-        }
-    }
-}
-
-/// The beginning of a file: the secret that hashes of sessions are made with, and what wrote it, for people.
+/// The beginning of a file: the secret that hashes of sessions are made with, and the version that wrote it, for people.
 pub(super) fn head(secret: &[u8; 32]) -> Vec<u8> {
     let mut payload = secret.to_vec();
     payload.extend(env!("CARGO_PKG_VERSION").bytes());
@@ -44,31 +21,26 @@ pub(super) fn head(secret: &[u8; 32]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the batches of one file.
+/// Encodes the batches of one file.
 pub(super) struct Encoder {
-    texts: HashMap<Arc<str>, u32>,
-    groups: Vec<Shape>,
-    /// Whether it has said that its numbers begin anew.
-    begun: bool,
+    pins: PinEncoder,
     stamp: Stamp,
     payload: Vec<u8>,
     frames: Vec<u8>,
 }
 
 impl Encoder {
-    /// One that knows no text yet, for the beginning of a file or the middle of one.
+    /// An encoder for the beginning of a file or the middle of one: its numbers start again.
     pub(super) fn new(stamp: Stamp) -> Self {
         Self {
-            texts: HashMap::new(),
-            groups: Vec::new(),
-            begun: false,
+            pins: PinEncoder::default(),
             stamp,
             payload: Vec::new(),
             frames: Vec::new(),
         }
     }
 
-    /// What follows is counted from this moment.
+    /// Times of the records that follow are relative to this moment.
     pub(super) fn begin(&mut self, stamp: Stamp) {
         if stamp != self.stamp {
             self.close();
@@ -78,122 +50,64 @@ impl Encoder {
     }
 
     /// The number of a group.
-    pub(super) fn group(&mut self, shape: &Shape) -> u32 {
-        let known = self.groups.iter().position(|known| known == shape);
-        let place = known.unwrap_or_else(|| {
-            let [keys, ipv4, ipv6] = shape.keys.to_bytes();
-            let group = Group {
-                name: self.text(&shape.name),
-                keys,
-                ipv4,
-                ipv6,
-            };
-            self.groups.push(shape.clone());
-            self.put(StoreRecord::Group(group));
-            self.groups.len() - 1
-        });
-        u32::try_from(place).expect("a configuration has fewer than 2^32 groups")
+    pub(super) fn group(&mut self, group: &PinGroup) -> u32 {
+        self.open();
+        self.pins.group(&mut self.payload, group)
     }
 
-    /// A change; `now` is the moment of the stamp on the table's clock.
-    pub(super) fn change(&mut self, group: u32, change: &TableChange, now: Moment) {
-        match change {
-            TableChange::Set(kept) => self.set(group, kept, now),
-            TableChange::Gone(key) => {
-                let key = self.key(key);
-                self.put(StoreRecord::Gone(group, key));
-            }
-        }
+    /// A change of a pin at the moment of the stamp.
+    pub(super) fn change(&mut self, group: u32, change: &PinChange) {
+        self.open();
+        self.pins.change(&mut self.payload, group, change);
+        self.close_if_full();
     }
 
-    /// A pin as it stands; `now` is the moment of the stamp on the table's clock.
-    pub(super) fn set(&mut self, group: u32, kept: &PinRecord, now: Moment) {
-        let key = self.key(&kept.key);
-        let left = |expires: Moment| expires.0.saturating_sub(now.0);
-        let pin = RecordPin {
-            backend: self.text(&kept.backend),
-            origin: kept.origin as u8,
-            age: now.0.saturating_sub(kept.created.0),
-            left: kept
-                .expires
-                .map(|expires| u32::try_from(left(expires)).unwrap_or(u32::MAX)),
-        };
-        self.put(StoreRecord::Set(group, key, pin));
+    /// A pin at the moment of the stamp.
+    pub(super) fn set(&mut self, group: u32, record: &PinRecord) {
+        self.open();
+        self.pins.set(&mut self.payload, group, record);
+        self.close_if_full();
     }
 
-    /// A state, and how many milliseconds its deadline is off.
-    pub(super) fn state(
-        &mut self,
-        pool: &Arc<str>,
-        backend: &Arc<str>,
-        state: u8,
-        left: Option<u64>,
-    ) {
-        let (pool, backend) = (self.text(pool), self.text(backend));
-        self.put(StoreRecord::State(RecordState {
-            pool,
-            backend,
-            state,
-            left,
-        }));
+    /// An administrative state at the moment of the stamp.
+    pub(super) fn state(&mut self, state: &StateRecord) {
+        self.open();
+        state.put(&mut self.pins, &mut self.payload);
+        self.close_if_full();
     }
 
-    /// What was put so far is a whole picture.
-    pub(super) fn whole(&mut self) {
-        self.put(StoreRecord::Whole);
+    /// What was encoded so far is a whole checkpoint.
+    pub(super) fn end_checkpoint(&mut self) {
+        self.open();
+        put_checkpoint_end(&mut self.payload);
     }
 
-    /// Whether anything was put since the last time.
+    /// Whether anything was encoded since the last [`Encoder::finish`].
     pub(super) fn has_records(&self) -> bool {
         !self.frames.is_empty() || self.payload.len() > Stamp::BYTES
     }
 
-    /// Bytes that wait.
+    /// Bytes that [`Encoder::finish`] would return.
     pub(super) fn waiting(&self) -> usize {
         self.frames.len() + self.payload.len()
     }
 
-    /// The frames since the last time.
+    /// The frames since the last call.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         self.close();
         std::mem::take(&mut self.frames)
-    }
-
-    fn key(&mut self, key: &PinKey) -> RecordKey {
-        match key {
-            PinKey::Client { source, name } => {
-                RecordKey::Client(*source, name.as_ref().map(|name| self.text(name)))
-            }
-            PinKey::Session { hash, client } => RecordKey::Session(*hash, *client),
-        }
-    }
-
-    fn text(&mut self, text: &Arc<str>) -> u32 {
-        if let Some(&number) = self.texts.get(text) {
-            return number;
-        }
-        let number =
-            u32::try_from(self.texts.len()).expect("a configuration names fewer than 2^32 things");
-        self.texts.insert(text.clone(), number);
-        self.put(StoreRecord::Text(text));
-        number
-    }
-
-    fn put(&mut self, record: StoreRecord<'_>) {
-        self.open();
-        record.put(&mut self.payload);
-        debug_assert!(self.payload.len() <= MOST, "names have a bound");
-        if self.payload.len() >= FULL {
-            self.close();
-        }
     }
 
     fn open(&mut self) {
         if self.payload.is_empty() {
             self.stamp.put(&mut self.payload);
         }
-        if !std::mem::replace(&mut self.begun, true) {
-            StoreRecord::Anew.put(&mut self.payload);
+    }
+
+    fn close_if_full(&mut self) {
+        debug_assert!(self.payload.len() <= MOST, "names are bounded");
+        if self.payload.len() >= FULL {
+            self.close();
         }
     }
 

@@ -1,7 +1,7 @@
-//! The file's outermost form: a preamble, then frames.
+//! The outermost form of the file: a preamble, then frames.
 //!
-//! Owns how a piece of the file is told to be whole. Knows nothing of what is in a frame. Invariant: a payload is given
-//! out only if its checksum holds, and after the first that does not, none is.
+//! Owns the checksums that show whether a piece of the file is whole. Must not know what is in a frame. Invariant: a payload
+//! is returned only if its checksum is right; after the first wrong one, none is.
 //!
 //! ```text
 //! preamble  magic (8 bytes), version (u32), CRC-32 of those twelve (u32)
@@ -12,7 +12,7 @@
 
 use std::io::{self, Read};
 
-/// What the file begins with.
+/// The first bytes of the file.
 const MAGIC: [u8; 8] = *b"lyncpin\0";
 /// The version that is written, and the only one that is read.
 pub(super) const VERSION: u32 = 1;
@@ -20,21 +20,21 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const PREAMBLE: usize = 16;
 /// Bytes before a payload.
 pub(super) const HEAD: usize = 12;
-/// The largest payload; a longer one is not written, and not believed.
+/// The largest payload. A longer one is not written, and counts as damage when it is read.
 pub(super) const MOST: usize = 1 << 20;
 
-/// Why a file is not read to its end.
+/// Why a file cannot be read to its end.
 #[derive(Debug)]
 pub(super) enum FrameError {
-    /// Its last frame is not whole, as a crash in the middle of a write leaves it.
+    /// Its last frame is incomplete, as a crash in the middle of a write leaves it.
     Torn,
-    /// A frame before its end does not hold what was written.
+    /// A frame before its end has a wrong checksum.
     Damaged,
-    /// It does not begin as the store's file does.
+    /// It does not start like a file of the store.
     Foreign,
     /// It is of another version.
     Version(u32),
-    /// The kernel does not give it out.
+    /// The kernel returns an error.
     Io(io::Error),
 }
 
@@ -52,7 +52,7 @@ fn preamble_of(version: u32) -> [u8; PREAMBLE] {
     bytes
 }
 
-/// Adds a frame around `payload`, which has at most [`MOST`] bytes.
+/// Appends a frame with this payload of at most [`MOST`] bytes.
 pub(super) fn seal(payload: &[u8], into: &mut Vec<u8>) {
     let length = u32::try_from(payload.len()).expect("MOST is below 2^32");
     debug_assert!(payload.len() <= MOST);
@@ -65,10 +65,10 @@ pub(super) fn seal(payload: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(payload);
 }
 
-/// Reads frames one after another.
+/// Reads one frame after another.
 pub(super) struct Frames<R> {
     from: R,
-    /// Bytes of the preamble and of the frames that were whole.
+    /// Length of the preamble and of the valid frames.
     good: u64,
     length: u64,
     payload: Vec<u8>,
@@ -94,7 +94,7 @@ impl<R: Read> Frames<R> {
         })
     }
 
-    /// Where the last whole frame ends.
+    /// The end of the last valid frame.
     pub(super) fn good(&self) -> u64 {
         self.good
     }
@@ -128,8 +128,8 @@ impl<R: Read> Frames<R> {
         Ok(Some(&self.payload))
     }
 
-    /// A file system may have made the file longer before the machine went down, and not filled it: then zeros follow to
-    /// the end.
+    /// Distinguishes damage from a torn write. A file system may have extended the file before the machine went down without
+    /// writing the data: then zeros follow to the end.
     fn damage(&mut self, head: &[u8]) -> FrameError {
         let mut rest = [0; 4096];
         let mut all_zero = head.iter().all(|&byte| byte == 0);
@@ -137,14 +137,14 @@ impl<R: Read> Frames<R> {
             match fill(&mut self.from, &mut rest) {
                 Ok(0) => return FrameError::Torn,
                 Ok(read) => all_zero = rest[..read].iter().all(|&byte| byte == 0),
-                Err(fault) => return fault,
+                Err(error) => return error,
             }
         }
         FrameError::Damaged
     }
 }
 
-/// Reads until `buffer` is full or nothing more comes; says how much that was.
+/// Reads until `buffer` is full or the file ends. Returns the number of bytes.
 fn fill(from: &mut impl Read, buffer: &mut [u8]) -> Result<usize, FrameError> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -176,18 +176,18 @@ mod tests {
         bytes
     }
 
-    /// The payloads that come out, and how it ends.
+    /// The payloads that are read, and how the file ends.
     fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, String) {
         let mut found = Vec::new();
         let mut frames = match Frames::open(bytes, bytes.len() as u64) {
             Ok(frames) => frames,
-            Err(fault) => return (found, format!("{fault:?}")),
+            Err(error) => return (found, format!("{error:?}")),
         };
         loop {
             match frames.next() {
                 Ok(Some(payload)) => found.push(payload.to_vec()),
                 Ok(None) => return (found, "end".into()),
-                Err(fault) => return (found, format!("{fault:?}")),
+                Err(error) => return (found, format!("{error:?}")),
             }
         }
     }
@@ -195,7 +195,7 @@ mod tests {
     const SAMPLE: [&[u8]; 3] = [b"one", b"", b"three and more"];
 
     #[test]
-    fn what_is_sealed_is_read() {
+    fn frames_read_as_they_were_written() {
         let (found, end) = read(&file(&SAMPLE));
         assert_eq!((found, &*end), (SAMPLE.map(<[u8]>::to_vec).to_vec(), "end"));
     }
@@ -242,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named() {
+    fn another_version_is_reported() {
         let mut bytes = preamble_of(7).to_vec();
         bytes.extend([0xff; 100]);
         assert_eq!(read(&bytes).1, "Version(7)");
     }
 
     #[test]
-    fn a_payload_beyond_the_bound_is_not_believed() {
+    fn a_payload_over_the_limit_is_damage() {
         let mut bytes = preamble().to_vec();
         let mut head = [0; HEAD];
         head[..4].copy_from_slice(&u32::MAX.to_le_bytes());

@@ -1,7 +1,7 @@
 //! Reading the file at start.
 //!
-//! Owns what is used of a file and what becomes of one that is not sound. Knows no table. Invariant: nothing in the file
-//! is fatal, and what is used has had its checksums held.
+//! Owns which part of a file is used, and what happens to a file that is not valid. Must not know tables. Invariant: nothing
+//! in the file is fatal, and only data with a right checksum is used.
 
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -11,44 +11,44 @@ use super::frame::{FrameError, Frames, VERSION};
 use super::path::{OpenError, StorePath};
 use super::recovery::Contents;
 
-/// Read at once.
+/// Bytes in one read.
 const BUFFER: usize = 256 * 1024;
 
-/// What a file came to.
+/// What was read of a file.
 #[derive(Default)]
 pub(super) struct LoadedFile {
-    /// The secret that hashes of sessions were made with; `None` where none could be read.
+    /// The secret for hashes of sessions; `None` if it could not be read.
     pub(super) secret: Option<[u8; 32]>,
-    /// What was kept.
+    /// Pins and states.
     pub(super) contents: Contents,
-    /// Where the file can be added to; `None` where there is none.
+    /// Where the file can be appended to; `None` if it cannot.
     pub(super) good: Option<u64>,
 }
 
-/// Reads what is in the place; a file that is not sound is set aside, and said so.
-pub(super) fn load(place: &StorePath) -> Result<LoadedFile, OpenError> {
-    let file = &place.file;
+/// Reads the file. A file that is not valid is set aside, with a warning.
+pub(super) fn load(path: &StorePath) -> Result<LoadedFile, OpenError> {
+    let file = &path.file;
     let opened = File::open(file).and_then(|opened| Ok((opened.metadata()?.len(), opened)));
-    let (loaded, fault) = match opened {
+    let (loaded, error) = match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LoadedFile::default()),
         Err(error) => (LoadedFile::default(), Some(FrameError::Io(error))),
-        // Someone made it, for its owner or mode.
+        // Created in advance, for its owner or mode.
         Ok((0, _)) => return Ok(LoadedFile::default()),
         Ok((length, opened)) => read(opened, length),
     };
-    match fault {
+    match error {
         None => Ok(loaded),
         Some(FrameError::Torn) => {
             tracing::info!(
                 target: "lyncpin::store",
                 file = %file.display(),
-                "affinity store: the last write to the file was cut off; what came before it is used"
+                "affinity store: the last write to the file is incomplete; everything before it is used"
             );
             Ok(loaded)
         }
-        Some(fault) => {
-            let aside = place.set_aside()?;
-            warn(file, &aside, &fault, loaded.contents.pins().count());
+        Some(error) => {
+            let aside = path.set_aside()?;
+            warn(file, &aside, &error, loaded.contents.pins().count());
             Ok(LoadedFile {
                 good: None,
                 ..loaded
@@ -57,20 +57,20 @@ pub(super) fn load(place: &StorePath) -> Result<LoadedFile, OpenError> {
     }
 }
 
-fn warn(file: &Path, aside: &Path, fault: &FrameError, used: usize) {
-    let why = match fault {
+fn warn(file: &Path, aside: &Path, error: &FrameError, used: usize) {
+    let why = match error {
         FrameError::Torn | FrameError::Damaged => {
-            "it is damaged; look at the disk, and delete the file that was set aside".to_owned()
+            "it is damaged; check the disk, and delete the file that was set aside".to_owned()
         }
         FrameError::Foreign => {
-            "it is no affinity store; give it back to whom it belongs, or delete it".to_owned()
+            "it is not an affinity store; move it back to its owner, or delete it".to_owned()
         }
         FrameError::Version(version) => format!(
-            "it is of version {version} and this program reads version {VERSION}; to use it, stop, move it back \
-             and run the program that wrote it"
+            "it has version {version} and this program reads version {VERSION}; to use it, stop lyncpin, move the file \
+             back and run the version of lyncpin that wrote it"
         ),
         FrameError::Io(error) => {
-            format!("it cannot be read ({error}); look at its owner, its mode and the disk")
+            format!("it cannot be read ({error}); check its owner, its mode and the disk")
         }
     };
     tracing::warn!(
@@ -79,27 +79,29 @@ fn warn(file: &Path, aside: &Path, fault: &FrameError, used: usize) {
         set_aside = %aside.display(),
         pins_used = used,
         why,
-        "affinity store: the file was set aside, and a new one is begun"
+        "affinity store: the file was set aside, and a new one was started"
     );
 }
 
-/// As much as can be believed, and what is wrong with the rest.
+/// The valid part, and the error that ends it.
 fn read(file: File, length: u64) -> (LoadedFile, Option<FrameError>) {
     let mut loaded = LoadedFile::default();
-    let fault = match Frames::open(BufReader::with_capacity(BUFFER, file), length) {
+    let error = match Frames::open(BufReader::with_capacity(BUFFER, file), length) {
         Ok(mut frames) => {
-            let fault = read_frames(&mut frames, &mut loaded).err();
+            let error = read_frames(&mut frames, &mut loaded).err();
             loaded.good = Some(frames.good());
-            fault
+            error
         }
-        Err(fault) => Some(fault),
+        Err(error) => Some(error),
     };
-    // The file got its name when it was whole, so no crash has cut it there.
-    let fault = match fault {
-        None | Some(FrameError::Torn) if !loaded.contents.is_whole() => Some(FrameError::Damaged),
-        fault => fault,
+    // The file got its name when its checkpoint was complete, so a crash cannot have cut it before that.
+    let error = match error {
+        None | Some(FrameError::Torn) if !loaded.contents.is_complete() => {
+            Some(FrameError::Damaged)
+        }
+        error => error,
     };
-    (loaded, fault)
+    (loaded, error)
 }
 
 fn read_frames(
@@ -111,7 +113,7 @@ fn read_frames(
         .and_then(|head| head.first_chunk::<32>().copied());
     loaded.secret = Some(secret.ok_or(FrameError::Damaged)?);
     loop {
-        // What was added to after a damage would be lost with it: a malformed batch is where the good part ends.
+        // What is appended after damage would be lost with it, so the valid part ends before a malformed batch.
         match frames.next()? {
             Some(payload) => loaded
                 .contents
@@ -127,10 +129,13 @@ mod tests {
     use std::path::PathBuf;
 
     use super::super::clock::Stamp;
-    use super::super::encoder::{Encoder, Shape, head};
+    use super::super::encoder::{Encoder, head};
+    use super::super::records::StateRecord;
     use super::*;
+    use crate::affinity::record::{KeyScheme, PinGroup};
+    use crate::types::backend_state::AdminState;
 
-    /// A picture with a state, then two batches with another one each; and where each ends.
+    /// A checkpoint with a state, then two batches with another one each; and where each ends.
     fn file() -> (Vec<u8>, Vec<usize>) {
         let mut bytes = head(&[7; 32]);
         let mut encoder = Encoder::new(Stamp::now());
@@ -141,18 +146,18 @@ mod tests {
                 ..Stamp::now()
             };
             encoder.begin(stamp);
-            encoder.group(&Shape {
+            encoder.group(&PinGroup {
                 name: "web".into(),
-                keys: crate::affinity::table::KeyScheme::from_bytes([3, 32, 64]),
+                keys: KeyScheme::from_bytes([3, 32, 64]),
             });
-            encoder.state(
-                &"web".into(),
-                &format!("fe0{number}").into(),
-                1,
-                Some(number),
-            );
+            encoder.state(&StateRecord {
+                pool: "web".into(),
+                backend: format!("fe0{number}").into(),
+                state: AdminState::Drain,
+                left: Some(number),
+            });
             if number == 0 {
-                encoder.whole();
+                encoder.end_checkpoint();
             }
             bytes.extend(encoder.finish());
             ends.push(bytes.len());
@@ -160,13 +165,13 @@ mod tests {
         (bytes, ends)
     }
 
-    /// What is read of these bytes: the states, whether the secret was, and the files that were set aside.
+    /// What is read of these bytes, and the files that were set aside.
     fn load_bytes(bytes: &[u8]) -> (LoadedFile, Vec<PathBuf>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("affinity");
         std::fs::write(&path, bytes).unwrap();
-        let place = StorePath::take(&path).unwrap();
-        let loaded = load(&place).unwrap();
+        let store_path = StorePath::lock(&path).unwrap();
+        let loaded = load(&store_path).unwrap();
         let entries = std::fs::read_dir(directory.path()).unwrap();
         let aside: Vec<PathBuf> = entries
             .map(|entry| entry.unwrap().path())
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sound_file_is_read_and_stays() {
+    fn a_valid_file_is_read_and_remains() {
         let (bytes, _) = file();
         let (loaded, aside) = load_bytes(&bytes);
         assert_eq!(
@@ -194,17 +199,17 @@ mod tests {
     }
 
     #[test]
-    fn no_file_and_an_empty_one_are_a_beginning() {
+    fn no_file_and_an_empty_one_are_a_new_store() {
         let (loaded, aside) = load_bytes(b"");
         assert_eq!((loaded.secret, loaded.good, aside.len()), (None, None, 0));
         let directory = tempfile::tempdir().unwrap();
-        let place = StorePath::take(&directory.path().join("affinity")).unwrap();
-        assert_eq!(load(&place).unwrap().good, None);
+        let store_path = StorePath::lock(&directory.path().join("affinity")).unwrap();
+        assert_eq!(load(&store_path).unwrap().good, None);
     }
 
-    /// At every byte of what was added: a write can be cut off anywhere.
+    /// At every byte of what was appended: a write can be cut off anywhere.
     #[test]
-    fn a_torn_write_costs_what_it_wrote() {
+    fn a_torn_write_loses_only_itself() {
         let (bytes, ends) = file();
         for length in ends[0]..bytes.len() {
             let (loaded, aside) = load_bytes(&bytes[..length]);
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_was_cut_is_damage_and_is_set_aside() {
+    fn a_file_with_an_incomplete_checkpoint_is_set_aside() {
         let (bytes, ends) = file();
         for length in 1..ends[0] {
             let (loaded, aside) = load_bytes(&bytes[..length]);
@@ -224,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_before_the_last_batch_sets_the_file_aside_and_what_is_before_it_is_used() {
+    fn after_a_flipped_bit_the_file_is_set_aside_and_the_part_before_it_is_used() {
         let (bytes, ends) = file();
         for byte in 0..ends[1] {
             let mut flipped = bytes.clone();
@@ -240,13 +245,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_kernel_does_not_give_out_is_set_aside() {
+    fn a_file_that_the_kernel_cannot_read_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("affinity");
-        let place = StorePath::take(&path).unwrap();
-        // As root every file can be opened; a directory that came in between cannot be read.
+        let store_path = StorePath::lock(&path).unwrap();
+        // Root can open every file, but not read a directory that was created meanwhile.
         std::fs::create_dir(&path).unwrap();
-        let loaded = load(&place).unwrap();
+        let loaded = load(&store_path).unwrap();
         assert_eq!(
             (loaded.secret, loaded.good, path.exists()),
             (None, None, false)

@@ -1,24 +1,24 @@
-//! What outlives the process: pins, administrative states, and the secret that hashes of TLS sessions are made with.
+//! The affinity store: pins, administrative states, and the secret for hashes of TLS sessions, across restarts.
 //!
-//! Owns the file of `affinity_store: { file: PATH }` and the thread that writes it. Must not know sessions, and nothing of
-//! it is on the path of a connection. Invariant: what is read was written by this store, whole and in order, or is not
-//! used; nothing about the file but its place is fatal.
+//! Owns the file of `affinity_store: { file: PATH }` and the thread that writes it. Must not know sessions; the data path
+//! does not know the store. Invariants: what is read was written by this store, whole and in order, or is not used; nothing
+//! about the file but its path is fatal.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `frame`, `bytes` | how a piece of the file is told to be whole; numbers and texts as bytes |
-//! | `records`, `encoder`, `recovery` | what is kept, the way into frames and the way back |
-//! | `clock` | how much time lies between two processes |
-//! | `path`, `load`, `disk` | the file's names and lock, reading it at start, the order of writing |
-//! | `restore` | what of an old picture still means something |
-//! | `writer` | the thread: when what is written |
+//! | `frame` | the checksums that show whether a piece of the file is whole |
+//! | `records`, `encoder`, `recovery` | the records, the way into frames and the way back |
+//! | `clock` | the time between two processes |
+//! | `path`, `load`, `disk` | the names and the lock of the file, reading it at start, writing it |
+//! | `restore` | which pins and states of an old file are still valid |
+//! | `writer`, `metrics` | the thread, when it writes what, and its metrics |
 
-mod bytes;
 mod clock;
 mod disk;
 mod encoder;
 mod frame;
 mod load;
+mod metrics;
 mod path;
 mod records;
 mod recovery;
@@ -43,41 +43,41 @@ use crate::affinity::table::Secret;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::Registry;
 
-/// How long a stop waits for the disk.
+/// The longest that a stop waits for the disk.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 
-/// A store that has been read and is not written yet.
+/// A store that has been read and is not being written yet.
 pub struct OpenedStore {
-    place: StorePath,
+    path: StorePath,
     secret: Secret,
     loaded: LoadedFile,
 }
 
 impl OpenedStore {
-    /// Takes the file at `path`, which no other process may have, and reads it.
+    /// Locks the file at `path`, which no other process may have open, and reads it.
     ///
     /// # Errors
     ///
-    /// When there cannot be a file at that path. A file that cannot be read is no error: it is set aside.
+    /// If there cannot be a file at that path. A file that cannot be read is not an error: it is set aside.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let place = StorePath::take(path)?;
-        let loaded = load::load(&place)?;
+        let path = StorePath::lock(path)?;
+        let loaded = load::load(&path)?;
         Ok(Self {
             secret: loaded
                 .secret
                 .map_or_else(Secret::random, Secret::from_bytes),
-            place,
+            path,
             loaded,
         })
     }
 
-    /// What hashes of TLS sessions were made with, and are to be made with.
+    /// The secret for hashes of TLS sessions.
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
 
-    /// The same place with nothing of what was read, for what has been made with another secret.
+    /// The same store with another secret. The file is rewritten: nothing is appended to what was read.
     #[must_use]
     pub fn anew(mut self, secret: Secret) -> Self {
         self.secret = secret;
@@ -85,29 +85,29 @@ impl OpenedStore {
         self
     }
 
-    /// Puts pins and states back into what is in force.
+    /// Restores pins and states into the snapshot.
     pub fn restore(&self, snapshot: &Snapshot) {
         let now = Stamp::now();
         let contents = &self.loaded.contents;
         let restored = restore::restore(contents, snapshot, &now);
         if let Some(last) = contents.last() {
-            restore::tell(&restored, &self.place.file, last.elapsed(&now));
+            restore::log(&restored, &self.path.file, last.elapsed(&now));
         }
     }
 
-    /// Begins to write what `source` says is in force.
+    /// Starts to write the snapshot that `source` returns, and its changes.
     ///
     /// # Errors
     ///
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub fn start(
         self,
         source: impl Fn() -> Arc<Snapshot> + Send + 'static,
         registry: &Registry,
     ) -> Result<Store, OpenError> {
         let abandoned = Arc::new(AtomicBool::new(false));
-        let keeper = StoreWriter::new(
-            Arc::new(self.place),
+        let writer = StoreWriter::new(
+            Arc::new(self.path),
             *self.secret.bytes(),
             Box::new(source),
             abandoned.clone(),
@@ -117,7 +117,7 @@ impl OpenedStore {
         let good = self.loaded.good;
         let thread = Builder::new()
             .name("store".into())
-            .spawn(move || keeper.keep(good, &stopped))
+            .spawn(move || writer.run(good, &stopped))
             .map_err(OpenError::Thread)?;
         Ok(Store {
             stop,
@@ -131,17 +131,17 @@ impl OpenedStore {
 pub struct Store {
     stop: mpsc::Sender<()>,
     thread: JoinHandle<()>,
-    /// Set when nothing waits for the thread any more: changes are another store's from then on.
+    /// Set when a stop has given up waiting for the thread: it must not take changes any more.
     abandoned: Arc<AtomicBool>,
 }
 
 impl Store {
-    /// Writes what is left, and gives the place free for another process. Waits for the disk, within bounds.
+    /// Writes what is left, and releases the file for another process. Waits for the disk, but not for long.
     pub fn stop(self) {
         drop(self.stop);
-        let told = std::time::Instant::now();
+        let begun = std::time::Instant::now();
         while !self.thread.is_finished() {
-            if told.elapsed() > LAST_WRITE {
+            if begun.elapsed() > LAST_WRITE {
                 self.abandoned.store(true, Ordering::Relaxed);
                 tracing::error!(target: "lyncpin::store", "affinity store: could not flush the last changes to disk within {} s", LAST_WRITE.as_secs());
                 return;
@@ -149,7 +149,7 @@ impl Store {
             std::thread::sleep(Duration::from_millis(2));
         }
         if self.thread.join().is_err() {
-            tracing::error!(target: "lyncpin::store", "affinity store: its thread panicked");
+            tracing::error!(target: "lyncpin::store", "affinity store: the writing thread panicked");
         }
     }
 }

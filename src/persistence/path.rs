@@ -1,7 +1,7 @@
-//! Where the file is, who has it, and what becomes of one that cannot be read.
+//! The path of the file, its lock, and the files that were set aside.
 //!
-//! Owns the names beside the file and the lock. Knows nothing of what is in it. Invariant: nothing that was found under
-//! the file's name is ever overwritten unread: it is set aside first.
+//! Owns the names beside the file and the lock. Must not know the content. Invariant: a file that could not be read is never
+//! overwritten: it is set aside first.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,21 +17,21 @@ use crate::types::timestamp::Timestamp;
 
 /// Only the owner reads and writes: the file holds addresses and a secret.
 pub(super) const MODE: u32 = 0o600;
-/// So many files that could not be read are kept; the oldest then goes.
+/// The most files that are set aside; then the oldest is removed.
 const ASIDE_MOST: usize = 5;
 
 /// Why the store cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// A file beside it cannot be made: the directory is not there, or not writable.
+    /// No file can be created beside it: the directory does not exist, or is not writable.
     Directory(PathBuf, io::Error),
-    /// Another process has it.
+    /// Another process has it open.
     Held(PathBuf),
-    /// It is a directory, a device or the like.
+    /// It is not a regular file.
     NotAFile(PathBuf),
-    /// It can be neither read nor set aside.
+    /// It can be neither read nor renamed.
     Aside(PathBuf, io::Error),
-    /// The thread that writes it cannot be started.
+    /// The writing thread cannot be started.
     Thread(io::Error),
 }
 
@@ -44,12 +44,14 @@ impl fmt::Display for OpenError {
                 "the directory of {} must exist and be writable",
                 path.display()
             ),
-            Self::Held(path) => write!(f, "another process has {}", path.display()),
-            Self::NotAFile(path) => write!(f, "{} is there and is no file", path.display()),
+            Self::Held(path) => write!(f, "another process uses {}", path.display()),
+            Self::NotAFile(path) => {
+                write!(f, "{} exists and is not a regular file", path.display())
+            }
             Self::Aside(path, _) => {
                 write!(f, "{} can be neither read nor set aside", path.display())
             }
-            Self::Thread(_) => f.write_str("its thread cannot be started"),
+            Self::Thread(_) => f.write_str("the writing thread cannot be started"),
         }
     }
 }
@@ -63,21 +65,21 @@ impl std::error::Error for OpenError {
     }
 }
 
-/// The file's names, and the lock on them for as long as this lives.
+/// The path of the file and of those beside it. Holds the lock until it is dropped.
 #[derive(Debug)]
 pub(super) struct StorePath {
     /// The file.
     pub(super) file: PathBuf,
-    /// The next one, until it is whole.
+    /// The next file, until it is complete.
     pub(super) draft: PathBuf,
     directory: PathBuf,
     _lock: Option<File>,
 }
 
 impl StorePath {
-    /// Takes the place, if no other process has it.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
-        // A link is followed once, here: the file is replaced by rename, and that is to happen where it leads.
+    /// Locks the file, if no other process has it.
+    pub(super) fn lock(path: &Path) -> Result<Self, OpenError> {
+        // A link is followed once, here: the file is replaced by rename, which must happen at the target.
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
             return Err(OpenError::NotAFile(file));
@@ -94,28 +96,28 @@ impl StorePath {
         })
     }
 
-    /// Makes a rename in the directory last (fsync(2)).
+    /// Makes a rename in the directory durable (fsync(2)).
     pub(super) fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
     }
 
-    /// Gives the file another name, under which nothing touches it; says which.
+    /// Renames the file, and returns the new path. Nothing writes to it any more.
     pub(super) fn set_aside(&self) -> Result<PathBuf, OpenError> {
         let now = Timestamp(SystemTime::now()).to_string().replace(':', "");
         let mut aside = beside(&self.file, &format!("unreadable-{now}"));
-        // One a millisecond at most, so this ends.
+        // There is at most one a millisecond, so this ends.
         while aside.exists() {
             aside.as_mut_os_string().push("+");
         }
         fs::rename(&self.file, &aside)
             .and_then(|()| self.sync_directory())
             .map_err(|error| OpenError::Aside(self.file.clone(), error))?;
-        self.forget_oldest();
+        self.remove_oldest();
         Ok(aside)
     }
 
-    /// What remains of the files that were set aside is the newest.
-    fn forget_oldest(&self) {
+    /// Removes all but the newest of the files that were set aside.
+    fn remove_oldest(&self) {
         let Some(name) = self.file.file_name() else {
             return;
         };
@@ -135,13 +137,13 @@ impl StorePath {
                 Ok(()) => tracing::info!(
                     target: "lyncpin::store",
                     file = %old.display(),
-                    "affinity store: the oldest of the files that were set aside is removed"
+                    "affinity store: the oldest of the files that were set aside was removed"
                 ),
                 Err(error) => tracing::warn!(
                     target: "lyncpin::store",
                     file = %old.display(),
                     %error,
-                    "affinity store: a file that was set aside cannot be removed"
+                    "affinity store: could not remove a file that was set aside"
                 ),
             }
         }
@@ -156,8 +158,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Holds `PATH.lock` (flock(2)): the file itself is replaced too often to be held. A disk without room for it is no
-/// reason not to serve.
+/// Locks `PATH.lock` (flock(2)), since the file itself is replaced all the time. `None` if the disk has no room for it or the
+/// file system has no locks: the balancer serves without a lock then.
 fn lock(file: &Path) -> Result<Option<File>, OpenError> {
     let opened = OpenOptions::new()
         .create(true)
@@ -173,12 +175,12 @@ fn lock(file: &Path) -> Result<Option<File>, OpenError> {
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(lock)),
         Err(Errno::WOULDBLOCK) => Err(OpenError::Held(file.to_owned())),
-        // A file system that has no locks.
+        // The file system has no locks.
         Err(_) => Ok(None),
     }
 }
 
-/// Whether a disk, a quota or the limit of a file's size is what is in the way.
+/// Whether the disk, a quota or the limit on file sizes is exhausted.
 fn is_full(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
@@ -189,52 +191,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_had_by_one() {
+    fn only_one_process_can_lock_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("affinity");
-        let place = StorePath::take(&path).unwrap();
-        assert!(matches!(StorePath::take(&path), Err(OpenError::Held(_))));
-        drop(place);
-        StorePath::take(&path).unwrap();
+        let locked = StorePath::lock(&path).unwrap();
+        assert!(matches!(StorePath::lock(&path), Err(OpenError::Held(_))));
+        drop(locked);
+        StorePath::lock(&path).unwrap();
     }
 
     #[test]
-    fn what_is_no_place_for_a_file_is_refused() {
+    fn a_path_that_cannot_be_a_file_is_rejected() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing/affinity");
         assert!(matches!(
-            StorePath::take(&missing),
+            StorePath::lock(&missing),
             Err(OpenError::Directory(..))
         ));
         assert!(matches!(
-            StorePath::take(directory.path()),
+            StorePath::lock(directory.path()),
             Err(OpenError::NotAFile(_))
         ));
         assert!(matches!(
-            StorePath::take(Path::new("/dev/null")),
+            StorePath::lock(Path::new("/dev/null")),
             Err(OpenError::NotAFile(_))
         ));
     }
 
     #[test]
-    fn a_link_is_followed_so_that_it_stays() {
+    fn a_link_is_followed_so_that_it_remains() {
         let directory = tempfile::tempdir().unwrap();
         let (real, link) = (directory.path().join("real"), directory.path().join("link"));
         fs::write(&real, b"").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let place = StorePath::take(&link).unwrap();
-        assert_eq!(place.file, fs::canonicalize(&real).unwrap());
+        let locked = StorePath::lock(&link).unwrap();
+        assert_eq!(locked.file, fs::canonicalize(&real).unwrap());
     }
 
     #[test]
-    fn the_newest_of_those_set_aside_are_kept_and_none_is_overwritten() {
+    fn the_newest_files_set_aside_are_kept_and_none_is_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("affinity");
-        let place = StorePath::take(&path).unwrap();
+        let locked = StorePath::lock(&path).unwrap();
         let mut kept = Vec::new();
         for number in 0..ASIDE_MOST + 3 {
             fs::write(&path, number.to_string()).unwrap();
-            kept.push(place.set_aside().unwrap());
+            kept.push(locked.set_aside().unwrap());
         }
         let left: Vec<&PathBuf> = kept.iter().filter(|path| path.exists()).collect();
         assert_eq!(left.len(), ASIDE_MOST);

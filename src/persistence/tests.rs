@@ -1,28 +1,26 @@
-//! The file's form as a whole: batches in, pictures out.
+//! The form of the file as a whole: batches in, contents out.
 
-mod keeper;
 mod restore;
+mod version_1;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::clock::Stamp;
-use super::encoder::{Encoder, Shape, head};
+use super::encoder::{Encoder, head};
 use super::frame::{FrameError, Frames};
-
-use super::records::RecordKey;
 use super::recovery::Contents;
-use crate::affinity::shard::{Moment, Origin};
-use crate::affinity::table::{KeyScheme, PinKey, PinRecord, TableChange};
+use crate::affinity::record::{KeyScheme, PinChange, PinGroup, PinKey, PinRecord, PinUsage};
+use crate::affinity::shard::Origin;
 
-const NOW: Moment = Moment(1 << 40);
+/// The pins by group and key.
+type Model = HashMap<(String, PinKey), PinRecord>;
 
-/// What is known of a pin: group, key -> backend, origin, milliseconds left.
-type Model = HashMap<(String, PinKey), (String, Origin, Option<u64>)>;
-
-/// A change of a small world, in which the same pins come again and again.
+/// A change in a small world, in which the same pins change again and again.
 #[derive(Debug, Clone)]
 struct Step {
     group: usize,
@@ -49,8 +47,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         })
 }
 
-fn shape(group: usize) -> Shape {
-    Shape {
+fn group(group: usize) -> PinGroup {
+    PinGroup {
         name: ["web", "apps"][group].into(),
         keys: KeyScheme::from_bytes([3, 32, 64]),
     }
@@ -74,28 +72,25 @@ impl Step {
         }
     }
 
-    fn change(&self) -> TableChange {
+    fn change(&self) -> PinChange {
         if self.kind == 0 {
-            return TableChange::Gone(self.key());
+            return PinChange::Removed(self.key());
         }
-        TableChange::Set(PinRecord {
+        let idle = |left: u32| PinUsage::Idle(Duration::from_millis(left.into()));
+        PinChange::Set(PinRecord {
             key: self.key(),
             backend: format!("fe0{}", self.backend).into(),
-            origin: Origin::from_cell(self.kind),
-            created: Moment(NOW.0 - 5000),
-            expires: self.left.map(|left| Moment(NOW.0 + u64::from(left))),
-            in_use: u32::from(self.left.is_none()),
+            origin: Origin::ALL[usize::from(self.kind)],
+            age: Duration::from_secs(5),
+            usage: self.left.map_or(PinUsage::InUse(1), idle),
         })
     }
 
     fn apply(&self, model: &mut Model) {
-        let of = (shape(self.group).name.to_string(), self.key());
+        let of = (group(self.group).name.to_string(), self.key());
         match self.change() {
-            TableChange::Gone(_) => drop(model.remove(&of)),
-            TableChange::Set(kept) => {
-                let left = self.left.map(u64::from);
-                model.insert(of, (kept.backend.to_string(), kept.origin, left));
-            }
+            PinChange::Removed(_) => drop(model.remove(&of)),
+            PinChange::Set(record) => drop(model.insert(of, record)),
         }
     }
 }
@@ -108,13 +103,13 @@ fn stamp(number: u64) -> Stamp {
     }
 }
 
-/// A file of these batches, what it holds after each, and where each ends. A second writer goes on in the middle.
+/// A file of these batches, its pins after each, and where each ends. A second writer continues in the middle.
 fn file(batches: &[Vec<Step>]) -> (Vec<u8>, Vec<Model>, Vec<usize>) {
     let mut bytes = head(&[7; 32]);
     let mut encoder = Encoder::new(stamp(0));
     let (mut models, mut ends) = (vec![Model::new()], vec![bytes.len()]);
     encoder.begin(stamp(0));
-    encoder.whole();
+    encoder.end_checkpoint();
     bytes.extend(encoder.finish());
     models.push(Model::new());
     ends.push(bytes.len());
@@ -125,8 +120,8 @@ fn file(batches: &[Vec<Step>]) -> (Vec<u8>, Vec<Model>, Vec<usize>) {
         encoder.begin(stamp(number));
         let mut model = models.last().cloned().unwrap_or_default();
         for step in batch {
-            let group = encoder.group(&shape(step.group));
-            encoder.change(group, &step.change(), NOW);
+            let group = encoder.group(&group(step.group));
+            encoder.change(group, &step.change());
             step.apply(&mut model);
         }
         bytes.extend(encoder.finish());
@@ -136,10 +131,10 @@ fn file(batches: &[Vec<Step>]) -> (Vec<u8>, Vec<Model>, Vec<usize>) {
     (bytes, models, ends)
 }
 
-/// What a file holds as far as it reads, and what is wrong with it.
+/// The pins of a file up to the first error, and that error.
 fn read(bytes: &[u8]) -> (Model, Option<FrameError>) {
     let mut contents = Contents::default();
-    let fault = (|| {
+    let error = (|| {
         let mut frames = Frames::open(bytes, bytes.len() as u64)?;
         assert!(frames.next()?.is_none_or(|head| head[..32] == [7; 32]));
         while let Some(payload) = frames.next()? {
@@ -147,52 +142,41 @@ fn read(bytes: &[u8]) -> (Model, Option<FrameError>) {
         }
         Ok(())
     })();
-    (model_of(&contents), fault.err())
+    (model_of(&contents), error.err())
 }
 
 fn model_of(contents: &Contents) -> Model {
-    let pin = |pinned: super::recovery::ReplayedKey<'_>| {
-        let key = match pinned.key {
-            RecordKey::Client(source, name) => PinKey::Client {
-                source,
-                name: name.map(|name| contents.text(name).clone()),
-            },
-            RecordKey::Session(hash, client) => PinKey::Session { hash, client },
-        };
-        assert_eq!(pinned.pin.age, 5000);
-        let group = contents.groups()[pinned.group].name.to_string();
-        let led = (
-            contents.text(pinned.pin.backend).to_string(),
-            Origin::from_cell(pinned.pin.origin),
-            pinned.pin.left.map(u64::from),
-        );
-        ((group, key), led)
-    };
-    contents.pins().map(pin).collect()
+    let groups = contents.groups();
+    let pins = contents.pins();
+    pins.map(|(group, record, _)| {
+        let of = (groups[group].name.to_string(), record.key.clone());
+        (of, record.clone())
+    })
+    .collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn what_was_kept_is_read(batches in prop::collection::vec(prop::collection::vec(any_step(), 0..9), 0..9)) {
+    fn what_was_written_is_read(batches in prop::collection::vec(prop::collection::vec(any_step(), 0..9), 0..9)) {
         let (bytes, models, _) = file(&batches);
-        let (found, fault) = read(&bytes);
-        prop_assert!(fault.is_none(), "{:?}", fault);
+        let (found, error) = read(&bytes);
+        prop_assert!(error.is_none(), "{:?}", error);
         prop_assert_eq!(Some(&found), models.last());
     }
 
-    /// Wherever a write was torn, the batches before it count, and no other.
+    /// Wherever a write is torn, exactly the batches before it count.
     #[test]
     fn every_truncation_yields_the_batches_before_it(
         batches in prop::collection::vec(prop::collection::vec(any_step(), 0..5), 1..5),
     ) {
         let (bytes, models, ends) = file(&batches);
         for length in ends[0]..=bytes.len() {
-            let (found, fault) = read(&bytes[..length]);
+            let (found, error) = read(&bytes[..length]);
             let whole = ends.iter().rposition(|&end| end <= length).unwrap_or(0);
             prop_assert_eq!(&found, &models[whole], "{} of {}", length, bytes.len());
-            prop_assert_eq!(fault.is_none(), ends.contains(&length));
+            prop_assert_eq!(error.is_none(), ends.contains(&length));
         }
     }
 
@@ -206,15 +190,15 @@ proptest! {
             let bit = bit.index(bytes.len() * 8);
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let (found, fault) = read(&flipped);
-            prop_assert!(fault.is_some());
+            let (found, error) = read(&flipped);
+            prop_assert!(error.is_some());
             let whole = ends.iter().rposition(|&end| end <= bit / 8).unwrap_or(0);
             prop_assert_eq!(&found, &models[whole]);
         }
     }
 
     #[test]
-    fn any_bytes_are_a_batch_or_none(bytes in any::<Vec<u8>>()) {
+    fn any_bytes_are_a_batch_or_malformed(bytes in any::<Vec<u8>>()) {
         let mut contents = Contents::default();
         let taken = contents.apply(&bytes);
         prop_assert!(taken.is_ok() || contents.pins().next().is_none());
@@ -223,23 +207,29 @@ proptest! {
 
 #[test]
 fn a_batch_that_names_what_has_no_number_counts_for_nothing() {
-    use super::records::{RecordState, StoreRecord};
+    use super::records::StateRecord;
+    use crate::affinity::record::codec::PinEncoder;
+    use crate::types::backend_state::AdminState;
     let mut payload = Vec::new();
     stamp(1).put(&mut payload);
-    StoreRecord::Text("web").put(&mut payload);
-    let state = |pool| {
-        StoreRecord::State(RecordState {
-            pool,
-            backend: 0,
-            state: 1,
-            left: None,
-        })
+    let state = StateRecord {
+        pool: "web".into(),
+        backend: "fe01".into(),
+        state: AdminState::Drain,
+        left: None,
     };
-    state(0).put(&mut payload);
-    state(1).put(&mut payload);
+    let mut encoder = PinEncoder::default();
+    state.put(&mut encoder, &mut payload);
+    let valid = payload.len();
+    state.put(&mut encoder, &mut payload);
+    // The texts have the numbers 0 and 1.
+    payload[valid + 2] = 2;
     let mut contents = Contents::default();
     assert!(contents.apply(&payload).is_err());
-    assert_eq!((contents.states().count(), contents.texts().len()), (0, 0));
+    assert_eq!(contents.states().count(), 0);
+    let mut contents = Contents::default();
+    assert!(contents.apply(&payload[..valid]).is_ok());
+    assert_eq!(contents.states().count(), 1);
 }
 
 #[test]
@@ -248,17 +238,16 @@ fn a_pin_takes_some_thirty_bytes() {
     for client in 0..10_000_u32 {
         let mut source = [0; 16];
         source[12..].copy_from_slice(&client.to_be_bytes());
-        let group = encoder.group(&shape(0));
+        let group = encoder.group(&group(0));
         let name: Option<Arc<str>> = Some("lyncweb.contoso.com".into());
-        let kept = PinRecord {
+        let record = PinRecord {
             key: PinKey::Client { source, name },
             backend: "fe01.contoso.local".into(),
             origin: Origin::Policy,
-            created: Moment(NOW.0 - 300_000),
-            expires: Some(Moment(NOW.0 + 900_000)),
-            in_use: 0,
+            age: Duration::from_secs(300),
+            usage: PinUsage::Idle(Duration::from_secs(900)),
         };
-        encoder.set(group, &kept, NOW);
+        encoder.set(group, &record);
     }
     let bytes = encoder.finish().len();
     assert!(bytes < 32 * 10_000, "{bytes}");

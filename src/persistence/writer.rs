@@ -1,141 +1,133 @@
-//! The thread that writes.
+//! The writing thread.
 //!
-//! Owns when what is written. Knows neither the form of the file nor how a disk is written to. Invariants: no thread but
-//! this one waits for the disk; what it has not written yet is bounded, and is at most a second old as long as the disk
-//! takes it.
+//! Owns when what is written. Must not know the form of the file or the order of writes to the disk. Invariants: only this
+//! thread waits for the disk; what it has not written yet is limited, and at most a second old as long as the disk keeps
+//! up.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
-
-use metrics::{Counter, Gauge};
+use std::time::{Duration, Instant};
 
 use super::clock::Stamp;
 use super::disk::{Durability, JournalFile, NextFile};
-use super::encoder::{Encoder, Shape, head};
+use super::encoder::{Encoder, head};
+use super::metrics::StoreMetrics;
 use super::path::StorePath;
+use super::records::StateRecord;
+use crate::affinity::record::PinGroup;
 use crate::affinity::shard::Completeness;
 use crate::affinity::table::Pins;
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::{Registry, definitions};
+use crate::telemetry::metrics::Registry;
 use crate::types::backend_state::AdminState;
 
-/// Between two batches: half of what may be lost.
+/// Time between two batches: half of what may be lost.
 const TICK: Duration = Duration::from_millis(500);
-/// Between two batches with nothing in them. They say until when pins have been in use.
+/// Time between two empty batches. They record until when pins were in use.
 const PULSE: Duration = Duration::from_secs(1);
-/// Until the next try after a failure to write the file anew.
+/// Time until the next attempt after the file could not be rewritten.
 const RETRY: Duration = Duration::from_secs(3);
-/// A disk that takes everything for so long is well again; one that is nearly full takes something now and then.
-const SETTLED: Duration = Duration::from_secs(5);
-/// Changes may take so many bytes beside a picture that takes fewer.
-const FLOOR: u64 = 1 << 20;
-/// A file that cannot be written anew may grow to so many times what it should; then nothing more is added to it.
-const PATIENCE: u64 = 4;
-/// Written at once, between two looks at the clock.
+/// After this time without an error the disk counts as recovered: a nearly full one takes a write now and then.
+const RECOVERED_AFTER: Duration = Duration::from_secs(5);
+/// Changes may take this many bytes, even after a smaller checkpoint.
+const LEAST_CHANGES: u64 = 1 << 20;
+/// A file that cannot be rewritten may grow to this many times its normal size; then nothing more is appended to it.
+const MOST_OVERSIZE: u64 = 4;
+/// Bytes in one write, after which a batch may be due.
 const PIECE: usize = 1 << 20;
-/// The most that may wait while a file is written anew; then that is given up.
+/// The most bytes of changes that may wait while the file is rewritten; beyond that the rewrite is given up.
 const WAITING_MOST: usize = 64 << 20;
 
-/// Says what is in force.
+/// Returns the snapshot that is in force.
 pub(super) type SnapshotSource = Box<dyn Fn() -> Arc<Snapshot> + Send>;
 
-/// The file as it is being added to.
+/// The file that batches are appended to.
 struct OpenFile {
     log: JournalFile,
     encoder: Encoder,
-    /// How long its picture is, without the changes since.
-    picture: u64,
+    /// Length of its checkpoint, without the changes since.
+    checkpoint: u64,
 }
 
-/// A backend, by its pool and its name.
+/// The pool and the name of a backend.
 type BackendName = (Arc<str>, Arc<str>);
-/// What the administrator wants of it, and the deadline of that.
-type WantedState = (AdminState, Option<Instant>);
+/// The administrative state of a backend, and its deadline.
+type DatedState = (AdminState, Option<Instant>);
 
-/// What the thread has.
+/// The writing thread.
 pub(super) struct StoreWriter {
-    place: Arc<StorePath>,
+    path: Arc<StorePath>,
     secret: [u8; 32],
     source: SnapshotSource,
-    tables: Vec<(Arc<Pins>, Shape)>,
-    /// What was last put down of each backend that is or was not `ready`.
-    states: HashMap<BackendName, WantedState>,
+    tables: Vec<(Arc<Pins>, PinGroup)>,
+    /// The state last written of each backend that is or was not `ready`.
+    states: HashMap<BackendName, DatedState>,
     open: Option<OpenFile>,
-    /// For the changes that follow a picture which is being written.
+    /// Encodes the changes that follow a checkpoint while that is being written.
     following: Option<Encoder>,
-    /// The file is to be written anew, whatever its length.
-    due: bool,
+    /// Whether the file must be rewritten, whatever its length.
+    rewrite_due: bool,
     next_try: Instant,
-    looked: Instant,
+    /// When changes were last taken.
+    recorded: Instant,
+    /// When a batch was last appended.
     appended: Instant,
     failing: bool,
-    /// Since when it does not fail any more.
-    well_since: Instant,
-    shown: ShownMetrics,
-    /// Nothing waits for this thread any more. It may have been waiting for the disk while another store began, and must
-    /// not take that one's changes.
+    /// Since when no write has failed.
+    working_since: Instant,
+    metrics: StoreMetrics,
+    /// Whether a stop has given up waiting for this thread. Another store may have started meanwhile, and this one must not
+    /// take its changes.
     abandoned: Arc<AtomicBool>,
 }
 
-/// What is shown of it.
-struct ShownMetrics {
-    failures: Counter,
-    written: Gauge,
-    bytes: Gauge,
-}
-
 impl StoreWriter {
-    /// One that has nothing open yet, and writes the file anew first.
+    /// A writer that has no file open yet, and rewrites the file first.
     pub(super) fn new(
-        place: Arc<StorePath>,
+        path: Arc<StorePath>,
         secret: [u8; 32],
         source: SnapshotSource,
         abandoned: Arc<AtomicBool>,
         registry: &Registry,
     ) -> Self {
-        let mut keeper = Self {
-            place,
+        let mut writer = Self {
+            path,
             secret,
             source,
             tables: Vec::new(),
             states: HashMap::new(),
             open: None,
             following: None,
-            due: true,
+            rewrite_due: true,
             next_try: Instant::now(),
-            looked: Instant::now(),
+            recorded: Instant::now(),
             appended: Instant::now(),
             failing: false,
-            well_since: Instant::now(),
-            shown: ShownMetrics {
-                failures: registry.counter(&definitions::AFFINITY_STORE_FAILURES, &[]),
-                written: registry.gauge(&definitions::AFFINITY_STORE_LAST_WRITE, &[]),
-                bytes: registry.gauge(&definitions::AFFINITY_STORE_BYTES, &[]),
-            },
+            working_since: Instant::now(),
+            metrics: StoreMetrics::new(registry),
             abandoned,
         };
-        // From here on, so that no change is missed however late the thread begins.
-        keeper.follow();
-        keeper
+        // Before the thread starts, so that no change is missed however late that is.
+        writer.track_tables();
+        writer
     }
 
-    /// Keeps until it is told to stop; then everything is in the file, if the disk takes it. Until the file has been
-    /// written anew, changes are added to what is there, which is good up to `good`.
-    pub(super) fn keep(mut self, good: Option<u64>, stop: &Receiver<()>) {
-        // If it cannot be added to, it is written anew at once all the same.
-        let log = good.and_then(|good| JournalFile::open(&self.place, good).ok());
+    /// Runs until `stop`; then everything is in the file, if the disk allows it. Until the file has been rewritten, changes
+    /// are appended to the existing one, which is valid up to `good`.
+    pub(super) fn run(mut self, good: Option<u64>, stop: &Receiver<()>) {
+        // If it cannot be opened, that does not matter: it is rewritten at once.
+        let log = good.and_then(|good| JournalFile::open(&self.path, good).ok());
         self.open = log.map(|log| OpenFile {
-            picture: log.length(),
+            checkpoint: log.length(),
             encoder: Encoder::new(Stamp::now()),
             log,
         });
         loop {
             self.turn();
-            match stop.recv_timeout(TICK.saturating_sub(self.looked.elapsed())) {
+            match stop.recv_timeout(TICK.saturating_sub(self.recorded.elapsed())) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -144,38 +136,38 @@ impl StoreWriter {
         self.turn();
     }
 
-    /// Puts down what has changed, and writes the file anew where that is due.
+    /// Writes what has changed, and rewrites the file if that is due.
     pub(super) fn turn(&mut self) {
         if self.is_abandoned() {
             return;
         }
-        self.follow();
+        self.track_tables();
         self.record();
-        if Instant::now() >= self.next_try && self.wants_anew() {
-            let place = self.place.clone();
-            // Until something happens on the way that the picture lacks.
-            self.due = false;
-            let written = self.write_anew(&place);
+        if Instant::now() >= self.next_try && self.needs_rewrite() {
+            let path = self.path.clone();
+            // Unless something happens meanwhile that the checkpoint does not have.
+            self.rewrite_due = false;
+            let written = self.rewrite(&path);
             self.following = None;
             match written {
-                Ok(open) => self.well(open),
+                Ok(open) => self.rewritten(open),
                 Err(error) => {
-                    self.due = true;
+                    self.rewrite_due = true;
                     self.failed(&error);
                 }
             }
         }
-        self.tell_if_well();
+        self.log_recovery();
     }
 
     #[cfg(test)]
-    pub(super) fn write_anew_now(&mut self) {
-        self.due = true;
+    pub(super) fn rewrite_now(&mut self) {
+        self.rewrite_due = true;
         self.turn();
     }
 
-    /// Takes up tables that have come into force.
-    fn follow(&mut self) {
+    /// Starts to track tables that are new in the snapshot.
+    fn track_tables(&mut self) {
         let snapshot = (self.source)();
         let known = |pins: &Arc<Pins>| {
             self.tables
@@ -189,14 +181,14 @@ impl StoreWriter {
         for pins in new {
             pins.track();
         }
-        self.due = true;
-        let shaped = |pins: &Arc<Pins>| (pins.clone(), Shape::of(&pins.settings()));
-        self.tables = snapshot.groups.iter().map(shaped).collect();
+        self.rewrite_due = true;
+        let with_group = |pins: &Arc<Pins>| (pins.clone(), pins.pin_group());
+        self.tables = snapshot.groups.iter().map(with_group).collect();
     }
 
-    /// Puts down what has changed since the last time.
+    /// Encodes what has changed since the last time, and appends it.
     fn record(&mut self) {
-        self.looked = Instant::now();
+        self.recorded = Instant::now();
         if self.is_abandoned() {
             return;
         }
@@ -210,44 +202,43 @@ impl StoreWriter {
         for encoder in &mut encoders {
             encoder.begin(stamp);
         }
-        for (pins, shape) in &self.tables {
-            let now = pins.now();
-            // Where nobody writes them down they are dropped: the next picture has what they say.
-            let told = pins.take_changes(&mut |change| {
+        for (pins, group) in &self.tables {
+            // Without a file they are dropped: the next checkpoint has them.
+            let taken = pins.take_changes(&mut |change| {
                 for encoder in &mut encoders {
-                    let group = encoder.group(shape);
-                    encoder.change(group, &change, now);
+                    let group = encoder.group(group);
+                    encoder.change(group, &change);
                 }
             });
-            self.due |= told == Completeness::Part;
+            self.rewrite_due |= taken == Completeness::Part;
         }
         for backend in (self.source)().backends() {
             let deadline = backend.deadline().map(|deadline| deadline.at);
-            let wanted = (backend.state(), deadline);
+            let state = (backend.state(), deadline);
             let of = (backend.pool.clone(), backend.name.clone());
             if self
                 .states
                 .get(&of)
                 .copied()
                 .unwrap_or((AdminState::Ready, None))
-                == wanted
+                == state
             {
                 continue;
             }
             for encoder in &mut encoders {
-                put_state(encoder, &of, wanted);
+                put_state(encoder, &of, state);
             }
-            self.states.insert(of, wanted);
+            self.states.insert(of, state);
         }
         self.append();
     }
 
-    /// Adds what has been put down to the file.
+    /// Appends what has been encoded to the file.
     fn append(&mut self) {
         let Some(open) = &mut self.open else {
             return;
         };
-        let lasting = if open.encoder.has_records() {
+        let durability = if open.encoder.has_records() {
             Durability::Machine
         } else {
             Durability::Process
@@ -255,14 +246,14 @@ impl StoreWriter {
         let bytes = open.encoder.finish();
         let quiet =
             self.appended.elapsed() < PULSE || self.tables.iter().all(|(pins, _)| is_empty(pins));
-        if lasting == Durability::Process && quiet {
+        if durability == Durability::Process && quiet {
             return;
         }
-        let appended = open.log.append(&bytes, lasting);
+        let appended = open.log.append(&bytes, durability);
         let length = open.log.length();
         self.appended = Instant::now();
         match appended {
-            Ok(()) => self.shown.wrote(length),
+            Ok(()) => self.metrics.wrote(length),
             Err(error) => {
                 self.open = None;
                 self.failed(&error);
@@ -274,84 +265,88 @@ impl StoreWriter {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    fn wants_anew(&self) -> bool {
+    fn needs_rewrite(&self) -> bool {
         self.open.as_ref().is_none_or(|open| {
-            let changes = open.log.length().saturating_sub(open.picture);
-            self.due || changes > open.picture.max(FLOOR)
+            let changes = open.log.length().saturating_sub(open.checkpoint);
+            self.rewrite_due || changes > open.checkpoint.max(LEAST_CHANGES)
         })
     }
 
-    /// Writes everything to a new file and puts it in the place of the old one, to which changes are added meanwhile.
-    fn write_anew(&mut self, place: &StorePath) -> io::Result<OpenFile> {
-        let mut draft = NextFile::begin(place)?;
+    /// Writes everything to a new file and replaces the old one by it. Meanwhile, changes are appended to the old one.
+    fn rewrite(&mut self, path: &StorePath) -> io::Result<OpenFile> {
+        let mut draft = NextFile::create(path)?;
         draft.write(&head(&self.secret))?;
-        let (picture, encoder) = self.picture();
+        let (checkpoint, encoder) = self.checkpoint();
         self.following = Some(encoder);
         let mut length = 0;
-        for piece in picture.chunks(PIECE) {
+        for piece in checkpoint.chunks(PIECE) {
             draft.write(piece)?;
             length += piece.len() as u64;
-            if self.looked.elapsed() >= TICK {
+            if self.recorded.elapsed() >= TICK {
                 self.record();
             }
             let waiting = self.following.as_ref().map_or(0, Encoder::waiting);
             if waiting > WAITING_MOST {
                 return Err(io::Error::other(
-                    "changes come faster than the disk takes them",
+                    "changes arrive faster than the disk can write them",
                 ));
             }
         }
-        drop(picture);
+        drop(checkpoint);
         let mut encoder = self.following.take().ok_or(io::ErrorKind::NotFound)?;
         draft.write(&encoder.finish())?;
         Ok(OpenFile {
             log: draft.finish()?,
             encoder,
-            picture: length,
+            checkpoint: length,
         })
     }
 
-    /// Everything that there is, as frames, and what goes on with them.
-    fn picture(&self) -> (Vec<u8>, Encoder) {
+    /// All pins and states as frames, and the encoder for the changes that follow.
+    fn checkpoint(&self) -> (Vec<u8>, Encoder) {
         let mut encoder = Encoder::new(Stamp::now());
-        for (pins, shape) in &self.tables {
+        for (pins, group) in &self.tables {
             encoder.begin(Stamp::now());
-            let (group, now) = (encoder.group(shape), pins.now());
-            pins.export(&mut |kept| encoder.set(group, &kept, now));
+            let group = encoder.group(group);
+            pins.export(&mut |record| encoder.set(group, &record));
         }
         encoder.begin(Stamp::now());
-        for (of, wanted) in &self.states {
-            put_state(&mut encoder, of, *wanted);
+        for (of, state) in &self.states {
+            put_state(&mut encoder, of, *state);
         }
-        encoder.whole();
+        encoder.end_checkpoint();
         (encoder.finish(), encoder)
     }
 
-    fn well(&mut self, open: OpenFile) {
-        self.shown.wrote(open.log.length());
+    fn rewritten(&mut self, open: OpenFile) {
+        self.metrics.wrote(open.log.length());
         self.open = Some(open);
-        self.well_since = Instant::now();
+        self.working_since = Instant::now();
     }
 
-    fn tell_if_well(&mut self) {
-        if self.failing && self.open.is_some() && !self.due && self.well_since.elapsed() >= SETTLED
+    fn log_recovery(&mut self) {
+        if self.failing
+            && self.open.is_some()
+            && !self.rewrite_due
+            && self.working_since.elapsed() >= RECOVERED_AFTER
         {
             self.failing = false;
             tracing::info!(
                 target: "lyncpin::store",
-                file = %self.place.file.display(),
-                "affinity store: the file is written again"
+                file = %self.path.file.display(),
+                "affinity store: the file can be written again"
             );
         }
     }
 
     fn failed(&mut self, error: &io::Error) {
-        self.shown.failures.increment(1);
-        self.well_since = Instant::now();
+        self.metrics.failures.increment(1);
+        self.working_since = Instant::now();
         self.next_try = Instant::now() + RETRY;
-        let too_long =
-            |open: &OpenFile| open.log.length() > (open.picture.max(FLOOR) + FLOOR) * PATIENCE;
-        if self.open.as_ref().is_some_and(too_long) {
+        let is_too_long = |open: &OpenFile| {
+            open.log.length() > (open.checkpoint.max(LEAST_CHANGES) + LEAST_CHANGES) * MOST_OVERSIZE
+        };
+        if self.open.as_ref().is_some_and(is_too_long) {
             self.open = None;
         }
         if std::mem::replace(&mut self.failing, true) {
@@ -359,36 +354,29 @@ impl StoreWriter {
         }
         tracing::warn!(
             target: "lyncpin::store",
-            file = %self.place.file.display(),
+            file = %self.path.file.display(),
             %error,
-            "affinity store: the file cannot be written; it stays as it was, what changes is kept in memory alone, \
-             and writing is tried again every few seconds"
+            "affinity store: could not write the file; it stays as it was, changes are only in memory, and writing is \
+             retried every few seconds"
         );
     }
 }
 
-fn put_state(encoder: &mut Encoder, (pool, backend): &BackendName, wanted: WantedState) {
-    let (state, deadline) = wanted;
+fn put_state(encoder: &mut Encoder, (pool, backend): &BackendName, (state, deadline): DatedState) {
     let left = |deadline: Instant| {
         deadline
             .saturating_duration_since(Instant::now())
             .as_millis()
     };
     let left = deadline.map(|deadline| u64::try_from(left(deadline)).unwrap_or(u64::MAX));
-    encoder.state(pool, backend, state as u8, left);
+    encoder.state(&StateRecord {
+        pool: pool.clone(),
+        backend: backend.clone(),
+        state,
+        left,
+    });
 }
 
 fn is_empty(pins: &Pins) -> bool {
     pins.len() + pins.sessions() == 0
-}
-
-impl ShownMetrics {
-    fn wrote(&self, length: u64) {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        self.written.set(now.as_secs_f64());
-        #[allow(clippy::cast_precision_loss, reason = "no file has 2^52 bytes")]
-        self.bytes.set(length as f64);
-    }
 }

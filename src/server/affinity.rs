@@ -1,8 +1,8 @@
-//! Pins, as an administrator asks for them and changes them.
+//! Queries and changes of pins by an administrator.
 //!
-//! Owns pages, what is done with the pins that are meant, and what is told of it. Knows no HTTP, and not how a table
-//! finds its pins. Invariant: every change that touches something is told, once a group, with no more of a client's
-//! address than `log.client_address` allows.
+//! Owns pages of pins, the changes, and their log lines. Must not know HTTP, or how a table finds its pins. Invariant: every
+//! change that affects something is logged once for each group, with no more of a client's address than
+//! `log.client_address` allows.
 
 mod backend_filter;
 mod names;
@@ -21,22 +21,21 @@ use crate::config::model::{ClientAddress, SourcePrefix};
 use crate::snapshot::Snapshot;
 use crate::upstream::backend::Availability;
 use pin_query::{PinQuery, QueryPart};
-pub(super) use pin_view::viewed;
-use pin_view::{network, shown};
+pub(super) use pin_view::view_entry;
+use pin_view::{entry, network};
 
-/// Places of a table that one call looks at: a millisecond's work or two, so that no call holds up what else its thread
-/// does.
-const LOOKS: usize = 1 << 16;
+/// Cells of a table that one call visits: a millisecond's work or two, so that no call holds up its thread.
+const CELLS_PER_CALL: usize = 1 << 16;
 
-/// At most `most` of the pins that are meant, from `cursor` on.
+/// At most `most` of the pins that `filter` selects, from `cursor` on.
 pub(super) fn page(
     snapshot: &Snapshot,
     filter: &PinFilter,
     cursor: Option<&str>,
     most: usize,
 ) -> Result<PinPage, AffinityError> {
-    let meant = pin_query::meant(snapshot, filter)?;
-    let parts: Vec<QueryPart<'_>> = meant.iter().flat_map(PinQuery::parts).collect();
+    let queries = pin_query::queries(snapshot, filter)?;
+    let parts: Vec<QueryPart<'_>> = queries.iter().flat_map(PinQuery::parts).collect();
     let (mut at, mut within) = match cursor {
         Some(text) => {
             find_cursor(&parts, text).ok_or_else(|| AffinityError::Cursor(text.into()))?
@@ -44,12 +43,12 @@ pub(super) fn page(
         None => (0, Cursor::default()),
     };
     let mut entries = Vec::new();
-    // One part after the other, until there are enough or a look has gone as far as it may.
+    // One part after the other, until there are enough or a part has used its limit.
     while at < parts.len() && entries.len() < most {
         let part = &parts[at];
         let left = most - entries.len();
-        let (found, next) = part.pins.page(part.filter, within, left, LOOKS);
-        entries.extend(found.iter().map(|kept| shown(part.pins, kept)));
+        let (found, next) = part.pins.page(part.filter, within, left, CELLS_PER_CALL);
+        entries.extend(found.iter().map(|record| entry(part.pins, record)));
         within = next.unwrap_or_default();
         if next.is_some() {
             break;
@@ -61,30 +60,30 @@ pub(super) fn page(
     Ok(PinPage { entries, cursor })
 }
 
-/// The part and the place in it that a cursor stands for.
+/// The part of a cursor, and the position in it.
 fn find_cursor(parts: &[QueryPart<'_>], text: &str) -> Option<(usize, Cursor)> {
-    let (place, group) = text.split_once('@')?;
-    let (within, nth) = place.split_once('~')?;
+    let (position, group) = text.split_once('@')?;
+    let (within, nth) = position.split_once('~')?;
     let nth: usize = nth.parse().ok()?;
     let is_it = |part: &QueryPart<'_>| **part.pins.group() == *group && part.nth == nth;
     Some((parts.iter().position(is_it)?, within.parse().ok()?))
 }
 
-/// Every pin that counts for a client: looked up, however many there are.
+/// Every pin of a client, found by lookup however large the tables are.
 pub(super) fn client_pins(
     snapshot: &Snapshot,
     query: &ClientQuery,
 ) -> Result<ClientPins, AffinityError> {
     let groups = pin_query::groups(snapshot, query.group.as_deref())?;
     let known = match &query.name {
-        Some(name) => names::asked(snapshot, name)?,
+        Some(name) => names::matching(snapshot, name)?,
         None => names::all(snapshot),
     };
     let mut found = Vec::new();
     for pins in groups {
         for named in pin_query::keys(pins, &known, query.client) {
             let pin = pins.view(&named.key);
-            let pin = pin.and_then(|view| viewed(pins, &view, &named.name));
+            let pin = pin.and_then(|view| view_entry(pins, &view));
             let pin = pin.map(|pin| ClientPin {
                 pin,
                 sessions: pins.sessions_of(&named.key) as u64,
@@ -99,14 +98,14 @@ pub(super) fn client_pins(
     })
 }
 
-/// Makes a pin, or lets one lead elsewhere.
+/// Creates a pin or moves one.
 pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<PinResult, AffinityError> {
-    let ordered = pin_query::ordered(snapshot, order)?;
-    let (pins, group) = (&ordered.pins, ordered.pins.group());
+    let request = pin_query::request(snapshot, order)?;
+    let (pins, group) = (&request.pins, request.pins.group());
     let mut made = Vec::new();
-    for named in &ordered.keys {
+    for named in &request.keys {
         let before = pins.view(&named.key).map(|view| view.member);
-        pins.pin(named.key, ordered.member)
+        pins.pin(named.key, request.member)
             .map_err(|_| AffinityError::Full(group.to_string()))?;
         let before = before.and_then(|member| pins.member_name(member));
         let client = network(named.key.source, &pins.settings());
@@ -119,7 +118,7 @@ pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<PinResult, Af
             group = &**group,
             client = client.as_deref(),
             name = name.as_deref(),
-            backend = &*ordered.backend,
+            backend = &*request.backend,
             before = before.as_deref(),
             "the administrator pinned a client"
         );
@@ -131,42 +130,37 @@ pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<PinResult, Af
     }
     Ok(PinResult {
         group: group.to_string(),
-        backend: ordered.backend.to_string(),
+        backend: request.backend.to_string(),
         pins: made,
     })
 }
 
-/// Lets the pins that are meant lead to `to`, and resets the connections that hold them.
+/// Moves the pins that `filter` selects to `to`, and resets the connections that hold them.
 pub(super) fn move_pins(
     snapshot: &Snapshot,
     availability: &Availability,
     filter: &PinFilter,
     to: &str,
 ) -> Result<PinsChanged, AffinityError> {
-    let (meant, to) = pin_query::moving(snapshot, filter, to)?;
-    let mut touched = PinsChanged::default();
-    for filter in &meant.filters {
-        let member = to.member(&meant.pins);
-        add(&mut touched, meant.pins.move_to(filter, member));
+    let (query, to) = pin_query::move_query(snapshot, filter, to)?;
+    let mut changed = PinsChanged::default();
+    for filter in &query.filters {
+        let member = to.member(&query.pins);
+        add(&mut changed, query.pins.move_to(filter, member));
     }
     availability.wake_workers();
-    tell(
-        snapshot,
-        &meant,
-        filter,
-        &touched,
-        PinChange::Moved(&to.backend),
-    );
-    Ok(touched)
+    let action = PinOperation::Moved(&to.backend);
+    log(snapshot, &query, filter, &changed, action);
+    Ok(changed)
 }
 
-/// The order to move pins as another process understands it, whose configuration may be an older one: with the group and
-/// the backend that are meant here.
+/// The order to move pins for another process, whose configuration may be older: with the group and the backend that it
+/// means here.
 pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> Order {
-    match pin_query::moving(snapshot, &filter, &to) {
-        Ok((meant, to)) => Order::Move {
+    match pin_query::move_query(snapshot, &filter, &to) {
+        Ok((query, to)) => Order::Move {
             filter: PinFilter {
-                group: Some(meant.pins.group().to_string()),
+                group: Some(query.pins.group().to_string()),
                 ..filter
             },
             to: to.backend.to_string(),
@@ -175,8 +169,8 @@ pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> Or
     }
 }
 
-/// The same as [`move_pins`] in a process that accepts nobody any more: pins are moved to a backend too that it does not
-/// know, since the reset of their connections is what counts.
+/// The same as [`move_pins`] in a process that has stopped accepting. Pins can be moved to a backend that it does not know,
+/// since only the reset of their connections matters.
 pub(super) fn move_draining(
     snapshot: &Snapshot,
     availability: &Availability,
@@ -188,93 +182,93 @@ pub(super) fn move_draining(
         moved => return moved,
     }
     let mut sum = PinsChanged::default();
-    for meant in pin_query::meant(snapshot, filter)? {
-        for filter in &meant.filters {
-            let member = meant.pins.number_member(to);
-            add(&mut sum, meant.pins.move_to(filter, member));
+    for query in pin_query::queries(snapshot, filter)? {
+        for filter in &query.filters {
+            let member = query.pins.number_member(to);
+            add(&mut sum, query.pins.move_to(filter, member));
         }
-        tell(snapshot, &meant, filter, &sum, PinChange::Moved(to));
+        log(snapshot, &query, filter, &sum, PinOperation::Moved(to));
     }
     availability.wake_workers();
     Ok(sum)
 }
 
-/// Forgets the pins that are meant.
+/// Clears the pins that `filter` selects.
 pub(super) fn clear_pins(
     snapshot: &Snapshot,
     filter: &PinFilter,
 ) -> Result<PinsChanged, AffinityError> {
     let mut sum = PinsChanged::default();
-    for meant in pin_query::meant(snapshot, filter)? {
-        let mut touched = PinsChanged::default();
-        for filter in &meant.filters {
-            add(&mut touched, meant.pins.clear(filter));
+    for query in pin_query::queries(snapshot, filter)? {
+        let mut changed = PinsChanged::default();
+        for filter in &query.filters {
+            add(&mut changed, query.pins.clear(filter));
         }
-        tell(snapshot, &meant, filter, &touched, PinChange::Cleared);
-        sum.pins += touched.pins;
-        sum.sessions += touched.sessions;
-        sum.connections += touched.connections;
+        log(snapshot, &query, filter, &changed, PinOperation::Cleared);
+        sum.pins += changed.pins;
+        sum.sessions += changed.sessions;
+        sum.connections += changed.connections;
     }
     Ok(sum)
 }
 
-fn add(sum: &mut PinsChanged, touched: table::ChangeTotals) {
-    sum.pins += touched.pins as u64;
-    sum.sessions += touched.sessions as u64;
-    sum.connections += touched.connections as u64;
+fn add(sum: &mut PinsChanged, totals: table::ChangeTotals) {
+    sum.pins += totals.pins as u64;
+    sum.sessions += totals.sessions as u64;
+    sum.connections += totals.connections as u64;
 }
 
-/// What was done with pins.
+/// An administrator's change of pins.
 #[derive(Clone, Copy)]
-enum PinChange<'a> {
-    /// They lead to this backend now.
+enum PinOperation<'a> {
+    /// They were moved to this backend.
     Moved(&'a str),
-    /// They are forgotten.
+    /// They were cleared.
     Cleared,
 }
 
-/// Tells of what was moved or forgotten in one group, and by which filter.
-fn tell(
+/// Logs what was moved or cleared in one group, and by which filter.
+fn log(
     snapshot: &Snapshot,
-    meant: &PinQuery,
+    query: &PinQuery,
     filter: &PinFilter,
-    touched: &PinsChanged,
-    change: PinChange<'_>,
+    changed: &PinsChanged,
+    action: PinOperation<'_>,
 ) {
-    if *touched == PinsChanged::default() {
+    if *changed == PinsChanged::default() {
         return;
     }
-    let prefix = meant.pins.settings().source_prefix;
+    let prefix = query.pins.settings().source_prefix;
     let address = snapshot.config.log.client_address;
     let client = filter
         .client
         .map(|client| logged(client, address, prefix).to_string());
-    let (message, to) = match change {
-        PinChange::Moved(to) => (
+    let (message, to) = match action {
+        PinOperation::Moved(to) => (
             "the administrator moved pins: their connections are reset",
             Some(to),
         ),
-        PinChange::Cleared => ("the administrator cleared pins", None),
+        PinOperation::Cleared => ("the administrator cleared pins", None),
     };
     let caller = Caller::current();
     tracing::info!(
         target: "lyncpin::server",
         by = caller.by.as_str(),
         from = caller.from,
-        group = &**meant.pins.group(),
+        group = &**query.pins.group(),
         client,
         name = filter.name,
         pool = filter.pool,
         backend = filter.backend,
         to,
-        pins = touched.pins,
-        sessions = touched.sessions,
-        connections = touched.connections,
+        pins = changed.pins,
+        sessions = changed.sessions,
+        connections = changed.connections,
         "{message}"
     );
 }
 
-/// As much of what an administrator typed as the log may show.
+/// The part of an administrator's client filter that may be logged.
 fn logged(client: IpNet, address: ClientAddress, prefix: SourcePrefix) -> IpNet {
     match address {
         ClientAddress::Full => client,

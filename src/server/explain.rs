@@ -156,7 +156,7 @@ fn follow(
         source: result.source,
         name: destination.name,
     };
-    result.pin = pin::of(pool, client, &destination.matched);
+    result.pin = pin::of(pool, client);
     let (pick, backend) = choose(pool, client, result, basis)?;
     let affinity = pool.affinity.as_ref();
     if listener.config.protocol == Protocol::Tls

@@ -47,7 +47,7 @@ pub(super) fn build(
     let listeners: Vec<Arc<ActiveListener>> = config.listeners.iter().map(listener).collect();
     // After names and backends have been numbered in the new tables.
     for ReplacedGroup { new, old } in replaced {
-        new.import(&old);
+        new.import_table(&old);
     }
     let by_address = listeners.iter().flat_map(|listener| {
         let addresses = listener.config.bind.iter();

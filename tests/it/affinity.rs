@@ -1,4 +1,4 @@
-//! Who gets which client: pins, policies, weights and bounds, over real sockets and several workers.
+//! Which backend a client gets: pins, policies, weights and limits, over real sockets and several workers.
 
 mod groups;
 mod operators;
@@ -72,7 +72,7 @@ fn a_thousand_simultaneous_first_connections_of_one_client_agree() {
         let waiting: Vec<TcpStream> = (0..1000)
             .map(|_| connect_from(source, balancer.at(80)).unwrap())
             .collect();
-        // All are accepted before the first one says whom it wants.
+        // All are accepted before the first one sends its request.
         std::thread::scope(|threads| {
             for some in waiting.chunks(125) {
                 threads.spawn(move || {
@@ -90,11 +90,11 @@ fn a_thousand_simultaneous_first_connections_of_one_client_agree() {
 }
 
 #[test]
-fn first_connections_agree_while_the_chosen_server_refuses() {
+fn first_connections_agree_while_the_selected_server_refuses() {
     raise_descriptors();
     let backends = Backend::several(4);
     let balancer = start(&backends, 4, "");
-    // Two of four refuse, and nobody checks.
+    // Two of four refuse connections, and there are no checks.
     backends[0].stop();
     backends[1].stop();
     for _ in 0..6 {
@@ -133,7 +133,7 @@ fn one_pin_holds_over_all_ports_of_the_short_form() {
     for number in 0..12 {
         let source = own_address();
         let mut servers = BTreeSet::new();
-        // Each client begins elsewhere.
+        // Each client starts at another port.
         for port in ports.iter().cycle().skip(number).take(4) {
             let client = match port {
                 443 | 4443 => front_ends.https(source, balancer.at(*port)),
@@ -164,7 +164,7 @@ fn a_pin_expires_after_its_last_connection_and_never_while_it_is_in_use() {
     };
     let source = own_address();
     let (first, held) = come(source, &balancer);
-    // Time is the subject.
+    // The time to live must pass.
     std::thread::sleep(Duration::from_millis(700));
     assert_eq!(come(source, &balancer).0, first);
     assert_eq!(
@@ -217,7 +217,7 @@ fn clients_of_one_prefix_share_a_pin() {
     let keys =
         "balance: round_robin, affinity: { by: [source], source_prefix: { ipv4: 24, ipv6: 64 } }";
     let balancer = start(&backends, 1, keys);
-    // Beside the addresses that the harness gives away.
+    // Outside the addresses that the harness assigns.
     let come = |network, host| come(Ipv4Addr::new(127, 250, network, host).into(), &balancer).0;
     assert_eq!([come(1, 1), come(1, 77), come(1, 254)], ["a", "a", "a"]);
     assert_eq!([come(2, 1), come(2, 2), come(1, 3)], ["b", "b", "a"]);
@@ -225,7 +225,7 @@ fn clients_of_one_prefix_share_a_pin() {
 }
 
 #[test]
-fn clients_go_unpinned_while_every_pin_of_a_full_table_is_in_use() {
+fn clients_get_no_pin_while_every_pin_of_a_full_table_is_in_use() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, "affinity: { max_entries: 4 }");
     let mut held: Vec<_> = (0..4).map(|_| come(own_address(), &balancer)).collect();
@@ -233,7 +233,7 @@ fn clients_go_unpinned_while_every_pin_of_a_full_table_is_in_use() {
     assert_eq!(balancer.metric("lyncpin_affinity_unpinned_total", &[]), 1.0);
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 4.0);
     assert!(is_alive(&unpinned));
-    // One is idle now, and gives way.
+    // One is idle now, and is evicted.
     held.pop();
     eventually("a new client gets a pin", || {
         drop(come(own_address(), &balancer));
@@ -260,7 +260,7 @@ fn round_robin_is_exact_over_all_workers() {
 }
 
 #[test]
-fn weights_are_shares_and_none_is_none() {
+fn weights_are_shares_and_a_weight_of_zero_gets_no_client() {
     let backends = Backend::several(3);
     let weighted: Vec<String> = backends
         .iter()
@@ -284,7 +284,7 @@ fn weights_are_shares_and_none_is_none() {
 }
 
 #[test]
-fn random_two_leaves_nobody_out() {
+fn random_two_uses_every_backend() {
     let backends = Backend::several(4);
     let balancer = start(&backends, 2, "balance: random_two, affinity: none");
     let held: Vec<_> = (0..200).map(|_| come(own_address(), &balancer)).collect();
@@ -297,7 +297,7 @@ fn random_two_leaves_nobody_out() {
 }
 
 #[test]
-fn source_hash_says_the_same_in_every_process_and_moves_only_the_clients_of_whom_it_loses() {
+fn source_hash_is_the_same_in_every_process_and_moves_only_the_clients_of_a_lost_backend() {
     let backends = Backend::several(4);
     let sources: Vec<IpAddr> = (1..=80)
         .map(|host| Ipv4Addr::new(127, 251, 0, host).into())
@@ -323,7 +323,7 @@ fn source_hash_says_the_same_in_every_process_and_moves_only_the_clients_of_whom
 }
 
 #[test]
-fn max_connections_bound_each_backend_and_move_no_pin() {
+fn max_connections_limits_each_backend_and_moves_no_pin() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, "max_connections: 3");
     let source = own_address();
@@ -337,7 +337,7 @@ fn max_connections_bound_each_backend_and_move_no_pin() {
                 client
             }),
     );
-    // Its backend is full: this one goes elsewhere, and the pin stays.
+    // Its backend is full: this connection goes to another, and the pin stays.
     let (elsewhere, other) = come(source, &balancer);
     assert_ne!(elsewhere, pinned);
     held.pop();
@@ -349,7 +349,7 @@ fn max_connections_bound_each_backend_and_move_no_pin() {
     held.push(client);
     let others: Vec<_> = (0..2).map(|_| come(own_address(), &balancer)).collect();
     assert!(others.iter().all(|(server, _)| *server == elsewhere));
-    // All six places are taken; there is no queue.
+    // All six connections are taken; there is no queue.
     match connect_from(own_address(), balancer.at(5000)) {
         Ok(client) => assert_reset(&client),
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),

@@ -1,4 +1,4 @@
-//! Pins and administrative states that outlive the process, whatever ends it.
+//! Pins and administrative states survive the process, however it ends.
 
 mod damage;
 mod full;
@@ -18,10 +18,10 @@ use crate::support::{eventually, own_address};
 
 const NAMES: [&str; 2] = ["pin.contoso.test", "other.contoso.test"];
 
-/// Where clients went: by source and name.
+/// The backends of clients, by source and name.
 type Homes = BTreeMap<(IpAddr, &'static str), String>;
 
-/// Three backends, and a store that balancers have one after another.
+/// Three backends, and a store that one balancer after another uses.
 struct Site {
     backends: Vec<Backend>,
     directory: tempfile::TempDir,
@@ -68,13 +68,13 @@ impl Site {
     }
 }
 
-/// Where a client goes now.
+/// The backend that a client gets.
 fn home(balancer: &Balancer, source: IpAddr, name: &str) -> String {
     let client = connect_from(source, balancer.at(8080)).unwrap();
     ask(&client, &request(name)).unwrap()
 }
 
-/// As many new clients as that, each of which asks for both names.
+/// The backends of this many new clients, each under both names.
 fn come(balancer: &Balancer, count: usize) -> Homes {
     let sources = (0..count).map(|_| own_address());
     let asked = sources.flat_map(|source| NAMES.map(|name| (source, name)));
@@ -90,12 +90,12 @@ fn all_come_home(balancer: &Balancer, homes: &Homes) {
         .map(|&(source, name)| ((source, name), home(balancer, source, name)))
         .collect();
     assert_eq!(&now, homes);
-    // By their pins, and not because the policy chose the same.
+    // By their pins, and not because the policy selected the same.
     let lookups = |result| balancer.metric("lyncpin_affinity_lookups_total", &[result]);
     assert!(lookups("result=\"hit\"") >= homes.len() as f64);
 }
 
-/// Waits until the file has everything that is older than a second.
+/// Waits until the file has everything up to now.
 fn written(balancer: &Balancer) {
     let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let second_from_now = since_epoch(SystemTime::now() + Duration::from_secs(1)).as_secs_f64();
@@ -105,8 +105,8 @@ fn written(balancer: &Balancer) {
     });
 }
 
-/// The event whose message begins so.
-fn told(balancer: &Balancer, message: &str) -> serde_json::Value {
+/// The event whose message starts with this.
+fn logged(balancer: &Balancer, message: &str) -> serde_json::Value {
     eventually(message, || lines(balancer, message).into_iter().next())
 }
 
@@ -143,7 +143,7 @@ fn pins_and_states_survive_a_restart() {
     assert_eq!(balancer.wait().code(), Some(0));
 
     let balancer = site.start();
-    let restored = told(
+    let restored = logged(
         &balancer,
         "affinity store: restored 100 pins, 1 state, from ",
     );
@@ -192,16 +192,16 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
     written(&balancer);
     kill(&mut balancer);
 
-    // Twice, for what was restored is kept, too.
+    // Twice: restored pins are stored as well.
     for _ in 0..2 {
         let mut balancer = site.start();
-        told(
+        logged(
             &balancer,
             "affinity store: restored 105 pins, 1 state, from ",
         );
         all_come_home(&balancer, &homes);
         for (source, _, at) in &held {
-            assert_eq!(&home(&balancer, *source, NAMES[0]), at, "held to the end");
+            assert_eq!(&home(&balancer, *source, NAMES[0]), at, "in use to the end");
         }
         assert_eq!(
             (0..3)
@@ -215,7 +215,7 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
 }
 
 #[test]
-fn a_drain_whose_deadline_passed_meanwhile_takes_nobody_and_its_pins_are_gone() {
+fn a_drain_whose_deadline_has_passed_takes_no_client_and_its_pins_are_dropped() {
     let site = Site::new();
     let mut balancer = site.start();
     let homes = come(&balancer, 12);
@@ -224,13 +224,13 @@ fn a_drain_whose_deadline_passed_meanwhile_takes_nobody_and_its_pins_are_gone() 
     balancer.set_state("web", "b", r#"{"state":"drain","deadline":"10s"}"#);
     written(&balancer);
     kill(&mut balancer);
-    // The deadline is what passes here.
+    // The deadline must pass.
     std::thread::sleep(Duration::from_secs(10));
 
     let balancer = site.start();
-    let dropped = told(
+    let dropped = logged(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert_eq!(dropped["drained"], of_b);
     assert_eq!(state(&balancer, 1)["state"], "drain");
@@ -251,9 +251,9 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     let gone = homes.values().filter(|home| *home == "c").count();
 
     let mut balancer = site.start();
-    let dropped = told(
+    let dropped = logged(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert_eq!(dropped["unknown"], gone);
     let left: Homes = homes.into_iter().filter(|(_, home)| home != "c").collect();
@@ -268,11 +268,11 @@ fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
     balancer.signal(Signal::TERM);
     balancer.wait();
 
-    // Where clients have no key any more, their pins mean nothing.
+    // Where clients have no keys any more, their pins are dropped.
     let balancer = Balancer::start(&site.yaml(", affinity: { by: [tls_session] }"));
-    let dropped = told(
+    let dropped = logged(
         &balancer,
-        "affinity store: what was in the file and means nothing",
+        "affinity store: pins and states that are no longer valid",
     );
     assert!(dropped["other_keys"].as_u64().unwrap() >= left.len() as u64);
 }
@@ -293,7 +293,7 @@ fn a_reload_moves_the_store_and_loses_nothing() {
     balancer.reloaded(&with(&other));
     homes.extend(come(&balancer, 10));
 
-    // A place where no file can be changes nothing.
+    // A path where no file can be changes nothing.
     let refused = balancer.reload(&with("/nowhere/at/all"));
     assert_eq!(refused.status, 422, "{}", refused.body);
     assert!(
@@ -305,16 +305,16 @@ fn a_reload_moves_the_store_and_loses_nothing() {
     kill(&mut balancer);
 
     let balancer = Balancer::start(&with(&other)).ready();
-    told(&balancer, "affinity store: restored 60 pins, ");
+    logged(&balancer, "affinity store: restored 60 pins, ");
     all_come_home(&balancer, &homes);
 
-    // The first file was left free and whole.
+    // The first file is unlocked and complete.
     let earlier = site.start();
-    told(&earlier, "affinity store: restored 40 pins, ");
+    logged(&earlier, "affinity store: restored 40 pins, ");
 
-    // And back to memory, where the file is let go of.
+    // And back to memory, which releases the file.
     balancer.reloaded(&memory);
     let next = Balancer::start(&with(&other)).ready();
-    told(&next, "affinity store: restored 60 pins, ");
+    logged(&next, "affinity store: restored 60 pins, ");
     all_come_home(&balancer, &homes);
 }

@@ -1,8 +1,7 @@
-//! Where the pins of a shard lie.
+//! The memory of a shard's pins.
 //!
-//! Owns their places. A pin fills one cache line. They lie in blocks that are never moved, so that growing costs one
-//! allocation and no copy. Invariant: a place that is not free holds a pin until [`PinCells::free`]; the pin that a free
-//! place held last leads nowhere.
+//! Owns the cells, one cache line each, in blocks that are never moved: growing costs one allocation and no copy.
+//! Invariant: a cell that is not free holds a pin until [`PinCells::free`]; the last pin of a free cell has no backend.
 
 use std::ops::{Index, IndexMut};
 
@@ -11,36 +10,36 @@ use super::{Moment, NONE, Origin, Tag};
 /// Pins in a block: 16 KiB.
 const BLOCK: usize = 256;
 
-/// A pin. Aligned, for otherwise it would lie across two cache lines most of the time.
+/// A pin. Aligned, since otherwise it would span two cache lines most of the time.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(super) struct PinCell<K> {
     pub(super) key: K,
     pub(super) tag: Tag,
-    /// Where the client is pinned; `NONE` until the first backend has answered.
+    /// The pin's backend; `NONE` until the first backend has answered.
     pub(super) member: u32,
-    /// Where connections of this key are sent until one has answered there; `NONE` in the usual case.
+    /// The backend that connections of this key are sent to until it has answered one; usually `NONE`.
     pub(super) candidate: u32,
     pub(super) in_use: u32,
-    /// The next in the same list of the wheel, or among the free places; `NONE` ends it.
+    /// The next pin in the list of the wheel, or the next free cell; `NONE` at the end.
     pub(super) next: u32,
-    /// The one before in the same list of the wheel; `NONE` for the first.
+    /// The previous pin in the list of the wheel; `NONE` for the first.
     pub(super) before: u32,
     /// Seconds on the table's clock.
     pub(super) created: u32,
-    /// Whether it stands in a list of the wheel.
+    /// Whether it is in a list of the wheel.
     pub(super) listed: bool,
-    /// Whether its place stands among the changes that are still to be taken; stays with the place.
+    /// Whether its cell is among the changes not yet taken. Belongs to the cell, not to the pin.
     pub(super) changed: bool,
-    /// How often its connections have been recalled, modulo 256.
-    pub(super) recalls: u8,
+    /// How often an administrator has moved the pin, modulo 256.
+    pub(super) moves: u8,
     pub(super) origin: Origin,
-    /// Of a pin that is not in use.
+    /// Valid only for a pin that is not in use.
     pub(super) expires: Moment,
 }
 
 impl<K> PinCell<K> {
-    /// Whether it is idle and its time has come.
+    /// Whether it is idle and has expired.
     pub(super) fn is_expired(&self, now: Moment) -> bool {
         self.in_use == 0 && self.expires <= now
     }
@@ -50,7 +49,7 @@ impl<K> PinCell<K> {
 #[derive(Debug)]
 pub(super) struct PinCells<K> {
     blocks: Vec<Vec<PinCell<K>>>,
-    /// The first free place.
+    /// The first free cell.
     free: u32,
 }
 
@@ -62,7 +61,7 @@ impl<K> PinCells<K> {
         }
     }
 
-    /// Finds a place for a pin.
+    /// Puts a pin into a free cell.
     pub(super) fn add(&mut self, pin: PinCell<K>) -> u32 {
         if self.free != NONE {
             let at = self.free;
@@ -76,18 +75,18 @@ impl<K> PinCells<K> {
         }
         let full = (self.blocks.len() - 1) * BLOCK;
         let last = self.blocks.last_mut().expect("one was pushed if none was");
-        let at = u32::try_from(full + last.len()).expect("a shard's bound is below 2^32 - 1 pins");
+        let at = u32::try_from(full + last.len()).expect("a shard has fewer than 2^32 - 1 pins");
         last.push(pin);
         at
     }
 
-    /// Gives a place back.
+    /// Frees a cell.
     pub(super) fn free(&mut self, at: u32) {
         let free = std::mem::replace(&mut self.free, at);
         self[at].next = free;
     }
 
-    /// How many places there are, the free ones included.
+    /// Number of cells, including free ones.
     pub(super) fn count(&self) -> u32 {
         let last = self.blocks.last().map_or(0, Vec::len);
         let places = self.blocks.len().saturating_sub(1) * BLOCK + last;

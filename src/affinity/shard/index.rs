@@ -1,9 +1,8 @@
-//! From a key's hash to its pin's place.
+//! From the hash of a key to the cell of its pin.
 //!
-//! Owns the open addressing: entries of 8 bytes, eight to a cache line, probed one after the other. An entry keeps 32
-//! bits of the hash beside the place, so that a look comes to one pin as good as always, and growing and removing to
-//! none. Invariant: at most three quarters are taken, and no empty entry stands between an entry and where its search
-//! begins.
+//! Owns the open addressing: entries of 8 bytes, eight to a cache line, with linear probing. An entry has 32 bits of the hash
+//! beside the cell, so that a lookup almost always reads one pin, and growing and removing read none. Invariant: at most
+//! three quarters are taken, and no empty entry is between an entry and the start of its probe sequence.
 
 use super::{NONE, Tag};
 
@@ -31,7 +30,7 @@ impl Index {
         self.taken
     }
 
-    /// The place with this tag that `is` the one looked for.
+    /// The cell with this tag for which `is` returns true.
     pub(super) fn find(&self, tag: Tag, is: impl Fn(u32) -> bool) -> Option<u32> {
         if self.entries.is_empty() {
             return None;
@@ -49,7 +48,7 @@ impl Index {
         }
     }
 
-    /// Adds a place that is not there yet.
+    /// Adds a cell that is not in the index.
     pub(super) fn insert(&mut self, tag: Tag, at: u32) {
         if self.taken >= self.entries.len() / 4 * 3 {
             self.grow();
@@ -58,7 +57,7 @@ impl Index {
         self.taken += 1;
     }
 
-    /// Removes a place. What follows moves up, so that searches still find it.
+    /// Removes a cell. Entries after it move up, so that lookups still find them.
     pub(super) fn remove(&mut self, tag: Tag, at: u32) {
         let mut hole = self.first(tag.0);
         while self.entries[hole].at != at {

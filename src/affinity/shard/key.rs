@@ -1,19 +1,20 @@
-//! Whom a pin is for.
+//! The keys of pins.
 //!
-//! Owns the two kinds of keys, and which bits of an address count. Knows no table, and not how a session's hash is made.
+//! Owns the two kinds of keys, and which bits of an address count. Must not know tables, or how a session's hash is made.
+//! Invariant: equal keys find the same pin.
 
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::model::SourcePrefix;
 
-/// What a pin is found by.
+/// The key of a pin.
 pub trait Keyed: Copy + Eq {
-    /// Whose share of the table a pin counts against; `None` where clients have no shares.
+    /// The client whose quota the pin counts against; `None` where clients have no quota.
     fn share(&self) -> Option<u64>;
 }
 
-/// A client as far as the configuration tells it from others.
+/// A client, by the parts that the configuration distinguishes clients by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// The source prefix, an IPv4 address in its mapped form; zero where the source is not part of the key.
@@ -28,12 +29,12 @@ impl Keyed for Key {
     }
 }
 
-/// A TLS session that a server has granted, wherever its client comes from.
+/// A TLS session that a server has granted, independent of the client's address.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
-    /// A keyed hash of the session id or ticket: nobody can tell one from it.
+    /// A keyed hash of the session id or ticket, which cannot be derived from it.
     pub hash: [u8; 16],
-    /// A keyed hash of the [`Key`] of the client that last used it. Two sessions are the same whoever uses them.
+    /// A keyed hash of the [`Key`] of the client that last used it. Not part of the session's identity.
     pub client: u64,
 }
 
@@ -57,12 +58,11 @@ impl Keyed for Session {
     }
 }
 
-/// Bits of a key's hash, by which its pin is found. Equal keys must come with equal tags, and different ones should
-/// hardly ever.
+/// Bits of a key's hash, by which its pin is found. Equal keys must have equal tags; different keys should rarely have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag(pub u32);
 
-/// The leading bits of `address` that count, an IPv4 address in its mapped form (RFC 4291, section 2.5.5.2).
+/// The leading bits of `address` that count; of an IPv4 address in its mapped form (RFC 4291, section 2.5.5.2).
 #[must_use]
 pub fn source_bits(address: IpAddr, prefix: SourcePrefix) -> [u8; 16] {
     let (mapped, bits) = match address {

@@ -1,19 +1,18 @@
-//! How a pin came to lead where it leads.
+//! Why a pin has its backend.
 //!
-//! Owns the vocabulary, the same in the table, the store and the API. Invariant: a value survives the byte that it is kept
-//! in.
+//! Owns the vocabulary, the same in the table, the store and the API. Invariant: a value survives its byte.
 
-/// How a pin came to lead where it leads.
+/// Why a pin has its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Origin {
     /// The policy chose the backend, and it answered.
     Policy = 0,
-    /// The backend before could not take the client, and this one answered.
+    /// The previous backend could not take the client, and this one answered.
     Failover = 1,
-    /// The client was recognised by a TLS session, from where it had no pin; or the pin is a session's own.
+    /// The client had no pin and was recognised by a TLS session; or it is the pin of a TLS session.
     Session = 2,
-    /// An administrator said so.
+    /// An administrator chose the backend.
     Administrator = 3,
 }
 
@@ -26,7 +25,7 @@ impl Origin {
         Self::Administrator,
     ];
 
-    /// The word in the API.
+    /// The name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,10 +36,9 @@ impl Origin {
         }
     }
 
-    /// The value that was stored with `as u8`.
+    /// The origin that `as u8` made this byte of.
     #[must_use]
-    pub fn from_cell(value: u8) -> Self {
-        let known = Self::ALL.into_iter().find(|&origin| origin as u8 == value);
-        known.unwrap_or(Self::Policy)
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&origin| origin as u8 == byte)
     }
 }

@@ -1,18 +1,18 @@
-//! How pins go: swept when their time has come, evicted where there is no room, forgotten when an administrator says so.
+//! How pins are removed: swept when they have expired, evicted where there is no room, cleared by an administrator.
 //!
-//! Owns what is looked at, in which order and how much of it at once. Invariant: a pin is removed only while it is not in
-//! use and stands in no list of the wheel.
+//! Owns which pins are checked, in which order and how many at once. Invariant: a pin is removed only while it is not in use
+//! and not in a list of the wheel.
 
 use super::cells::PinCell;
 use super::wheel::ListSpan;
 use super::{Keyed, Moment, NONE, Origin, Shard};
 
-/// Pins that an eviction looks at before it takes the best of them, if each was used since it was listed.
+/// Pins that an eviction compares, if each was used since it was listed.
 const CANDIDATES: usize = 8;
 
 impl<K: Keyed> Shard<K> {
-    /// Looks at no more than `most` pins whose time may have come, and removes those whose time has; says how many.
-    /// A pin is looked at within a sixtieth of the time to live after it expires.
+    /// Checks at most `most` pins that may have expired, and removes those that have. Returns how many. A pin is checked
+    /// within a sixtieth of the time to live after it expires.
     pub fn sweep(&mut self, now: Moment, most: usize) -> usize {
         self.wheel.advance(now);
         let mut swept = 0;
@@ -35,14 +35,14 @@ impl<K: Keyed> Shard<K> {
         swept
     }
 
-    /// Removes an idle pin, as good as always the one whose last connection ended first; says whether there was one.
+    /// Removes an idle pin, almost always the one whose last connection ended first. Returns whether there was one.
     ///
-    /// The wheel's order is exact to a sixtieth of the time to live about pins that were not used since they were
-    /// listed. Of the others a few are looked at and listed anew, and the one that has been idle longest gives way.
+    /// The wheel's order is exact to a sixtieth of the time to live for pins that were not used since they were listed.
+    /// Of the others a few are checked and listed again, and the one that has been idle longest is evicted.
     pub fn evict(&mut self) -> bool {
         let mut best = NONE;
-        let mut looks = 0;
-        while looks < CANDIDATES {
+        let mut checked = 0;
+        while checked < CANDIDATES {
             let Some(oldest) = self.wheel.oldest() else {
                 break;
             };
@@ -53,10 +53,10 @@ impl<K: Keyed> Shard<K> {
                 in_use, expires, ..
             } = self.pins[at];
             if in_use > 0 {
-                // Paid for by the connection that took it into use; it is listed again when that ends.
+                // It is listed again when its last connection ends.
                 continue;
             }
-            looks += 1;
+            checked += 1;
             let known = best;
             if known == NONE || expires < self.pins[known].expires {
                 best = at;
@@ -75,11 +75,11 @@ impl<K: Keyed> Shard<K> {
         best != NONE
     }
 
-    /// Forgets a pin. Connections that hold it keep it, leading nowhere; it goes with the last of them.
-    pub(super) fn forget(&mut self, at: u32) {
+    /// Clears a pin. If connections hold it, it loses its backend and is removed with the last of them.
+    pub(super) fn clear(&mut self, at: u32) {
         if self.pins[at].in_use > 0 {
-            self.lead(at, NONE);
-            // Whatever answers next, it was not whoever said where this one led.
+            self.set_member(at, NONE);
+            // The backend that answers next was not chosen by the previous origin.
             self.pins[at].origin = Origin::Policy;
             return;
         }
@@ -87,7 +87,7 @@ impl<K: Keyed> Shard<K> {
         self.remove_early(at);
     }
 
-    /// Removes a pin before its time, which nobody can know who keeps it elsewhere.
+    /// Removes a pin before it expires, which must be reported as a change.
     fn remove_early(&mut self, at: u32) {
         self.changes.note(&mut self.pins, at);
         self.remove(at);
@@ -102,7 +102,7 @@ impl<K: Keyed> Shard<K> {
     /// Removes a pin that is not in use and not listed.
     pub(super) fn remove(&mut self, at: u32) {
         self.changes.note_removed(&mut self.pins, at);
-        self.count_lead(at, NONE);
+        self.set_member_silently(at, NONE);
         let pin = &self.pins[at];
         if pin.key.share().is_some() {
             self.removed.push(pin.key);
@@ -111,7 +111,7 @@ impl<K: Keyed> Shard<K> {
         self.pins.free(at);
     }
 
-    /// The keys of pins that were removed since the last call, where clients have shares of the table.
+    /// The keys of pins that were removed since the last call, where clients have a quota.
     pub fn take_removed(&mut self) -> Vec<K> {
         std::mem::take(&mut self.removed)
     }

@@ -20,7 +20,7 @@ fn key(client: u8) -> Key {
     }
 }
 
-/// Few enough that keys collide, in the index and in their tags.
+/// So few tags that keys collide, in the index and in their tags.
 fn tag(client: u8) -> Tag {
     Tag(u32::from(client % 5) * 8)
 }
@@ -29,16 +29,16 @@ fn view(shard: &Shard, client: u8, now: u64) -> Option<View> {
     shard.view((&key(client), tag(client)), Moment(now))
 }
 
-/// Forgets every pin to `member`, in steps of three.
+/// Clears every pin to `member`, in steps of three.
 fn release(shard: &mut Shard, member: Member, now: u64) -> usize {
     let (mut released, mut from) = (0, Some(0));
-    while let Some(place) = from {
-        from = shard.visit(place, 3, Moment(now), |pin| {
+    while let Some(handle) = from {
+        from = shard.visit(handle, 3, Moment(now), |pin| {
             if pin.member != member {
                 return PinAction::Keep;
             }
             released += 1;
-            PinAction::Forget
+            PinAction::Clear
         });
     }
     released
@@ -66,11 +66,11 @@ fn begin(shard: &mut Shard, client: u8, now: u64, up: &[u32], bound: usize) -> K
 }
 
 fn pin(shard: &mut Shard, client: u8, now: u64, to: u32) {
-    let KeyLookup::New(place, member) = begin(shard, client, now, &[to], 100) else {
+    let KeyLookup::New(handle, member) = begin(shard, client, now, &[to], 100) else {
         panic!("wanted a new pin")
     };
-    shard.answered(place, member);
-    shard.end(place, Moment(now));
+    shard.answered(handle, member);
+    shard.end(handle, Moment(now));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn first_connections_at_once_agree() {
     let KeyLookup::New(_, first) = begin(&mut shard, 1, 0, &[7, 8], 10) else {
         panic!()
     };
-    // The policy would now say 8, but the key has been sent to 7.
+    // The policy would select 8 now, but the key has been sent to 7.
     let KeyLookup::New(_, second) = begin(&mut shard, 1, 0, &[8, 7], 10) else {
         panic!()
     };
@@ -87,7 +87,7 @@ fn first_connections_at_once_agree() {
 }
 
 #[test]
-fn a_pin_lives_ttl_from_the_end_of_its_last_connection() {
+fn a_pin_expires_ttl_after_the_end_of_its_last_connection() {
     let mut shard = shard();
     pin(&mut shard, 1, 1_000, 7);
     assert!(matches!(
@@ -110,18 +110,18 @@ fn a_pin_lives_ttl_from_the_end_of_its_last_connection() {
 fn a_pin_moves_only_when_another_backend_has_answered() {
     let mut shard = shard();
     pin(&mut shard, 1, 0, 7);
-    let KeyLookup::Stale(place, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
+    let KeyLookup::Stale(handle, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
         panic!()
     };
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[8, 7], 10),
         KeyLookup::Pinned(_, Member(7))
     ));
-    let KeyLookup::Stale(place, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
+    let KeyLookup::Stale(handle, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
         panic!()
     };
-    assert_eq!(shard.answered(place, Member(8)), Some(Member(7)));
+    assert_eq!(shard.answered(handle, Member(8)), Some(Member(7)));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[7, 8], 10),
         KeyLookup::Pinned(_, Member(8))
@@ -171,7 +171,7 @@ fn a_late_answer_of_the_old_backend_does_not_move_the_pin_back() {
 }
 
 #[test]
-fn a_full_table_gives_up_the_pin_that_was_idle_longest() {
+fn a_full_table_evicts_the_pin_that_was_idle_longest() {
     let mut shard = shard();
     for client in 1..=3 {
         pin(&mut shard, client, u64::from(client), 7);
@@ -190,7 +190,7 @@ fn a_full_table_gives_up_the_pin_that_was_idle_longest() {
 }
 
 #[test]
-fn a_pin_in_use_never_gives_way() {
+fn a_pin_in_use_is_never_evicted() {
     let mut shard = shard();
     assert!(matches!(
         begin(&mut shard, 1, 0, &[7], 1),
@@ -203,24 +203,24 @@ fn a_pin_in_use_never_gives_way() {
 }
 
 #[test]
-fn a_key_whose_backends_never_answered_leaves_nothing_behind() {
+fn a_key_whose_backends_never_answered_leaves_no_pin() {
     let mut shard = shard();
-    let KeyLookup::New(place, _) = begin(&mut shard, 1, 0, &[7], 10) else {
+    let KeyLookup::New(handle, _) = begin(&mut shard, 1, 0, &[7], 10) else {
         panic!()
     };
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(shard.is_empty());
     assert_eq!(begin(&mut shard, 1, 0, &[], 10), KeyLookup::Nowhere);
     assert!(shard.is_empty());
 }
 
 #[test]
-fn released_pins_are_gone_also_where_they_are_in_use() {
+fn released_pins_are_cleared_even_in_use() {
     let mut shard = shard();
     pin(&mut shard, 1, 0, 7);
     pin(&mut shard, 2, 0, 8);
     pin(&mut shard, 3, 0, 7);
-    let KeyLookup::Pinned(place, _) = begin(&mut shard, 3, 0, &[7], 10) else {
+    let KeyLookup::Pinned(handle, _) = begin(&mut shard, 3, 0, &[7], 10) else {
         panic!()
     };
     assert_eq!(
@@ -240,33 +240,33 @@ fn released_pins_are_gone_also_where_they_are_in_use() {
         begin(&mut shard, 2, 0, &[8], 10),
         KeyLookup::Pinned(..)
     ));
-    shard.end(place, Moment(0));
+    shard.end(handle, Moment(0));
     assert!(view(&shard, 3, 0).is_none());
     assert_eq!(shard.len(), 2);
 }
 
 #[test]
-fn a_pin_costs_at_most_128_bytes_all_told() {
+fn a_pin_takes_at_most_128_bytes_in_all() {
     assert_eq!(
         (size_of::<PinCell<Key>>(), align_of::<PinCell<Key>>()),
         (64, 64)
     );
     assert_eq!(size_of::<PinCell<Session>>(), 64);
     let mut shard = shard();
-    // From the fewest pins of a shard in a full table to more than the most; growing and full to the last place.
+    // From the fewest pins of a shard in a full table to more than the most; while growing, and with the last cell full.
     for client in 1..=20_000u32 {
         let mut key = key(0);
         key.source[..4].copy_from_slice(&client.to_be_bytes());
         let tag = Tag(client.wrapping_mul(0x9e37_79b9));
         let (up, choose) = (|_| Eligibility::Takes, || Some(Member(1)));
-        let KeyLookup::New(place, member) =
+        let KeyLookup::New(handle, member) =
             shard.begin((key, tag), Moment(0), Origin::Policy, up, choose, |_| true)
         else {
             panic!("wanted a new pin")
         };
-        shard.answered(place, member);
-        shard.end(place, Moment(0));
-        // While the index grows, the old one stands beside the new one.
+        shard.answered(handle, member);
+        shard.end(handle, Moment(0));
+        // While the index grows, the old and the new one exist.
         let index = shard.index.allocated() / 2 * 3;
         let bytes = size_of::<Shard>() + index + shard.pins.allocated();
         let each = bytes / shard.len();
@@ -275,16 +275,16 @@ fn a_pin_costs_at_most_128_bytes_all_told() {
 }
 
 #[test]
-fn using_pins_again_and_again_takes_no_memory() {
+fn using_pins_repeatedly_takes_no_memory() {
     let mut shard = shard();
     let mut sizes = (0..1000).map(|round| {
         for client in 0..100 {
             let found = begin(&mut shard, client, round, &[7], 100);
-            let (KeyLookup::New(place, member) | KeyLookup::Pinned(place, member)) = found else {
+            let (KeyLookup::New(handle, member) | KeyLookup::Pinned(handle, member)) = found else {
                 panic!("wanted a pin")
             };
-            shard.answered(place, member);
-            shard.end(place, Moment(round));
+            shard.answered(handle, member);
+            shard.end(handle, Moment(round));
         }
         shard.pins.allocated() + shard.index.allocated()
     });
@@ -293,17 +293,17 @@ fn using_pins_again_and_again_takes_no_memory() {
 }
 
 #[test]
-fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_gives_way() {
+fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_is_evicted() {
     let mut shard = shard();
     for client in 0..8 {
         pin(&mut shard, client, 0, 7);
     }
-    // All are listed for the end of their first connection, and come again in another order.
+    // All are listed by the end of their first connection, and return in another order.
     for (client, now) in [(3, 5_000), (0, 9_000), (1, 10_000), (2, 11_000)] {
-        let KeyLookup::Pinned(place, _) = begin(&mut shard, client, now, &[7], 100) else {
+        let KeyLookup::Pinned(handle, _) = begin(&mut shard, client, now, &[7], 100) else {
             panic!()
         };
-        shard.end(place, Moment(now));
+        shard.end(handle, Moment(now));
     }
     let gone = |shard: &Shard| -> Vec<u8> {
         (0..8)
@@ -317,7 +317,7 @@ fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_gives_way() {
 }
 
 #[test]
-fn a_pin_is_swept_once_the_span_is_over_in_which_it_expires() {
+fn a_pin_is_swept_when_the_span_of_its_expiry_has_passed() {
     for start in (0..200_000).step_by(777) {
         let mut shard = shard();
         pin(&mut shard, 1, start, 7);
@@ -332,11 +332,11 @@ fn a_pin_is_swept_once_the_span_is_over_in_which_it_expires() {
 }
 
 #[test]
-fn a_sweep_that_comes_late_still_finds_every_expired_pin() {
+fn a_late_sweep_still_finds_every_expired_pin() {
     let mut shard = shard();
     for round in 0..50u64 {
         let client = u8::try_from(round).unwrap();
-        // Nobody has looked for three times the time to live.
+        // No sweep for three times the time to live.
         pin(&mut shard, client, round * 180_000, 7);
     }
     assert_eq!(shard.sweep(Moment(50 * 180_000), 2), 1, "the last");
@@ -349,7 +349,7 @@ fn a_sweep_that_comes_late_still_finds_every_expired_pin() {
 }
 
 #[test]
-fn a_pin_to_a_foreign_backend_is_left_alone() {
+fn a_pin_to_a_backend_of_another_pool_does_not_change() {
     let mut shard = shard();
     pin(&mut shard, 1, 0, 7);
     let found = shard.begin(
@@ -380,7 +380,7 @@ fn only_the_prefix_of_a_source_counts() {
 }
 
 #[test]
-fn another_time_to_live_counts_from_the_end_of_the_last_connection() {
+fn a_new_time_to_live_counts_from_the_end_of_the_last_connection() {
     let mut shard = shard();
     for client in 1..=20 {
         pin(&mut shard, client, 1_000 * u64::from(client), 7);
@@ -394,7 +394,7 @@ fn another_time_to_live_counts_from_the_end_of_the_last_connection() {
         assert_eq!(expires(&shard, 20), Some(Moment(20_000 + ttl * 1_000)));
         assert_eq!(expires(&shard, 1), None, "in use");
     }
-    // By then those of the first ten seconds have had their thirty, and one is in use.
+    // By then the pins of the first ten seconds have expired, except the one in use.
     while shard.sweep(Moment(41_000), 3) > 0 {}
     assert_eq!((shard.len(), shard.leading_to(Member(7))), (11, 11));
     shard.end(held, Moment(41_000));

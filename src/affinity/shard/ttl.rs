@@ -1,7 +1,7 @@
-//! Another time to live, while pins stand.
+//! A change of the time to live.
 //!
-//! Owns what becomes of those that are idle: they count from the end of their last connection, as if the time to live had
-//! always been the new one. Invariant: no pin leaves before its new time, and none that is in use is touched.
+//! Owns its effect on idle pins: they expire as if the time to live had always been the new one. Invariant: no pin is removed
+//! before its new expiry, and pins in use do not change.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::wheel::ExpiryWheel;
 use super::{Keyed, Moment, Shard, after};
 
 impl<K: Keyed> Shard<K> {
-    /// Pins outlive their last connection by `ttl` from now on.
+    /// Pins expire `ttl` after the end of their last connection from now on, including those that are idle already.
     pub fn set_ttl(&mut self, ttl: Duration, now: Moment) {
         let before = std::mem::replace(&mut self.ttl, ttl);
         if before == ttl {

@@ -1,21 +1,20 @@
-//! Going through the pins, for people and for whoever keeps them elsewhere.
+//! Walks through the pins.
 //!
-//! Owns what is shown of a pin, and what can be done with it from outside a connection. Invariant: every walk goes in
-//! steps whose length the caller bounds, and one that goes on where the last step ended meets each pin that stands all
-//! the while exactly once.
+//! Owns the view of a pin, and what can be done with a pin from outside a connection. Invariant: every walk goes in steps
+//! whose length the caller limits, and visits each pin that exists all the while exactly once.
 
 use super::{Keyed, Member, Moment, NONE, Origin, Shard, Tag, after};
 
-/// One pin, for people.
+/// One pin, in the table's numbers and moments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinView<K> {
-    /// Whom it is for.
+    /// Its key.
     pub key: K,
-    /// Where it leads.
+    /// Its backend.
     pub member: Member,
-    /// How it came to lead there.
+    /// Why it has this backend.
     pub origin: Origin,
-    /// When it was made, to the second.
+    /// When it was created, to the second.
     pub created: Moment,
     /// Connections that hold it now.
     pub in_use: u32,
@@ -23,20 +22,20 @@ pub struct PinView<K> {
     pub expires: Option<Moment>,
 }
 
-/// What becomes of a pin that is met on the way.
+/// What a walk does with a pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PinAction {
-    /// It stays.
+    /// Nothing.
     Keep,
-    /// It is forgotten. Connections live on.
-    Forget,
-    /// It leads to this member from now on, and the connections that hold it are recalled.
+    /// Clears it. Its connections stay open.
+    Clear,
+    /// Moves it to this backend. The connections that hold it are to be reset.
     Move(Member),
 }
 
 impl<K: Keyed> Shard<K> {
-    /// Meets the pins at the next `most` places from place `from` on, those that lead somewhere, and does with each what
-    /// `each` says. Those that have expired are not met but swept. Says from where to go on; `None` is the end.
+    /// Visits the pins in the next `most` cells from cell `from` on that have a backend, and does with each what `each`
+    /// returns. Expired ones are removed instead. Returns the cell to continue from; `None` at the end.
     pub fn visit(
         &mut self,
         from: u32,
@@ -58,28 +57,28 @@ impl<K: Keyed> Shard<K> {
             }
             match each(&self.view_at(at)) {
                 PinAction::Keep => {}
-                PinAction::Forget => self.forget(at),
+                PinAction::Clear => self.clear(at),
                 PinAction::Move(member) => self.redirect(at, member),
             }
         }
         (to < end).then_some(to)
     }
 
-    /// The pin of `key`, if one stands.
+    /// The pin of `key`, if it has one with a backend.
     #[must_use]
     pub fn view(&self, (key, tag): (&K, Tag), now: Moment) -> Option<PinView<K>> {
         let at = self.find(key, tag)?;
         let pin = &self.pins[at];
-        let stands = pin.member != NONE && !pin.is_expired(now);
-        stands.then(|| self.view_at(at))
+        let is_live = pin.member != NONE && !pin.is_expired(now);
+        is_live.then(|| self.view_at(at))
     }
 
-    /// Makes the pin of `key` lead to `member`, be it new or not; says where it led before, if it led somewhere else.
-    /// Connections that hold it live on.
+    /// Creates the pin of `key` or moves it to `member`. Returns the previous backend if the pin has moved. Connections that
+    /// hold it stay open.
     ///
     /// # Errors
     ///
-    /// Where there is no room for a new one.
+    /// If there is no room for a new one.
     pub fn set(
         &mut self,
         (key, tag): (K, Tag),
@@ -87,12 +86,12 @@ impl<K: Keyed> Shard<K> {
         member: Member,
         room: impl FnOnce(&mut Self) -> bool,
     ) -> Result<Option<Member>, TableFull> {
-        let at = match self.standing(&key, tag, now) {
+        let at = match self.find_live(&key, tag, now) {
             Some(at) => at,
             None if room(self) => self.insert((key, tag), now, Origin::Administrator),
             None => return Err(TableFull),
         };
-        let before = self.lead_by_hand(at, member);
+        let before = self.set_by_administrator(at, member);
         if self.pins[at].in_use == 0 {
             self.keep_idle(at, after(now, self.ttl), now);
         }
@@ -100,22 +99,32 @@ impl<K: Keyed> Shard<K> {
         Ok(moved.then_some(Member(before)))
     }
 
-    /// Puts back a pin that was kept elsewhere, unless its time has come or one stands already; says whether it did.
-    pub fn restore(
-        &mut self,
-        (kept, tag): (&PinView<K>, Tag),
-        now: Moment,
-        room: impl FnOnce(&mut Self) -> bool,
-    ) -> bool {
-        let latest = after(now, self.ttl);
-        let expires = kept.expires.unwrap_or(latest).min(latest);
-        if expires <= now || self.standing(&kept.key, tag, now).is_some() || !room(self) {
-            return false;
+    /// Visits the pins in the next `most` cells from cell `from` on that are in use, or idle and expire at `expires` or
+    /// later. A pin whose first connection has no answer yet counts as one to the backend that this connection was sent to.
+    /// Returns the cell to continue from; `None` at the end.
+    pub fn visit_recent(
+        &self,
+        from: u32,
+        most: u32,
+        (now, expires): (Moment, Moment),
+        mut each: impl FnMut(&PinView<K>),
+    ) -> Option<u32> {
+        let end = self.pins.count();
+        let to = from.saturating_add(most).min(end);
+        for at in from..to {
+            let pin = &self.pins[at];
+            let pinned = pin.member != NONE || (pin.in_use > 0 && pin.candidate != NONE);
+            let recent = pin.in_use > 0 || pin.expires >= expires;
+            if !pinned || !recent || pin.is_expired(now) {
+                continue;
+            }
+            let mut view = self.view_at(at);
+            if view.member.0 == NONE {
+                view.member.0 = pin.candidate;
+            }
+            each(&view);
         }
-        let at = self.insert((kept.key, tag), kept.created.min(now), kept.origin);
-        self.lead(at, kept.member.0);
-        self.keep_idle(at, expires, now);
-        true
+        (to < end).then_some(to)
     }
 
     pub(super) fn view_at(&self, at: u32) -> PinView<K> {
@@ -131,17 +140,17 @@ impl<K: Keyed> Shard<K> {
     }
 
     fn redirect(&mut self, at: u32, member: Member) {
-        self.lead_by_hand(at, member);
+        self.set_by_administrator(at, member);
         let pin = &mut self.pins[at];
-        pin.recalls = pin.recalls.wrapping_add(1);
+        pin.moves = pin.moves.wrapping_add(1);
     }
 
-    /// Makes the pin lead where an administrator says; says where it led before.
-    fn lead_by_hand(&mut self, at: u32, member: Member) -> u32 {
-        let before = self.lead(at, member.0);
+    /// Gives the pin the backend that an administrator chose. Returns the previous one.
+    fn set_by_administrator(&mut self, at: u32, member: Member) -> u32 {
+        let before = self.set_member(at, member.0);
         let pin = &mut self.pins[at];
         (pin.origin, pin.candidate) = (Origin::Administrator, NONE);
-        // Also where it led there already, for whoever keeps pins keeps who said so.
+        // Also if the backend is the same: the origin has changed.
         self.changes.note(&mut self.pins, at);
         before
     }

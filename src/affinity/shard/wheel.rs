@@ -1,14 +1,14 @@
-//! In which order idle pins are looked at again.
+//! The order in which idle pins are checked for expiry.
 //!
-//! Owns 64 lists, each for a span of time in which pins expire. A pin is listed when it first becomes idle, and stays
-//! where it is while connections use it and make it expire later: using a pin touches no list. Whoever takes it out
-//! looks at when it really expires, and lists it anew if that is later. So a list is exact about pins that were not used
-//! meanwhile, and early about all others.
+//! Owns 64 lists, each for a span of time in which pins expire. A pin is listed when it first becomes idle, and stays in its
+//! list while connections use it and make it expire later: using a pin touches no list. Where a pin is taken out, its real
+//! expiry is checked, and it is listed again if that is later. So a list is exact for pins that were not used meanwhile,
+//! and early for all others.
 //!
-//! Lists are linked both ways, so that a pin that is forgotten before its time leaves its list at once.
+//! Lists are doubly linked, so that a pin that is cleared leaves its list at once.
 //!
-//! Invariants: a pin stands in one list at most, and never in one of a span after that in which it expires; the spans
-//! of the lists that are not empty lie within 64 from `hand`.
+//! Invariants: a pin is in one list at most, and never in one of a span after that in which it expires; the spans of the
+//! non-empty lists are within 64 from `hand`.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::cells::PinCells;
 use super::{Moment, NONE};
 
 const LISTS: usize = 64;
-/// As many spans can have a list at a time.
+/// The same as a number of spans.
 const SPANS: u64 = LISTS as u64;
 
 /// The span of a list, counted from the table's start.
@@ -59,12 +59,12 @@ impl ExpiryWheel {
         }
     }
 
-    /// The span in which `moment` lies; all before it are over.
+    /// The span of `moment`; all earlier ones have passed.
     pub(super) fn span(&self, moment: Moment) -> ListSpan {
         ListSpan(moment.0 / self.width)
     }
 
-    /// Moves the hand on to `now`, or to the first list that is not empty.
+    /// Moves the hand to `now`, or to the first list that is not empty.
     pub(super) fn advance(&mut self, now: Moment) {
         let now = self.span(now);
         if self.hand < now {
@@ -74,12 +74,12 @@ impl ExpiryWheel {
 
     /// The earliest span whose list is not empty.
     pub(super) fn oldest(&self) -> Option<ListSpan> {
-        let turn = u32::try_from(self.hand.0 % SPANS).unwrap_or(0);
-        let ahead = self.occupied.rotate_right(turn).trailing_zeros();
+        let offset = u32::try_from(self.hand.0 % SPANS).unwrap_or(0);
+        let ahead = self.occupied.rotate_right(offset).trailing_zeros();
         (self.occupied != 0).then_some(ListSpan(self.hand.0 + u64::from(ahead)))
     }
 
-    /// Lists a pin by when it expires; earlier, if lists before the hand's have not been emptied in time.
+    /// Lists a pin by its expiry; earlier, if lists before the hand have not been emptied in time.
     pub(super) fn list<K>(&mut self, pins: &mut PinCells<K>, at: u32) {
         let number = self.number(pins[at].expires);
         self.occupied |= 1 << number;
@@ -93,9 +93,9 @@ impl ExpiryWheel {
         (pin.before, pin.next, pin.listed) = (before, NONE, true);
     }
 
-    /// Takes out the pin that was listed first in this span's list.
+    /// Removes the first pin of this span's list, and returns it.
     pub(super) fn take<K>(&mut self, pins: &mut PinCells<K>, span: ListSpan) -> Option<u32> {
-        let number = place(span.0);
+        let number = list_number(span.0);
         let at = self.lists[number].first;
         if at == NONE {
             return None;
@@ -104,9 +104,9 @@ impl ExpiryWheel {
         Some(at)
     }
 
-    /// Takes out a pin that is listed, wherever it stands.
+    /// Removes a pin from its list.
     pub(super) fn unlist<K>(&mut self, pins: &mut PinCells<K>, at: u32) {
-        // A list knows its two ends alone, and a pin does not know its list.
+        // A list has only its two ends, and a pin does not know its list.
         let number = match (pins[at].before, pins[at].next) {
             (NONE, _) => self.lists.iter().position(|list| list.first == at),
             (_, NONE) => self.lists.iter().position(|list| list.last == at),
@@ -115,7 +115,7 @@ impl ExpiryWheel {
         self.take_out(pins, number.unwrap_or(0), at);
     }
 
-    /// `number` is the list's where the pin is its first or its last.
+    /// `number` is that of the list, if the pin is its first or its last.
     fn take_out<K>(&mut self, pins: &mut PinCells<K>, number: usize, at: u32) {
         let pin = &mut pins[at];
         pin.listed = false;
@@ -136,11 +136,11 @@ impl ExpiryWheel {
 
     fn number(&self, expires: Moment) -> usize {
         let expires = self.span(expires).0;
-        place(expires.clamp(self.hand.0, self.hand.0 + SPANS - 1))
+        list_number(expires.clamp(self.hand.0, self.hand.0 + SPANS - 1))
     }
 }
 
 /// The list of a span.
-fn place(span: u64) -> usize {
+fn list_number(span: u64) -> usize {
     usize::try_from(span % SPANS).unwrap_or(0)
 }

@@ -1,19 +1,20 @@
 //! The clock of one group's tables.
 //!
-//! Owns what its moments mean. Invariant: it never goes back, and begins late enough that older moments can be told, too.
+//! Owns the meaning of a [`Moment`]. Invariant: it never goes backward, and starts late enough that moments before the
+//! start of the process can be expressed.
 
 use std::time::{Duration, Instant};
 
 use crate::affinity::shard::Moment;
 
-/// What the clock says when the tables are made, in milliseconds: older moments can be told, too, up to three years.
-const BEGUN: u64 = 100_000_000_000;
+/// The time of the clock when the tables are created, in milliseconds: moments up to three years earlier can be expressed.
+const START: u64 = 100_000_000_000;
 
-/// Milliseconds since the tables were made, from [`BEGUN`] on.
+/// Milliseconds since the tables were created, starting at [`START`].
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
-    /// What a test does with it.
+    /// How a test has set it.
     #[cfg(test)]
     hands: std::sync::Mutex<ClockHands>,
 }
@@ -23,12 +24,12 @@ pub(super) struct Clock {
 struct ClockHands {
     /// When the clock was stopped.
     stopped: Option<Duration>,
-    /// What it was put forward by.
+    /// By how much it was put forward.
     forward: Duration,
 }
 
 impl Clock {
-    /// Begins now.
+    /// A clock that starts now.
     pub(super) fn start() -> Self {
         Self {
             started: Instant::now(),
@@ -37,9 +38,9 @@ impl Clock {
         }
     }
 
-    /// What it says.
+    /// The time.
     pub(super) fn now(&self) -> Moment {
-        Moment(BEGUN.saturating_add(milliseconds(self.elapsed())))
+        Moment(START.saturating_add(milliseconds(self.elapsed())))
     }
 
     #[cfg(not(test))]
@@ -48,7 +49,7 @@ impl Clock {
     }
 }
 
-/// A clock that a test has in its hands.
+/// A clock that a test can set.
 #[cfg(test)]
 impl Clock {
     fn elapsed(&self) -> Duration {
@@ -56,12 +57,12 @@ impl Clock {
         hands.stopped.unwrap_or_else(|| self.started.elapsed()) + hands.forward
     }
 
-    /// Goes on only when it is put forward.
+    /// Stops the clock, but for [`Clock::forward`].
     pub(super) fn stop(&self) {
         self.hands.lock().unwrap().stopped = Some(self.started.elapsed());
     }
 
-    /// Puts it forward.
+    /// Puts the clock forward.
     pub(super) fn forward(&self, time: Duration) {
         self.hands.lock().unwrap().forward += time;
     }

@@ -1,11 +1,12 @@
-//! Numbers that stand for texts of the configuration.
+//! The numbers of texts of the configuration.
 //!
-//! Invariant: a number is never 0, which is nobody's, and stands for one text for good.
+//! Owns both directions. Must not know what the texts are. Invariant: a number is never 0, and belongs to one text for as
+//! long as the table exists.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Numbers in the order in which texts come, from 1 up.
+/// Texts and their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Interner {
     known: Mutex<InternedTexts>,
@@ -18,23 +19,23 @@ struct InternedTexts {
 }
 
 impl Interner {
-    /// The number of a text, a small one.
+    /// The number of a text, counted from 1. Adds a text that is new.
     pub(super) fn of(&self, text: &str) -> u32 {
         let mut known = self.lock();
         let next = u32::try_from(known.texts.len() + 1).expect("fewer than 2^32 texts");
         known.number(text, next)
     }
 
-    /// The number of a text, made of the text itself, so that another process comes to the same.
+    /// The number of a text, derived from the text, so that it is the same in another process. Adds a text that is new.
     pub(super) fn made_of(&self, text: &str) -> u32 {
-        // FNV-1a: nobody chooses these texts to make them meet.
+        // FNV-1a: the texts are the administrator's, who does not cause collisions on purpose.
         let hash = text.bytes().fold(0x811c_9dc5, |hash: u32, byte| {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
         });
         self.lock().number(text, hash)
     }
 
-    /// The number of a text that is known.
+    /// The number of a text that was added before.
     pub(super) fn known(&self, text: &str) -> Option<u32> {
         self.lock().numbers.get(text).copied()
     }
@@ -50,7 +51,7 @@ impl Interner {
 }
 
 impl InternedTexts {
-    /// The text's number, which is `wanted` or the next one that is free.
+    /// The number of the text: `wanted`, or the next free one.
     fn number(&mut self, text: &str, wanted: u32) -> u32 {
         if let Some(&number) = self.numbers.get(text) {
             return number;

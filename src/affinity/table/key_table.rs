@@ -1,6 +1,6 @@
 //! Pins of one kind of key, shared by every worker.
 //!
-//! Owns the shards, their locks and the bound over all of them together. Must not know what a key is made of. Invariant:
+//! Owns the shards, their locks and the limit over all of them together. Must not know what a key is made of. Invariants:
 //! [`PinGuard`]s and uses of pins correspond one to one; no thread waits for a shard's lock while it holds another's.
 
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -8,40 +8,69 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pins;
 use super::quota::Quotas;
 use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
+use super::{ForeignHold, Pins};
+use crate::affinity::record::PinKey;
 use crate::affinity::shard::{
     Eligibility, Key, Keyed, Member, Moment, PinAction, PinHandle, PinView, Session, Shard, Tag,
 };
 
-/// Enough that two workers rarely meet.
+/// Enough that two workers rarely need the same one.
 const SHARDS: usize = 64;
-/// A table that could not fill so many shards with this has fewer.
+/// A table that cannot have so many pins in each of [`SHARDS`] has fewer shards.
 const FEWEST_IN_A_SHARD: usize = 1024;
-/// A table that would have more than this in a shard has more shards: the index of a shard grows at once, with its lock
-/// held, and this bounds how long that takes.
+/// A table that would have more pins in a shard has more shards: the index of a shard grows in one step with its lock held,
+/// and this limits how long that takes.
 const MOST_IN_A_SHARD: usize = 16 * 1024;
-/// Shards that a client of a full table can get a pin from.
-const ASKED: usize = 64;
-/// Places that a walk through the table looks at under one lock.
+/// The most shards that an eviction for one client tries.
+const EVICTION_SHARDS: usize = 64;
+/// Cells that a walk through the table visits under one lock.
 pub(super) const STEP: u32 = 256;
 
-/// A kind of pin that a group has a table of.
+/// A kind of key that a group has a table for.
 pub trait KeyKind: Keyed + Hash {
     /// The group's table of this kind.
     fn table(pins: &Pins) -> &KeyTable<Self>;
+
+    /// The key as it is outside the table.
+    fn pin_key(self, pins: &Pins) -> PinKey;
+
+    /// Marks a hold on the pin of this key as one for connections of another process.
+    fn foreign_hold(self, guard: PinGuard<Self>) -> ForeignHold;
 }
 
 impl KeyKind for Key {
     fn table(pins: &Pins) -> &KeyTable<Self> {
         &pins.clients
     }
+
+    fn pin_key(self, pins: &Pins) -> PinKey {
+        PinKey::Client {
+            source: self.source,
+            name: pins.names.text(self.name),
+        }
+    }
+
+    fn foreign_hold(self, guard: PinGuard<Self>) -> ForeignHold {
+        ForeignHold::client(guard, self)
+    }
 }
 
 impl KeyKind for Session {
     fn table(pins: &Pins) -> &KeyTable<Self> {
         &pins.sessions
+    }
+
+    fn pin_key(self, _: &Pins) -> PinKey {
+        PinKey::Session {
+            hash: self.hash,
+            client: self.client,
+        }
+    }
+
+    fn foreign_hold(self, guard: PinGuard<Self>) -> ForeignHold {
+        ForeignHold::session(guard, self)
     }
 }
 
@@ -53,10 +82,10 @@ pub struct KeyTable<K> {
     pins: AtomicUsize,
     evicted: AtomicUsize,
     most: AtomicUsize,
-    pub(super) shares: Quotas,
+    pub(super) quotas: Quotas,
 }
 
-/// Where a key belongs.
+/// The shard of a key, and its tag there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ShardSlot {
     shard: usize,
@@ -64,51 +93,54 @@ pub(super) struct ShardSlot {
 }
 
 impl<K: KeyKind> KeyTable<K> {
-    /// An empty table of at most `most` pins.
-    pub(super) fn new(most: usize, ttl: Duration, shares: Quotas) -> Self {
+    /// An empty table with a limit of `most` pins.
+    pub(super) fn new(most: usize, ttl: Duration, quotas: Quotas) -> Self {
         let shards = (most / FEWEST_IN_A_SHARD)
             .clamp(1, SHARDS)
             .max(most / MOST_IN_A_SHARD)
             .next_power_of_two();
-        Self::of_shards(shards, most, ttl, shares)
+        Self::of_shards(shards, most, ttl, quotas)
     }
 
-    /// The same, of so many shards: a power of two.
-    pub(super) fn of_shards(shards: usize, most: usize, ttl: Duration, shares: Quotas) -> Self {
+    /// The same with this number of shards, a power of two.
+    pub(super) fn of_shards(shards: usize, most: usize, ttl: Duration, quotas: Quotas) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new(ttl))).collect(),
             hasher: RandomState::new(),
             pins: AtomicUsize::new(0),
             evicted: AtomicUsize::new(0),
             most: AtomicUsize::new(most),
-            shares,
+            quotas,
         }
     }
 
-    /// Pins that stand, those included that have expired and are not swept yet.
+    /// Number of pins, including expired ones not yet swept.
     pub(super) fn len(&self) -> usize {
         self.pins.load(Ordering::Relaxed)
     }
 
-    /// In which shard a key's pin is.
+    /// The shard of a key's pin.
     #[cfg(lyncpin_shuttle)]
     pub(super) fn shard_of(&self, key: &K) -> usize {
         self.home(key).shard
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     #[cfg(test)]
     pub(super) fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Pins that gave way since the last call.
+    /// Number of pins evicted since the last call.
     pub(super) fn take_evicted(&self) -> usize {
         self.evicted.swap(0, Ordering::Relaxed)
     }
 
-    /// Bits of one hash, none of them in both.
-    #[allow(clippy::cast_possible_truncation, reason = "the low half is meant")]
+    /// Shard and tag are different bits of one hash.
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the low half is used on purpose"
+    )]
     pub(super) fn home(&self, key: &K) -> ShardSlot {
         let hash = self.hasher.hash_one(key);
         let high = usize::try_from(hash >> 32).unwrap_or(0);
@@ -118,7 +150,7 @@ impl<K: KeyKind> KeyTable<K> {
         }
     }
 
-    /// Does something with a key's shard, and the room for one more pin there.
+    /// Calls `act` with a key's locked shard, and a function that makes room for one more pin there.
     pub(super) fn with<T>(
         &self,
         home: ShardSlot,
@@ -145,7 +177,8 @@ impl<K: KeyKind> KeyTable<K> {
         done
     }
 
-    /// Does something with each shard in turn, for as long as that says so, from shard `first` on. Says at which it ended.
+    /// Calls `act` with each locked shard in turn, from shard `first` on, until it returns [`Next::End`]. Returns the shard at
+    /// which it ended.
     pub(super) fn with_each(
         &self,
         first: usize,
@@ -162,7 +195,7 @@ impl<K: KeyKind> KeyTable<K> {
         None
     }
 
-    /// Meets every pin, in steps.
+    /// Visits every pin, in steps.
     pub(super) fn visit(&self, now: Moment, mut each: impl FnMut(&PinView<K>) -> PinAction) {
         let mut from = 0;
         self.with_each(0, |shard| {
@@ -172,7 +205,7 @@ impl<K: KeyKind> KeyTable<K> {
         });
     }
 
-    /// Does something with every shard.
+    /// Calls `act` with every locked shard.
     pub(super) fn each_shard(&self, mut act: impl FnMut(&mut Shard<K>)) {
         self.with_each(0, |shard| {
             act(shard);
@@ -180,32 +213,32 @@ impl<K: KeyKind> KeyTable<K> {
         });
     }
 
-    /// Removes pins whose time has come, and of those that are too many the ones that have been idle longest, at most
-    /// `most` of each shard.
+    /// Removes expired pins, and while there are more than the limit the ones that have been idle longest; at most `most` of
+    /// each shard.
     pub(super) fn sweep(&self, now: Moment, most: usize) {
-        let bound = self.most.load(Ordering::Relaxed);
+        let limit = self.most.load(Ordering::Relaxed);
         let mut evicted = 0;
         self.each_shard(|shard| {
             shard.sweep(now, most);
-            // There are only more where the bound was lowered; the others give way in the other shards.
-            let surplus = self.len().saturating_sub(bound) / self.shards.len();
-            let surplus = if self.len() > bound { surplus + 1 } else { 0 };
+            // There are more only after the limit was lowered; each shard evicts its part.
+            let surplus = self.len().saturating_sub(limit) / self.shards.len();
+            let surplus = if self.len() > limit { surplus + 1 } else { 0 };
             evicted += (0..surplus.min(most)).take_while(|_| shard.evict()).count();
         });
         self.evicted.fetch_add(evicted, Ordering::Relaxed);
     }
 
-    /// Holds at most `most` pins from now on; what is too many goes with the next sweeps, unless it is in use.
+    /// Changes the limit. The next sweeps evict idle pins that are too many.
     pub(super) fn set_most(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
     }
 
-    /// Pins outlive their last connection by `ttl` from now on, those that are idle already included.
+    /// Changes the time to live, also of pins that are idle already.
     pub(super) fn set_ttl(&self, ttl: Duration, now: Moment) {
         self.each_shard(|shard| shard.set_ttl(ttl, now));
     }
 
-    /// Pins that lead to `member`.
+    /// Number of pins to `member`.
     pub(super) fn leading_to(&self, member: Member) -> usize {
         self.shards
             .iter()
@@ -213,8 +246,8 @@ impl<K: KeyKind> KeyTable<K> {
             .sum()
     }
 
-    /// Counts one more pin, if there is room under the bound or an idle pin gives way to it. That is the longest idle
-    /// of its own shard; only where that has none, another shard's, as far as it is not being used right now.
+    /// Counts one more pin, if the limit allows it or an idle pin can be evicted: the longest idle of the same shard, or, if
+    /// that has none, of another shard that is not locked at the moment.
     fn make_room(&self, shard: &mut Shard<K>, home: usize) -> bool {
         let within = |pins| (pins < self.most.load(Ordering::Relaxed)).then_some(pins + 1);
         let counted = self
@@ -223,19 +256,19 @@ impl<K: KeyKind> KeyTable<K> {
         if counted.is_ok() {
             return true;
         }
-        let mut others =
-            (1..self.shards.len().min(ASKED)).map(|step| (home + step) % self.shards.len());
-        let gave_way = shard.evict() || others.any(|other| self.evict_from(other));
+        let mut others = (1..self.shards.len().min(EVICTION_SHARDS))
+            .map(|step| (home + step) % self.shards.len());
+        let evicted = shard.evict() || others.any(|other| self.evict_from(other));
         self.evicted
-            .fetch_add(usize::from(gave_way), Ordering::Relaxed);
-        gave_way
+            .fetch_add(usize::from(evicted), Ordering::Relaxed);
+        evicted
     }
 
-    /// Never waits for the lock: whoever holds it may be waiting for the one that is held here.
+    /// Never waits for the lock: its holder may be waiting for the one that is held here.
     fn evict_from(&self, other: usize) -> bool {
         self.shards[other].try_lock().is_ok_and(|mut other| {
             let evicted = other.evict();
-            self.shares.give_back(&mut other);
+            self.quotas.give_back(&mut other);
             evicted
         })
     }
@@ -247,42 +280,42 @@ impl<K: KeyKind> KeyTable<K> {
             Some(more) => drop(self.pins.fetch_add(more, Ordering::Relaxed)),
             None => drop(self.pins.fetch_sub(before - after, Ordering::Relaxed)),
         }
-        self.shares.give_back(shard);
+        self.quotas.give_back(shard);
     }
 }
 
-/// Where a walk goes on.
+/// Where a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// In the same shard.
     Again,
     /// In the next shard.
     Shard,
-    /// Nowhere.
+    /// It ends.
     End,
 }
 
-/// A connection's hold on its pin; given back by `Drop`.
+/// A connection's hold on its pin; released by `Drop`.
 #[derive(Debug)]
 pub struct PinGuard<K: KeyKind> {
     pins: Arc<Pins>,
-    /// Below 2^32: there are fewer than pins.
+    /// Less than 2^32: there are fewer shards than pins.
     shard: u32,
-    place: PinHandle,
+    handle: PinHandle,
     kind: PhantomData<K>,
 }
 
 impl<K: KeyKind> PinGuard<K> {
-    pub(super) fn new(pins: &Arc<Pins>, home: ShardSlot, place: PinHandle) -> Self {
+    pub(super) fn new(pins: &Arc<Pins>, home: ShardSlot, handle: PinHandle) -> Self {
         Self {
             pins: pins.clone(),
             shard: u32::try_from(home.shard).unwrap_or(u32::MAX),
-            place,
+            handle,
             kind: PhantomData,
         }
     }
 
-    /// The table that it is of.
+    /// The table of the pin.
     #[must_use]
     pub fn pins(&self) -> &Arc<Pins> {
         &self.pins
@@ -291,28 +324,28 @@ impl<K: KeyKind> PinGuard<K> {
     /// See [`Shard::next`].
     pub fn next(
         &self,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        self.with(|shard| shard.next(self.place, fit, choose))
+        self.with(|shard| shard.next(self.handle, eligibility, choose))
     }
 
     /// See [`Shard::answered`].
     #[must_use]
     pub fn answered(&self, member: Member) -> Option<Member> {
-        self.with(|shard| shard.answered(self.place, member))
+        self.with(|shard| shard.answered(self.handle, member))
     }
 
     /// See [`Shard::answered_by`].
     #[must_use]
     pub fn answered_by(&self, member: Member) -> Option<Member> {
-        self.with(|shard| shard.answered_by(self.place, member))
+        self.with(|shard| shard.answered_by(self.handle, member))
     }
 
-    /// Whether its connection is to end, because an administrator has moved the pin.
+    /// Whether an administrator has moved the pin, so that its connection must end.
     #[must_use]
     pub fn is_recalled(&self) -> bool {
-        self.with(|shard| shard.is_recalled(self.place))
+        self.with(|shard| shard.is_recalled(self.handle))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Shard<K>) -> T) -> T {
@@ -323,11 +356,11 @@ impl<K: KeyKind> PinGuard<K> {
 impl<K: KeyKind> Drop for PinGuard<K> {
     fn drop(&mut self) {
         let now = self.pins.now();
-        self.with(|shard| shard.end(self.place, now));
+        self.with(|shard| shard.end(self.handle, now));
     }
 }
 
-/// No critical section here panics half way.
+/// Ignores poisoning: no critical section here panics half way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! Pins as an administrator sees and changes them.
+//! What an administrator queries and changes.
 //!
-//! Owns what is meant by "these pins", and how far one look goes. Invariant: however large a table is, no lock is held
-//! for more than a few hundred pins, and no one call looks at more places than it was told to.
+//! Owns the filter of pins, and the limit of one query. Must not know pools or HTTP. Invariant: however large a table is, no
+//! lock is held for more than a few hundred pins, and no query visits more cells than it is allowed to.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,44 +10,45 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::Pins;
 use super::key_table::{Next, STEP};
 use super::sync::Ordering;
-use super::{PinRecord, Pins};
+use crate::affinity::record::PinRecord;
 use crate::affinity::shard::{Key, Member, PinAction, PinView, Session, TableFull, source_bits};
 use crate::config::model;
 
-/// Which pins are meant: those that everything here says.
+/// Which pins are selected: those that match all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableFilter {
-    /// Of clients from these addresses: their source prefix and this overlap.
+    /// Of clients whose source prefix overlaps this network.
     pub clients: Option<IpNet>,
-    /// Of the configured name that has this number ([`Pins::number_name`]).
+    /// Of the configured name with this number ([`Pins::number_name`]).
     pub name: Option<u32>,
-    /// That lead to one of these backends.
+    /// To one of these backends.
     pub members: Option<Vec<Member>>,
 }
 
-/// What an administrator's change came to.
+/// What an administrator's change affected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChangeTotals {
     /// Pins of clients.
     pub pins: usize,
     /// Pins of TLS sessions.
     pub sessions: usize,
-    /// Connections of this process that held one of them.
+    /// Connections of this process that hold one of them.
     pub connections: usize,
 }
 
-/// Where a look through the table goes on.
+/// Where a query continues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     shard: usize,
-    place: u32,
+    cell: u32,
 }
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.shard, self.place)
+        write!(f, "{}-{}", self.shard, self.cell)
     }
 }
 
@@ -55,42 +56,42 @@ impl FromStr for Cursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (shard, place) = text.split_once('-').ok_or(())?;
+        let (shard, cell) = text.split_once('-').ok_or(())?;
         Ok(Self {
             shard: shard.parse().map_err(|_| ())?,
-            place: place.parse().map_err(|_| ())?,
+            cell: cell.parse().map_err(|_| ())?,
         })
     }
 }
 
 impl TableFilter {
-    /// Whether every pin is meant.
+    /// Whether every pin is selected.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    fn means_clients_only(&self) -> bool {
+    fn selects_clients(&self) -> bool {
         self.clients.is_some() || self.name.is_some()
     }
 
-    fn means(&self, pin: &PinView<Key>, settings: &model::AffinitySettings) -> bool {
-        self.means_client(&pin.key, settings) && self.means_member(pin.member)
+    fn matches(&self, pin: &PinView<Key>, settings: &model::AffinitySettings) -> bool {
+        self.matches_client(&pin.key, settings) && self.matches_member(pin.member)
     }
 
-    fn means_client(&self, key: &Key, settings: &model::AffinitySettings) -> bool {
-        let from = |net: &IpNet| overlap(net, key.source, settings);
+    fn matches_client(&self, key: &Key, settings: &model::AffinitySettings) -> bool {
+        let from = |net: &IpNet| overlaps(net, key.source, settings);
         self.clients.as_ref().is_none_or(from) && self.name.is_none_or(|name| key.name == name)
     }
 
-    fn means_member(&self, member: Member) -> bool {
+    fn matches_member(&self, member: Member) -> bool {
         let members = self.members.as_ref();
         members.is_none_or(|members| members.contains(&member))
     }
 }
 
 /// Whether a client of `net` can have this source prefix.
-fn overlap(net: &IpNet, source: [u8; 16], settings: &model::AffinitySettings) -> bool {
+fn overlaps(net: &IpNet, source: [u8; 16], settings: &model::AffinitySettings) -> bool {
     if !settings.by_source {
         return false;
     }
@@ -102,7 +103,7 @@ fn overlap(net: &IpNet, source: [u8; 16], settings: &model::AffinitySettings) ->
     if own >= net.prefix_len() {
         return net.contains(&address);
     }
-    // The pin stands for more than was asked for.
+    // The pin's prefix is wider than `net`.
     net.addr().is_ipv4() == address.is_ipv4()
         && source_bits(net.addr(), settings.source_prefix) == source
 }
@@ -122,56 +123,55 @@ impl Pins {
         }
     }
 
-    /// The number of a name that is configured.
+    /// The number of a configured name.
     #[must_use]
     pub fn known_name(&self, name: &str) -> Option<u32> {
         self.names.known(name)
     }
 
-    /// The number of a backend of the group.
+    /// The number of a backend's name.
     #[must_use]
     pub fn known_member(&self, backend: &str) -> Option<Member> {
         self.members.known(backend).map(Member)
     }
 
-    /// Pins of clients that `filter` means, from `cursor` on: at most `most`, of at most `looks` places. Says where to go
-    /// on; `None` is the end. Each pin that stands all the while is met exactly once.
+    /// Pins of clients that `filter` selects, from `cursor` on: at most `most`, from at most `cells` cells. Returns where to
+    /// continue; `None` at the end. Each pin that exists all the while is returned exactly once.
     #[must_use]
     pub fn page(
         &self,
         filter: &TableFilter,
         cursor: Cursor,
         most: usize,
-        looks: usize,
+        cells: usize,
     ) -> (Vec<PinRecord>, Option<Cursor>) {
-        let (mut found, mut looked) = (Vec::new(), 0);
-        let mut place = cursor.place;
+        let (mut found, mut visited) = (Vec::new(), 0);
+        let mut cell = cursor.cell;
         let (now, settings) = (self.now(), self.settings());
         let ended = self.clients.with_each(cursor.shard, |shard| {
-            if found.len() >= most || looked >= looks {
+            if found.len() >= most || visited >= cells {
                 return Next::End;
             }
-            let left = (most - found.len()).min(looks - looked);
+            let left = (most - found.len()).min(cells - visited);
             let step = STEP.min(u32::try_from(left).unwrap_or(STEP));
-            looked += step as usize;
-            let next = shard.visit(place, step, now, |pin| {
-                if filter.means(pin, &settings) {
-                    found.extend(self.kept(pin, self.kept_key(pin.key)));
+            visited += step as usize;
+            let next = shard.visit(cell, step, now, |pin| {
+                if filter.matches(pin, &settings) {
+                    found.extend(self.record_at(pin, now));
                 }
                 PinAction::Keep
             });
-            place = next.unwrap_or(0);
+            cell = next.unwrap_or(0);
             next.map_or(Next::Shard, |_| Next::Again)
         });
-        (found, ended.map(|shard| Cursor { shard, place }))
+        (found, ended.map(|shard| Cursor { shard, cell }))
     }
 
-    /// Makes the client's pin lead to `to`, be it new or not. Says where it led before, if it led elsewhere. Connections
-    /// live on.
+    /// Creates the client's pin or moves it to `to`. Returns the previous backend if the pin has moved. Connections stay open.
     ///
     /// # Errors
     ///
-    /// Where the table is full and every pin in use.
+    /// If the table is full and every pin in use.
     pub fn pin(&self, key: Key, to: Member) -> Result<Option<Member>, TableFull> {
         let home = self.clients.home(&key);
         let now = self.now();
@@ -180,26 +180,26 @@ impl Pins {
         })
     }
 
-    /// Makes every pin that `filter` means lead to `to`, and those of the sessions that its client used last, and recalls
-    /// the connections that hold one. Whoever calls it wakes them.
+    /// Moves every pin that `filter` selects to `to`, and those of the sessions that its client used last. The connections
+    /// that hold one must end: the caller wakes the workers.
     pub fn move_to(&self, filter: &TableFilter, to: Member) -> ChangeTotals {
-        let touched = self.change(filter, |member| {
+        let totals = self.change(filter, |member| {
             if member == to {
                 PinAction::Keep
             } else {
                 PinAction::Move(to)
             }
         });
-        self.recalls.fetch_add(1, Ordering::Release);
-        touched
+        self.moves.fetch_add(1, Ordering::Release);
+        totals
     }
 
-    /// Forgets every pin that `filter` means, and those of the sessions that its client used last. Connections live on.
+    /// Clears every pin that `filter` selects, and those of the sessions that its client used last. Connections stay open.
     pub fn clear(&self, filter: &TableFilter) -> ChangeTotals {
-        self.change(filter, |_| PinAction::Forget)
+        self.change(filter, |_| PinAction::Clear)
     }
 
-    /// Forgets every pin that leads to `member`; says how many of clients there were.
+    /// Clears every pin to `member`. Returns the number of those of clients.
     pub fn release(&self, member: Member) -> usize {
         let members = Some(vec![member]);
         let filter = TableFilter {
@@ -209,7 +209,7 @@ impl Pins {
         self.clear(&filter).pins
     }
 
-    /// TLS sessions that a client used last and that are known.
+    /// Number of known TLS sessions that this client used last.
     #[must_use]
     pub fn sessions_of(&self, key: &Key) -> usize {
         let client = self.secret.client(key);
@@ -221,49 +221,49 @@ impl Pins {
         sessions
     }
 
-    fn change(&self, filter: &TableFilter, verdict: impl Fn(Member) -> PinAction) -> ChangeTotals {
-        let mut touched = ChangeTotals::default();
-        // Which clients' sessions are meant, where not all are.
-        let mut clients: Option<HashSet<u64>> = filter.means_clients_only().then(HashSet::new);
+    fn change(&self, filter: &TableFilter, action: impl Fn(Member) -> PinAction) -> ChangeTotals {
+        let mut totals = ChangeTotals::default();
+        // The clients whose sessions are selected, unless all are.
+        let mut clients: Option<HashSet<u64>> = filter.selects_clients().then(HashSet::new);
         let with_sessions = self.sessions() > 0;
         let (now, settings) = (self.now(), self.settings());
-        let foreign = self.foreign.now();
+        let foreign = self.foreign.lock();
         self.clients.visit(now, |pin| {
-            if !filter.means_client(&pin.key, &settings) {
+            if !filter.matches_client(&pin.key, &settings) {
                 return PinAction::Keep;
             }
-            // Also where the pin leads elsewhere: its client's sessions have backends of their own.
+            // Also if the pin has another backend: its client's sessions have backends of their own.
             if with_sessions && let Some(clients) = &mut clients {
                 clients.insert(self.secret.client(&pin.key));
             }
-            if !filter.means_member(pin.member) {
+            if !filter.matches_member(pin.member) {
                 return PinAction::Keep;
             }
-            let verdict = verdict(pin.member);
-            if verdict != PinAction::Keep {
-                touched.pins += 1;
+            let action = action(pin.member);
+            if action != PinAction::Keep {
+                totals.pins += 1;
                 let uses = pin.in_use.saturating_sub(foreign.of_client(&pin.key));
-                touched.connections += uses as usize;
+                totals.connections += uses as usize;
             }
-            verdict
+            action
         });
         self.sessions.visit(now, |pin: &PinView<Session>| {
             let of_client = clients
                 .as_ref()
                 .is_none_or(|clients| clients.contains(&pin.key.client));
-            if !of_client || !filter.means_member(pin.member) {
+            if !of_client || !filter.matches_member(pin.member) {
                 return PinAction::Keep;
             }
-            let verdict = verdict(pin.member);
-            if verdict != PinAction::Keep {
-                touched.sessions += 1;
-                // Where clients have pins, their connections hold those too, and are counted there.
+            let action = action(pin.member);
+            if action != PinAction::Keep {
+                totals.sessions += 1;
+                // Where clients have pins, their connections hold those as well and are counted there.
                 let alone = !settings.by_source && !settings.by_name;
                 let uses = pin.in_use.saturating_sub(foreign.of_session(&pin.key));
-                touched.connections += if alone { uses as usize } else { 0 };
+                totals.connections += if alone { uses as usize } else { 0 };
             }
-            verdict
+            action
         });
-        touched
+        totals
     }
 }

@@ -1,15 +1,15 @@
-//! How much of a table one client may fill.
+//! How many pins of a table one client may have.
 //!
-//! Owns the counts. A client has no pin of its own that could hold its count, since it may come without one, so there are
-//! as many counts as memory is to be spent on, and clients whose hashes agree in 16 bits share one. Invariant: the counts
-//! add up to the pins that stand and have a share.
+//! Owns the counts. A client may have no pin of its own that could hold its count, so there is a fixed number of counts, and
+//! clients whose hashes agree in 16 bits share one. Must not know what the pins are. Invariant: the counts add up to the
+//! number of pins that have a quota.
 
 use std::sync::OnceLock;
 
 use super::sync::{AtomicU32, Ordering};
 use crate::affinity::shard::{Keyed, Shard};
 
-/// Counts: 256 KiB. Few for the checker, which keeps a history of each and makes new ones thousands of times.
+/// Number of counts: 256 KiB. Few for the checker, which has a history of each and creates new ones thousands of times.
 const COUNTS: usize = if cfg!(lyncpin_shuttle) {
     1 << 8
 } else {
@@ -19,14 +19,14 @@ const COUNTS: usize = if cfg!(lyncpin_shuttle) {
 /// The counts of one table.
 #[derive(Debug)]
 pub(super) struct Quotas {
-    /// [`COUNTS`] of them, from the first pin on: a table without pins takes no memory for them.
+    /// Allocated for the first pin: a table without pins needs no memory for them.
     counts: OnceLock<Box<[AtomicU32]>>,
-    /// 0 where clients have no shares.
+    /// 0 where clients have no quota.
     most: u32,
 }
 
 impl Quotas {
-    /// For a table in which clients have no shares.
+    /// For a table in which clients have no quota.
     pub(super) fn none() -> Self {
         Self {
             counts: OnceLock::new(),
@@ -34,7 +34,7 @@ impl Quotas {
         }
     }
 
-    /// At most `most` pins a client.
+    /// At most `most` pins for each client.
     pub(super) fn of(most: u32) -> Self {
         Self {
             counts: OnceLock::new(),
@@ -42,17 +42,17 @@ impl Quotas {
         }
     }
 
-    /// Counts one more pin of `client`, if it may have one and `room` is made for it. Its share first: a client that has
-    /// used that up makes nobody give way.
+    /// Counts one more pin of `client`, if its quota allows one and `room` makes room for it. The quota is checked first, so
+    /// that a client that has used it up evicts nothing.
     pub(super) fn take_with(&self, client: u64, room: impl FnOnce() -> bool) -> bool {
         if !self.take(client) {
             return false;
         }
-        let made = room();
-        if !made {
+        let has_room = room();
+        if !has_room {
             self.give(client);
         }
-        made
+        has_room
     }
 
     fn take(&self, client: u64) -> bool {
@@ -64,7 +64,7 @@ impl Quotas {
         })
     }
 
-    /// Counts one pin of `client` off, and one of `other` on, whatever that has already.
+    /// Transfers one pin of `client` to `other`, even beyond its quota.
     pub(super) fn pass(&self, client: u64, other: u64) {
         if client == other {
             return;
@@ -75,14 +75,14 @@ impl Quotas {
         self.give(client);
     }
 
-    /// Counts one pin of `client` off.
+    /// Counts one pin of `client` less.
     pub(super) fn give(&self, client: u64) {
         if let Some(count) = self.count(client) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// Counts off the pins that this shard has removed.
+    /// Subtracts the pins that this shard has removed.
     pub(super) fn give_back<K: Keyed>(&self, shard: &mut Shard<K>) {
         if self.most == 0 {
             return;
@@ -92,7 +92,7 @@ impl Quotas {
         }
     }
 
-    /// Pins of `client`, and of those that share its count.
+    /// Number of pins of `client` and of those that share its count.
     #[cfg(test)]
     pub(super) fn of_client(&self, client: u64) -> u32 {
         self.count(client)

@@ -1,21 +1,21 @@
-//! Keyed hashes of what must not be kept.
+//! Keyed hashes of what must not be stored.
 //!
-//! Owns the secret and what is hashed with it: TLS session ids and tickets, and who used them last. Invariant: neither an
-//! id, a ticket nor the secret is ever shown.
+//! Owns the secret and what is hashed with it: TLS session ids and tickets, and the clients that used them last. Must not
+//! know tables. Invariant: no id, no ticket and not the secret is ever printed.
 
 use ring::hmac;
 
 use crate::affinity::shard::Key;
 use crate::protocol::tls::client_hello::SessionId;
 
-/// What hashes of TLS sessions are made with. Whoever keeps pins keeps it too: with another one, no session is found.
+/// The secret for hashes of TLS sessions. It is stored with the pins: with another one, no session is found.
 #[derive(Clone)]
 pub struct Secret {
     bytes: [u8; 32],
     key: hmac::Key,
 }
 
-/// What was hashed, so that no id is ever taken for a ticket.
+/// The kind of input, so that an id and a ticket never have the same hash.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Domain {
@@ -25,11 +25,11 @@ enum Domain {
 }
 
 impl Secret {
-    /// A new one, from the kernel (getrandom(2)).
+    /// A new secret, from the kernel (getrandom(2)).
     ///
     /// # Panics
     ///
-    /// Where the kernel has no randomness to give, which Linux always has once it is up.
+    /// If the kernel has no randomness, which Linux always has once it is up.
     #[must_use]
     pub fn random() -> Self {
         let mut bytes = [0; 32];
@@ -37,42 +37,42 @@ impl Secret {
         assert_eq!(
             filled,
             Ok(bytes.len()),
-            "up to 256 bytes come at once (getrandom(2))"
+            "up to 256 bytes are never short (getrandom(2))"
         );
         Self::from_bytes(bytes)
     }
 
-    /// The one that was kept.
+    /// A secret that was stored.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
         Self { bytes, key }
     }
 
-    /// For whoever keeps it.
+    /// Its bytes, to store them.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
 
-    /// The name of the session that has this id.
+    /// The hash of a session id.
     pub(super) fn session_id(&self, id: &SessionId) -> [u8; 16] {
         self.hash(Domain::SessionId, &[id.as_bytes()])
     }
 
-    /// The name of the session that this ticket stands for.
+    /// The hash of a session ticket.
     pub(super) fn ticket(&self, ticket: &[u8]) -> [u8; 16] {
         self.hash(Domain::Ticket, &[ticket])
     }
 
-    /// The name of a client.
+    /// The hash of a client's key.
     pub(super) fn client(&self, key: &Key) -> u64 {
         let parts = [&key.source[..], &key.name.to_le_bytes()];
         let [a, b, c, d, e, f, g, h, ..] = self.hash(Domain::Client, &parts);
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
-    /// HMAC-SHA-256 (RFC 2104), of which half is kept: enough that no two sessions ever meet.
+    /// Half of an HMAC-SHA-256 (RFC 2104): long enough that no two sessions collide.
     fn hash(&self, domain: Domain, parts: &[&[u8]]) -> [u8; 16] {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&[domain as u8]);

@@ -1,7 +1,7 @@
-//! TLS sessions: recognising who resumes one, and learning what a backend grants.
+//! TLS sessions: recognising clients that resume one, and learning the ones that backends grant.
 //!
-//! Owns the way from an id or a ticket to the table of sessions. Must not know how they were read. Invariants: neither is
-//! kept, only their keyed hashes; a session that is found moves no pin of a client.
+//! Owns the way from an id or a ticket to the table of sessions. Must not know how they were read. Invariants: only keyed
+//! hashes of them are stored; finding a session moves no pin of a client.
 
 use std::sync::Arc;
 
@@ -14,29 +14,30 @@ use crate::protocol::tls::client_hello::SessionId;
 pub struct KnownSession {
     /// The hold on the session.
     pub claim: PinGuard<Session>,
-    /// Where it was granted.
+    /// The backend that granted it.
     pub member: Member,
-    /// Whether that takes the client now.
+    /// Whether that may take the client now.
     pub takes: bool,
 }
 
 impl Pins {
-    /// Finds the first of the sessions that a client offers to resume that is known: `ticket` before `id`, for beside a
-    /// ticket the id means nothing (RFC 5077, section 3.4). From now on it is `client`'s, if that is told.
+    /// Finds the first known session of those that a client offers to resume: `ticket` before `id`, since beside a ticket the
+    /// id has no meaning (RFC 5077, section 3.4). `client` becomes the client that used it last.
     #[must_use]
     pub fn recognise(
         self: &Arc<Self>,
         ticket: Option<&[u8]>,
         id: &SessionId,
         client: Option<&Key>,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<KnownSession> {
         let ticket = ticket.filter(|ticket| !ticket.is_empty());
         let ticket = ticket.map(|ticket| self.secret.ticket(ticket));
         let id = (!id.as_bytes().is_empty()).then(|| self.secret.session_id(id));
         let client = self.client(client);
         let mut found = [ticket, id].into_iter().flatten();
-        let recognised = found.find_map(|hash| self.resume(Session { hash, client }, &fit))?;
+        let recognised =
+            found.find_map(|hash| self.resume(Session { hash, client }, &eligibility))?;
         if recognised.takes {
             self.series.hits.increment(1);
             self.series.recognised.increment(1);
@@ -47,30 +48,30 @@ impl Pins {
     fn resume(
         self: &Arc<Self>,
         key: Session,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<KnownSession> {
         let home = self.sessions.home(&key);
         let now = self.now();
         let resumed = self.sessions.with(home, |shard, tag, _| {
-            let resumed = shard.resume((key, tag), now, fit)?;
-            // With the shard's lock held, so that nobody passes it on or counts it off before it has come.
-            self.sessions.shares.pass(resumed.before.client, key.client);
+            let resumed = shard.resume((key, tag), now, eligibility)?;
+            // With the shard's lock held, so that no other thread transfers or removes it before.
+            self.sessions.quotas.pass(resumed.before.client, key.client);
             Some(resumed)
         })?;
         let Resumed {
-            place,
+            handle,
             member,
             takes,
             ..
         } = resumed;
         Some(KnownSession {
-            claim: PinGuard::new(self, home, place),
+            claim: PinGuard::new(self, home, handle),
             member,
             takes,
         })
     }
 
-    /// Remembers that `member` has granted `client` the session of this id.
+    /// Stores that `member` has granted `client` the session with this id.
     #[must_use]
     pub fn learn_id(
         self: &Arc<Self>,
@@ -81,7 +82,7 @@ impl Pins {
         self.learn(self.secret.session_id(id), client, member)
     }
 
-    /// Remembers that `member` has granted `client` a session by this ticket.
+    /// Stores that `member` has granted `client` a session by this ticket.
     #[must_use]
     pub fn learn_ticket(
         self: &Arc<Self>,
@@ -102,14 +103,14 @@ impl Pins {
         let key = Session { hash, client };
         let home = self.sessions.home(&key);
         let now = self.now();
-        let place = self.sessions.with(home, |shard, tag, room| {
-            let room = |shard: &mut _| self.sessions.shares.take_with(client, || room(shard));
+        let handle = self.sessions.with(home, |shard, tag, room| {
+            let room = |shard: &mut _| self.sessions.quotas.take_with(client, || room(shard));
             shard.teach((key, tag), now, member, room)
         });
-        match place {
-            Some(place) => {
+        match handle {
+            Some(handle) => {
                 self.series.learned.increment(1);
-                Some(PinGuard::new(self, home, place))
+                Some(PinGuard::new(self, home, handle))
             }
             None => {
                 self.series.unlearned.increment(1);
@@ -118,7 +119,7 @@ impl Pins {
         }
     }
 
-    /// Who a session's client is; the same for all where clients have no pins of their own.
+    /// The hash of a session's client; the same for all where clients have no pins of their own.
     fn client(&self, key: Option<&Key>) -> u64 {
         key.map_or(0, |key| self.secret.client(key))
     }

@@ -1,8 +1,8 @@
-//! The locks and counts that workers share.
+//! The locks and atomics that workers share.
 //!
-//! Owns which ones they are: the standard library's, or, where the build says `--cfg lyncpin_shuttle`, those of a checker
-//! that runs threads in thousands of orders, one step of one thread at a time (`tests/threads`). Invariant: what workers
-//! share of a group's tables is locked and counted with nothing else.
+//! Owns their choice: the standard library's, or, in a build with `--cfg lyncpin_shuttle`, those of a checker that runs
+//! threads in thousands of orders, one step of one thread at a time (`tests/threads`). Invariant: a group's tables use no
+//! other locks and atomics.
 
 #[cfg(lyncpin_shuttle)]
 pub(super) use shuttle::sync::{

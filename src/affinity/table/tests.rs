@@ -1,11 +1,12 @@
-mod kept;
 mod numbers;
 mod operate;
+mod records;
 mod sessions;
 #[cfg(lyncpin_shuttle)]
 pub(crate) mod threads;
 
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use super::*;
 use crate::protocol::tls::client_hello::SessionId;
@@ -30,7 +31,7 @@ fn settings(max_entries: usize) -> model::AffinitySettings {
     }
 }
 
-/// A connection of a client that is held at `member`, which has answered.
+/// A connection of a client that `member` has answered.
 fn hold(pins: &Arc<Pins>, key: Key, member: Member) -> PinGuard<Key> {
     match pins.begin(key, |_| Eligibility::Takes, || Some(member)) {
         Lookup::Pinned(claim, _) | Lookup::New(claim, _) => {
@@ -54,7 +55,7 @@ fn key(client: u32) -> Key {
 }
 
 #[test]
-fn eight_threads_agree_on_every_key_and_leave_no_use_behind() {
+fn eight_threads_agree_on_every_key_and_release_every_pin() {
     let pins = pins(100_000);
     let first: Vec<_> = (0..500).map(|_| AtomicUsize::new(0)).collect();
     std::thread::scope(|scope| {
@@ -84,7 +85,7 @@ fn eight_threads_agree_on_every_key_and_leave_no_use_behind() {
 }
 
 #[test]
-fn the_bound_holds_over_all_shards() {
+fn the_limit_holds_over_all_shards() {
     let pins = pins(4096);
     for client in 0..20_000 {
         let Lookup::New(claim, member) =
@@ -98,7 +99,7 @@ fn the_bound_holds_over_all_shards() {
 }
 
 #[test]
-fn released_pins_are_counted_off() {
+fn released_pins_no_longer_count() {
     let pins = pins(100);
     let fe01 = pins.number_member("fe01");
     let Lookup::New(claim, member) = pins.begin(key(1), |_| Eligibility::Takes, || Some(fe01))
@@ -114,7 +115,7 @@ fn released_pins_are_counted_off() {
 #[test]
 fn a_new_client_gets_a_pin_while_any_shard_has_an_idle_one() {
     let pins = pins(4096);
-    // All but one are in use, and that one stands in some shard or other.
+    // All but one are in use, and that one can be in any shard.
     let begin = |client| match pins.begin(key(client), |_| Eligibility::Takes, || Some(Member(1))) {
         Lookup::New(claim, member) => {
             assert!(claim.answered(member).is_none());
@@ -138,7 +139,7 @@ fn a_new_client_gets_a_pin_while_any_shard_has_an_idle_one() {
 }
 
 #[test]
-fn the_bound_holds_at_every_moment() {
+fn the_limit_holds_at_every_moment() {
     let pins = pins(2048);
     let over = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -166,7 +167,7 @@ fn the_bound_holds_at_every_moment() {
 }
 
 #[test]
-fn no_shard_is_so_full_that_its_index_grows_for_long() {
+fn shards_are_small_enough_that_growing_their_index_is_quick() {
     for (max_entries, shards) in [(1, 1), (4096, 4), (1_000_000, 64), (100_000_000, 8192)] {
         assert_eq!(pins(max_entries).clients.shards(), shards);
     }

@@ -1,14 +1,16 @@
-//! What of an old picture still means something, and when.
+//! Which pins and states of an old file are restored, and for how long.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::affinity::shard::{Moment, Origin};
-use crate::affinity::table::{KeyScheme, PinKey, PinRecord, Secret, TableChange};
+use crate::affinity::record::{KeyScheme, PinChange, PinGroup, PinKey, PinRecord, PinUsage};
+use crate::affinity::shard::Origin;
+use crate::affinity::table::Secret;
 use crate::persistence::clock::Stamp;
-use crate::persistence::encoder::{Encoder, Shape};
+use crate::persistence::encoder::Encoder;
 use crate::persistence::frame::{self, Frames};
+use crate::persistence::records::StateRecord;
 use crate::persistence::recovery::Contents;
 use crate::persistence::restore::{Restored, restore};
 use crate::snapshot::Snapshot;
@@ -18,8 +20,6 @@ use crate::upstream::backend::Availability;
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
-/// What the table's clock said when the batches were written.
-const NOW: Moment = Moment(1 << 40);
 
 /// Two pools of one group, with a time to live of 20 minutes.
 fn snapshot() -> Snapshot {
@@ -53,9 +53,10 @@ fn pin(key: PinKey, backend: &str, left: Option<u64>) -> PinRecord {
         key,
         backend: backend.into(),
         origin: Origin::Failover,
-        created: Moment(NOW.0 - 30 * MINUTE),
-        expires: left.map(|left| Moment(NOW.0 + left)),
-        in_use: u32::from(left.is_none()),
+        age: Duration::from_millis(30 * MINUTE),
+        usage: left.map_or(PinUsage::InUse(1), |left| {
+            PinUsage::Idle(Duration::from_millis(left))
+        }),
     }
 }
 
@@ -67,20 +68,20 @@ fn stamp(boot: u8, since_boot: u64, wall: u64) -> Stamp {
     }
 }
 
-/// What a batch says of the group.
-type Said<'a> = &'a dyn Fn(&mut Encoder, u32);
+/// Encodes a batch of the group.
+type Batch<'a> = &'a dyn Fn(&mut Encoder, u32);
 
-/// What batches add up to: each has a stamp, and says what it has to say.
-fn contents(snapshot: &Snapshot, batches: &[(Stamp, Said<'_>)]) -> Contents {
-    contents_of(&Shape::of(&snapshot.groups[0].settings()), batches)
+/// The contents of a file of these batches.
+fn contents(snapshot: &Snapshot, batches: &[(Stamp, Batch<'_>)]) -> Contents {
+    contents_of(&snapshot.groups[0].pin_group(), batches)
 }
 
-/// The same, written by a balancer whose group had this shape.
-fn contents_of(shape: &Shape, batches: &[(Stamp, Said<'_>)]) -> Contents {
+/// The same, written by a balancer with this group.
+fn contents_of(group: &PinGroup, batches: &[(Stamp, Batch<'_>)]) -> Contents {
     let mut encoder = Encoder::new(batches[0].0);
     encoder.begin(batches[0].0);
-    let group = encoder.group(shape);
-    encoder.whole();
+    let group = encoder.group(group);
+    encoder.end_checkpoint();
     for (stamp, put) in batches {
         encoder.begin(*stamp);
         put(&mut encoder, group);
@@ -95,7 +96,7 @@ fn contents_of(shape: &Shape, batches: &[(Stamp, Said<'_>)]) -> Contents {
     contents
 }
 
-/// How long the pin of client 1 still lives, in whole minutes, once it is put back; `None` where it is not.
+/// Whole minutes until the restored pin of client 1 expires; `None` if it was not restored.
 fn minutes_left(snapshot: &Snapshot) -> Option<u64> {
     let pins = &snapshot.groups[0];
     let mut left = None;
@@ -104,17 +105,16 @@ fn minutes_left(snapshot: &Snapshot) -> Option<u64> {
             (kept.key, &*kept.backend, kept.origin),
             (key(1), "fe01", Origin::Failover)
         );
-        left = kept.expires.map(|expires| pins.until(expires));
+        left = kept.usage.expires_in();
     });
-    // To the second above: the clock of the table goes on.
+    // Rounded up, since the clock of the table runs.
     left.map(|left| (left + Duration::from_secs(1)).as_secs() / 60)
 }
 
 #[track_caller]
-fn lives_on(left: Option<u64>, written: Stamp, last: Stamp, now: Stamp, expected: Option<u64>) {
+fn check(left: Option<u64>, written: Stamp, last: Stamp, now: Stamp, expected: Option<u64>) {
     let snapshot = snapshot();
-    let put =
-        |encoder: &mut Encoder, group: u32| encoder.set(group, &pin(key(1), "fe01", left), NOW);
+    let put = |encoder: &mut Encoder, group: u32| encoder.set(group, &pin(key(1), "fe01", left));
     let contents = contents(&snapshot, &[(written, &put), (last, &|_, _| {})]);
     let restored = restore(&contents, &snapshot, &now);
     assert_eq!(minutes_left(&snapshot), expected);
@@ -133,48 +133,48 @@ fn lives_on(left: Option<u64>, written: Stamp, last: Stamp, now: Stamp, expected
 }
 
 #[test]
-fn the_time_while_nothing_ran_counts_and_the_wall_clock_may_jump() {
+fn downtime_counts_and_jumps_of_the_wall_clock_do_not() {
     let written = stamp(1, HOUR, 100 * HOUR);
     for wall in [0, 100 * HOUR, 900 * HOUR] {
         let now = stamp(1, HOUR + 4 * MINUTE, wall);
-        lives_on(Some(10 * MINUTE), written, written, now, Some(6));
+        check(Some(10 * MINUTE), written, written, now, Some(6));
         let now = stamp(1, HOUR + 10 * MINUTE, wall);
-        lives_on(Some(10 * MINUTE), written, written, now, None);
+        check(Some(10 * MINUTE), written, written, now, None);
     }
 }
 
 #[test]
-fn after_a_boot_the_wall_clock_counts_as_far_as_it_goes_forward() {
+fn after_a_reboot_the_wall_clock_counts_if_it_goes_forward() {
     let written = stamp(1, HOUR, 100 * HOUR);
     let now = |wall| stamp(2, MINUTE, wall);
-    lives_on(
+    check(
         Some(10 * MINUTE),
         written,
         written,
         now(100 * HOUR + 3 * MINUTE),
         Some(7),
     );
-    lives_on(
+    check(
         Some(10 * MINUTE),
         written,
         written,
         now(99 * HOUR),
         Some(10),
     );
-    lives_on(Some(10 * MINUTE), written, written, now(101 * HOUR), None);
+    check(Some(10 * MINUTE), written, written, now(101 * HOUR), None);
 }
 
 #[test]
-fn a_pin_in_use_counts_as_idle_from_the_last_batch_on() {
+fn a_pin_in_use_counts_as_idle_since_the_last_batch() {
     let (written, last) = (stamp(1, HOUR, 0), stamp(1, 9 * HOUR, 0));
-    lives_on(
+    check(
         None,
         written,
         last,
         stamp(1, 9 * HOUR + 5 * MINUTE, 0),
         Some(15),
     );
-    lives_on(
+    check(
         None,
         written,
         last,
@@ -184,9 +184,9 @@ fn a_pin_in_use_counts_as_idle_from_the_last_batch_on() {
 }
 
 #[test]
-fn no_pin_lives_longer_than_the_time_to_live_that_is_configured_now() {
+fn no_pin_lives_longer_than_the_current_time_to_live() {
     let written = stamp(1, HOUR, 0);
-    lives_on(
+    check(
         Some(50 * MINUTE),
         written,
         written,
@@ -196,19 +196,19 @@ fn no_pin_lives_longer_than_the_time_to_live_that_is_configured_now() {
 }
 
 #[test]
-fn the_last_word_on_a_pin_counts() {
+fn the_last_record_of_a_pin_counts() {
     let snapshot = snapshot();
     let first = |encoder: &mut Encoder, group: u32| {
         for client in 1..=3 {
-            encoder.set(group, &pin(key(client), "fe02", Some(MINUTE)), NOW);
+            encoder.set(group, &pin(key(client), "fe02", Some(MINUTE)));
         }
     };
     let second = |encoder: &mut Encoder, group: u32| {
-        encoder.set(group, &pin(key(1), "fe01", Some(9 * MINUTE)), NOW);
-        encoder.change(group, &TableChange::Gone(key(2)), NOW);
-        encoder.change(group, &TableChange::Gone(key(3)), NOW);
-        encoder.set(group, &pin(key(3), "fe01", Some(2 * MINUTE)), NOW);
-        encoder.change(group, &TableChange::Gone(key(3)), NOW);
+        encoder.set(group, &pin(key(1), "fe01", Some(9 * MINUTE)));
+        encoder.change(group, &PinChange::Removed(key(2)));
+        encoder.change(group, &PinChange::Removed(key(3)));
+        encoder.set(group, &pin(key(3), "fe01", Some(2 * MINUTE)));
+        encoder.change(group, &PinChange::Removed(key(3)));
     };
     let (at, later) = (stamp(1, HOUR, 0), stamp(1, HOUR + MINUTE, 0));
     let contents = contents(&snapshot, &[(at, &first), (later, &second)]);
@@ -217,14 +217,14 @@ fn the_last_word_on_a_pin_counts() {
 }
 
 #[test]
-fn sessions_come_back_too() {
+fn sessions_are_restored() {
     let snapshot = snapshot();
     let session = PinKey::Session {
         hash: [9; 16],
         client: 7,
     };
     let kept = pin(session.clone(), "fe02", Some(5 * MINUTE));
-    let put = |encoder: &mut Encoder, group: u32| encoder.set(group, &kept, NOW);
+    let put = |encoder: &mut Encoder, group: u32| encoder.set(group, &kept);
     let at = stamp(1, HOUR, 0);
     let contents = contents(&snapshot, &[(at, &put)]);
     assert_eq!(restore(&contents, &snapshot, &at).pins, 1);
@@ -233,9 +233,9 @@ fn sessions_come_back_too() {
     assert_eq!(found, [(session, "fe02".into())]);
 }
 
-/// A balancer whose default was an IPv6 /64 has written; all 128 bits count now.
+/// Written by a balancer whose default was an IPv6 /64; all 128 bits count now.
 #[test]
-fn another_prefix_of_one_family_costs_the_other_no_pin() {
+fn another_prefix_of_one_family_does_not_affect_the_other() {
     let snapshot = snapshot();
     let ipv6 = PinKey::Client {
         source: "2001:db8:0:1::".parse::<Ipv6Addr>().unwrap().octets(),
@@ -247,12 +247,12 @@ fn another_prefix_of_one_family_costs_the_other_no_pin() {
     };
     let put = |encoder: &mut Encoder, group: u32| {
         for key in [key(1), ipv6.clone(), session.clone()] {
-            encoder.set(group, &pin(key, "fe01", Some(5 * MINUTE)), NOW);
+            encoder.set(group, &pin(key, "fe01", Some(5 * MINUTE)));
         }
     };
-    let now = Shape::of(&snapshot.groups[0].settings());
+    let now = snapshot.groups[0].pin_group();
     assert_eq!(now.keys.to_bytes(), [1, 32, 128]);
-    let before = Shape {
+    let before = PinGroup {
         keys: KeyScheme::from_bytes([1, 32, 64]),
         ..now
     };
@@ -265,7 +265,7 @@ fn another_prefix_of_one_family_costs_the_other_no_pin() {
 }
 
 #[test]
-fn a_session_is_one_whoever_uses_it() {
+fn a_session_is_the_same_whichever_client_uses_it() {
     let snapshot = snapshot();
     let session = |client| PinKey::Session {
         hash: [9; 16],
@@ -273,7 +273,7 @@ fn a_session_is_one_whoever_uses_it() {
     };
     let set = |client, backend: &'static str| {
         let kept = pin(session(client), backend, Some(5 * MINUTE));
-        move |encoder: &mut Encoder, group: u32| encoder.set(group, &kept, NOW)
+        move |encoder: &mut Encoder, group: u32| encoder.set(group, &kept)
     };
     let at = stamp(1, HOUR, 0);
     let contents = contents(&snapshot, &[(at, &set(7, "fe01")), (at, &set(8, "fe02"))]);
@@ -283,26 +283,25 @@ fn a_session_is_one_whoever_uses_it() {
     assert_eq!(found, [(session(8), "fe02".into())]);
 }
 
-/// States of `fe01` in the pools, each drained with so many minutes left, half an hour ago.
+fn drain(pool: &str, left: Option<u64>) -> StateRecord {
+    StateRecord {
+        pool: pool.into(),
+        backend: "fe01".into(),
+        state: AdminState::Drain,
+        left,
+    }
+}
+
+/// Restores states of `fe01` in these pools, each drained half an hour ago with so many minutes left.
 #[track_caller]
 fn drained(states: &[(&str, u64)], pins: usize) -> Snapshot {
     let snapshot = snapshot();
     let put = |encoder: &mut Encoder, group: u32| {
-        encoder.set(group, &pin(key(1), "fe01", None), NOW);
+        encoder.set(group, &pin(key(1), "fe01", None));
         for (pool, left) in states {
-            encoder.state(
-                &(*pool).into(),
-                &"fe01".into(),
-                AdminState::Drain as u8,
-                Some(left * MINUTE),
-            );
+            encoder.state(&drain(pool, Some(left * MINUTE)));
         }
-        encoder.state(
-            &"gone".into(),
-            &"fe01".into(),
-            AdminState::Drain as u8,
-            None,
-        );
+        encoder.state(&drain("gone", None));
     };
     let (at, last) = (stamp(1, HOUR, 0), stamp(1, HOUR + 30 * MINUTE, 0));
     let contents = contents(&snapshot, &[(at, &put), (last, &|_, _| {})]);
@@ -319,7 +318,7 @@ fn drained(states: &[(&str, u64)], pins: usize) -> Snapshot {
 }
 
 #[test]
-fn a_drain_goes_on_where_it_was() {
+fn a_drain_continues_with_the_time_that_is_left() {
     let snapshot = drained(&[("web", 40)], 1);
     let backend = &snapshot.pools[0].backends[0];
     assert_eq!(backend.state(), AdminState::Drain);
@@ -336,7 +335,8 @@ fn a_drain_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_drain_that_has_ended_takes_nobody_and_releases_what_no_other_pool_needs() {
+fn a_drain_that_has_ended_takes_no_client_and_its_pins_are_dropped_unless_another_pool_needs_them()
+{
     let snapshot = drained(&[("web", 20), ("apps", 20)], 0);
     let backend = &snapshot.pools[0].backends[0];
     assert_eq!(

@@ -1,6 +1,7 @@
-//! Where pins lead, as it was typed: a pool, a backend, or a backend of a pool.
+//! Filters of pins by backend: a pool, a backend, or a backend of a pool.
 //!
-//! Owns the way from these names to members of tables. Invariant: each is the name of something that is there.
+//! Owns the way from their names to the numbers of a table. Must not know clients or names. Invariant: every named pool and
+//! backend exists.
 
 use std::sync::Arc;
 
@@ -11,11 +12,11 @@ use crate::affinity::table::Pins;
 use crate::snapshot::Snapshot;
 use crate::upstream::pool::Pool;
 
-/// A backend that was named.
+/// A backend that an administrator named.
 pub(super) struct NamedBackend {
     /// Its name.
     pub(super) backend: Arc<str>,
-    /// The pools with affinity that have it; at least one.
+    /// The pools with affinity that have it, at least one.
     pools: Vec<Arc<Pool>>,
 }
 
@@ -46,17 +47,17 @@ impl NamedBackend {
         self.pools.iter().any(|pool| is_of(pool, pins))
     }
 
-    /// Whether this pool has it and is meant.
+    /// Whether it is a backend of this pool.
     pub(super) fn in_pool(&self, pool: &Arc<Pool>) -> bool {
         self.pools.iter().any(|known| Arc::ptr_eq(known, pool))
     }
 
-    /// As a group's table numbers it.
+    /// Its number in the table of a group.
     pub(super) fn member(&self, pins: &Pins) -> Member {
         pins.number_member(&self.backend)
     }
 
-    /// That no group that is meant has it.
+    /// The error that no selected group has it.
     pub(super) fn missing(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
         let of_group = |pool: &&Arc<Pool>| {
             let affinity = pool.affinity.as_ref();
@@ -96,7 +97,7 @@ fn not_found(pools: &[Arc<Pool>], text: &str) -> AffinityError {
     }
 }
 
-/// A backend that none of these pools has, or none with affinity.
+/// The error that none of these pools with affinity has this backend.
 fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> Unknown {
     let backends = pools
         .filter(|pool| pool.affinity.is_some())
@@ -104,18 +105,18 @@ fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> Unknow
     Unknown::new(name, backends.map(|backend| &*backend.name))
 }
 
-/// Where the pins lead that a filter means.
+/// The backends of the pins that a filter selects.
 pub(super) enum BackendFilter {
-    /// It does not say: also to backends that no pool has any more.
+    /// Any, including backends that no pool has any more.
     Anywhere,
-    /// To some backend of this pool.
+    /// The backends of this pool.
     Pool(Arc<Pool>),
-    /// To this one.
+    /// This one.
     Backend(NamedBackend),
 }
 
 impl BackendFilter {
-    /// What a filter says.
+    /// The backends of a filter.
     pub(super) fn of(snapshot: &Snapshot, filter: &PinFilter) -> Result<Self, AffinityError> {
         let pool = match &filter.pool {
             Some(name) => Some(with_affinity(snapshot, name)?),
@@ -131,7 +132,7 @@ impl BackendFilter {
         })
     }
 
-    /// Whether anything of a group can be meant.
+    /// Whether it can select pins of this group.
     pub(super) fn in_group(&self, pins: &Pins) -> bool {
         match self {
             Self::Anywhere => true,
@@ -140,7 +141,7 @@ impl BackendFilter {
         }
     }
 
-    /// The backends as a group's table numbers them; `None` is any.
+    /// Their numbers in the table of a group; `None` is any.
     pub(super) fn members(&self, pins: &Pins) -> Option<Vec<Member>> {
         match self {
             Self::Anywhere => None,
@@ -156,8 +157,8 @@ impl BackendFilter {
         }
     }
 
-    /// Why it is in none of the groups that are meant.
-    pub(super) fn nowhere(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
+    /// The error that no selected group has these backends.
+    pub(super) fn not_in_groups(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
         match self {
             Self::Anywhere => AffinityError::NoGroups,
             Self::Pool(pool) => AffinityError::ForeignPool {

@@ -1,6 +1,6 @@
-//! Under which configured names a client is pinned that asks for something.
+//! The configured names under which clients are pinned that request a name.
 //!
-//! Owns the way from a name as typed to configured names. Invariant: it is what the listeners say, each for itself.
+//! Owns the way from a name as typed to configured names. Must not know pins. Invariant: each listener's own routes decide.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use crate::snapshot::{ActiveListener, Destination, Snapshot};
 use crate::types::host_name::{HostName, is_ip_literal};
 use crate::upstream::pool::Pool;
 
-/// What clients whose name is in no route are pinned under.
+/// The configured name of clients whose name is in no route.
 const UNKNOWN: &str = "unknown_name";
 
-/// A configured name and where it leads.
+/// A configured name and its pool.
 #[derive(Debug, Clone)]
 pub(super) struct ConfiguredName {
     /// A name, a pattern, `no_name`, `unknown_name` or `pool`, as the table knows it.
     pub(super) matched: Arc<str>,
-    /// The pool that it leads to, which has affinity.
+    /// Its pool, which has affinity.
     pub(super) pool: Arc<Pool>,
 }
 
@@ -30,14 +30,14 @@ impl ConfiguredName {
         }
     }
 
-    /// The group of its pool.
+    /// The affinity group of its pool.
     pub(super) fn group(&self) -> Option<&Arc<str>> {
         let affinity = self.pool.affinity.as_ref()?;
         Some(affinity.pins.group())
     }
 }
 
-/// Every configured name that leads to a pool with affinity, sorted.
+/// Every configured name of a pool with affinity, sorted.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<ConfiguredName> {
     sorted(
         snapshot
@@ -47,13 +47,16 @@ pub(super) fn all(snapshot: &Snapshot) -> Vec<ConfiguredName> {
     )
 }
 
-/// The configured names under which clients are pinned that ask for `name`: what each listener's routes say, and `name`
-/// itself where it is a configured one, a pattern too. Only where no route knows it, it is an unknown name.
+/// The configured names under which clients are pinned that request `name`: by each listener's routes, and `name` itself if
+/// it is a configured name or pattern. Only if no route matches, it is an unknown name.
 ///
 /// # Errors
 ///
-/// When none of them leads to a pool with affinity.
-pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<ConfiguredName>, AffinityError> {
+/// If none of them belongs to a pool with affinity.
+pub(super) fn matching(
+    snapshot: &Snapshot,
+    name: &str,
+) -> Result<Vec<ConfiguredName>, AffinityError> {
     let folded = name.to_ascii_lowercase();
     let folded = folded.strip_suffix('.').unwrap_or(&folded);
     let sent = HostName::parse_sent(folded.as_bytes());
@@ -63,7 +66,7 @@ pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<ConfiguredNam
         .filter(|known| *known.matched == *folded)
         .collect();
     if let Some(host) = host {
-        let routed = peeking(snapshot).filter_map(|listener| listener.route(host));
+        let routed = routing_by_name(snapshot).filter_map(|listener| listener.route(host));
         found.extend(
             routed
                 .filter(|to| *to.matched != *UNKNOWN)
@@ -71,7 +74,7 @@ pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<ConfiguredNam
         );
     }
     if found.is_empty() && (host.is_some() || is_ip_literal(folded.as_bytes())) {
-        let unknown = peeking(snapshot).filter_map(|listener| listener.route_unknown());
+        let unknown = routing_by_name(snapshot).filter_map(|listener| listener.route_unknown());
         found.extend(unknown.map(ConfiguredName::of));
     }
     let found = sorted(found);
@@ -81,8 +84,8 @@ pub(super) fn asked(snapshot: &Snapshot, name: &str) -> Result<Vec<ConfiguredNam
     Ok(found)
 }
 
-/// Listeners that ask for a name.
-fn peeking(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<ActiveListener>> {
+/// Listeners that read a name.
+fn routing_by_name(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<ActiveListener>> {
     snapshot
         .listeners
         .iter()
@@ -114,7 +117,7 @@ fn of_listener(snapshot: &Snapshot, listener: &ActiveListener) -> Vec<Configured
     found
 }
 
-/// Those that have affinity, in order, each once for a pool.
+/// Those with affinity, sorted, each once for a pool.
 fn sorted(known: impl IntoIterator<Item = ConfiguredName>) -> Vec<ConfiguredName> {
     let mut known: Vec<ConfiguredName> = known
         .into_iter()

@@ -1,7 +1,7 @@
-//! Which tables, keys and backends are meant by what was typed.
+//! The tables, keys and backends of an administrator's query or order.
 //!
-//! Owns the way from names to the table's own terms, and which questions make no sense. Invariant: what is named and
-//! does not exist is an error, and never a filter that lets everything through.
+//! Owns the way from names to the numbers of tables, and which queries are invalid. Must not know what is done with the pins.
+//! Invariant: a name that does not exist is an error, and never a filter that selects everything.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,8 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::backend_filter::{BackendFilter, NamedBackend};
-use super::names;
-use super::names::ConfiguredName;
+use super::names::{self, ConfiguredName};
 use crate::admin::view::{PinFilter, PinOrder};
 use crate::admin::{AffinityError, Unknown};
 use crate::affinity::shard::{Key, Member};
@@ -19,24 +18,24 @@ use crate::config::model::SourcePrefix;
 use crate::snapshot::Snapshot;
 use crate::upstream::pool::Pool;
 
-/// Pins that one look through a table finds at most.
-const FOUND: usize = 1000;
+/// The most pins of one page.
+const PAGE: usize = 1000;
 
-/// The pins that are meant in one group.
+/// The pins that are selected in one group.
 pub(super) struct PinQuery {
     /// The group's table.
     pub(super) pins: Arc<Pins>,
-    /// One for each configured name, where names are asked for; no pin fits two of them.
+    /// One for each configured name, if a name is given; no pin matches two of them.
     pub(super) filters: Vec<TableFilter>,
 }
 
-/// One filter of one group: what a look goes through.
+/// One filter of one group.
 pub(super) struct QueryPart<'a> {
     /// The group's table.
     pub(super) pins: &'a Pins,
     /// The filter.
     pub(super) filter: &'a TableFilter,
-    /// Which of the group's filters it is.
+    /// Its index among the filters of the group.
     pub(super) nth: usize,
 }
 
@@ -54,7 +53,7 @@ impl PinQuery {
     }
 }
 
-/// A client's key, and the configured name that it comes under, whether that is part of the key or not.
+/// A client's key and its configured name, whether that is part of the key or not.
 #[derive(Debug)]
 pub(super) struct NamedKey {
     /// The key.
@@ -63,19 +62,19 @@ pub(super) struct NamedKey {
     pub(super) name: Arc<str>,
 }
 
-/// Pins that are to be.
+/// Pins to be created or moved.
 pub(super) struct PinRequest {
     /// The group's table.
     pub(super) pins: Arc<Pins>,
-    /// One, or more where listeners know the name under several patterns.
+    /// One, or more if the name matches several patterns.
     pub(super) keys: Vec<NamedKey>,
-    /// Where they are to lead.
+    /// Their backend.
     pub(super) member: Member,
     /// The backend's name.
     pub(super) backend: Arc<str>,
 }
 
-/// The tables that are meant: all of them, or one.
+/// The table of this group, or all tables.
 pub(super) fn groups<'a>(
     snapshot: &'a Snapshot,
     group: Option<&str>,
@@ -90,19 +89,19 @@ pub(super) fn groups<'a>(
     })
 }
 
-/// What a filter means in each group in which anything can fit.
+/// The query of a filter in each group in which it can select pins.
 ///
 /// # Errors
 ///
-/// What it names that does not exist, or that is no part of any key.
-pub(super) fn meant(
+/// If it names something that does not exist, or that is not part of any key.
+pub(super) fn queries(
     snapshot: &Snapshot,
     filter: &PinFilter,
 ) -> Result<Vec<PinQuery>, AffinityError> {
     let mut groups = groups(snapshot, filter.group.as_deref())?;
-    let leads = BackendFilter::of(snapshot, filter)?;
-    let nowhere = |_| leads.nowhere(snapshot, filter.group.as_deref());
-    narrow(&mut groups, |pins| leads.in_group(pins), nowhere)?;
+    let backends = BackendFilter::of(snapshot, filter)?;
+    let not_in_groups = |_| backends.not_in_groups(snapshot, filter.group.as_deref());
+    narrow(&mut groups, |pins| backends.in_group(pins), not_in_groups)?;
     if filter.client.is_some() {
         let by_source = |pins: &Pins| pins.settings().by_source;
         narrow(&mut groups, by_source, AffinityError::NotBySource)?;
@@ -110,32 +109,32 @@ pub(super) fn meant(
     let known = match &filter.name {
         None => None,
         Some(name) => {
-            let known = names::asked(snapshot, name)?;
+            let known = names::matching(snapshot, name)?;
             let by_name = |pins: &Pins| pins.settings().by_name;
             narrow(&mut groups, by_name, AffinityError::NotByName)?;
-            let led_there = |pins: &Pins| {
+            let has_name = |pins: &Pins| {
                 known
                     .iter()
                     .any(|known| known.group() == Some(pins.group()))
             };
-            narrow(&mut groups, led_there, |_| {
+            narrow(&mut groups, has_name, |_| {
                 AffinityError::UnknownName(name.clone())
             })?;
             Some(known)
         }
     };
-    let meant = |pins: &Arc<Pins>| PinQuery {
+    let query = |pins: &Arc<Pins>| PinQuery {
         pins: pins.clone(),
-        filters: filters(pins, filter, &leads, known.as_deref()),
+        filters: filters(pins, filter, &backends, known.as_deref()),
     };
-    Ok(groups.into_iter().map(meant).collect())
+    Ok(groups.into_iter().map(query).collect())
 }
 
-/// A filter in a table's own terms: one, or one for each of the names.
+/// The filters for a table: one, or one for each of the names.
 fn filters(
     pins: &Pins,
     filter: &PinFilter,
-    leads: &BackendFilter,
+    backends: &BackendFilter,
     known: Option<&[ConfiguredName]>,
 ) -> Vec<TableFilter> {
     let mut names = match known {
@@ -148,40 +147,40 @@ fn filters(
         }
         None => vec![None],
     };
-    // They are sorted, so equal ones, which lead to several pools, stand side by side.
+    // They are sorted, so equal names of several pools are adjacent.
     names.dedup();
     let prefix = pins.settings().source_prefix;
     let one = |name| TableFilter {
         clients: filter.client.map(|client| widened(client, prefix)),
         name,
-        members: leads.members(pins),
+        members: backends.members(pins),
     };
     names.into_iter().map(one).collect()
 }
 
-/// What a move means: the pins, and the backend. Where several groups have such a backend, the one in which a pin fits.
-pub(super) fn moving(
+/// The pins of a move, and the new backend. If several groups have such a backend: the one with a pin to move.
+pub(super) fn move_query(
     snapshot: &Snapshot,
     filter: &PinFilter,
     to: &str,
 ) -> Result<(PinQuery, NamedBackend), AffinityError> {
     let to = NamedBackend::find(&snapshot.pools, to)?;
-    let mut meant = meant(snapshot, filter)?;
-    let groups: Vec<String> = meant
+    let mut queries = queries(snapshot, filter)?;
+    let groups: Vec<String> = queries
         .iter()
-        .map(|meant| meant.pins.group().to_string())
+        .map(|query| query.pins.group().to_string())
         .collect();
-    meant.retain(|meant| to.in_group(&meant.pins));
-    if meant.len() > 1 {
-        let (pinned, none): (Vec<_>, Vec<_>) =
-            meant.into_iter().partition(|meant| moves_any(meant, &to));
-        // Where nothing would be moved, any of the groups says so.
-        meant = match pinned.is_empty() {
-            true => none.into_iter().take(1).collect(),
-            false => pinned,
+    queries.retain(|query| to.in_group(&query.pins));
+    if queries.len() > 1 {
+        let (moving, idle): (Vec<_>, Vec<_>) =
+            queries.into_iter().partition(|query| moves_any(query, &to));
+        // If nothing would be moved, any of the groups will do.
+        queries = match moving.is_empty() {
+            true => idle.into_iter().take(1).collect(),
+            false => moving,
         };
     }
-    let one = only(meant, |meant| meant.pins.group())?;
+    let one = only(queries, |query| query.pins.group())?;
     let one = one.ok_or_else(|| match filter.group.as_deref() {
         Some(group) => to.missing(snapshot, Some(group)),
         None => AffinityError::OtherGroups {
@@ -192,13 +191,13 @@ pub(super) fn moving(
     Ok((one, to))
 }
 
-/// Whether a pin that is meant leads elsewhere than to this backend.
-fn moves_any(meant: &PinQuery, to: &NamedBackend) -> bool {
-    meant.parts().any(|part| {
+/// Whether the query selects a pin to another backend than this.
+fn moves_any(query: &PinQuery, to: &NamedBackend) -> bool {
+    query.parts().any(|part| {
         let mut cursor = Some(Cursor::default());
         while let Some(at) = cursor {
-            let (found, next) = part.pins.page(part.filter, at, FOUND, super::LOOKS);
-            if found.iter().any(|kept| kept.backend != to.backend) {
+            let (found, next) = part.pins.page(part.filter, at, PAGE, super::CELLS_PER_CALL);
+            if found.iter().any(|record| record.backend != to.backend) {
                 return true;
             }
             cursor = next;
@@ -207,20 +206,20 @@ fn moves_any(meant: &PinQuery, to: &NamedBackend) -> bool {
     })
 }
 
-/// What an order means: one group and at least one key.
-pub(super) fn ordered(snapshot: &Snapshot, order: &PinOrder) -> Result<PinRequest, AffinityError> {
+/// The pins of an order: one group and at least one key.
+pub(super) fn request(snapshot: &Snapshot, order: &PinOrder) -> Result<PinRequest, AffinityError> {
     let mut groups = groups(snapshot, order.group.as_deref())?;
     let known = match &order.name {
-        Some(name) => Some(names::asked(snapshot, name)?),
+        Some(name) => Some(names::matching(snapshot, name)?),
         None => None,
     };
-    // A client that asks for a name comes to the pools that its routes lead to, and nowhere else.
-    let reached: Option<Vec<Arc<Pool>>> = known
+    // A client that requests a name gets only to the pools of its routes.
+    let reachable: Option<Vec<Arc<Pool>>> = known
         .as_ref()
         .map(|known| known.iter().map(|known| known.pool.clone()).collect());
-    let reached = reached.as_deref().unwrap_or(&snapshot.pools);
-    let to = NamedBackend::find(reached, &order.backend);
-    let to = to.map_err(|error| not_reached(snapshot, reached, order).unwrap_or(error))?;
+    let reachable = reachable.as_deref().unwrap_or(&snapshot.pools);
+    let to = NamedBackend::find(reachable, &order.backend);
+    let to = to.map_err(|error| unreachable_pool(snapshot, reachable, order).unwrap_or(error))?;
     groups.retain(|pins| to.in_group(pins));
     let missing = || to.missing(snapshot, order.group.as_deref());
     let pins = only(groups, |pins| pins.group())?.ok_or_else(missing)?;
@@ -236,19 +235,19 @@ pub(super) fn ordered(snapshot: &Snapshot, order: &PinOrder) -> Result<PinReques
     })
 }
 
-/// That the pool which an order names is there, and its name does not lead to it.
-fn not_reached(
+/// The error that the pool of an order exists, but clients that request its name do not get there.
+fn unreachable_pool(
     snapshot: &Snapshot,
-    reached: &[Arc<Pool>],
+    reachable: &[Arc<Pool>],
     order: &PinOrder,
 ) -> Option<AffinityError> {
     let name = order.name.clone()?;
     let (pool, _) = order.backend.split_once('/')?;
     let is_it = |known: &Arc<Pool>| *known.name == *pool;
-    if reached.iter().any(is_it) || !snapshot.pools.iter().any(is_it) {
+    if reachable.iter().any(is_it) || !snapshot.pools.iter().any(is_it) {
         return None;
     }
-    // What is wrong with the backend itself is said first.
+    // An error of the backend itself has precedence.
     Some(match NamedBackend::find(&snapshot.pools, &order.backend) {
         Err(error) => error,
         Ok(_) => AffinityError::OtherPool {
@@ -258,7 +257,7 @@ fn not_reached(
     })
 }
 
-/// The keys of the one client that an order is about.
+/// The keys of the client of an order.
 fn keys_of(
     pins: &Pins,
     order: &PinOrder,
@@ -279,7 +278,7 @@ fn keys_of(
     }
 }
 
-/// The keys of a client in a table, by the configured names that it comes under; each once.
+/// The keys of a client in a table under these configured names, each once.
 pub(super) fn keys(pins: &Pins, known: &[ConfiguredName], client: IpAddr) -> Vec<NamedKey> {
     let here = known
         .iter()
@@ -287,7 +286,7 @@ pub(super) fn keys(pins: &Pins, known: &[ConfiguredName], client: IpAddr) -> Vec
     let mut keys: Vec<NamedKey> = here
         .map(|known| key(pins, known.matched.clone(), client))
         .collect();
-    // They are sorted by name, so equal ones stand side by side.
+    // They are sorted by name, so equal ones are adjacent.
     keys.dedup_by_key(|named| named.key);
     keys
 }
@@ -297,7 +296,7 @@ fn key(pins: &Pins, name: Arc<str>, client: IpAddr) -> NamedKey {
     NamedKey { key, name }
 }
 
-/// The one that is left, if any is.
+/// The only element, if there is one.
 fn only<T>(mut left: Vec<T>, group: impl Fn(&T) -> &Arc<str>) -> Result<Option<T>, AffinityError> {
     if left.len() > 1 {
         let groups = left.iter().map(|one| group(one).to_string()).collect();
@@ -306,7 +305,7 @@ fn only<T>(mut left: Vec<T>, group: impl Fn(&T) -> &Arc<str>) -> Result<Option<T
     Ok(left.pop())
 }
 
-/// Keeps the groups in which something fits; where that leaves none, it is an error, which may name the first.
+/// Retains the groups that fit. If none does, the error can name the first one.
 fn narrow(
     groups: &mut Vec<&Arc<Pins>>,
     fits: impl Fn(&Pins) -> bool,
@@ -320,7 +319,7 @@ fn narrow(
     Ok(())
 }
 
-/// The address of one client, where a group takes all of `client` for one.
+/// The address of a client, if the group does not distinguish the addresses of `client`.
 fn one_client(client: IpNet, prefix: SourcePrefix, group: &str) -> Result<IpAddr, AffinityError> {
     let one = match client {
         IpNet::V4(_) => prefix.ipv4,
@@ -336,7 +335,7 @@ fn one_client(client: IpNet, prefix: SourcePrefix, group: &str) -> Result<IpAddr
     Ok(client.addr())
 }
 
-/// As much of a network as a group tells apart.
+/// The network, widened to the prefix of a group.
 pub(super) fn widened(client: IpNet, prefix: SourcePrefix) -> IpNet {
     let one = match client {
         IpNet::V4(_) => prefix.ipv4,

@@ -1,66 +1,45 @@
-//! Pins as they are shown.
+//! Pins in the form of the API.
 //!
-//! Owns the way from a table's terms to those of people. Invariant: showing changes nothing.
+//! Owns the way from a record to the fields of the API. Invariant: viewing a pin changes nothing.
 
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::view;
+use crate::affinity::record::{PinKey, PinRecord};
 use crate::affinity::shard::{Key, PinView};
-use crate::affinity::table::{PinKey, PinRecord, Pins};
+use crate::affinity::table::Pins;
 use crate::config::model::AffinitySettings;
 use crate::types::timestamp::Timestamp;
 
-/// A pin that was found in a page.
-pub(super) fn shown(pins: &Pins, kept: &PinRecord) -> view::PinEntry {
-    let (client, name) = match &kept.key {
+/// A pin of this table.
+pub(super) fn entry(pins: &Pins, record: &PinRecord) -> view::PinEntry {
+    let (client, name) = match &record.key {
         PinKey::Client { source, name } => {
             let client = network(*source, &pins.settings());
             (client, name.as_ref().map(ToString::to_string))
         }
         PinKey::Session { .. } => (None, None),
     };
-    let age = pins.since(kept.created);
     view::PinEntry {
         group: pins.group().to_string(),
         client,
         name,
-        backend: kept.backend.to_string(),
-        origin: kept.origin.as_str().into(),
-        created: Timestamp(SystemTime::now() - age),
-        age_seconds: age.as_secs(),
-        connections: kept.in_use.into(),
-        expires_in_seconds: kept.expires.map(|expires| rounded(pins.until(expires))),
+        backend: record.backend.to_string(),
+        origin: record.origin.as_str().into(),
+        created: Timestamp(SystemTime::now() - record.age),
+        age_seconds: record.age.as_secs(),
+        connections: record.usage.connections().into(),
+        expires_in_seconds: record.usage.expires_in().map(rounded),
     }
 }
 
-/// A pin that was found by its key; `name` is the configured name, whether it is part of the key or not. `None` while
-/// no backend has answered its client yet.
-pub(in crate::server) fn viewed(
-    pins: &Pins,
-    view: &PinView<Key>,
-    name: &str,
-) -> Option<view::PinEntry> {
-    let kept = PinRecord {
-        key: kept_key(pins, view.key, name),
-        backend: pins.member_name(view.member)?,
-        origin: view.origin,
-        created: view.created,
-        expires: view.expires,
-        in_use: view.in_use,
-    };
-    Some(shown(pins, &kept))
+/// A pin of this table, as the table views it.
+pub(in crate::server) fn view_entry(pins: &Pins, view: &PinView<Key>) -> Option<view::PinEntry> {
+    pins.record(view).map(|record| entry(pins, &record))
 }
 
-fn kept_key(pins: &Pins, key: Key, name: &str) -> PinKey {
-    PinKey::Client {
-        source: key.source,
-        name: pins.settings().by_name.then(|| Arc::from(name)),
-    }
-}
-
-/// The network that bits of a source stand for, as people write it; `None` where the source is no part of the key.
+/// The network of a source prefix, in CIDR notation; `None` where the source is not part of the key.
 pub(super) fn network(source: [u8; 16], settings: &AffinitySettings) -> Option<String> {
     let (address, prefix) = (Ipv6Addr::from(source), settings.source_prefix);
     settings.by_source.then(|| match address.to_ipv4_mapped() {
@@ -69,7 +48,7 @@ pub(super) fn network(source: [u8; 16], settings: &AffinitySettings) -> Option<S
     })
 }
 
-/// To the nearest second: what was just used expires in all of its time.
+/// Rounds to the nearest second: a pin that was just used then shows its whole time to live.
 fn rounded(left: Duration) -> u64 {
     (left + Duration::from_millis(500)).as_secs()
 }

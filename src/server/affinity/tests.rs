@@ -6,7 +6,7 @@ use crate::config;
 use crate::telemetry::metrics::Registry;
 use crate::upstream::backend::Availability;
 
-/// Two groups, one by both and one by source alone, and a pool without.
+/// Two groups, one by source and name, one by source alone, and a pool without affinity.
 const YAML: &str = r#"
 listeners:
   https:
@@ -50,7 +50,7 @@ fn order(client: &str, name: &str, backend: &str) -> PinOrder {
     }
 }
 
-/// `key=value` words as a filter.
+/// A filter of `key=value` words.
 fn filter(words: &str) -> PinFilter {
     let mut filter = PinFilter::default();
     for (key, value) in words.split(' ').filter_map(|word| word.split_once('=')) {
@@ -68,7 +68,7 @@ fn filter(words: &str) -> PinFilter {
 }
 
 fn names(snapshot: &Snapshot, name: &str) -> Vec<(String, String)> {
-    let known = names::asked(snapshot, name).unwrap();
+    let known = names::matching(snapshot, name).unwrap();
     known
         .iter()
         .map(|known| (known.matched.to_string(), known.pool.name.to_string()))
@@ -80,7 +80,7 @@ fn pair(matched: &str, pool: &str) -> (String, String) {
 }
 
 #[test]
-fn a_name_stands_for_what_each_listener_makes_of_it() {
+fn a_name_matches_the_routes_of_each_listener() {
     let snapshot = snapshot();
     let both = [
         pair("*.contoso.com", "web-http"),
@@ -99,7 +99,7 @@ fn a_name_stands_for_what_each_listener_makes_of_it() {
         names(&snapshot, "*.contoso.com"),
         [pair("*.contoso.com", "web-http")]
     );
-    // One listener routes it, so it is no unknown name.
+    // One listener routes it, so it is not an unknown name.
     assert_eq!(
         names(&snapshot, "meet.contoso.com"),
         [pair("*.contoso.com", "web-http")]
@@ -112,32 +112,33 @@ fn a_name_stands_for_what_each_listener_makes_of_it() {
 }
 
 #[test]
-fn what_cannot_be_asked_for_is_no_name() {
+fn what_no_client_can_request_is_not_a_name() {
     for wrong in ["*.fabrikam.com", "a b", "a..b", ""] {
-        let error = names::asked(&snapshot(), wrong).unwrap_err();
+        let error = names::matching(&snapshot(), wrong).unwrap_err();
         assert_eq!(error, AffinityError::UnknownName(wrong.into()));
     }
 }
 
-/// The groups in which a filter means something, with the names in the table's terms.
-fn meant_by(words: &str) -> Result<Vec<String>, String> {
+/// The groups that a filter selects, with the names of the filters.
+fn selected_by(words: &str) -> Result<Vec<String>, String> {
     let snapshot = snapshot();
-    let meant = pin_query::meant(&snapshot, &filter(words)).map_err(|error| error.to_string())?;
-    let told = |meant: &PinQuery| {
-        let filters = meant.filters.iter().map(|filter| {
+    let queries =
+        pin_query::queries(&snapshot, &filter(words)).map_err(|error| error.to_string())?;
+    let describe = |query: &PinQuery| {
+        let filters = query.filters.iter().map(|filter| {
             let client = filter
                 .clients
                 .map(|net| net.to_string())
                 .unwrap_or_default();
             let all = names::all(&snapshot);
             let is_it = |known: &&names::ConfiguredName| {
-                Some(meant.pins.number_name(&known.matched)) == filter.name
+                Some(query.pins.number_name(&known.matched)) == filter.name
             };
             let name = all.iter().find(is_it).map_or("", |known| &*known.matched);
             let members = filter.members.as_ref().map(|members| {
                 let names = members
                     .iter()
-                    .filter_map(|member| meant.pins.member_name(*member));
+                    .filter_map(|member| query.pins.member_name(*member));
                 names
                     .map(|name| name.split('.').next().unwrap().to_owned())
                     .collect::<Vec<_>>()
@@ -147,15 +148,15 @@ fn meant_by(words: &str) -> Result<Vec<String>, String> {
         });
         format!(
             "{}: {}",
-            meant.pins.group(),
+            query.pins.group(),
             filters.collect::<Vec<_>>().join(" ")
         )
     };
-    Ok(meant.iter().map(told).collect())
+    Ok(queries.iter().map(describe).collect())
 }
 
 #[test]
-fn filters_mean_every_group_in_which_they_make_sense() {
+fn a_filter_selects_every_group_to_which_it_applies() {
     for (words, expected) in [
         ("", &["mail: ,,", "sip: ,,", "web: ,,"][..]),
         ("group=web", &["web: ,,"]),
@@ -187,12 +188,12 @@ fn filters_mean_every_group_in_which_they_make_sense() {
         ("name=pool", &["sip: ,pool,"]),
     ] {
         let expected = expected.iter().map(ToString::to_string).collect();
-        assert_eq!(meant_by(words), Ok(expected), "{words}");
+        assert_eq!(selected_by(words), Ok(expected), "{words}");
     }
 }
 
 #[test]
-fn filters_that_make_sense_nowhere_are_errors() {
+fn a_filter_that_applies_to_no_group_is_an_error() {
     for (words, error) in [
         ("group=smtp", "there is no affinity group \"smtp\""),
         ("pool=smtp", "there is no pool \"smtp\""),
@@ -235,8 +236,8 @@ fn filters_that_make_sense_nowhere_are_errors() {
             "no route leads \"plain.contoso.com\" to a pool with affinity",
         ),
     ] {
-        let said = meant_by(words).unwrap_err();
-        // What there is instead may follow.
+        let said = selected_by(words).unwrap_err();
+        // A list of what exists may follow.
         let rest = said
             .strip_prefix(error)
             .unwrap_or_else(|| panic!("{words}: {said}"));
@@ -253,17 +254,17 @@ fn filters_that_make_sense_nowhere_are_errors() {
              fe02.contoso.local; did you mean `fe01.contoso.local`?",
         ),
     ] {
-        assert_eq!(meant_by(words), Err(error.to_owned()), "{words}");
+        assert_eq!(selected_by(words), Err(error.to_owned()), "{words}");
     }
 }
 
 #[test]
-fn an_order_needs_what_its_groups_key_is_made_of() {
+fn an_order_needs_every_part_of_the_key() {
     let snapshot = snapshot();
-    let ordered = |client: &str, name: &str, backend: &str| {
-        let ordered = pin_query::ordered(&snapshot, &order(client, name, backend));
-        ordered
-            .map(|ordered| (ordered.pins.group().to_string(), ordered.keys.len()))
+    let request = |client: &str, name: &str, backend: &str| {
+        let request = pin_query::request(&snapshot, &order(client, name, backend));
+        request
+            .map(|request| (request.pins.group().to_string(), request.keys.len()))
             .map_err(|error| error.to_string())
     };
     let (fe01, fe02, fe03) = (
@@ -273,51 +274,51 @@ fn an_order_needs_what_its_groups_key_is_made_of() {
     );
     let ok = |group: &str, keys| Ok((group.to_owned(), keys));
     let no = |error: &str| Err(error.to_owned());
-    // Two listeners know the name under two patterns; only one of their pools has fe03.
+    // The name matches patterns of two listeners; only one of their pools has fe03.
     assert_eq!(
-        ordered("192.0.2.7", "lyncweb.contoso.com", fe02),
+        request("192.0.2.7", "lyncweb.contoso.com", fe02),
         ok("web", 2)
     );
     assert_eq!(
-        ordered("192.0.2.7", "lyncweb.contoso.com", fe03),
+        request("192.0.2.7", "lyncweb.contoso.com", fe03),
         ok("web", 1)
     );
     assert_eq!(
-        ordered("192.0.2.0/24", "lyncweb.contoso.com", fe01),
+        request("192.0.2.0/24", "lyncweb.contoso.com", fe01),
         ok("web", 2)
     );
     assert_eq!(
-        ordered("192.0.2.7", "mail.contoso.com", "mail/fe01.contoso.local"),
+        request("192.0.2.7", "mail.contoso.com", "mail/fe01.contoso.local"),
         ok("mail", 1)
     );
     assert_eq!(
-        ordered("192.0.2.7", "", "mail01.contoso.local"),
+        request("192.0.2.7", "", "mail01.contoso.local"),
         ok("mail", 1)
     );
-    assert_eq!(ordered("", "pool", "sip01.contoso.local"), ok("sip", 1));
+    assert_eq!(request("", "pool", "sip01.contoso.local"), ok("sip", 1));
     for (result, error) in [
         (
-            ordered("192.0.2.7", "", fe01),
+            request("192.0.2.7", "", fe01),
             "more than one affinity group fits, name one of them: mail, web",
         ),
         (
-            ordered("192.0.2.7", "", fe02),
+            request("192.0.2.7", "", fe02),
             "group \"web\" pins by name: the name is wanted, too",
         ),
         (
-            ordered("", "lyncweb.contoso.com", fe02),
+            request("", "lyncweb.contoso.com", fe02),
             "group \"web\" pins by source: the client is wanted, too",
         ),
         (
-            ordered("192.0.0.0/16", "lyncweb.contoso.com", fe02),
+            request("192.0.0.0/16", "lyncweb.contoso.com", fe02),
             "192.0.0.0/16 is more than one client: group \"web\" takes a /24 for one",
         ),
         (
-            ordered("192.0.2.7", "pool", "sip01.contoso.local"),
+            request("192.0.2.7", "pool", "sip01.contoso.local"),
             "group \"sip\" does not pin by source",
         ),
         (
-            ordered("192.0.2.7", "pool", fe02),
+            request("192.0.2.7", "pool", fe02),
             "pool \"sip\" has no backend \"fe02.contoso.local\"; the only backend is sip01.contoso.local",
         ),
     ] {
@@ -329,8 +330,8 @@ fn an_order_needs_what_its_groups_key_is_made_of() {
 fn a_move_needs_one_group_that_has_the_backend() {
     let snapshot = snapshot();
     let moving = |words: &str, to: &str| {
-        pin_query::moving(&snapshot, &filter(words), to)
-            .map(|(meant, _)| meant.pins.group().to_string())
+        pin_query::move_query(&snapshot, &filter(words), to)
+            .map(|(query, _)| query.pins.group().to_string())
             .map_err(|error| error.to_string())
     };
     let (fe01, fe02) = ("fe01.contoso.local", "fe02.contoso.local");
@@ -349,21 +350,21 @@ fn a_move_needs_one_group_that_has_the_backend() {
 }
 
 #[test]
-fn a_move_asks_for_the_group_only_where_several_have_pins_to_move() {
+fn a_move_needs_the_group_only_if_several_have_pins_to_move() {
     let snapshot = snapshot();
     let (fe01, fe02) = ("fe01.contoso.local", "fe02.contoso.local");
     let moving = |words: &str| {
-        pin_query::moving(&snapshot, &filter(words), fe01)
-            .map(|(meant, _)| meant.pins.group().to_string())
+        pin_query::move_query(&snapshot, &filter(words), fe01)
+            .map(|(query, _)| query.pins.group().to_string())
             .map_err(|error| error.to_string())
     };
     let pin =
         |name: &str, backend: &str| pin(&snapshot, &order("192.0.2.7", name, backend)).unwrap();
-    // Two groups have an fe01, and none a pin: there is nothing to ask.
+    // Two groups have an fe01, and none has a pin: nothing is ambiguous.
     assert!(moving("client=192.0.2.7").is_ok());
     pin("lyncweb.contoso.com", fe02);
     assert_eq!(moving("client=192.0.2.7"), Ok("web".into()));
-    // One that leads there already is not moved.
+    // A pin that is there already is not moved.
     pin("mail.contoso.com", "mail/fe01.contoso.local");
     assert_eq!(moving("client=192.0.2.7"), Ok("web".into()));
     pin("mail.contoso.com", "mail01.contoso.local");
@@ -375,7 +376,7 @@ fn a_move_asks_for_the_group_only_where_several_have_pins_to_move() {
 }
 
 #[test]
-fn the_log_shows_no_more_of_a_client_than_it_may() {
+fn the_log_has_no_more_of_a_client_than_allowed() {
     let prefix = SourcePrefix { ipv4: 24, ipv6: 64 };
     let client = crate::admin::parse_client("192.0.2.7").unwrap();
     let shown = |shown| logged(client, shown, prefix).to_string();
@@ -384,7 +385,7 @@ fn the_log_shows_no_more_of_a_client_than_it_may() {
 }
 
 #[test]
-fn the_sessions_of_a_client_are_shown_and_go_with_its_pin() {
+fn the_sessions_of_a_client_are_shown_and_cleared_with_its_pin() {
     let snapshot = snapshot();
     let (client, other): (IpAddr, IpAddr) = ([192, 0, 2, 7].into(), [198, 51, 100, 1].into());
     let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
@@ -418,7 +419,7 @@ fn the_sessions_of_a_client_are_shown_and_go_with_its_pin() {
 }
 
 #[test]
-fn a_page_goes_on_where_the_one_before_ended() {
+fn a_page_continues_where_the_previous_one_ended() {
     let snapshot = snapshot();
     for (group, backend) in [
         ("mail", "mail01.contoso.local"),
@@ -452,7 +453,7 @@ fn a_page_goes_on_where_the_one_before_ended() {
         count
     };
     for most in [1, 3, 50, 1000] {
-        // Four names lead to the group by both.
+        // Four names belong to the group by source and name.
         assert_eq!(listed("", most), 250);
         assert_eq!(listed("name=lyncweb.contoso.com", most), 100);
         assert_eq!(listed("client=10.0.7.200", most), 4);
@@ -461,7 +462,7 @@ fn a_page_goes_on_where_the_one_before_ended() {
 }
 
 #[test]
-fn a_cursor_of_no_page_is_refused() {
+fn an_invalid_cursor_is_rejected() {
     let snapshot = snapshot();
     for cursor in [
         "",
@@ -479,12 +480,12 @@ fn a_cursor_of_no_page_is_refused() {
 }
 
 #[test]
-fn a_rare_pin_is_found_in_several_looks_of_bounded_length() {
+fn a_rare_pin_is_found_in_several_calls_of_limited_length() {
     let snapshot = snapshot();
     let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
     let [common, rare] =
         ["fe01", "mail01"].map(|name| pins.number_member(&format!("{name}.contoso.local")));
-    let clients = u32::try_from(LOOKS).unwrap() + 100;
+    let clients = u32::try_from(CELLS_PER_CALL).unwrap() + 100;
     for number in 0..clients {
         let source: IpAddr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into();
         let to = if number == clients / 2 { rare } else { common };

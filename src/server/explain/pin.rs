@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::candidates::reason;
 use crate::admin::view::{Explanation, PinEntry};
 use crate::affinity::shard::Origin;
-use crate::server::affinity::viewed;
+use crate::server::affinity::view_entry;
 use crate::types::timestamp::{counted, span};
 use crate::upstream::backend::Backend;
 use crate::upstream::pool::{Obstacle, Pool, PoolClient, obstacle_to_pinned};
 
 /// The client's pin, whether it decides or not.
-pub(super) fn of(pool: &Pool, client: PoolClient, matched: &str) -> Option<PinEntry> {
+pub(super) fn of(pool: &Pool, client: PoolClient) -> Option<PinEntry> {
     let (view, _) = pool.pin(client)?;
-    viewed(&pool.affinity.as_ref()?.pins, &view, matched)
+    view_entry(&pool.affinity.as_ref()?.pins, &view)
 }
 
 /// The backend of the client's pin, if it takes the client. Adds the texts about the pin to `result`.

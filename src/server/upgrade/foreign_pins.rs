@@ -1,49 +1,49 @@
 //! Pins that connections of another process use.
 //!
-//! Owns the holds on them in this process. Knows no channel. Invariant: a held pin does not expire.
+//! Owns the holds on them in this process. Must not know a channel. Invariant: a held pin does not expire.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::affinity::table::{ForeignHold, PinKey, Pins};
+use crate::affinity::record::{PinChange, PinGroup, PinKey};
+use crate::affinity::table::{ForeignHold, Imported};
 use crate::handoff::WireError;
-use crate::handoff::pins::{self, PinUpdate};
+use crate::handoff::pins;
 use crate::snapshot::Snapshot;
 
-/// Pins that connections of another process use, by their group and key.
+/// Pins that connections of another process use, by their group and the key that the other process has for them.
 #[derive(Default)]
 pub(super) struct ForeignPins(HashMap<(Arc<str>, PinKey), ForeignHold>);
 
 impl ForeignPins {
-    /// Takes in a batch of updates.
+    /// Applies a batch of changes.
     pub(super) fn update(&mut self, batch: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
-        let held = &mut self.0;
-        let table = |group: &str| snapshot.group(group).cloned();
-        pins::read(batch, table, |pins, update| update_pin(held, pins, update))
+        pins::read(batch, |group, change| self.apply(group, change, snapshot))
     }
 
     /// Releases all of them.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
-}
 
-fn update_pin(
-    held: &mut HashMap<(Arc<str>, PinKey), ForeignHold>,
-    pins: &Arc<Pins>,
-    update: PinUpdate,
-) {
-    match update {
-        PinUpdate::LetGo(key) => drop(held.remove(&(pins.group().clone(), key))),
-        PinUpdate::Stands(record) => {
-            let key = (pins.group().clone(), record.key.clone());
-            if record.in_use == 0 {
-                held.remove(&key);
-                pins.put(&record);
-            } else if let Some(held) = held.get(&key) {
-                held.follow(&record.backend);
-            } else if let Some(hold) = pins.put(&record) {
-                held.insert(key, hold);
+    fn apply(&mut self, group: &PinGroup, change: PinChange, snapshot: &Snapshot) {
+        let Some(pins) = snapshot.group(&group.name) else {
+            return;
+        };
+        let of = |key: PinKey| (group.name.clone(), key);
+        match change {
+            PinChange::Removed(key) => drop(self.0.remove(&of(key))),
+            PinChange::Set(record) => {
+                let of = of(record.key.clone());
+                if record.usage.connections() == 0 {
+                    self.0.remove(&of);
+                } else if let Some(held) = self.0.get(&of) {
+                    return held.follow(&record.backend);
+                }
+                // A pin that cannot be imported is made again when its client returns.
+                if let Ok(Imported::Held(hold)) = pins.import(&record, &group.keys) {
+                    self.0.insert(of, hold);
+                }
             }
         }
     }

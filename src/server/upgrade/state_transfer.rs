@@ -18,9 +18,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::admin;
-use crate::affinity::table::{PinKey, PinRecord, Pins, Secret};
+use crate::affinity::record::{PinChange, PinKey, PinRecord};
+use crate::affinity::table::{Pins, Secret};
 use crate::handoff::message::pins_packet;
-use crate::handoff::pins::{Batch, PinUpdate};
+use crate::handoff::pins::Batch;
 use crate::handoff::{
     AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, VERSION,
     WireError,
@@ -143,16 +144,16 @@ impl StateSender {
     ) -> Result<(), WireError> {
         let Self { channel, sent, .. } = self;
         for pins in &snapshot.groups {
-            let mut batch = Batch::new(pins);
-            pins.tell_recent(min_left(pins), &mut |records: Vec<PinRecord>| {
+            let mut batch = Batch::new(pins.pin_group());
+            pins.export_recent(min_left(pins), &mut |records: Vec<PinRecord>| {
                 for record in records {
                     let key = (pins.group().clone(), record.key.clone());
-                    if record.in_use > 0 {
+                    if record.usage.connections() > 0 {
                         sent.0.insert(key, record.backend.clone());
                     } else {
                         sent.0.remove(&key);
                     }
-                    if let Some(full) = batch.add(&PinUpdate::Stands(record)) {
+                    if let Some(full) = batch.add(&PinChange::Set(record)) {
                         channel.send_pins(&full, deadline)?;
                     }
                 }
@@ -208,20 +209,20 @@ impl SentPins {
         let mut changed = Vec::new();
         let mut in_use: HashSet<GroupKey> = HashSet::new();
         for pins in &snapshot.groups {
-            let mut batch = Batch::new(pins);
+            let mut batch = Batch::new(pins.pin_group());
             let mut is_empty = true;
-            let mut add = |update: &PinUpdate| {
+            let mut add = |update: &PinChange| {
                 is_empty = false;
                 changed.extend(batch.add(update));
             };
             // No idle pin has so much time left.
-            let walked = pins.tell_recent(Duration::MAX, &mut |records: Vec<PinRecord>| {
+            let walked = pins.export_recent(Duration::MAX, &mut |records: Vec<PinRecord>| {
                 for record in records {
                     let key = (pins.group().clone(), record.key.clone());
                     let known = self.0.insert(key.clone(), record.backend.clone());
                     in_use.insert(key);
                     if known.as_ref() != Some(&record.backend) {
-                        add(&PinUpdate::Stands(record));
+                        add(&PinChange::Set(record));
                     }
                 }
                 Ok::<(), Infallible>(())
@@ -235,7 +236,7 @@ impl SentPins {
                 .collect();
             for key in ended {
                 self.0.remove(&key);
-                add(&PinUpdate::LetGo(key.1));
+                add(&PinChange::Removed(key.1));
             }
             if !is_empty {
                 changed.push(batch.take());

@@ -9,10 +9,10 @@ use crate::support::peers::{Backend, ask, connect_from, is_alive};
 use crate::support::{eventually, own_address};
 
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";
-/// Ports of the pool `secure`, then those of `clear`.
+/// The ports of the pool `secure`, then those of `clear`.
 const PORTS: [u16; 4] = [443, 4443, 80, 8080];
 
-/// Two pools of one group. Each server has a process for either; `clear` lists them in another order.
+/// Two pools of one group. Each server has a process for each; `clear` lists them in another order.
 struct Site {
     balancer: Balancer,
     secure: Vec<Backend>,
@@ -66,7 +66,7 @@ impl Site {
         ask(&client, b"?").unwrap()
     }
 
-    /// The servers that a client gets on all ports, beginning with one of them.
+    /// The servers that a client gets on all ports, starting with this one.
     fn servers(&self, source: IpAddr, first: usize) -> BTreeSet<String> {
         let ports = PORTS.iter().cycle().skip(first).take(PORTS.len());
         ports.map(|&port| self.come(source, port)).collect()
@@ -113,11 +113,11 @@ fn all_ports_agree_on_each_of_many_clients_while_a_server_is_down_on_one_port() 
             .metric("lyncpin_affinity_pins_broken_total", &[])
     };
     assert_eq!(broken(), 0.0);
-    let told = site
+    let text = site
         .balancer
         .get("/api/v1/explain?listener=l443&source=192.0.2.7")
         .body;
-    assert!(told.contains("a is up but not used"), "{told}");
+    assert!(text.contains("a is up but not used"), "{text}");
     site.secure[1].stop();
     site.wait_for_ups(4.0);
     for number in 0..12 {
@@ -130,7 +130,7 @@ fn all_ports_agree_on_each_of_many_clients_while_a_server_is_down_on_one_port() 
     site.secure[1].start_again();
     site.wait_for_ups(5.0);
 
-    // Nobody is whole: those who are up here serve, and ports part only where they must.
+    // No server is up on all ports: those that are up on a port serve there.
     site.clear[1].stop();
     site.clear[2].stop();
     site.wait_for_ups(3.0);
@@ -138,7 +138,7 @@ fn all_ports_agree_on_each_of_many_clients_while_a_server_is_down_on_one_port() 
     let server = site.come(source, 443);
     assert_eq!(site.come(source, 4443), server);
 
-    // Whole again, and taken again.
+    // Up on all ports again, and used again.
     for backend in &site.clear {
         backend.start_again();
     }
@@ -212,7 +212,7 @@ fn pins_are_released_when_the_last_pool_has_drained_their_server() {
     assert_eq!(site.pins(0, &server), 1, "the other pool's clients stay");
     assert!(is_alive(&held));
     assert_eq!(site.come(source, 4443), server);
-    // A second drain replaces the first, its deadline is met too, and now nobody wants the pins.
+    // A second drain replaces the first. Its deadline passes as well, and now no pool needs the pins.
     site.set("secure", &server, r#"{"state":"drain","deadline":"10m"}"#);
     assert_eq!(site.come(source, 4443), server);
     site.set("secure", &server, over);
@@ -225,7 +225,7 @@ fn pins_are_released_when_the_last_pool_has_drained_their_server() {
 }
 
 #[test]
-fn a_drain_that_is_taken_back_before_its_deadline_keeps_every_pin() {
+fn a_drain_that_is_cancelled_before_its_deadline_preserves_every_pin() {
     let site = Site::start();
     let sources: Vec<IpAddr> = (0..6).map(|_| own_address()).collect();
     let server = site.come(sources[0], 443);
@@ -237,7 +237,7 @@ fn a_drain_that_is_taken_back_before_its_deadline_keeps_every_pin() {
         site.set(pool, &server, r#"{"state":"drain","deadline":"2s"}"#);
         site.set(pool, &server, r#"{"state":"ready"}"#);
     }
-    // Time is the subject: the deadline that was.
+    // The previous deadline must pass.
     std::thread::sleep(Duration::from_millis(2200));
     let after: Vec<_> = sources
         .iter()

@@ -1,4 +1,4 @@
-//! What an administrator sees of pins and does with them, with the balancer as a process.
+//! Queries and changes of pins by an administrator, with the balancer as a process.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::support::balancer::{Answer, Balancer};
 use crate::support::peers::{Backend, assert_reset, entries, is_alive};
 use crate::support::{eventually, own_address};
 
-/// One pin a client, by turns.
+/// One pin for each client, by round robin.
 const KEYS: &str = "balance: round_robin, affinity: { by: [source] }";
 
 fn json(answer: &Answer) -> Value {
@@ -30,7 +30,7 @@ fn client_of(pin: &Value) -> String {
     pin["client"].as_str().unwrap().to_owned()
 }
 
-/// The clients of every pin that fits, over pages of so many; none comes twice.
+/// The clients of every matching pin, over pages of this size; none occurs twice.
 fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut cursor = String::new();
@@ -51,17 +51,17 @@ fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
 
 fn event(balancer: &Balancer, message: &str) -> Value {
     eventually(message, || {
-        let told = |line: &Value| {
+        let is_event = |line: &Value| {
             line["message"]
                 .as_str()
                 .is_some_and(|text| text.starts_with(message))
         };
-        balancer.log().into_iter().find(told)
+        balancer.log().into_iter().find(is_event)
     })
 }
 
 #[test]
-fn a_client_goes_where_it_is_pinned() {
+fn a_client_goes_to_the_backend_that_it_is_pinned_to() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
@@ -84,10 +84,10 @@ fn a_client_goes_where_it_is_pinned() {
         (&json!("c"), &json!("administrator"))
     );
     assert_eq!((&pin["group"], &pin["name"]), (&json!("web"), &Value::Null));
-    let told = event(&balancer, "the administrator pinned");
-    assert_eq!(told["client"], format!("{source}/32"));
+    let event = event(&balancer, "the administrator pinned");
+    assert_eq!(event["client"], format!("{source}/32"));
     assert_eq!(
-        (&told["backend"], &told["before"]),
+        (&event["backend"], &event["before"]),
         (&json!("c"), &Value::Null)
     );
 }
@@ -111,7 +111,7 @@ fn clients_of_one_ipv6_network_have_pins_of_their_own() {
 }
 
 #[test]
-fn a_move_says_whether_there_is_no_pin_or_it_leads_there_already() {
+fn a_move_distinguishes_no_pin_from_a_pin_that_is_there_already() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, KEYS);
     let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "b"]);
@@ -134,7 +134,7 @@ fn a_move_says_whether_there_is_no_pin_or_it_leads_there_already() {
 }
 
 #[test]
-fn a_pin_that_is_set_again_leads_elsewhere_and_resets_nobody() {
+fn a_pin_that_is_set_again_moves_and_resets_no_connection() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
@@ -150,7 +150,7 @@ fn a_pin_that_is_set_again_leads_elsewhere_and_resets_nobody() {
 }
 
 #[test]
-fn a_moved_client_is_reset_and_comes_back_on_the_new_backend_at_once() {
+fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
@@ -172,7 +172,7 @@ fn a_moved_client_is_reset_and_comes_back_on_the_new_backend_at_once() {
         "{}",
         said.err
     );
-    // It comes back before its old connections have ended.
+    // It returns before its old connections have ended.
     assert_eq!(come(source, &balancer).0, to);
     assert_reset(&held);
     assert_reset(&also_held);
@@ -185,15 +185,15 @@ fn a_moved_client_is_reset_and_comes_back_on_the_new_backend_at_once() {
         others.iter().all(|(_, client)| is_alive(client)),
         "the others notice nothing"
     );
-    let told = event(&balancer, "the administrator moved");
+    let event = event(&balancer, "the administrator moved");
     assert_eq!(
-        (&told["to"], &told["pins"], &told["connections"]),
+        (&event["to"], &event["pins"], &event["connections"]),
         (&json!(to), &json!(1), &json!(2))
     );
 }
 
 #[test]
-fn a_backend_is_emptied_into_another() {
+fn all_pins_of_a_backend_move_to_another() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let held: Vec<_> = (0..12)
@@ -220,7 +220,7 @@ fn a_backend_is_emptied_into_another() {
 }
 
 #[test]
-fn cleared_pins_are_forgotten_and_connections_live_on() {
+fn cleared_pins_are_removed_and_connections_stay_open() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, KEYS);
     let held: Vec<_> = (0..4)
@@ -244,7 +244,7 @@ fn cleared_pins_are_forgotten_and_connections_live_on() {
         (said.status, said.err),
         (1, format!("{source} has no pin\n"))
     );
-    // Its next connection is placed anew, by turns: one of two is another server.
+    // Its next connections are assigned again by round robin: one of two gets another server.
     let next: Vec<String> = (0..2)
         .map(|_| {
             balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
@@ -261,7 +261,7 @@ fn cleared_pins_are_forgotten_and_connections_live_on() {
 }
 
 #[test]
-fn every_filter_and_every_page_finds_what_it_names() {
+fn every_filter_and_every_page_finds_the_matching_pins() {
     let backends = Backend::several(3);
     let balancer = Balancer::start(&format!(
         "listeners:\n\
@@ -327,7 +327,7 @@ fn same_network(one: IpAddr, other: IpAddr) -> bool {
 }
 
 #[test]
-fn a_pin_by_name_is_made_under_the_name_that_a_route_knows() {
+fn a_pin_by_name_is_created_under_the_configured_name() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, "balance: round_robin");
     let source = own_address();
@@ -351,15 +351,15 @@ fn a_pin_by_name_is_made_under_the_name_that_a_route_knows() {
 }
 
 #[test]
-fn explain_tells_all_of_a_pin() {
+fn explain_shows_everything_about_a_pin() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, KEYS);
     let source = own_address();
     let explain = || json(&balancer.get(&format!("/api/v1/explain?listener=tcp&source={source}")));
     assert_eq!(explain()["pin"], Value::Null);
     let (server, held) = come(source, &balancer);
-    let told = explain();
-    let pin = &told["pin"];
+    let explained = explain();
+    let pin = &explained["pin"];
     assert_eq!(
         (
             &pin["backend"],
@@ -370,12 +370,14 @@ fn explain_tells_all_of_a_pin() {
         (&json!(server), &json!("policy"), &json!(1), &Value::Null)
     );
     assert!(
-        told["steps"].to_string().contains("in use by 1 connection"),
-        "{told}"
+        explained["steps"]
+            .to_string()
+            .contains("in use by 1 connection"),
+        "{explained}"
     );
     drop(held);
     let idle = eventually("the pin is idle", || {
-        Some(explain()).filter(|told| told["pin"]["connections"] == 0)
+        Some(explain()).filter(|explained| explained["pin"]["connections"] == 0)
     });
     assert!(
         idle["pin"]["expires_in_seconds"].as_u64().unwrap() <= 1200,
@@ -388,7 +390,7 @@ fn explain_tells_all_of_a_pin() {
 }
 
 #[test]
-fn a_client_that_comes_while_a_full_table_is_in_use_cannot_be_pinned() {
+fn no_client_can_be_pinned_while_a_full_table_is_in_use() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, "affinity: { by: [source], max_entries: 2 }");
     let _held: Vec<_> = (0..2).map(|_| come(own_address(), &balancer)).collect();
@@ -398,7 +400,7 @@ fn a_client_that_comes_while_a_full_table_is_in_use_cannot_be_pinned() {
 }
 
 #[test]
-fn what_cannot_be_pinned_or_moved_is_said_as_it_is() {
+fn errors_of_pin_and_move_name_the_cause() {
     let pool = |names: &[&str], affinity: &str| {
         let entries = names
             .iter()

@@ -1,4 +1,4 @@
-//! Files that are not what they should be, and places where no file can be.
+//! Files that are not valid, and paths where no file can be.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use super::{Homes, Site, all_come_home, come, kill, lines, told, written};
+use super::{Homes, Site, all_come_home, come, kill, lines, logged, written};
 use crate::support::balancer::Balancer;
 use crate::support::own_address;
 
 const ASIDE: &str = "affinity store: the file was set aside";
 
-/// A site whose balancer was killed, and where its clients went.
+/// A site whose balancer was killed, and the backends of its clients.
 fn killed() -> (Site, Homes) {
     let site = Site::new();
     let mut balancer = site.start();
@@ -23,39 +23,42 @@ fn killed() -> (Site, Homes) {
 }
 
 #[test]
-fn a_torn_write_loses_itself_alone() {
+fn a_torn_write_loses_only_itself() {
     let (site, homes) = killed();
-    // The last batch says that nothing has changed.
+    // The last batch is empty.
     let file = std::fs::OpenOptions::new()
         .write(true)
         .open(site.file())
         .unwrap();
     file.set_len(file.metadata().unwrap().len() - 5).unwrap();
     let balancer = site.start();
-    told(
+    logged(
         &balancer,
-        "affinity store: the last write to the file was cut off",
+        "affinity store: the last write to the file is incomplete",
     );
     all_come_home(&balancer, &homes);
     assert!(site.aside().is_empty());
 }
 
 #[test]
-fn a_damaged_file_is_set_aside_and_what_is_sound_of_it_is_used() {
+fn a_damaged_file_is_set_aside_and_its_valid_part_is_used() {
     let (site, homes) = killed();
     let mut bytes = std::fs::read(site.file()).unwrap();
-    // In the version's name in the head, where nothing can be used any more.
+    // In the head frame, after which nothing can be used.
     bytes[62] ^= 1;
     std::fs::write(site.file(), &bytes).unwrap();
     let mut balancer = site.start();
-    let said = told(&balancer, ASIDE);
-    assert_eq!(said["pins_used"], 0);
-    assert!(said["why"].as_str().unwrap().contains("damaged"), "{said}");
+    let event = logged(&balancer, ASIDE);
+    assert_eq!(event["pins_used"], 0);
+    assert!(
+        event["why"].as_str().unwrap().contains("damaged"),
+        "{event}"
+    );
     let aside = site.aside();
     assert_eq!(aside.len(), 1);
     assert_eq!(std::fs::read(&aside[0]).unwrap(), bytes);
-    assert_eq!(said["set_aside"], aside[0].display().to_string());
-    // The new file keeps as the old one did.
+    assert_eq!(event["set_aside"], aside[0].display().to_string());
+    // The new file works as the old one did.
     let homes: Homes = homes
         .into_keys()
         .map(|(source, name)| ((source, name), super::home(&balancer, source, name)))
@@ -68,18 +71,18 @@ fn a_damaged_file_is_set_aside_and_what_is_sound_of_it_is_used() {
 }
 
 #[test]
-fn a_file_of_another_version_or_of_something_else_is_set_aside_whole() {
+fn a_file_of_another_version_or_kind_is_set_aside_unchanged() {
     // The magic, version 2 and the checksum of both.
-    let newer = *b"lyncpin\0\x02\0\0\0\x35\x3c\xab\x53and what nobody knows yet";
+    let newer = *b"lyncpin\0\x02\0\0\0\x35\x3c\xab\x53and an unknown form";
     for (bytes, why) in [
         (&newer[..], "version 2"),
-        (b"root:x:0:0:", "no affinity store"),
+        (b"root:x:0:0:", "not an affinity store"),
     ] {
         let site = Site::new();
         std::fs::write(site.file(), bytes).unwrap();
         let balancer = site.start();
-        let said = told(&balancer, ASIDE);
-        assert!(said["why"].as_str().unwrap().contains(why), "{said}");
+        let event = logged(&balancer, ASIDE);
+        assert!(event["why"].as_str().unwrap().contains(why), "{event}");
         assert_eq!(std::fs::read(&site.aside()[0]).unwrap(), bytes);
         come(&balancer, 1);
         written(&balancer);
@@ -88,7 +91,7 @@ fn a_file_of_another_version_or_of_something_else_is_set_aside_whole() {
     }
 }
 
-/// Runs a balancer that is to end by itself.
+/// Runs a balancer that must end by itself.
 fn run(yaml: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("balancer.yaml");
@@ -108,34 +111,40 @@ fn run(yaml: &str) -> Output {
 }
 
 #[track_caller]
-fn is_turned_away(output: &Output, why: &str) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let last = told.lines().last().unwrap_or_default();
+fn fails_to_start(output: &Output, why: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
     assert!(
         last.contains("affinity_store cannot be opened: ") && last.contains(why),
-        "{told}"
+        "{stderr}"
     );
 }
 
 #[test]
-fn a_place_where_no_file_can_be_ends_the_start() {
+fn a_path_where_no_file_can_be_prevents_the_start() {
     let site = Site::new();
     let at = |path: &Path| site.yaml_with(&path.display().to_string(), &site.backends, "");
     let missing = site.directory.path().join("missing/affinity");
-    is_turned_away(
+    fails_to_start(
         &run(&at(&missing)),
         "must exist and be writable: no such file",
     );
-    is_turned_away(&run(&at(site.directory.path())), "is there and is no file");
-    is_turned_away(&run(&at(Path::new("/dev/null"))), "is there and is no file");
+    fails_to_start(
+        &run(&at(site.directory.path())),
+        "exists and is not a regular file",
+    );
+    fails_to_start(
+        &run(&at(Path::new("/dev/null"))),
+        "exists and is not a regular file",
+    );
 }
 
 #[test]
-fn a_file_that_another_process_has_is_left_to_it() {
+fn a_file_that_another_process_uses_is_not_touched() {
     let site = Site::new();
     let mut balancer = site.start();
-    is_turned_away(&run(&site.yaml("")), "another process has");
+    fails_to_start(&run(&site.yaml("")), "another process uses");
     let homes = come(&balancer, 3);
     balancer.signal(Signal::TERM);
     balancer.wait();

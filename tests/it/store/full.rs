@@ -1,4 +1,4 @@
-//! A disk without room, and room again.
+//! A full disk that gets room again.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,31 +6,31 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::{Site, all_come_home, come, kill, lines, told, written};
+use super::{Site, all_come_home, come, kill, lines, logged, written};
 use crate::support::balancer::Balancer;
 use crate::support::eventually;
 
 const FAILURES: &str = "lyncpin_affinity_store_failures_total";
-const CANNOT: &str = "affinity store: the file cannot be written";
-const WELL: &str = "affinity store: the file is written again";
+const CANNOT: &str = "affinity store: could not write the file";
+const RECOVERED: &str = "affinity store: the file can be written again";
 
-/// Clients come until writing has failed, and twice more: it is told once.
+/// Connects clients until writing has failed, and twice more. It is logged once.
 fn fails(balancer: &Balancer) {
     eventually("writing fails", || {
         come(balancer, 20);
         (balancer.metric(FAILURES, &[]) >= 1.0).then_some(())
     });
-    eventually("it is tried again", || {
+    eventually("writing is retried", || {
         (balancer.metric(FAILURES, &[]) >= 3.0).then_some(())
     });
     assert_eq!(lines(balancer, CANNOT).len(), 1);
-    assert!(lines(balancer, WELL).is_empty());
+    assert!(lines(balancer, RECOVERED).is_empty());
 }
 
-/// Once it is well, what came while it was not is in the file, too.
-fn is_well_again(balancer: &Balancer) {
+/// After the recovery, clients that connected before are in the file as well.
+fn recovers(balancer: &Balancer) {
     let homes = come(balancer, 20);
-    told(balancer, WELL);
+    logged(balancer, RECOVERED);
     assert_eq!(lines(balancer, CANNOT).len(), 1);
     written(balancer);
     all_come_home(balancer, &homes);
@@ -64,7 +64,7 @@ fn with_small_disk(directory: &Path) -> impl FnOnce(&mut Command) {
 }
 
 #[test]
-fn a_full_disk_costs_no_connection_and_is_made_up_for_when_there_is_room() {
+fn a_full_disk_costs_no_connection_and_the_file_is_complete_when_there_is_room_again() {
     let site = Site::new();
     let small = tempfile::tempdir().unwrap();
     let file = small.path().join("affinity");
@@ -79,15 +79,15 @@ fn a_full_disk_costs_no_connection_and_is_made_up_for_when_there_is_room() {
     let mut filling = std::fs::File::create(&ballast).unwrap();
     while filling.write_all(&[0; 4096]).is_ok() {}
     fails(&balancer);
-    // Nothing but what fits was left in the file, and nobody was turned away.
+    // No connection was rejected.
     all_come_home(&balancer, &before);
     drop(filling);
     std::fs::remove_file(ballast).unwrap();
-    is_well_again(&balancer);
+    recovers(&balancer);
     let after = come(&balancer, 10);
     written(&balancer);
 
-    // The disk goes with the process, so its file is carried over.
+    // The disk disappears with the process, so its file is copied.
     std::fs::copy(inside(&file), site.file()).unwrap();
     kill(&mut balancer);
     let balancer = site.start();
@@ -96,7 +96,7 @@ fn a_full_disk_costs_no_connection_and_is_made_up_for_when_there_is_room() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_no_end_of_the_process() {
+fn a_limit_on_the_size_of_files_does_not_end_the_process() {
     let site = Site::new();
     let balancer = site.start();
     come(&balancer, 10);
@@ -109,9 +109,9 @@ fn a_limit_on_the_size_of_files_is_no_end_of_the_process() {
         };
         prlimit(pid, Resource::Fsize, limit).unwrap();
     };
-    // Less than the beginning of any file.
+    // Less than the head of a file.
     limit(Some(64));
     fails(&balancer);
     limit(None);
-    is_well_again(&balancer);
+    recovers(&balancer);
 }

@@ -1,19 +1,19 @@
-//! A disk that hangs: the thread that writes the store does not go on.
+//! A disk that hangs, and with it the writing thread of the store.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Site, all_come_home, come, told, written};
+use super::{Site, all_come_home, come, logged, written};
 use crate::support::eventually;
 use crate::support::hang::Hang;
 
-/// What a stop or a reload gives the disk.
-const BOUND: Duration = Duration::from_secs(10);
+/// The longest that a stop or a reload waits for the disk.
+const LIMIT: Duration = Duration::from_secs(10);
 const LATE: &str = "affinity store: could not flush the last changes to disk within 10 s";
 
 #[test]
-fn a_stop_gives_the_disk_ten_seconds_and_says_what_is_lost() {
+fn a_stop_waits_ten_seconds_for_the_disk_and_logs_what_is_lost() {
     let site = Site::new();
     let mut balancer = site.start();
     come(&balancer, 3);
@@ -21,8 +21,8 @@ fn a_stop_gives_the_disk_ten_seconds_and_says_what_is_lost() {
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(stopped.elapsed() >= BOUND && stopped.elapsed() < 2 * BOUND);
-    told(&balancer, LATE);
+    assert!(stopped.elapsed() >= LIMIT && stopped.elapsed() < 2 * LIMIT);
+    logged(&balancer, LATE);
 }
 
 #[test]
@@ -31,21 +31,21 @@ fn a_second_signal_does_not_wait_for_the_disk() {
     let mut balancer = site.start();
     let _hang = Hang::of(balancer.pid(), "store");
     balancer.signal(Signal::TERM);
-    told(&balancer, "stopping");
-    // Whether it waits for a connection, an answer or the disk by now.
+    logged(&balancer, "stopping");
+    // It waits for a connection, a response or the disk by now.
     std::thread::sleep(Duration::from_millis(200));
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(stopped.elapsed() < BOUND / 2, "{:?}", stopped.elapsed());
-    told(
+    assert!(stopped.elapsed() < LIMIT / 2, "{:?}", stopped.elapsed());
+    logged(
         &balancer,
         "affinity store: the stop did not wait for the disk",
     );
 }
 
 #[test]
-fn a_reload_leaves_a_disk_that_hangs_for_another_and_loses_nothing() {
+fn a_reload_moves_from_a_hanging_disk_to_another_and_loses_nothing() {
     let site = Site::new();
     let balancer = site.start();
     let homes = come(&balancer, 5);
@@ -58,8 +58,8 @@ fn a_reload_leaves_a_disk_that_hangs_for_another_and_loses_nothing() {
     balancer.write(&yaml);
     let said = balancer.said(&["reload"]);
     assert_eq!(said.status, 0, "{said:?}");
-    told(&balancer, LATE);
-    // What it takes when the disk answers again is not missing in the other file.
+    logged(&balancer, LATE);
+    // What is written when the old disk responds again is in the other file as well.
     let last = come(&balancer, 5);
     drop(hang);
     let late = come(&balancer, 5);
@@ -94,5 +94,5 @@ fn a_stop_does_not_wait_for_a_disk_that_a_reload_is_leaving() {
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(stopped.elapsed() < BOUND / 2, "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < LIMIT / 2, "{:?}", stopped.elapsed());
 }

@@ -255,7 +255,10 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
         let said = child.wait_with_output().unwrap();
         let err = String::from_utf8_lossy(&said.stderr);
         assert_eq!(said.status.code(), Some(1), "{last:?}: {err}");
-        assert!(err.contains("the other process is gone"), "{last:?}: {err}");
+        assert!(
+            err.contains("the other process has closed the channel"),
+            "{last:?}: {err}"
+        );
         assert!(begun.elapsed() < PATIENCE + Duration::from_secs(1));
     }
     let (mut taken, _) = socket.accept().unwrap();

@@ -1,4 +1,4 @@
-//! The shard beside a naive model of it: any order of events, with keys that collide.
+//! The shard compared with a naive model: any order of events, with keys that collide.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// No more than an eviction looks at, so that its choice can be foretold to a span.
+/// No more than an eviction compares, so that its choice is predictable to a span.
 const CLIENTS: u8 = 8;
 
 #[derive(Debug, Clone)]
 enum Event {
-    /// A client comes while these members take clients.
+    /// A client connects while these members may take clients.
     Come(u8, Vec<u32>),
-    /// One of the connections gets its answer, from where it was sent.
+    /// The member of one of the connections answers.
     Answer(usize),
-    /// It could not be reached; these are left.
+    /// It could not be reached; these remain.
     Fail(usize, Vec<u32>),
     End(usize),
     Wait(u64),
@@ -50,7 +50,7 @@ struct Known {
 struct World {
     shard: Shard,
     known: BTreeMap<u8, Known>,
-    /// Connections: whose, where its pin is, where it was sent.
+    /// Connections: client, pin, member.
     open: Vec<(u8, PinHandle, u32)>,
     now: u64,
 }
@@ -91,13 +91,15 @@ impl World {
             .filter(fits)
             .or_else(|| up.first().copied())
             .map(Member);
-        let (place, member) = match (found, known.member, wanted) {
-            (KeyLookup::Pinned(place, member), Some(pinned), _) if fits(&pinned) => {
+        let (handle, member) = match (found, known.member, wanted) {
+            (KeyLookup::Pinned(handle, member), Some(pinned), _) if fits(&pinned) => {
                 assert_eq!(member.0, pinned);
-                (place, member)
+                (handle, member)
             }
-            (KeyLookup::Stale(place, member), Some(pinned), _) if !fits(&pinned) => (place, member),
-            (KeyLookup::New(place, member), None, _) => (place, member),
+            (KeyLookup::Stale(handle, member), Some(pinned), _) if !fits(&pinned) => {
+                (handle, member)
+            }
+            (KeyLookup::New(handle, member), None, _) => (handle, member),
             (KeyLookup::Nowhere, pinned, None) => {
                 return assert!(pinned.is_none_or(|at| !fits(&at)));
             }
@@ -109,25 +111,25 @@ impl World {
             assert_eq!(Some(member), wanted);
             known.candidate = Some(member.0);
         }
-        self.open.push((client, place, member.0));
+        self.open.push((client, handle, member.0));
     }
 
     fn answer(&mut self, at: usize) {
-        let Some(&(client, place, member)) = self.open.get(at) else {
+        let Some(&(client, handle, member)) = self.open.get(at) else {
             return;
         };
         let known = self.known.get_mut(&client).unwrap();
         let moves = known.member.is_none()
             || known.member != Some(member) && known.candidate == Some(member);
         let before = known.member.filter(|_| moves).map(Member);
-        assert_eq!(self.shard.answered(place, Member(member)), before);
+        assert_eq!(self.shard.answered(handle, Member(member)), before);
         if moves {
             (known.member, known.candidate) = (Some(member), None);
         }
     }
 
     fn fail(&mut self, at: usize, up: &[u32]) {
-        let Some((client, place, member)) = self.open.get_mut(at) else {
+        let Some((client, handle, member)) = self.open.get_mut(at) else {
             return;
         };
         let known = self.known.get_mut(client).unwrap();
@@ -137,7 +139,7 @@ impl World {
         let choose = || up.first().copied().map(Member);
         let next = self
             .shard
-            .next(*place, |member| fit(up.contains(&member.0)), choose);
+            .next(*handle, |member| fit(up.contains(&member.0)), choose);
         assert_eq!(next, wanted.map(Member));
         if let Some(wanted) = wanted {
             *member = wanted;
@@ -151,8 +153,8 @@ impl World {
         if self.open.is_empty() {
             return;
         }
-        let (client, place, _) = self.open.swap_remove(at);
-        self.shard.end(place, Moment(self.now));
+        let (client, handle, _) = self.open.swap_remove(at);
+        self.shard.end(handle, Moment(self.now));
         let known = self.known.get_mut(&client).unwrap();
         known.in_use -= 1;
         if known.in_use == 0 {
@@ -162,25 +164,25 @@ impl World {
         }
     }
 
-    /// Nothing is left whose span is over, if each pin can be looked at twice: where it is listed and where it belongs.
+    /// No pin remains whose span has passed, if each can be checked twice: in its list and in the list of its expiry.
     fn sweep(&mut self, most: usize) {
         let before = self.shard.len();
         let swept = self.shard.sweep(Moment(self.now), most);
         assert_eq!(before - self.shard.len(), swept);
         let over = |client: u8| {
-            let pin = &self.shard.pins[self.place(client).unwrap()];
+            let pin = &self.shard.pins[self.cell_of(client).unwrap()];
             let span = |moment| self.shard.wheel.span(moment);
             pin.in_use == 0 && span(pin.expires) < span(Moment(self.now))
         };
         let whole = most >= 2 * usize::from(CLIENTS);
-        assert!(!whole || !self.standing().into_iter().any(over));
+        assert!(!whole || !self.live().into_iter().any(over));
     }
 
-    /// What gives way is idle, and nothing else has been idle for longer by more than a span.
+    /// The evicted pin is idle, and no other has been idle for longer by more than a span.
     fn evict(&mut self) {
-        let before = self.standing();
+        let before = self.live();
         let idle = |client: &u8| {
-            let pin = &self.shard.pins[self.place(*client).unwrap()];
+            let pin = &self.shard.pins[self.cell_of(*client).unwrap()];
             (pin.in_use == 0).then_some(pin.expires)
         };
         let idle: BTreeMap<u8, Moment> = before
@@ -188,7 +190,7 @@ impl World {
             .filter_map(|client| Some((*client, idle(client)?)))
             .collect();
         assert_eq!(self.shard.evict(), !idle.is_empty());
-        let after = self.standing();
+        let after = self.live();
         let gone: Vec<u8> = before.difference(&after).copied().collect();
         let Some(oldest) = idle.values().min() else {
             return assert!(gone.is_empty());
@@ -209,19 +211,19 @@ impl World {
         assert_eq!(self.shard.leading_to(Member(member)), 0);
     }
 
-    fn place(&self, client: u8) -> Option<u32> {
+    fn cell_of(&self, client: u8) -> Option<u32> {
         self.shard.find(&key(client), tag(client))
     }
 
-    fn standing(&self) -> BTreeSet<u8> {
+    fn live(&self) -> BTreeSet<u8> {
         (0..CLIENTS)
-            .filter(|&client| self.place(client).is_some())
+            .filter(|&client| self.cell_of(client).is_some())
             .collect()
     }
 
     fn check(&self) {
-        let standing = self.standing();
-        assert_eq!(self.shard.len(), standing.len());
+        let live = self.live();
+        assert_eq!(self.shard.len(), live.len());
         for client in 0..CLIENTS {
             let view = view(&self.shard, client, self.now);
             let known = self.known.get(&client).and_then(|known| {
@@ -233,17 +235,16 @@ impl World {
                 known
             );
         }
-        for client in &standing {
-            let pin = &self.shard.pins[self.place(*client).unwrap()];
+        for client in &live {
+            let pin = &self.shard.pins[self.cell_of(*client).unwrap()];
             assert!(pin.in_use > 0 || pin.listed, "an idle pin is listed");
             let known = self.known.get(client).map_or(0, |known| known.in_use);
             assert_eq!(pin.in_use, known);
         }
         let leading = |member| {
-            let leads = |client: &u8| self.shard.pins[self.place(*client).unwrap()].member;
-            standing
-                .iter()
-                .map(leads)
+            let member_of = |client: &u8| self.shard.pins[self.cell_of(*client).unwrap()].member;
+            live.iter()
+                .map(member_of)
                 .filter(|&to| to == member)
                 .count()
         };
@@ -262,7 +263,7 @@ proptest! {
         while !world.open.is_empty() {
             world.end(0);
         }
-        // Two spans after everything has expired, nothing is left that a sweep does not find.
+        // Two spans after everything has expired, a sweep finds everything.
         let end = Moment(world.now + 62_000);
         world.shard.sweep(end, 2 * usize::from(CLIENTS));
         prop_assert!(world.shard.is_empty());
@@ -272,7 +273,7 @@ proptest! {
     fn an_index_finds_what_it_holds(changes in proptest::collection::vec((any::<bool>(), 0..60u32), 1..300)) {
         let mut index = Index::default();
         let mut known = BTreeSet::new();
-        // Many begin their search at the same entry, and some at the last one, so that what follows wraps around.
+        // Many probe sequences start at the same entry, and some at the last one, so that they wrap around.
         let tag = |at: u32| Tag([7, 63, 15, 62][at as usize % 4] + at / 8 * 64);
         for (add, at) in changes {
             if add && known.insert(at) {

@@ -1,5 +1,5 @@
-//! All that a shard can do, beside a naive model of it: sessions as keys, a bound, what an administrator does, and a
-//! second table that is told of every change.
+//! All operations of a shard compared with a naive model: sessions as keys, a limit, changes by an administrator, and a
+//! second table that applies every change.
 
 mod events;
 mod operations;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use events::{Event, Fits, chosen, event, fits, verdict};
+use events::{Event, Fits, action, chosen, event, fits};
 
 type Shard = super::super::Shard<Session>;
 type View = super::super::PinView<Session>;
@@ -41,19 +41,19 @@ struct Known {
 #[derive(Debug)]
 struct Open {
     key: u8,
-    place: PinHandle,
+    handle: PinHandle,
     member: u32,
-    recalled: bool,
+    moved: bool,
 }
 
 struct World {
     shard: Shard,
     known: BTreeMap<u8, Known>,
     open: Vec<Open>,
-    /// Pins of each client, as whoever counts shares would have them.
-    shares: BTreeMap<u64, i32>,
-    /// The second table, once it is told.
-    told: Option<BTreeMap<u8, View>>,
+    /// Pins of each client, as counted against its quota.
+    quotas: BTreeMap<u64, i32>,
+    /// The second table, once changes are recorded.
+    second: Option<BTreeMap<u8, View>>,
     now: u64,
 }
 
@@ -63,8 +63,8 @@ impl World {
             shard: Shard::new(TTL),
             known: BTreeMap::new(),
             open: Vec::new(),
-            shares: BTreeMap::new(),
-            told: None,
+            quotas: BTreeMap::new(),
+            second: None,
             now: 0,
         }
     }
@@ -83,15 +83,15 @@ impl World {
             Event::Sweep(most) => drop(self.shard.sweep(Moment(self.now), most)),
             Event::Set(key, member) => self.set(key, member),
             Event::Visit(step, does) => self.visit(step, &does),
-            Event::Restore(key, member, left) => self.restore(key, member, left),
+            Event::Import(key, member, left) => self.import(key, member, left),
             Event::Track => self.track(),
-            Event::Tell => self.tell(),
+            Event::TakeChanges => self.take_changes(),
         }
         let now = self.now;
         self.known
             .retain(|_, known| known.in_use > 0 || known.expires > now);
         for gone in self.shard.take_removed() {
-            *self.shares.entry(gone.client).or_default() -= 1;
+            *self.quotas.entry(gone.client).or_default() -= 1;
         }
     }
 
@@ -99,22 +99,22 @@ impl World {
         Moment(self.now)
     }
 
-    fn place(&self, key: u8) -> Option<u32> {
+    fn cell_of(&self, key: u8) -> Option<u32> {
         let (key, tag) = session(key, 99);
         self.shard.find(&key, tag)
     }
 
-    /// A pin was made, so at most one idle one gave way, and none where there was room.
+    /// A pin was created, so at most one idle one was evicted, and none if there was room.
     fn made(&mut self, key: u8, known: Known, before: usize) {
         let gone: Vec<u8> = (0..KEYS)
-            .filter(|other| self.known.contains_key(other) && self.place(*other).is_none())
+            .filter(|other| self.known.contains_key(other) && self.cell_of(*other).is_none())
             .collect();
         assert!(gone.len() <= usize::from(before >= BOUND), "{gone:?}");
         for gone in gone {
             let gone = self.known.remove(&gone).unwrap();
-            assert_eq!(gone.in_use, 0, "a pin in use gave way");
+            assert_eq!(gone.in_use, 0, "a pin in use was evicted");
         }
-        *self.shares.entry(known.client).or_default() += 1;
+        *self.quotas.entry(known.client).or_default() += 1;
         self.known.insert(key, known);
     }
 
@@ -130,48 +130,48 @@ impl World {
         }
     }
 
-    /// Nothing could give way.
+    /// No pin could be evicted.
     fn no_room(&self) {
         assert!(self.known.values().all(|known| known.in_use > 0));
         assert_eq!(self.known.len(), BOUND);
     }
 
     fn track(&mut self) {
-        if self.told.is_some() {
+        if self.second.is_some() {
             return;
         }
         self.shard.record_changes();
-        let mut told = BTreeMap::new();
+        let mut second = BTreeMap::new();
         self.shard.visit(0, u32::MAX, Moment(self.now), |pin| {
-            told.insert(pin.key.hash[0], *pin);
+            second.insert(pin.key.hash[0], *pin);
             PinAction::Keep
         });
-        self.told = Some(told);
+        self.second = Some(second);
     }
 
-    fn tell(&mut self) {
-        let Some(told) = &mut self.told else {
+    fn take_changes(&mut self) {
+        let Some(second) = &mut self.second else {
             return assert_eq!(self.shard.take_changes(|_| panic!()), Completeness::All);
         };
         let all = self.shard.take_changes(|change| match change {
-            ShardChange::Gone(key) => drop(told.remove(&key.hash[0])),
-            ShardChange::Now(pin) => drop(told.insert(pin.key.hash[0], pin)),
+            ShardChange::Removed(key) => drop(second.remove(&key.hash[0])),
+            ShardChange::Set(pin) => drop(second.insert(pin.key.hash[0], pin)),
         });
         assert_eq!(all, Completeness::All);
         let now = Moment(self.now);
-        told.retain(|_, pin| pin.expires.is_none_or(|expires| expires > now));
+        second.retain(|_, pin| pin.expires.is_none_or(|expires| expires > now));
         let bare = |pin: &View| View {
             in_use: pin.in_use.min(1),
             ..*pin
         };
-        let told = told
+        let second = second
             .iter()
             .map(|(key, pin)| (*key, bare(pin), pin.key.client));
         let known = self.known.iter().filter_map(|(key, known)| {
             let view = known.view(*key)?;
             Some((*key, bare(&view), known.client))
         });
-        assert_eq!(told.collect::<Vec<_>>(), known.collect::<Vec<_>>());
+        assert_eq!(second.collect::<Vec<_>>(), known.collect::<Vec<_>>());
     }
 
     fn check(&self) {
@@ -182,21 +182,21 @@ impl World {
             let known = self.known.get(&key);
             assert_eq!(view, known.and_then(|known| known.view(key)), "{key}");
             let client = view.map(|view| view.key.client);
-            let leads = known.filter(|known| known.member.is_some());
-            assert_eq!(client, leads.map(|known| known.client));
-            let in_use = self.place(key).map_or(0, |at| self.shard.pins[at].in_use);
+            let pinned = known.filter(|known| known.member.is_some());
+            assert_eq!(client, pinned.map(|known| known.client));
+            let in_use = self.cell_of(key).map_or(0, |at| self.shard.pins[at].in_use);
             assert_eq!(in_use, known.map_or(0, |known| known.in_use));
         }
         for open in &self.open {
-            assert_eq!(self.shard.is_recalled(open.place), open.recalled);
+            assert_eq!(self.shard.is_recalled(open.handle), open.moved);
         }
         for client in 0..4 {
             let of_client = |key: &u8| {
-                let place = self.place(*key);
-                place.is_some_and(|at| self.shard.pins[at].key.client == client)
+                let cell = self.cell_of(*key);
+                cell.is_some_and(|at| self.shard.pins[at].key.client == client)
             };
             let standing = i32::try_from((0..KEYS).filter(of_client).count()).unwrap();
-            assert_eq!(self.shares.get(&client).copied().unwrap_or(0), standing);
+            assert_eq!(self.quotas.get(&client).copied().unwrap_or(0), standing);
         }
     }
 }
@@ -216,7 +216,7 @@ impl Known {
 
 proptest! {
     #[test]
-    fn a_shard_of_sessions_does_all_as_its_model(
+    fn a_shard_of_sessions_behaves_as_its_model(
         events in proptest::collection::vec(event(), 1..150)
     ) {
         let mut world = World::new();
@@ -227,11 +227,11 @@ proptest! {
         while !world.open.is_empty() {
             world.happen(Event::End(0));
         }
-        world.happen(Event::Tell);
+        world.happen(Event::TakeChanges);
         world.happen(Event::Wait(62_000));
         world.happen(Event::Sweep(2 * usize::from(KEYS)));
         prop_assert!(world.shard.is_empty());
         prop_assert!((0..MEMBERS).all(|to| world.shard.leading_to(Member(to)) == 0));
-        prop_assert!(world.shares.values().all(|&pins| pins == 0));
+        prop_assert!(world.quotas.values().all(|&pins| pins == 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers that stand for texts, and hashes that stand for secrets.
+//! The numbers of texts, and the hashes of sessions.
 
 use super::*;
 
@@ -21,7 +21,7 @@ fn a_name_has_the_same_number_in_another_process() {
 }
 
 #[test]
-fn numbers_of_backends_are_small_and_never_given_twice() {
+fn numbers_of_backends_are_small_and_unique() {
     let members = Interner::default();
     let names: Vec<String> = (1..=100).map(|number| format!("fe{number:03}")).collect();
     let numbers: Vec<u32> = names.iter().map(|name| members.of(name)).collect();
@@ -30,20 +30,20 @@ fn numbers_of_backends_are_small_and_never_given_twice() {
 }
 
 #[test]
-fn a_session_id_is_never_taken_for_a_ticket_nor_known_by_another_secret() {
+fn ids_tickets_and_other_secrets_have_other_hashes() {
     let (one, other) = (Secret::random(), Secret::random());
     let id = session_id(1);
     assert_ne!(one.session_id(&id), one.ticket(id.as_bytes()));
     assert_ne!(one.session_id(&id), one.session_id(&session_id(2)));
     assert_ne!(one.session_id(&id), other.session_id(&id));
-    let kept = Secret::from_bytes(*one.bytes());
-    assert_eq!(one.session_id(&id), kept.session_id(&id));
-    assert_eq!(one.client(&key(1)), kept.client(&key(1)));
+    let restored = Secret::from_bytes(*one.bytes());
+    assert_eq!(one.session_id(&id), restored.session_id(&id));
+    assert_eq!(one.client(&key(1)), restored.client(&key(1)));
     let named = |name| Key { name, ..key(1) };
     assert_ne!(one.client(&named(1)), one.client(&named(2)));
 }
 
 #[test]
-fn a_secret_is_not_shown() {
+fn a_secret_is_not_printed() {
     assert_eq!(format!("{:?}", Secret::from_bytes([0x41; 32])), "Secret");
 }

@@ -1,10 +1,11 @@
-//! What an administrator sees and changes.
+//! What an administrator queries and changes.
 
 use std::collections::HashMap;
 
 use ipnet::IpNet;
 
 use super::*;
+use crate::affinity::record::PinKey;
 
 fn address(client: u32) -> std::net::IpAddr {
     std::net::Ipv4Addr::from_bits(0x0a00_0000 + client).into()
@@ -18,7 +19,7 @@ fn clients(net: &str) -> TableFilter {
 }
 
 #[test]
-fn pages_meet_each_standing_pin_once_while_others_come_and_go() {
+fn pages_have_each_lasting_pin_once_while_others_come_and_go() {
     let pins = pins(10_000);
     let fe01 = pins.number_member("fe01");
     let name = pins.number_name("meet.contoso.com");
@@ -34,20 +35,20 @@ fn pages_meet_each_standing_pin_once_while_others_come_and_go() {
             *met.entry(pin.key).or_default() += 1;
         }
         cursor = next.map(|next| next.to_string().parse().unwrap());
-        // Clients from elsewhere, each for a moment.
+        // Other clients, each for a moment.
         come(100_000 + page);
         come(200_000 + page);
         if page % 3 == 0 {
             pins.clear(&clients("10.1.0.0/16"));
         }
     }
-    let standing = |client| pins.kept_key(pins.key(address(client), name));
-    assert!((0..3000).all(|client| met.get(&standing(client)) == Some(&1)));
+    let key_of = |client| pins.key(address(client), name).pin_key(&pins);
+    assert!((0..3000).all(|client| met.get(&key_of(client)) == Some(&1)));
     assert!(met.values().all(|&times| times == 1));
 }
 
 #[test]
-fn a_page_looks_at_no_more_places_than_it_was_told_to() {
+fn a_page_visits_no_more_cells_than_allowed() {
     let pins = pins(1000);
     let fe01 = pins.number_member("fe01");
     (0..600).for_each(|client| drop(hold(&pins, key(client), fe01)));
@@ -56,7 +57,7 @@ fn a_page_looks_at_no_more_places_than_it_was_told_to() {
         (found.len(), next.unwrap().to_string()),
         (100, "0-100".into())
     );
-    // Nothing is met behind the end of the table, wherever that cursor comes from.
+    // A cursor beyond the end of the table finds nothing.
     for text in ["0-600", "0-4294967295", "7-0", "18446744073709551615-1"] {
         let (found, next) = pins.page(&TableFilter::default(), text.parse().unwrap(), 10, 10);
         assert_eq!((found, next), (Vec::new(), None), "{text}");
@@ -69,9 +70,9 @@ fn a_page_looks_at_no_more_places_than_it_was_told_to() {
 }
 
 #[test]
-fn clients_are_meant_where_their_prefix_and_the_net_overlap() {
+fn a_filter_selects_clients_whose_prefix_overlaps_the_network() {
     let cases = [
-        // The client's own prefix, its address, what was asked for, whether it is meant.
+        // The group's prefix, the client's address, the filter, whether it is selected.
         ((32, 64), "192.0.2.7", "192.0.2.7/32", true),
         ((32, 64), "192.0.2.7", "192.0.2.8/32", false),
         ((32, 64), "192.0.2.7", "192.0.2.0/24", true),
@@ -118,7 +119,7 @@ fn clients_are_meant_where_their_prefix_and_the_net_overlap() {
 }
 
 #[test]
-fn where_addresses_are_not_part_of_the_key_no_client_is_meant_by_one() {
+fn a_filter_by_address_selects_nothing_where_addresses_are_not_part_of_the_key() {
     let settings = model::AffinitySettings {
         by_source: false,
         ..settings(100)
@@ -132,7 +133,7 @@ fn where_addresses_are_not_part_of_the_key_no_client_is_meant_by_one() {
 }
 
 #[test]
-fn a_move_moves_the_sessions_of_those_clients_and_recalls_their_connections_alone() {
+fn a_move_moves_the_sessions_of_those_clients_and_ends_only_their_connections() {
     let pins = pins(100);
     let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
     let keys = [1, 2, 3].map(|client| pins.key(address(client), 1));
@@ -170,7 +171,7 @@ fn a_move_moves_the_sessions_of_those_clients_and_recalls_their_connections_alon
         found.unwrap().member
     });
     assert_eq!(found, [fe02, fe01, fe02]);
-    // Those that come afterwards are not meant, and what is there already is not moved again.
+    // Later clients are not affected, and what is there already is not moved again.
     assert!(!hold(&pins, keys[0], fe02).is_recalled());
     assert_eq!(
         pins.move_to(&clients("10.0.0.1/32"), fe02),
@@ -179,7 +180,7 @@ fn a_move_moves_the_sessions_of_those_clients_and_recalls_their_connections_alon
 }
 
 #[test]
-fn what_was_on_its_way_when_its_pins_were_moved_moves_nothing_back() {
+fn a_connection_from_before_a_move_does_not_move_the_pin_back() {
     let pins = pins(100);
     let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
     drop(pins.learn_id(&session_id(1), Some(&key(1)), fe01));
@@ -193,7 +194,7 @@ fn what_was_on_its_way_when_its_pins_were_moved_moves_nothing_back() {
 }
 
 #[test]
-fn sessions_are_cleared_by_their_own_backend_wherever_their_clients_pin_leads() {
+fn sessions_are_cleared_by_their_own_backend_not_by_that_of_their_client() {
     let pins = pins(100);
     let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
     let client = pins.key(address(1), 1);
@@ -211,7 +212,7 @@ fn sessions_are_cleared_by_their_own_backend_wherever_their_clients_pin_leads() 
 }
 
 #[test]
-fn a_pin_of_an_administrator_leads_there_at_once_and_connections_live_on() {
+fn a_pin_of_an_administrator_counts_at_once_and_connections_stay_open() {
     let pins = pins(2);
     let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
     let held = hold(&pins, key(1), fe01);

@@ -1,32 +1,33 @@
-//! TLS sessions: whose they are, and how many one client may have.
+//! TLS sessions: the client that used them last, and the quota of a client.
 
 use super::*;
+use crate::affinity::record::{PinKey, PinRecord, PinUsage};
 
 fn sessions_of(pins: &Pins, key: &Key) -> u32 {
-    pins.sessions.shares.of_client(pins.secret.client(key))
+    pins.sessions.quotas.of_client(pins.secret.client(key))
 }
 
 #[test]
-fn a_session_hit_leaves_the_first_connections_of_its_address_agreed() {
+fn a_session_hit_does_not_disturb_the_first_connections_of_its_address() {
     let pins = pins(100);
     let choose = |member| move || Some(Member(member));
     let Lookup::New(first, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(8))
     else {
         panic!()
     };
-    // Someone behind the same address comes with a session of another backend, before 8 has answered.
+    // A client behind the same address resumes a session of another backend before 8 has answered.
     assert!(pins.accompany(key(1), Member(7)).is_none());
     let Lookup::New(_second, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(9))
     else {
         panic!("both first connections go to 8")
     };
-    // With one of the same backend there is nothing to change.
+    // A session of the same backend changes nothing.
     assert!(pins.accompany(key(1), Member(8)).is_some());
     assert!(first.answered(Member(8)).is_none());
 }
 
 #[test]
-fn a_session_hit_makes_a_pin_where_there_is_none_and_changes_no_other() {
+fn a_session_hit_creates_a_missing_pin_and_changes_no_other() {
     let pins = pins(100);
     let made = pins.accompany(key(1), Member(7)).unwrap();
     assert!(made.answered(Member(7)).is_none());
@@ -37,14 +38,14 @@ fn a_session_hit_makes_a_pin_where_there_is_none_and_changes_no_other() {
 }
 
 #[test]
-fn a_client_has_so_many_sessions_and_no_more_until_some_have_gone() {
+fn a_client_has_no_more_sessions_than_its_quota() {
     let pins = pins(100_000);
     let learn = |number, client| pins.learn_id(&session_id(number), Some(&key(client)), Member(7));
     let held: Vec<_> = (0..SESSIONS_A_CLIENT)
         .map(|number| learn(number, 1).unwrap())
         .collect();
     assert!(learn(SESSIONS_A_CLIENT, 1).is_none());
-    // What it has already, it may learn again, and others have shares of their own.
+    // Known sessions do not count again, and other clients have quotas of their own.
     assert!(learn(0, 1).is_some() && learn(SESSIONS_A_CLIENT, 2).is_some());
     assert_eq!(sessions_of(&pins, &key(1)), SESSIONS_A_CLIENT);
     drop(held);
@@ -66,7 +67,7 @@ fn a_session_counts_for_the_client_that_used_it_last() {
         [0, 1]
     );
     assert_eq!([1, 2].map(|client| pins.sessions_of(&key(client))), [0, 1]);
-    // Foreign to whoever asks: as if it were not known, and nobody else's from now on.
+    // The pool does not have its backend: as if the session were unknown, and its client does not change.
     assert!(
         pins.recognise(None, &id, Some(&key(3)), |_| Eligibility::Foreign)
             .is_none()
@@ -75,7 +76,7 @@ fn a_session_counts_for_the_client_that_used_it_last() {
 }
 
 #[test]
-fn a_full_table_leaves_no_share_behind() {
+fn a_full_table_uses_no_quota() {
     let pins = pins(1);
     let _held = pins.learn_id(&session_id(1), Some(&key(1)), Member(7));
     assert!(
@@ -84,23 +85,23 @@ fn a_full_table_leaves_no_share_behind() {
     );
     assert_eq!(sessions_of(&pins, &key(2)), 0);
     let _ = pins.number_member("fe01");
-    let kept = PinRecord {
+    let record = PinRecord {
         key: PinKey::Session {
             hash: [3; 16],
             client: pins.secret.client(&key(3)),
         },
         backend: "fe01".into(),
         origin: Origin::Session,
-        created: pins.now(),
-        expires: None,
-        in_use: 0,
+        age: Duration::ZERO,
+        usage: PinUsage::Idle(Duration::from_secs(60)),
     };
-    assert!(!pins.restore(&kept));
+    let imported = pins.import(&record, &pins.pin_group().keys);
+    assert_eq!(imported.err(), Some(NotImported::Full));
     assert_eq!(sessions_of(&pins, &key(3)), 0);
 }
 
 #[test]
-fn where_no_address_tells_clients_apart_none_has_a_share() {
+fn clients_have_no_quota_where_addresses_are_not_part_of_the_key() {
     for by_name in [true, false] {
         let settings = model::AffinitySettings {
             by_source: false,
@@ -115,7 +116,7 @@ fn where_no_address_tells_clients_apart_none_has_a_share() {
 }
 
 #[test]
-fn a_ticket_is_looked_for_before_the_id_beside_it() {
+fn a_ticket_has_precedence_over_the_id_beside_it() {
     let pins = pins(100);
     let ticket: &[u8] = b"a ticket";
     drop(pins.learn_ticket(ticket, None, Member(7)).unwrap());

@@ -1,12 +1,13 @@
 //! What workers share, in thousands of orders of their steps (`tests/threads`).
 
 use super::*;
+use crate::affinity::record::PinChange;
 use crate::affinity::shard::Completeness;
 
 const THREADS: u32 = 3;
 
-/// Runs this in as many orders as `LYNCPIN_ROUNDS` says: half of them at random, half with few changes of thread at
-/// places that matter (probabilistic concurrency testing).
+/// Runs this in `LYNCPIN_ROUNDS` orders: half of them random, half with few changes of thread at points that matter
+/// (probabilistic concurrency testing).
 pub(crate) fn in_many_orders(check: impl Fn() + Send + Sync + 'static) {
     let rounds = std::env::var("LYNCPIN_ROUNDS");
     let rounds: usize = rounds.map_or(5_000, |rounds| rounds.parse().unwrap());
@@ -28,7 +29,7 @@ fn at_once(work: impl Fn(u32) + Send + Sync + 'static) {
         .for_each(|thread| thread.join().unwrap());
 }
 
-/// Tables of two shards and two pins, of which a client has one session at most.
+/// Tables of two shards and two pins. A client may have one session.
 fn tables() -> Arc<Pins> {
     let settings = settings(2);
     let mut pins = Pins::new(
@@ -41,7 +42,7 @@ fn tables() -> Arc<Pins> {
     Arc::new(pins)
 }
 
-/// The first of so many clients whose pins are in this shard.
+/// One of the clients whose pins are in this shard.
 fn client_of(pins: &Pins, shard: usize, number: usize) -> Key {
     let of_shard = (0..)
         .map(key)
@@ -49,13 +50,13 @@ fn client_of(pins: &Pins, shard: usize, number: usize) -> Key {
     of_shard.skip(1).nth(number).unwrap()
 }
 
-/// As many pins stand as are counted, and none is in use.
+/// The counts equal the pins, and no pin is in use.
 fn is_at_rest(pins: &Pins) {
     let (mut clients, mut sessions) = (0, 0);
     pins.clients.each_shard(|shard| clients += shard.len());
     pins.sessions.each_shard(|shard| sessions += shard.len());
     assert_eq!((clients, sessions), (pins.len(), pins.sessions()));
-    pins.export(&mut |kept| assert_eq!(kept.in_use, 0));
+    pins.export(&mut |record| assert_eq!(record.usage.connections(), 0));
 }
 
 fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(PinGuard<Key>, Member)> {
@@ -70,7 +71,7 @@ fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(PinGuard<Key>, Member)> 
 }
 
 #[test]
-fn the_bound_is_never_passed_and_nobody_waits_for_ever() {
+fn the_limit_is_never_exceeded_and_no_thread_waits_for_ever() {
     in_many_orders(|| {
         let pins = tables();
         let shared = pins.clone();
@@ -93,7 +94,7 @@ fn the_bound_is_never_passed_and_nobody_waits_for_ever() {
 }
 
 #[test]
-fn a_full_table_in_which_all_evict_from_each_other_makes_room_for_somebody() {
+fn when_all_threads_evict_from_each_other_one_gets_room() {
     in_many_orders(|| {
         let pins = tables();
         let idle = [0, 1].map(|shard| client_of(&pins, shard, 0));
@@ -117,10 +118,10 @@ fn first_connections_of_one_client_agree() {
     in_many_orders(|| {
         let pins = tables();
         let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (shared, told) = (pins.clone(), seen.clone());
+        let (shared, list) = (pins.clone(), seen.clone());
         at_once(move |thread| {
             let held = come(&shared, key(1), thread).expect("there is room");
-            told.lock().unwrap().push(held);
+            list.lock().unwrap().push(held);
         });
         let held = std::mem::take(&mut *seen.lock().unwrap());
         assert_eq!(held.len(), THREADS as usize);
@@ -134,7 +135,7 @@ fn first_connections_of_one_client_agree() {
 }
 
 #[test]
-fn no_use_is_lost_while_pins_are_forgotten_and_swept() {
+fn no_use_is_lost_while_pins_are_cleared_and_swept() {
     in_many_orders(|| {
         let pins = tables();
         let shared = pins.clone();
@@ -157,7 +158,7 @@ fn no_use_is_lost_while_pins_are_forgotten_and_swept() {
 }
 
 #[test]
-fn shares_come_to_what_stands_while_clients_roam() {
+fn quotas_add_up_to_the_pins_while_clients_roam() {
     in_many_orders(|| {
         let pins = tables();
         let id = session_id(1);
@@ -168,7 +169,7 @@ fn shares_come_to_what_stands_while_clients_roam() {
             let found = shared.recognise(None, &id, Some(&client), |_| Eligibility::Takes);
             let of_client = |client| {
                 let client = shared.secret.client(&key(client));
-                shared.sessions.shares.of_client(client)
+                shared.sessions.quotas.of_client(client)
             };
             assert!((1..=THREADS + 1).all(|client| of_client(client) <= 1));
             if thread == 1 {
@@ -178,7 +179,7 @@ fn shares_come_to_what_stands_while_clients_roam() {
         });
         let share = |client| {
             pins.sessions
-                .shares
+                .quotas
                 .of_client(pins.secret.client(&key(client)))
         };
         let counted: u32 = (1..=THREADS + 1).map(share).sum();
@@ -190,21 +191,21 @@ fn shares_come_to_what_stands_while_clients_roam() {
 }
 
 #[test]
-fn no_client_passes_its_share_nor_loses_some_of_it() {
+fn no_client_exceeds_its_quota_or_loses_part_of_it() {
     in_many_orders(|| {
         let pins = tables();
         let shared = pins.clone();
         at_once(move |thread| {
             let learned = shared.learn_id(&session_id(thread), Some(&key(1)), Member(7));
             let of_client = shared.secret.client(&key(1));
-            assert!(shared.sessions() <= 2 && shared.sessions.shares.of_client(of_client) <= 1);
-            // Others fill the table meanwhile, and make sessions give way.
+            assert!(shared.sessions() <= 2 && shared.sessions.quotas.of_client(of_client) <= 1);
+            // Others fill the table meanwhile, and sessions are evicted.
             drop(learned);
             drop(shared.learn_id(&session_id(thread + 10), Some(&key(thread + 1)), Member(7)));
         });
         let share = |client| {
             pins.sessions
-                .shares
+                .quotas
                 .of_client(pins.secret.client(&key(client)))
         };
         let counted: u32 = (1..=THREADS + 1).map(share).sum();
@@ -214,15 +215,16 @@ fn no_client_passes_its_share_nor_loses_some_of_it() {
 }
 
 #[test]
-fn a_second_table_that_is_told_everything_is_the_same() {
+fn all_changes_add_up_to_the_table() {
     in_many_orders(|| {
         let pins = tables();
         let member = pins.number_member("fe01");
         let other = pins.number_member("fe02");
         let name = pins.number_name("meet.contoso.com");
+        pins.stop_time();
         pins.track();
-        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let (shared, list) = (pins.clone(), told.clone());
+        let changes = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (shared, list) = (pins.clone(), changes.clone());
         at_once(move |thread| {
             let key = shared.key([192, 0, 2, 1].into(), name);
             match thread {
@@ -239,20 +241,20 @@ fn a_second_table_that_is_told_everything_is_the_same() {
                 }
             }
         });
-        let mut told = std::mem::take(&mut *told.lock().unwrap());
+        let mut changes = std::mem::take(&mut *changes.lock().unwrap());
         assert_eq!(
-            pins.take_changes(&mut |change| told.push(change)),
+            pins.take_changes(&mut |change| changes.push(change)),
             Completeness::All
         );
         let mut second = std::collections::HashMap::new();
-        for change in told {
+        for change in changes {
             match change {
-                TableChange::Set(kept) => drop(second.insert(kept.key.clone(), kept)),
-                TableChange::Gone(key) => drop(second.remove(&key)),
+                PinChange::Set(record) => drop(second.insert(record.key.clone(), record)),
+                PinChange::Removed(key) => drop(second.remove(&key)),
             }
         }
         let mut first = std::collections::HashMap::new();
-        pins.export(&mut |kept| drop(first.insert(kept.key.clone(), kept)));
+        pins.export(&mut |record| drop(first.insert(record.key.clone(), record)));
         assert_eq!(first, second);
     });
 }

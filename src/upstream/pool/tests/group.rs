@@ -12,7 +12,8 @@ use super::rules::{
     MAX_ENTRIES, ModelState, Name, Pin, Server, Servers, TTL, Table, To, expect, expect_redispatch,
 };
 use super::*;
-use crate::affinity::table::{PinKey, TableFilter};
+use crate::affinity::record::PinKey;
+use crate::affinity::table::TableFilter;
 use crate::protocol::tls::client_hello::{
     ClientHello, ClientHelloParser, HelloProgress, SessionId,
 };
@@ -159,7 +160,7 @@ impl World {
         let mut found = [BTreeMap::new(), BTreeMap::new()];
         self.pins.export(&mut |kept| {
             let leads = NAMES.into_iter().find(|name| **name == *kept.backend);
-            let told = (leads.unwrap(), kept.in_use);
+            let told = (leads.unwrap(), kept.usage.connections());
             match kept.key {
                 PinKey::Client { source, .. } => drop(found[0].insert(source[15], told)),
                 PinKey::Session { hash, .. } => drop(found[1].insert(self.known[&hash], told)),

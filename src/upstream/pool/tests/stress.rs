@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::affinity::shard::Completeness;
-use crate::affinity::table::{Cursor, PinKey, TableChange, TableFilter};
+use crate::affinity::record::{PinChange, PinKey, PinRecord};
+use crate::affinity::shard::{Completeness, Moment};
+use crate::affinity::table::{Cursor, TableFilter};
 use crate::protocol::tls::client_hello::SessionId;
 
 const THREADS: u64 = 8;
@@ -25,6 +26,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let pins = pins_of(BOUND);
+        // Time passes in one thread, the one that takes the changes.
+        pins.stop_time();
         let of = |name: &str, backends: [&str; 3]| {
             let backends = backends.map(|named| backend(name, named, None)).to_vec();
             let balance = Balance::LeastConnections;
@@ -95,7 +98,7 @@ impl World {
     }
 
     /// What happens beside them, until they have done; says what a second table was told.
-    fn meddle(&self) -> HashMap<PinKey, crate::affinity::table::PinRecord> {
+    fn meddle(&self) -> HashMap<PinKey, (Moment, PinRecord)> {
         let mut chance = Chance(1);
         let mut told = HashMap::new();
         while !self.is_over.load(Ordering::Acquire) {
@@ -106,10 +109,11 @@ impl World {
         told
     }
 
-    fn listen(&self, told: &mut HashMap<PinKey, crate::affinity::table::PinRecord>) {
+    fn listen(&self, told: &mut HashMap<PinKey, (Moment, PinRecord)>) {
+        let now = self.pins.now();
         let all = self.pins.take_changes(&mut |change| match change {
-            TableChange::Set(kept) => drop(told.insert(kept.key.clone(), kept)),
-            TableChange::Gone(key) => drop(told.remove(&key)),
+            PinChange::Set(kept) => drop(told.insert(kept.key.clone(), (now, kept))),
+            PinChange::Removed(key) => drop(told.remove(&key)),
         });
         assert_eq!(all, Completeness::All);
     }
@@ -160,7 +164,7 @@ impl Chance {
 fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
     let rounds = std::env::var("LYNCPIN_ROUNDS").map_or(4_000, |rounds| rounds.parse().unwrap());
     let world = World::new();
-    let mut told = std::thread::scope(|scope| {
+    let told = std::thread::scope(|scope| {
         let meddler = scope.spawn(|| world.meddle());
         let workers = (1..=THREADS).map(|thread| {
             let world = &world;
@@ -176,13 +180,23 @@ fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
         meddler.join().unwrap()
     });
     let pins = &world.pins;
-    pins.stop_time();
     let backends = world.pools.iter().flat_map(|pool| &pool.backends);
     assert!(backends.clone().all(|backend| backend.in_flight() == 0));
     let mut standing = HashMap::new();
     pins.export(&mut |kept| drop(standing.insert(kept.key.clone(), kept)));
-    assert!(standing.values().all(|kept| kept.in_use == 0));
-    told.retain(|_, kept| kept.expires.is_none_or(|expires| expires > pins.now()));
+    assert!(
+        standing
+            .values()
+            .all(|record| record.usage.connections() == 0)
+    );
+    let now = pins.now();
+    let told: HashMap<_, _> = told
+        .into_iter()
+        .filter_map(|(key, (then, record))| {
+            let record = record.after(Duration::from_millis(now.0 - then.0))?;
+            Some((key, record))
+        })
+        .collect();
     assert_eq!(standing, told);
     let names = ["fe01", "fe02", "fe03"].map(|name| pins.number_member(name));
     let leading: usize = names.iter().map(|&member| pins.leading_to(member)).sum();

@@ -1,10 +1,10 @@
-//! What can happen to a shard.
+//! The events of a shard.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What a backend may say of a client, by the backend's number.
+/// The eligibility of each backend, by its number.
 pub(super) type Fits = [u8; MEMBERS as usize];
 
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +13,7 @@ pub(super) enum Event {
     Resume(u8, u64, Fits),
     Teach(u8, u64, u32),
     Answer(usize),
-    /// Whatever the pin's candidate is.
+    /// Even if the backend is not the pin's candidate.
     AnswerBy(usize),
     Fail(usize, Fits),
     End(usize),
@@ -21,17 +21,17 @@ pub(super) enum Event {
     Sweep(usize),
     Set(u8, u32),
     Visit(u32, [u8; MEMBERS as usize]),
-    Restore(u8, u32, u64),
-    /// The second table begins to be told.
+    Import(u8, u32, u64),
+    /// Changes are recorded from now on.
     Track,
-    Tell,
+    TakeChanges,
 }
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
     let key = || 0..KEYS;
     let client = || 0..3u64;
     let member = || 0..MEMBERS;
-    // Takes twice as often as it refuses, and is foreign now and then.
+    // Eligible twice as often as not, and sometimes not in the pool.
     let fits = || prop::array::uniform4(0..7u8);
     let open = || 0..9usize;
     prop_oneof![
@@ -47,9 +47,9 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
         2 => (key(), member()).prop_map(|(key, to)| Event::Set(key, to)),
         2 => (1..4u32, prop::array::uniform4(0..9u8)).prop_map(|(step, does)| Event::Visit(step, does)),
-        2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| Event::Restore(key, to, left)),
+        2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| Event::Import(key, to, left)),
         1 => Just(Event::Track),
-        4 => Just(Event::Tell),
+        4 => Just(Event::TakeChanges),
     ]
 }
 
@@ -61,16 +61,16 @@ pub(super) fn fits(fits: &Fits, member: u32) -> Eligibility {
     }
 }
 
-/// The policy has the first that takes clients.
+/// The policy selects the first eligible one.
 pub(super) fn chosen(of: &Fits) -> Option<u32> {
     (0..MEMBERS).find(|&member| fits(of, member) == Eligibility::Takes)
 }
 
-/// What becomes of a pin to this member, in a walk.
-pub(super) fn verdict(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
+/// What a walk does with a pin to this member.
+pub(super) fn action(does: &[u8; MEMBERS as usize], member: Member) -> PinAction {
     match u32::from(does[member.0 as usize]) {
         to if to < MEMBERS => PinAction::Move(Member(to)),
-        4 => PinAction::Forget,
+        4 => PinAction::Clear,
         _ => PinAction::Keep,
     }
 }

@@ -1,4 +1,4 @@
-//! Each operation beside the model of it.
+//! Each operation on the shard and on the model.
 
 use super::*;
 
@@ -22,30 +22,30 @@ impl World {
             || pinned_fit != Some(Eligibility::Takes) && agreed_fit == Some(Eligibility::Foreign);
         let agreed = candidate.filter(|_| agreed_fit == Some(Eligibility::Takes));
         let wanted = agreed.or_else(|| chosen(of));
-        let (place, member) = match found {
+        let (handle, member) = match found {
             KeyLookup::Foreign => return assert!(is_foreign),
-            KeyLookup::Pinned(place, member) => {
+            KeyLookup::Pinned(handle, member) => {
                 assert_eq!(
                     (pinned, pinned_fit),
                     (Some(member.0), Some(Eligibility::Takes))
                 );
-                (place, member.0)
+                (handle, member.0)
             }
             KeyLookup::Nowhere => return assert!(wanted.is_none() && !is_foreign),
             KeyLookup::Unpinned(member) => {
                 assert_eq!((known, wanted), (None, Some(member.0)));
                 return self.no_room();
             }
-            KeyLookup::New(place, member) => {
+            KeyLookup::New(handle, member) => {
                 assert!(pinned.is_none() && wanted == Some(member.0) && !is_foreign);
-                (place, member.0)
+                (handle, member.0)
             }
-            KeyLookup::Stale(place, member) => {
+            KeyLookup::Stale(handle, member) => {
                 assert_eq!(
                     (pinned_fit, wanted),
                     (Some(Eligibility::Refuses), Some(member.0))
                 );
-                (place, member.0)
+                (handle, member.0)
             }
         };
         if known.is_none() {
@@ -56,16 +56,16 @@ impl World {
         if !matches!(found, KeyLookup::Pinned(..)) {
             known.candidate = Some(member);
         }
-        self.hold(key, place, member);
+        self.hold(key, handle, member);
     }
 
-    pub(super) fn hold(&mut self, key: u8, place: PinHandle, member: u32) {
+    pub(super) fn hold(&mut self, key: u8, handle: PinHandle, member: u32) {
         self.known.get_mut(&key).unwrap().in_use += 1;
         self.open.push(Open {
             key,
-            place,
+            handle,
             member,
-            recalled: false,
+            moved: false,
         });
     }
 
@@ -89,11 +89,11 @@ impl World {
             (member, known.client)
         );
         assert_eq!(resumed.takes, fits(of, member) == Eligibility::Takes);
-        *self.shares.entry(known.client).or_default() -= 1;
-        *self.shares.entry(client).or_default() += 1;
-        let place = resumed.place;
+        *self.quotas.entry(known.client).or_default() -= 1;
+        *self.quotas.entry(client).or_default() += 1;
+        let handle = resumed.handle;
         self.known.get_mut(&key).unwrap().client = client;
-        self.hold(key, place, member);
+        self.hold(key, handle, member);
     }
 
     pub(super) fn teach(&mut self, key: u8, client: u64, member: u32) {
@@ -101,7 +101,7 @@ impl World {
         let taught = self
             .shard
             .teach(session(key, client), now, Member(member), room);
-        let Some(place) = taught else {
+        let Some(handle) = taught else {
             assert!(!self.known.contains_key(&key));
             return self.no_room();
         };
@@ -109,11 +109,11 @@ impl World {
             let fresh = self.fresh(client, Some(member), Origin::Session);
             self.made(key, fresh, before);
         }
-        self.hold(key, place, member);
+        self.hold(key, handle, member);
         self.lead(key, member);
     }
 
-    /// A backend has answered, and the pin follows.
+    /// A backend has answered, and the pin moves there.
     pub(super) fn lead(&mut self, key: u8, member: u32) -> Option<Member> {
         let known = self.known.get_mut(&key).unwrap();
         if known.member == Some(member) {
@@ -127,24 +127,25 @@ impl World {
         before.map(Member)
     }
 
-    pub(super) fn answer(&mut self, at: usize, whatever: bool) {
+    pub(super) fn answer(&mut self, at: usize, even_if_unexpected: bool) {
         let Some(open) = self.open.get(at) else {
             return;
         };
-        let (key, place, member, recalled) = (open.key, open.place, open.member, open.recalled);
-        let said = if whatever {
-            self.shard.answered_by(place, Member(member))
+        let (key, handle, member, moved) = (open.key, open.handle, open.member, open.moved);
+        let moved_from = if even_if_unexpected {
+            self.shard.answered_by(handle, Member(member))
         } else {
-            self.shard.answered(place, Member(member))
+            self.shard.answered(handle, Member(member))
         };
         let known = &self.known[&key];
-        let meant = whatever || known.member.is_none() || known.candidate == Some(member);
-        let before = if meant && !recalled {
+        let is_expected =
+            even_if_unexpected || known.member.is_none() || known.candidate == Some(member);
+        let before = if is_expected && !moved {
             self.lead(key, member)
         } else {
             None
         };
-        assert_eq!(said, before);
+        assert_eq!(moved_from, before);
     }
 
     pub(super) fn fail(&mut self, at: usize, of: &Fits) {
@@ -160,7 +161,7 @@ impl World {
         let choose = || chosen(of).map(Member);
         let next = self
             .shard
-            .next(open.place, |member| fits(of, member.0), choose);
+            .next(open.handle, |member| fits(of, member.0), choose);
         assert_eq!(next, wanted.map(Member));
         if let Some(wanted) = wanted {
             open.member = wanted;
@@ -175,7 +176,7 @@ impl World {
             return;
         }
         let open = self.open.swap_remove(at);
-        self.shard.end(open.place, Moment(self.now));
+        self.shard.end(open.handle, Moment(self.now));
         let known = self.known.get_mut(&open.key).unwrap();
         known.in_use -= 1;
         if known.in_use == 0 {
@@ -205,21 +206,21 @@ impl World {
     pub(super) fn visit(&mut self, step: u32, does: &[u8; MEMBERS as usize]) {
         let mut met = Vec::new();
         let mut from = Some(0);
-        while let Some(place) = from {
-            from = self.shard.visit(place, step, Moment(self.now), |pin| {
+        while let Some(cell) = from {
+            from = self.shard.visit(cell, step, Moment(self.now), |pin| {
                 met.push(pin.key.hash[0]);
-                verdict(does, pin.member)
+                action(does, pin.member)
             });
         }
         met.sort_unstable();
-        let leading = |(key, known): (&u8, &Known)| known.member.map(|_| *key);
-        let meant: Vec<u8> = self.known.iter().filter_map(leading).collect();
-        assert_eq!(met, meant, "each that leads somewhere is met once");
-        for key in meant {
+        let pinned = |(key, known): (&u8, &Known)| known.member.map(|_| *key);
+        let expected: Vec<u8> = self.known.iter().filter_map(pinned).collect();
+        assert_eq!(met, expected, "each pin with a backend is visited once");
+        for key in expected {
             let known = self.known.get_mut(&key).unwrap();
-            match verdict(does, Member(known.member.unwrap())) {
+            match action(does, Member(known.member.unwrap())) {
                 PinAction::Keep => {}
-                PinAction::Forget => {
+                PinAction::Clear => {
                     (known.member, known.expires) = (None, 0);
                     known.origin = Origin::Policy;
                 }
@@ -227,36 +228,54 @@ impl World {
                     (known.member, known.candidate) = (Some(to.0), None);
                     known.origin = Origin::Administrator;
                     let held = self.open.iter_mut().filter(|open| open.key == key);
-                    held.for_each(|open| open.recalled = true);
+                    held.for_each(|open| open.moved = true);
                 }
             }
         }
     }
 
-    pub(super) fn restore(&mut self, key: u8, member: u32, left: u64) {
+    pub(super) fn import(&mut self, key: u8, member: u32, left: u64) {
         let (before, now) = (self.shard.len(), self.moment());
         let (session, tag) = session(key, 2);
-        // More than the time to live is not believed, and neither is what was made in the time to come.
+        // A longer life than the time to live is cut, and so is a creation in the future.
         let created = Moment(self.now / 2000 * 2000 + left / 30_000 * 1000);
-        let kept = View {
+        let in_use = u32::from(left % 5 == 1);
+        let idle = in_use == 0 && !left.is_multiple_of(3);
+        let pin = View {
             key: session,
             member: Member(member),
             origin: Origin::Failover,
             created,
-            in_use: 0,
-            expires: (!left.is_multiple_of(3)).then_some(Moment(self.now + left)),
+            in_use,
+            expires: idle.then_some(Moment(self.now + left)),
         };
-        let left = kept.expires.map_or(60_000, |_| left.min(60_000));
-        let put = self.shard.restore((&kept, tag), now, room);
-        if left == 0 || self.known.contains_key(&key) {
-            return assert!(!put);
+        let left = pin.expires.map_or(60_000, |_| left.min(60_000));
+        let outcome = self.shard.import((&pin, tag), now, room);
+        let is_new = !self.known.contains_key(&key);
+        match outcome {
+            ImportOutcome::Expired => return assert_eq!(left, 0),
+            ImportOutcome::Full => {
+                assert!(is_new);
+                return self.no_room();
+            }
+            ImportOutcome::Added => assert!(is_new && in_use == 0),
+            ImportOutcome::Merged => assert!(!is_new && in_use == 0),
+            ImportOutcome::Held(_) => assert_eq!(in_use, 1),
         }
-        if !put {
-            return self.no_room();
+        if is_new {
+            let fresh = self.fresh(2, Some(member), Origin::Failover);
+            self.made(key, fresh, before);
         }
-        let mut fresh = self.fresh(2, Some(member), Origin::Failover);
-        fresh.created = created.min(now).0 / 1000 * 1000;
-        fresh.expires = self.now + left;
-        self.made(key, fresh, before);
+        let known = self.known.get_mut(&key).unwrap();
+        if known.in_use == 0 || known.member.is_none() {
+            (known.member, known.origin) = (Some(member), Origin::Failover);
+            known.created = created.min(now).0 / 1000 * 1000;
+        }
+        if known.in_use == 0 {
+            known.expires = self.now + left;
+        }
+        if let ImportOutcome::Held(handle) = outcome {
+            self.hold(key, handle, member);
+        }
     }
 }

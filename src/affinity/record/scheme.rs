@@ -1,19 +1,19 @@
 //! What the keys of a group's clients are made of.
 //!
-//! Owns the one answer to "are these the same keys?", for a reload, an upgrade and the store alike, and the way from a
-//! key of one scheme to a key of another. Knows no table. Invariant: a translated key finds every client that the
-//! original key found; where that is impossible there is no translation.
+//! Owns the comparison of two schemes, for reload, upgrade and the store alike, and the translation of a key from one scheme
+//! to another. Must not know tables. Invariant: a translated key finds every client that the original key found; where that
+//! is impossible there is no translation.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::record::PinKey;
+use super::PinKey;
 use crate::affinity::shard::source_bits;
 use crate::config::model::{self, SourcePrefix};
 
 const SOURCE: u8 = 1;
 const NAME: u8 = 1 << 1;
 
-/// What tells clients apart. TLS sessions are no part of it: their keys are hashes, which every scheme has alike.
+/// The parts of a client's key. TLS sessions are not part of it: their keys are hashes, the same under every scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyScheme {
     /// `None` where the source is not part of the key.
@@ -32,8 +32,8 @@ impl KeyScheme {
         }
     }
 
-    /// Three bytes for a file or another process: what is in the key (bit 0 the source, bit 1 the configured name), the
-    /// bits of an IPv4 source that count, and those of an IPv6 source.
+    /// The scheme as three bytes: the parts of the key (bit 0 the source, bit 1 the configured name), the prefix length of
+    /// an IPv4 source, and that of an IPv6 source.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 3] {
         let (ipv4, ipv6) = self.source.unwrap_or_default();
@@ -42,7 +42,7 @@ impl KeyScheme {
         [source | name, ipv4, ipv6]
     }
 
-    /// The scheme that these bytes stand for; bits that mean nothing here are passed over.
+    /// The scheme of these bytes. Unknown bits are ignored: files of older builds have bit 2 for TLS sessions.
     #[must_use]
     pub fn from_bytes([parts, ipv4, ipv6]: [u8; 3]) -> Self {
         Self {
@@ -51,10 +51,9 @@ impl KeyScheme {
         }
     }
 
-    /// The key under the scheme `to` of the clients that `key` stands for under this one. Where `to` tells fewer clients
-    /// apart, several keys become one.
+    /// Translates a key of this scheme into the scheme `to`. Where `to` has fewer parts, several keys become one.
     ///
-    /// `None` where `to` counts something that this scheme does not know: the name, the source, or more of its bits.
+    /// `None` where `to` needs a part that this scheme does not have: the name, the source, or more bits of it.
     #[must_use]
     pub fn translate(&self, key: PinKey, to: &Self) -> Option<PinKey> {
         let (source, name) = match key {
@@ -78,7 +77,7 @@ impl KeyScheme {
     }
 }
 
-/// A source as far as `wanted` bits of it count, if so many are `known`.
+/// The first `wanted` bits of a source, if so many are `known`.
 fn fewer_bits(source: [u8; 16], known: (u8, u8), wanted: (u8, u8)) -> Option<[u8; 16]> {
     let address = Ipv6Addr::from(source).to_canonical();
     let enough = match address {
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_translated_where_the_new_scheme_counts_no_more_than_the_old_one() {
+    fn a_key_is_translated_if_the_new_scheme_has_no_more_parts_than_the_old_one() {
         let (full, wide) = (Some((32, 128)), Some((24, 64)));
         let www = Some("www.contoso.com");
         let cases = [
@@ -132,7 +131,7 @@ mod tests {
                 ("2001:db8::1:2:3:4", None),
                 Some(("2001:db8::", None)),
             ),
-            // More of them: nobody knows which.
+            // More bits: they are unknown.
             (
                 scheme(wide, false),
                 scheme(full, false),
@@ -145,7 +144,7 @@ mod tests {
                 ("2001:db8::", None),
                 None,
             ),
-            // Another prefix of one family leaves the other family's keys.
+            // Another prefix of one family does not affect the other family.
             (
                 scheme(Some((32, 64)), false),
                 scheme(full, false),
@@ -178,7 +177,7 @@ mod tests {
                 Some(("", www)),
             ),
             (scheme(None, true), scheme(full, true), ("", www), None),
-            // No key of clients at all.
+            // Clients have no keys at all.
             (
                 scheme(full, true),
                 scheme(None, false),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_have_the_same_keys_under_every_scheme() {
+    fn session_keys_are_the_same_under_every_scheme() {
         let session = PinKey::Session {
             hash: [7; 16],
             client: 3,
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_nothing_uses_makes_no_other_scheme() {
+    fn an_unused_prefix_does_not_change_the_scheme() {
         let by_name = |ipv4| {
             KeyScheme::of(&model::AffinitySettings {
                 by_source: false,
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_comes_back_out_of_its_bytes() {
+    fn a_scheme_survives_its_bytes() {
         for source in [None, Some((32, 128)), Some((0, 0))] {
             for by_name in [false, true] {
                 let scheme = scheme(source, by_name);

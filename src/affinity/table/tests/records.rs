@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::affinity::record::{PinChange, PinKey, PinRecord, PinUsage};
 
 const NAMES: [&str; 3] = ["meet.contoso.com", "dialin.contoso.com", "*.fabrikam.com"];
 const BACKENDS: [&str; 3] = ["fe01", "fe02", "fe03"];
+const TTL: Duration = Duration::from_secs(60);
 
-/// Tables whose names and backends have been numbered in this order.
+/// A table that numbered these names and backends in this order.
 fn table(names: &[&str], backends: &[&str], secret: &Secret) -> Arc<Pins> {
     let pins = pins_of(&settings(10), secret);
     for name in names {
@@ -27,16 +29,25 @@ fn address(client: u32) -> std::net::IpAddr {
 
 fn exported(pins: &Pins) -> HashMap<PinKey, PinRecord> {
     let mut all = HashMap::new();
-    pins.export(&mut |kept| drop(all.insert(kept.key.clone(), kept)));
+    pins.export(&mut |record| drop(all.insert(record.key.clone(), record)));
     all
 }
 
-/// Who used a session last, which tells no two sessions apart.
-fn client_of(kept: &PinRecord) -> Option<u64> {
-    match kept.key {
+/// Who used a session last, which is not part of the identity of a session.
+fn client_of(record: &PinRecord) -> Option<u64> {
+    match record.key {
         PinKey::Session { client, .. } => Some(client),
         PinKey::Client { .. } => None,
     }
+}
+
+/// A change is recorded when a pin comes into use, and not for each further connection.
+fn with_one_use(record: PinRecord) -> PinRecord {
+    let usage = match record.usage {
+        PinUsage::InUse(_) => PinUsage::InUse(1),
+        idle @ PinUsage::Idle(_) => idle,
+    };
+    PinRecord { usage, ..record }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +61,7 @@ enum Event {
     Clear(usize),
     Pass(u64),
     Sweep,
-    Tell,
+    TakeChanges,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -65,7 +76,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => backend().prop_map(Event::Clear),
         4 => (0..40_000u64).prop_map(Event::Pass),
         1 => Just(Event::Sweep),
-        4 => Just(Event::Tell),
+        4 => Just(Event::TakeChanges),
     ]
 }
 
@@ -78,18 +89,19 @@ enum Held {
 struct World {
     pins: Arc<Pins>,
     held: Vec<Held>,
-    /// What was told of, put together.
-    told: HashMap<PinKey, PinRecord>,
+    /// The sum of all changes, each with the moment at which it was taken.
+    sum: HashMap<PinKey, (Moment, PinRecord)>,
 }
 
 impl World {
     fn new() -> Self {
         let pins = table(&NAMES, &BACKENDS, &Secret::random());
+        pins.stop_time();
         pins.track();
         Self {
             pins,
             held: Vec::new(),
-            told: HashMap::new(),
+            sum: HashMap::new(),
         }
     }
 
@@ -144,101 +156,97 @@ impl World {
             Event::Clear(backend) => drop(self.pins.release(self.member(backend))),
             Event::Pass(time) => self.pins.pass_time(Duration::from_millis(time)),
             Event::Sweep => self.pins.sweep(100),
-            Event::Tell => self.tell(),
+            Event::TakeChanges => self.take_changes(),
         }
     }
 
-    /// What was told comes to what stands.
-    fn tell(&mut self) {
-        let told = &mut self.told;
+    /// The changes add up to the pins of the table.
+    fn take_changes(&mut self) {
+        let now = self.pins.now();
+        let sum = &mut self.sum;
         let all = self.pins.take_changes(&mut |change| match change {
-            TableChange::Set(kept) => drop(told.insert(kept.key.clone(), kept)),
-            TableChange::Gone(key) => drop(told.remove(&key)),
+            PinChange::Set(record) => drop(sum.insert(record.key.clone(), (now, record))),
+            PinChange::Removed(key) => drop(sum.remove(&key)),
         });
         assert_eq!(all, crate::affinity::shard::Completeness::All);
-        let now = self.pins.now();
-        // Time goes on while this looks: of what is near its end, nobody can say whether it stands.
-        let lasts = |kept: &PinRecord| kept.expires.is_none_or(|at| at.0 > now.0 + 5_000);
-        told.retain(|_, kept| kept.expires.is_none_or(|at| at > now));
-        let bare = |pins: &HashMap<PinKey, PinRecord>| {
-            let lasting = pins.values().filter(|kept| lasts(kept)).cloned();
-            let bare = lasting.map(|kept| PinRecord {
-                in_use: kept.in_use.min(1),
-                ..kept
-            });
-            let keyed = bare.map(|kept| (kept.key.clone(), (client_of(&kept), kept)));
-            keyed.collect::<HashMap<_, _>>()
+        let aged = |(then, record): &(Moment, PinRecord)| {
+            let record = record.after(Duration::from_millis(now.0 - then.0))?;
+            Some(with_one_use(record))
         };
-        assert_eq!(bare(told), bare(&exported(&self.pins)));
+        sum.retain(|_, record| aged(record).is_some());
+        let expected = sum
+            .iter()
+            .map(|(key, record)| (key.clone(), aged(record).unwrap()));
+        let known = exported(&self.pins).into_iter();
+        let known = known.map(|(key, record)| (key, with_one_use(record)));
+        let keyed = |(key, record): (PinKey, PinRecord)| (key, (client_of(&record), record));
+        let expected: HashMap<_, _> = expected.map(keyed).collect();
+        let known: HashMap<_, _> = known.map(keyed).collect();
+        assert_eq!(expected, known);
     }
 
-    /// Another process, whose clock is a second ahead so that nothing has more than its time left, takes all over.
-    fn hand_over(&self) {
+    /// The table of another process, whose names and backends have other numbers, imports all pins.
+    fn import_all(&self) {
         let (mut names, mut backends) = (NAMES, BACKENDS);
         names.reverse();
         backends.reverse();
-        let heir = table(&names, &backends, self.pins.secret());
-        heir.pass_time(self.pins.since(heir.now()) + Duration::from_secs(1));
+        let successor = table(&names, &backends, self.pins.secret());
+        successor.stop_time();
+        let keys = self.pins.pin_group().keys;
         let all = exported(&self.pins);
-        for kept in all.values() {
-            let lives = kept.expires.is_none_or(|at| at > heir.now());
-            assert!(
-                heir.restore(kept) == lives
-                    || kept
-                        .expires
-                        .is_some_and(|at| heir.until(at) < Duration::from_secs(5))
-            );
-            assert!(!heir.restore(kept), "it stands already");
+        for record in all.values() {
+            // A restart, where no connection lives on.
+            let usage = PinUsage::Idle(record.usage.expires_in().unwrap_or(TTL));
+            let idle = PinRecord {
+                usage,
+                ..record.clone()
+            };
+            let imported = successor.import(&idle, &keys);
+            assert!(matches!(imported, Ok(Imported::Added)), "{imported:?}");
+            let again = successor.import(&idle, &keys);
+            assert!(matches!(again, Ok(Imported::Merged)), "{again:?}");
         }
-        let mut handed = exported(&heir);
-        handed.retain(|_, kept| heir.until(kept.expires.unwrap()) >= Duration::from_secs(5));
-        for (key, kept) in &handed {
+        let imported = exported(&successor);
+        assert_eq!(imported.len(), all.len());
+        for (key, record) in &imported {
             let before = &all[key];
-            assert_eq!(kept.in_use, 0);
-            let expires = before.expires.or(kept.expires);
-            let wanted = PinRecord {
-                in_use: 0,
-                expires,
+            let expected = PinRecord {
+                usage: PinUsage::Idle(before.usage.expires_in().unwrap_or(TTL)),
+                // The table has whole seconds of its own clock.
+                age: record.age,
                 ..before.clone()
             };
-            assert_eq!((kept, client_of(kept)), (&wanted, client_of(&wanted)));
+            assert_eq!((record, client_of(record)), (&expected, client_of(before)));
+            let off = record.age.abs_diff(before.age);
+            assert!(off < Duration::from_secs(1), "{off:?}");
         }
-        let lasts = |kept: &&PinRecord| {
-            kept.expires
-                .is_none_or(|at| heir.until(at) >= Duration::from_secs(10))
-        };
-        assert!(
-            all.values()
-                .filter(lasts)
-                .all(|kept| handed.contains_key(&kept.key))
-        );
     }
 }
 
 proptest! {
     #[test]
-    fn whoever_is_told_of_every_change_knows_what_stands(
+    fn all_changes_add_up_to_the_pins_of_the_table(
         events in prop::collection::vec(event(), 1..80)
     ) {
         let mut world = World::new();
         for event in events {
             world.happen(event);
         }
-        world.tell();
-        world.hand_over();
+        world.take_changes();
+        world.import_all();
         world.held.clear();
-        world.tell();
+        world.take_changes();
         world.pins.pass_time(Duration::from_secs(62));
         world.pins.sweep(100);
         prop_assert!(world.pins.is_empty() && world.pins.sessions() == 0);
         for client in 0..6 {
             let client = world.pins.secret.client(&world.key(client, 0));
-            prop_assert_eq!(world.pins.sessions.shares.of_client(client), 0);
+            prop_assert_eq!(world.pins.sessions.quotas.of_client(client), 0);
         }
     }
 }
 
-fn kept(pins: &Pins) -> PinRecord {
+fn record(pins: &Pins) -> PinRecord {
     PinRecord {
         key: PinKey::Client {
             source: pins.key(address(1), 1).source,
@@ -246,49 +254,58 @@ fn kept(pins: &Pins) -> PinRecord {
         },
         backend: BACKENDS[0].into(),
         origin: Origin::Failover,
-        created: pins.now(),
-        expires: None,
-        in_use: 3,
+        age: Duration::ZERO,
+        usage: PinUsage::Idle(TTL),
     }
 }
 
+/// Imports a pin with a key of the table's own scheme.
+fn import(pins: &Arc<Pins>, record: &PinRecord) -> Result<Imported, NotImported> {
+    pins.import(record, &pins.pin_group().keys)
+}
+
 #[test]
-fn what_the_configuration_does_not_have_is_not_put_back() {
+fn what_the_configuration_does_not_have_is_not_imported() {
     let pins = table(&NAMES, &BACKENDS, &Secret::random());
-    let sound = kept(&pins);
+    let valid = record(&pins);
     let of = |source, name: Option<&str>| PinRecord {
         key: PinKey::Client {
             source,
             name: name.map(Into::into),
         },
-        ..sound.clone()
+        ..valid.clone()
     };
     let elsewhere = PinRecord {
         backend: "fe09".into(),
-        ..sound.clone()
+        ..valid.clone()
     };
-    let long_ago = PinRecord {
-        expires: Some(Moment(pins.now().0 - 1)),
-        ..sound.clone()
+    let expired = PinRecord {
+        usage: PinUsage::Idle(Duration::ZERO),
+        ..valid.clone()
     };
-    // Half of the address is not part of any key here.
+    // Half of an IPv6 address is not part of any key here.
     let narrow = std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + 1).octets();
     let whole = pins.key(address(1), 1).source;
-    let unsound = [
-        elsewhere,
-        long_ago,
-        of(whole, Some("lyncdiscover.contoso.com")),
-        of(whole, None),
-        of(narrow, Some(NAMES[0])),
+    let cases = [
+        (elsewhere, NotImported::Unknown),
+        (expired, NotImported::Expired),
+        (
+            of(whole, Some("lyncdiscover.contoso.com")),
+            NotImported::Unknown,
+        ),
+        (of(whole, None), NotImported::OtherKeys),
+        (of(narrow, Some(NAMES[0])), NotImported::OtherKeys),
     ];
-    assert!(unsound.iter().all(|kept| !pins.restore(kept)));
+    for (record, reason) in cases {
+        assert_eq!(import(&pins, &record).err(), Some(reason), "{record:?}");
+    }
     assert!(pins.is_empty());
-    assert!(pins.restore(&sound));
+    assert!(import(&pins, &valid).is_ok());
     assert_eq!(pins.len(), 1);
 }
 
 #[test]
-fn where_clients_have_no_pins_none_is_put_back() {
+fn where_clients_have_no_pins_none_is_imported() {
     let settings = model::AffinitySettings {
         by_source: false,
         by_name: false,
@@ -296,26 +313,53 @@ fn where_clients_have_no_pins_none_is_put_back() {
     };
     let pins = pins_of(&settings, &Secret::random());
     let _ = pins.number_member(BACKENDS[0]);
-    let nobody = PinKey::Client {
+    let key = PinKey::Client {
         source: [0; 16],
         name: None,
     };
-    assert!(!pins.restore(&PinRecord {
-        key: nobody,
-        ..kept(&pins)
-    }));
+    let record = PinRecord {
+        key,
+        ..record(&pins)
+    };
+    assert_eq!(import(&pins, &record).err(), Some(NotImported::OtherKeys));
 }
 
 #[test]
-fn a_pin_that_has_expired_is_no_hindrance() {
+fn an_expired_pin_does_not_count_as_one_of_the_table() {
     let pins = table(&NAMES, &BACKENDS, &Secret::random());
-    assert!(pins.restore(&kept(&pins)));
+    let is_new = || matches!(import(&pins, &record(&pins)), Ok(Imported::Added));
+    assert!(is_new());
     pins.pass_time(Duration::from_secs(61));
-    assert!(pins.restore(&kept(&pins)));
+    assert!(is_new());
 }
 
 #[test]
-fn whoever_does_not_ask_for_long_is_told_so() {
+fn pins_in_use_and_idle_ones_pass_to_a_table_with_other_keys() {
+    let old = table(&NAMES, &BACKENDS, &Secret::random());
+    let member = old.known_member(BACKENDS[1]).unwrap();
+    let name = old.known_name(NAMES[0]).unwrap();
+    let used = hold(&old, old.key(address(1), name), member);
+    drop(hold(&old, old.key(address(2), name), member));
+    let by_source = model::AffinitySettings {
+        by_name: false,
+        ..settings(10)
+    };
+    let new = pins_of(&by_source, old.secret());
+    let _ = new.number_member(BACKENDS[1]);
+    new.import_table(&old);
+    let mut found = Vec::new();
+    new.export(&mut |record| found.push(record));
+    assert_eq!(found.len(), 2);
+    for record in found {
+        let left = record.usage.expires_in().unwrap();
+        assert!(left > TTL - Duration::from_secs(20), "{left:?}");
+        assert_eq!(&*record.backend, BACKENDS[1]);
+    }
+    drop(used);
+}
+
+#[test]
+fn changes_that_were_not_taken_for_long_are_reported_as_incomplete() {
     let pins = pins(100);
     pins.track();
     let member = pins.number_member("fe01");
@@ -324,9 +368,9 @@ fn whoever_does_not_ask_for_long_is_told_so() {
         pins.clear(&TableFilter::default());
     }
     let mut changes = 0;
-    let told = pins.take_changes(&mut |_| changes += 1);
-    assert_eq!(told, crate::affinity::shard::Completeness::Part);
+    let taken = pins.take_changes(&mut |_| changes += 1);
+    assert_eq!(taken, crate::affinity::shard::Completeness::Part);
     assert!(changes > 0 && pins.is_empty());
-    let told = pins.take_changes(&mut |change| panic!("{change:?}"));
-    assert_eq!(told, crate::affinity::shard::Completeness::All);
+    let taken = pins.take_changes(&mut |change| panic!("{change:?}"));
+    assert_eq!(taken, crate::affinity::shard::Completeness::All);
 }

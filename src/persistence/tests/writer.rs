@@ -1,12 +1,13 @@
-//! What is in the file, beside what stands.
+//! The content of the file, compared with the tables.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::affinity::record::PinKey;
 use crate::affinity::shard::{Eligibility, Key, Member};
-use crate::affinity::table::{Lookup, PinKey, Pins, Secret};
+use crate::affinity::table::{Lookup, Pins, Secret};
 use crate::persistence::OpenedStore;
 use crate::persistence::path::StorePath;
 use crate::persistence::writer::StoreWriter;
@@ -29,11 +30,11 @@ fn snapshot(secret: &Secret) -> Arc<Snapshot> {
     ))
 }
 
-fn keeper(path: &Path, snapshot: &Arc<Snapshot>) -> StoreWriter {
+fn writer(path: &Path, snapshot: &Arc<Snapshot>) -> StoreWriter {
     let source = snapshot.clone();
-    let place = Arc::new(StorePath::take(path).unwrap());
+    let path = Arc::new(StorePath::lock(path).unwrap());
     StoreWriter::new(
-        place,
+        path,
         [7; 32],
         Box::new(move || source.clone()),
         Arc::default(),
@@ -57,71 +58,71 @@ fn visit(pins: &Arc<Pins>, client: u32) {
     }
 }
 
-fn standing(pins: &Pins) -> BTreeMap<[u8; 16], String> {
-    let mut standing = BTreeMap::new();
+fn pins_of(pins: &Pins) -> BTreeMap<[u8; 16], String> {
+    let mut found = BTreeMap::new();
     pins.export(&mut |kept| {
         if let PinKey::Client { source, .. } = kept.key {
-            standing.insert(source, kept.backend.to_string());
+            found.insert(source, kept.backend.to_string());
         }
     });
-    standing
+    found
 }
 
-/// What a process would have that starts now.
-fn kept(path: &Path) -> (BTreeMap<[u8; 16], String>, Arc<Snapshot>) {
+/// The pins of a process that starts now.
+fn restored(path: &Path) -> (BTreeMap<[u8; 16], String>, Arc<Snapshot>) {
     let opened = OpenedStore::open(path).unwrap();
     assert_eq!(opened.secret().bytes(), &[7; 32]);
     let fresh = snapshot(opened.secret());
     opened.restore(&fresh);
-    (standing(&fresh.groups[0]), fresh)
+    (pins_of(&fresh.groups[0]), fresh)
 }
 
-/// The table is too small for all that come, so pins go, too; and a part of the changes falls into each picture.
+/// The table is too small for all clients, so pins are evicted as well; and some changes happen during each checkpoint.
 #[test]
-fn what_changes_while_the_file_is_written_anew_is_in_it() {
+fn changes_during_a_rewrite_are_in_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("affinity");
     let table = snapshot(&Secret::from_bytes([7; 32]));
     let pins = table.groups[0].clone();
-    let over = AtomicBool::new(false);
-    let mut keeper = keeper(&path, &table);
+    let is_over = AtomicBool::new(false);
+    let mut writer = writer(&path, &table);
     std::thread::scope(|threads| {
         threads.spawn(|| {
             let mut random = 1_u32;
-            while !over.load(Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 visit(&pins, (random >> 16) % 700);
             }
         });
         for _ in 0..60 {
-            keeper.write_anew_now();
+            writer.rewrite_now();
         }
-        over.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::Relaxed);
     });
-    // The rest, by a batch.
-    keeper.turn();
-    drop(keeper);
-    let standing = standing(&pins);
-    assert!(standing.len() > 400, "{}", standing.len());
-    assert_eq!(kept(&path).0, standing);
+    // The rest, as a batch.
+    writer.turn();
+    drop(writer);
+    let expected = pins_of(&pins);
+    assert!(expected.len() > 400, "{}", expected.len());
+    assert_eq!(restored(&path).0, expected);
 }
 
-/// The secret is kept beside the hashes that were made with it: without it no session would be found.
+/// The secret is stored with the hashes: without it no session would be found.
 #[test]
 fn a_tls_session_is_recognised_by_the_next_process() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("affinity");
     let table = snapshot(&Secret::from_bytes([7; 32]));
-    let mut keeper = keeper(&path, &table);
+    let mut writer = writer(&path, &table);
     let id = SessionId::new(&[5; 32]).unwrap();
     let none = SessionId::new(&[]).unwrap();
     let ticket = b"as the server granted it";
     let pins = &table.groups[0];
     drop(pins.learn_id(&id, None, Member(1)).unwrap());
     drop(pins.learn_ticket(ticket, None, Member(2)).unwrap());
-    keeper.turn();
-    drop(keeper);
-    let (_, fresh) = kept(&path);
+    writer.turn();
+    drop(writer);
+    let (_, fresh) = restored(&path);
     let found = |ticket: Option<&[u8]>, id: &SessionId| {
         let found = fresh.groups[0].recognise(ticket, id, None, |_| Eligibility::Takes);
         found.map(|recognised| recognised.member)
@@ -132,7 +133,7 @@ fn a_tls_session_is_recognised_by_the_next_process() {
 }
 
 #[test]
-fn states_are_kept_and_forgotten_when_they_are_over() {
+fn states_are_restored_unless_the_backend_is_ready_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("affinity");
     let table = snapshot(&Secret::from_bytes([7; 32]));
@@ -141,33 +142,33 @@ fn states_are_kept_and_forgotten_when_they_are_over() {
     };
     let backends = &table.pools[0].backends;
     backends[0].set_state(AdminState::Maintain, None);
-    let mut keeper = keeper(&path, &table);
-    keeper.turn();
+    let mut writer = writer(&path, &table);
+    writer.turn();
     backends[1].set_state(AdminState::Maintain, None);
-    keeper.turn();
+    writer.turn();
     backends[0].set_state(AdminState::Ready, None);
-    keeper.turn();
-    drop(keeper);
+    writer.turn();
+    drop(writer);
     assert_eq!(
-        states(&kept(&path).1),
+        states(&restored(&path).1),
         [AdminState::Ready, AdminState::Maintain]
     );
 }
 
 #[test]
-fn the_file_stays_bounded_however_much_changes() {
+fn the_file_stays_small_however_much_changes() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("affinity");
     let table = snapshot(&Secret::from_bytes([7; 32]));
-    let mut keeper = keeper(&path, &table);
+    let mut writer = writer(&path, &table);
     let mut most = 0;
     for round in 0..400 {
         for client in 0..500 {
             visit(&table.groups[0], client + round);
         }
-        keeper.turn();
+        writer.turn();
         most = most.max(std::fs::metadata(&path).unwrap().len());
     }
-    // 400 times 500 pins of 26 bytes would be 5 MB; a megabyte of changes is what the file may have.
+    // 400 times 500 pins of 26 bytes would be 5 MB; the file may have a megabyte of changes.
     assert!(most < 1_200_000, "{most}");
 }
