@@ -228,11 +228,11 @@ fn filters_that_make_sense_nowhere_are_errors() {
         ),
         (
             "name=*.fabrikam.com",
-            "no route leads \"*.fabrikam.com\" to a pool with affinity",
+            "no route for \"*.fabrikam.com\" points to a pool with affinity",
         ),
         (
             "name=plain.contoso.com group=sip",
-            "no route leads \"plain.contoso.com\" to a pool with affinity",
+            "no route for \"plain.contoso.com\" points to a pool with affinity",
         ),
     ] {
         let said = meant_by(words).unwrap_err();
@@ -298,19 +298,19 @@ fn an_order_needs_what_its_groups_key_is_made_of() {
     for (result, error) in [
         (
             ordered("192.0.2.7", "", fe01),
-            "more than one affinity group fits, name one of them: mail, web",
+            "more than one affinity group matches; specify one of: mail, web",
         ),
         (
             ordered("192.0.2.7", "", fe02),
-            "group \"web\" pins by name: the name is wanted, too",
+            "group \"web\" pins by name; a name is required",
         ),
         (
             ordered("", "lyncweb.contoso.com", fe02),
-            "group \"web\" pins by source: the client is wanted, too",
+            "group \"web\" pins by source; a client is required",
         ),
         (
             ordered("192.0.0.0/16", "lyncweb.contoso.com", fe02),
-            "192.0.0.0/16 is more than one client: group \"web\" takes a /24 for one",
+            "192.0.0.0/16 is more than one client; in group \"web\" a client is a /24",
         ),
         (
             ordered("192.0.2.7", "pool", "sip01.contoso.local"),
@@ -369,7 +369,7 @@ fn a_move_asks_for_the_group_only_where_several_have_pins_to_move() {
     pin("mail.contoso.com", "mail01.contoso.local");
     assert_eq!(
         moving("client=192.0.2.7"),
-        Err("more than one affinity group fits, name one of them: mail, web".into())
+        Err("more than one affinity group matches; specify one of: mail, web".into())
     );
     assert!(moving("client=198.51.100.1").is_ok());
 }

@@ -222,13 +222,9 @@ fn errors_say_what_is_lacking_missing_or_impossible() {
         (
             get(&running, "name=a.fabrikam.com"),
             404,
-            "no route leads \"a.fabrikam.com\" to a pool with affinity",
+            "no route for \"a.fabrikam.com\" points to a pool with affinity",
         ),
-        (
-            get(&running, "cursor=7"),
-            400,
-            "the cursor \"7\" is of no page",
-        ),
+        (get(&running, "cursor=7"), 400, "invalid cursor \"7\""),
         (
             delete(&running, "pool=tcp"),
             409,
@@ -242,12 +238,12 @@ fn errors_say_what_is_lacking_missing_or_impossible() {
         (
             pin("fe01", ""),
             400,
-            "group \"web\" pins by source: the client is wanted, too",
+            "group \"web\" pins by source; a client is required",
         ),
         (
             pin("full", one),
             409,
-            "every pin of group \"web\" is in use, and there is no room for more",
+            "the affinity table of group \"web\" is full, and every pin is in use",
         ),
     ] {
         assert_eq!((answer.status, answer.error().as_str()), (status, error));

@@ -341,12 +341,12 @@ fn a_pin_by_name_is_made_under_the_name_that_a_route_knows() {
     assert_eq!(come_for(NAME, source, &balancer), "b");
     assert_eq!(
         pin("elsewhere.contoso.test")["error"],
-        "no route leads \"elsewhere.contoso.test\" to a pool with affinity"
+        "no route for \"elsewhere.contoso.test\" points to a pool with affinity"
     );
     let without = json!({"action": "pin", "client": source.to_string(), "backend": "b"});
     assert_eq!(
         change(&balancer, &without)["error"],
-        "group \"web\" pins by name: the name is wanted, too"
+        "group \"web\" pins by name; a name is required"
     );
 }
 
@@ -441,7 +441,7 @@ fn what_cannot_be_pinned_or_moved_is_said_as_it_is() {
     );
     says(
         &named("a.contoso.com", "p3/b"),
-        "no route leads \"a.contoso.com\" to pool \"p3\"\n",
+        "no route for \"a.contoso.com\" points to pool \"p3\"\n",
     );
     says(
         &named("a.contoso.com", "p3/x"),
@@ -461,6 +461,6 @@ fn what_cannot_be_pinned_or_moved_is_said_as_it_is() {
             "--to",
             "a",
         ],
-        "the pins that are meant are of affinity group p4, where no pool has a backend \"a\"\n",
+        "the pins that match are in affinity group p4, where no pool has a backend \"a\"\n",
     );
 }

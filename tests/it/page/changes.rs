@@ -191,7 +191,7 @@ fn the_explain_box_says_which_backend_and_why() {
     assert!(told.contains("Refused: unknown_name"), "{told}");
     let told = explain("contoso.com", "nowhere");
     assert!(
-        told.contains("the source \"nowhere\" is no address"),
+        told.contains("the source \"nowhere\" is not an IP address"),
         "{told}"
     );
     let options = browser
