@@ -13,6 +13,12 @@ use bytes::Bytes;
 pub struct RenderedMetrics(Mutex<Option<(Instant, Bytes)>>);
 
 impl RenderedMetrics {
+    /// Whether the last rendering began after `received`.
+    pub(super) fn has_begun_since(&self, received: Instant) -> bool {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().is_some_and(|(began, _)| *began > received)
+    }
+
     /// The last rendering if it began after `received`, else a new one.
     pub(super) fn since(&self, received: Instant, render: impl FnOnce() -> String) -> Bytes {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);

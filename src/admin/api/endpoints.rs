@@ -32,8 +32,10 @@ pub struct Endpoint {
 pub(super) enum Pace {
     /// As soon as the request has arrived.
     Immediate,
-    /// One at a time over all listeners, because rendering one takes a while; other requests are served in between.
+    /// One at a time over all listeners, because making one takes a while. Other requests are served before each.
     Queued,
+    /// Queued, but one rendering of the metrics serves all requests that arrived before it began.
+    Rendered,
 }
 
 type Handler = for<'a> fn(ApiRequest<'a>) -> HandlerFuture<'a>;
@@ -53,7 +55,7 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    GET    "/metrics"                                       Open    Queued    => observe::metrics;
+    GET    "/metrics"                                       Open    Rendered  => observe::metrics;
     GET    "/healthz"                                       Open    Immediate => observe::healthz;
     GET    "/readyz"                                        Open    Immediate => observe::readyz;
     GET    "/"                                              Guarded Immediate => observe::page;

@@ -27,6 +27,7 @@ use super::guard::{self, Access, Exposure, HostError};
 use super::response::ApiResponse;
 use super::site::AdminSite;
 use super::{page, target};
+use endpoints::{Pace, Route};
 use error::ApiError;
 use request::ApiRequest;
 
@@ -74,17 +75,19 @@ async fn handle(
     let received = Instant::now();
     let segments = target::segments(parts.uri.path())
         .ok_or_else(|| ApiError::bad_request("the path is not valid percent-encoding"))?;
-    let route = endpoints::Route::find(&segments);
+    let route = Route::find(&segments);
     admit(site, exposure, route.access(), parts)?;
     let endpoint = route.endpoint(&parts.method)?;
     let _permit = match endpoint.pace {
-        endpoints::Pace::Queued => {
+        Pace::Queued | Pace::Rendered => {
             let permit = QUEUE.acquire().await.ok();
-            // Requests that arrived meanwhile are served first.
-            tokio::task::yield_now().await;
+            if endpoint.pace == Pace::Queued || !site.rendered.has_begun_since(received) {
+                // Other requests that have arrived are served first.
+                tokio::task::yield_now().await;
+            }
             permit
         }
-        endpoints::Pace::Immediate => None,
+        Pace::Immediate => None,
     };
     let request = ApiRequest {
         site,

@@ -123,7 +123,7 @@ definitions! {
     HEALTH_CHECKS = "lyncpin_health_checks_total", SeriesKind::Counter, ["pool", "backend", "check", "result"],
         "Health checks, by result: pass or fail.";
     LISTENER_OPEN = "lyncpin_listener_open", SeriesKind::Gauge, ["listener"], "1 while the listener accepts connections, else 0.";
-    LOG_LINES_LOST = "lyncpin_log_lines_lost_total", SeriesKind::Counter, [], "Log lines lost because the reader was too slow.";
+    LOG_LINES_LOST = "lyncpin_log_lines_lost_total", SeriesKind::Counter, [], "Log lines lost because the reader stalled.";
     PREDECESSOR_CONNECTIONS = "lyncpin_predecessor_connections", SeriesKind::Gauge, [],
         "Connections of draining predecessors, as last reported; no other series counts them.";
     PREDECESSORS = "lyncpin_predecessors", SeriesKind::Gauge, [], "Number of draining predecessors, which have connections from before an upgrade.";

@@ -38,7 +38,7 @@ fn a_backend_is_drained_by_click_after_a_question() {
     browser.click("#ask input[name=deadline]");
     browser.write("soon");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#ask .fault').textContent.includes('Not done')");
+    browser.until("document.querySelector('#ask .error').textContent.includes('Failed:')");
     assert_eq!(state(&balancer), "ready");
     browser.click("#ask input[name=deadline]");
     browser.value("document.activeElement.select()");
@@ -47,7 +47,7 @@ fn a_backend_is_drained_by_click_after_a_question() {
     is(&balancer, "drain");
     browser
         .until("document.querySelector('.pool tbody tr').textContent.includes('Draining, 14 min')");
-    browser.until("document.querySelector('#toast').textContent === 'a drains in web.'");
+    browser.until("document.querySelector('#toast').textContent === 'a is draining in web.'");
     let status = balancer.status();
     assert_eq!(status["pools"][0]["backends"][1]["state"], "ready");
 }
@@ -87,13 +87,10 @@ fn the_keyboard_alone_maintains_and_makes_ready() {
     browser.tab_to("#ask button[name=go]");
     browser.press(" ");
     // It is the only one, so it is asked once more.
-    browser.until("document.querySelector('#ask .fault').textContent.startsWith('a is the last backend in service in pool web; ')");
+    browser.until("document.querySelector('#ask .error').textContent.startsWith('a is the last backend in service in pool web; ')");
     assert!(state(&balancer) == "ready" && is_alive(&held));
     browser.tab_to("#ask button[name=go]");
-    assert_eq!(
-        browser.text("#ask button[name=go]"),
-        "Maintain all the same"
-    );
+    assert_eq!(browser.text("#ask button[name=go]"), "Maintain anyway");
     browser.press(" ");
     is(&balancer, "maintain");
     browser.until("document.querySelector('.pool tbody tr').textContent.includes('Maintenance')");
@@ -138,10 +135,11 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     let drain = "tbody tr:first-child button[data-state=drain]";
     browser.click(&format!(".pool[data-pool=web] {drain}"));
     browser.until("document.querySelector('#ask').open");
-    assert_eq!(browser.text("#ask-everywhere"), " In other too");
+    assert_eq!(browser.text("#ask-everywhere"), " Also in other");
     assert_eq!(browser.text("#ask-title"), "Drain a in web, other?");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#toast').textContent === 'a drains in web, other.'");
+    browser
+        .until("document.querySelector('#toast').textContent === 'a is draining in web, other.'");
     assert_eq!(states(&balancer), ["drain", "ready", "drain", "ready"]);
 
     browser.click(".pool[data-pool=web] tbody tr:first-child button[data-state=ready]");
@@ -156,7 +154,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     browser.click(".pool[data-pool=web] tbody tr:nth-child(2) button[data-state=maintain]");
     browser.until("document.querySelector('#ask').open");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#ask .fault').textContent.includes('b is the last backend in service in pool other: a drains')");
+    browser.until("document.querySelector('#ask .error').textContent.includes('b is the last backend in service in pool other: a drains')");
     assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
     browser.click("#ask button[name=go]");
     browser.until("!document.querySelector('#ask').open");
@@ -188,7 +186,7 @@ fn the_explain_box_says_which_backend_and_why() {
         "{told}"
     );
     let told = explain("elsewhere.contoso.com", "192.0.2.7");
-    assert!(told.contains("Refused: unknown_name"), "{told}");
+    assert!(told.contains("Rejected: unknown_name"), "{told}");
     let told = explain("contoso.com", "nowhere");
     assert!(
         told.contains("the source \"nowhere\" is not an IP address"),

@@ -72,7 +72,7 @@ fn the_demo_names_the_page_which_has_clients_refusals_and_a_server_that_fails() 
     let mut browser = Chromium::start(1280, 900);
     browser.open(&url);
     browser.until("Number(document.querySelector('#tiles strong')?.textContent) >= 3");
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     browser.until("/KiB|MiB/.test(document.querySelector('#tiles li:nth-child(2)').textContent)");
     // Half a minute after the start a server fails, and the third failed check takes it down.
     browser.value("new Promise((done) => setTimeout(done, 20000))");

@@ -114,8 +114,8 @@ fn refusals_stand_there_with_client_name_and_outcome() {
     let mut browser = look_at(&balancer);
     let client = connect(balancer.at(80)).unwrap();
     let _ = ask(&client, &request("elsewhere.contoso.com"));
-    browser.until("document.querySelector('#refusals tbody tr')");
-    let row = browser.text("#refusals tbody tr");
+    browser.until("document.querySelector('#rejections tbody tr')");
+    let row = browser.text("#rejections tbody tr");
     for part in [
         "elsewhere.contoso.com",
         "unknown_name",
@@ -138,7 +138,7 @@ fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
     );
     browser.write("another");
     browser.press("Enter");
-    browser.until("document.querySelector('#token .fault').textContent.includes('not the token')");
+    browser.until("document.querySelector('#token .error').textContent.includes('Wrong token')");
     for _ in 0..3 {
         browser.press("Escape");
         browser.until("document.querySelector('#token').open");
@@ -150,7 +150,7 @@ fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
     browser.until("document.querySelector('.pool')");
     let kept = "[sessionStorage.length, localStorage.length, document.cookie]";
     assert_eq!(browser.value(kept), serde_json::json!([1, 0, ""]));
-    browser.click("#forget");
+    browser.click("#sign-out");
     browser.until("document.querySelector('#token')?.open && sessionStorage.length === 0");
 }
 
@@ -185,15 +185,15 @@ fn it_rests_while_nobody_looks_or_it_is_told_to_and_says_when_nobody_answers() {
     browser.until("globalThis.asked > 2");
     balancer.signal(rustix::process::Signal::TERM);
     balancer.wait();
-    browser.until("document.querySelector('#trouble').textContent.includes('No answer')");
+    browser.until("document.querySelector('#trouble').textContent.includes('No response')");
     browser.until("document.body.classList.contains('stale')");
     // Nothing is green any more, in words and in colours.
-    assert_eq!(browser.text("#ready"), "No answer");
+    assert_eq!(browser.text("#ready"), "No response");
     assert_eq!(
         browser.value("document.querySelector('#ready').dataset.tone"),
         "bad"
     );
-    browser.until("document.title === '(no answer) lyncpin'");
+    browser.until("document.title === '(no response) lyncpin'");
     let tone = "getComputedStyle(document.querySelector('.pool .badge')).color";
     let quiet = "getComputedStyle(document.querySelector('main .quiet')).color";
     browser.until(&format!("{tone} === {quiet}"));

@@ -51,7 +51,7 @@ fn look() -> (crate::admin::fake::Running, Chromium) {
 #[test]
 fn every_text_stands_out_in_light_and_in_dark() {
     let (_running, mut browser) = look();
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
@@ -68,7 +68,7 @@ fn every_text_stands_out_in_light_and_in_dark() {
 #[test]
 fn every_width_down_to_a_phone_shows_all_of_it_without_scrolling_sideways() {
     let (_running, mut browser) = look();
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     for width in [1920, 1280, 1024, 768] {
         browser.resize(width, 900);
         browser.until(&format!("innerWidth === {width}"));
@@ -135,7 +135,7 @@ fn a_screen_reader_finds_landmarks_tables_and_words_for_every_sign() {
     for words in [
         "Up",
         "Down",
-        "Kept out",
+        "Damped",
         "Unknown",
         "Maintenance",
         "Draining, 12 min 18 s left",

@@ -50,10 +50,10 @@ fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
         browser.value("document.querySelector('#ready').dataset.tone"),
         "warn"
     );
-    browser.click("#only-trouble");
+    browser.click("#problems-only");
     browser.until(&format!("{shown} === 1"));
     browser.until("document.querySelector('.pool[data-pool=pool-17] tbody').textContent.includes('connection refused')");
-    browser.click("#only-trouble");
+    browser.click("#problems-only");
     browser.until(&format!("{shown} === 40"));
     browser.click("#filter");
     browser.write("web");
@@ -62,7 +62,8 @@ fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
     browser.until("document.querySelector('#ask').open");
     // This control knows `fe01` of `web` alone.
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#toast').textContent.includes('fe01 drains in web')");
+    browser
+        .until("document.querySelector('#toast').textContent.includes('fe01 is draining in web')");
     assert_eq!(running.control.changes().len(), 1);
     everything_opened_stays_usable(&mut browser);
 }
@@ -72,7 +73,7 @@ fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromi
     browser.click("#filter");
     browser.value("document.activeElement.select()");
     browser.write(" ");
-    browser.click("#open-all");
+    browser.click("#expand-all");
     browser.until("document.querySelectorAll('.pool tbody tr').length === 800");
     let elements = browser.value("document.querySelectorAll('*').length");
     assert!(elements.as_u64().unwrap() < 80_000, "{elements}");
@@ -86,6 +87,6 @@ fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromi
         .collect();
     eprintln!("with 800 rows the longest waits for a frame were {waited:?} ms");
     assert!(waited.iter().any(|longest| *longest < 500.0), "{waited:?}");
-    browser.click("#close-all");
+    browser.click("#collapse-all");
     browser.until("document.querySelectorAll('.pool[open]').length === 0");
 }
