@@ -62,7 +62,7 @@ impl Caller {
     }
 
     /// The caller of a request that came over a connection from `from`.
-    pub(super) fn of(parts: &Parts, from: &str) -> Self {
+    pub(super) fn identify(parts: &Parts, from: &str) -> Self {
         const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         let is_command =
             |agent: &hyper::header::HeaderValue| agent.as_bytes().starts_with(b"lyncpin/");
@@ -141,7 +141,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let caller = Caller::of(&parts, "192.0.2.1:50123");
+        let caller = Caller::identify(&parts, "192.0.2.1:50123");
         assert_eq!((caller.by, &*caller.from), (by, "192.0.2.1:50123"));
     }
 

@@ -57,7 +57,7 @@ impl Token {
     }
 
     /// Whether a request has this token, exactly once.
-    pub(super) fn is_shown_in(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_sent_in(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return false;
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn only_the_exact_token_is_accepted() {
         let token = token(b"s3cret").unwrap();
-        let accepts = |value: &'static str| token.is_shown_in(&headers(&[value]));
+        let accepts = |value: &'static str| token.is_sent_in(&headers(&[value]));
         assert!(accepts("Bearer s3cret") && accepts("bearer s3cret"));
         for wrong in [
             "",
@@ -163,6 +163,6 @@ mod tests {
         ] {
             assert!(!accepts(wrong), "{wrong}");
         }
-        assert!(!token.is_shown_in(&headers(&["Bearer s3cret", "Bearer x"])));
+        assert!(!token.is_sent_in(&headers(&["Bearer s3cret", "Bearer x"])));
     }
 }

@@ -151,7 +151,7 @@ outcomes! {
     PoolFull = "pool_full", Balancer, Pick, Unserved, "Every available backend holds `max_connections`.";
     ConnectRefused = "connect_refused", Backend, Connect, Unserved, "The last backend tried refused the connection.";
     ConnectReset = "connect_reset", Backend, Connect, Unserved, "The last backend tried reset the connection before or after it got the hello.";
-    ConnectTimeout = "connect_timeout", Backend, Connect, Unserved, "The last backend tried did not answer within `timeouts.connect`.";
+    ConnectTimeout = "connect_timeout", Backend, Connect, Unserved, "The last backend tried did not respond within `timeouts.connect`.";
     ConnectUnreachable = "connect_unreachable", Backend, Connect, Unserved, "There was no route to the last backend tried.";
     ConnectLocal = "connect_local", Balancer, Connect, Unserved, "This machine lacked a port, a descriptor or memory for the connection.";
     ConnectClientGone = "connect_client_gone", Client, Connect, Reset, "The client reset while the connection to a backend was being established.";

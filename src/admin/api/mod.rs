@@ -44,7 +44,7 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> ApiResponse {
     let (parts, body) = request.into_parts();
-    let caller = Caller::of(&parts, peer);
+    let caller = Caller::identify(&parts, peer);
     let handled = caller.scope(handle(site, exposure, &parts, body)).await;
     let mut response = match handled {
         Ok(response) => response,
@@ -128,7 +128,7 @@ fn admit(
         return Err(ApiError::new(StatusCode::FORBIDDEN, error));
     }
     if let Some(token) = &terms.token
-        && !token.is_shown_in(&parts.headers)
+        && !token.is_sent_in(&parts.headers)
     {
         return Err(ApiError::unauthorized());
     }

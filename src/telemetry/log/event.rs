@@ -230,7 +230,7 @@ mod tests {
 
     impl fmt::Display for Outer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the port is no port")
+            f.write_str("invalid port")
         }
     }
 
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(
             rest,
             "level=warn target=lyncpin::health message=\"backend is down\" backend=fe01 failed=3 took=7 \
-             counts=true error=\"the port is no port: invalid digit found in string\"\n"
+             counts=true error=\"invalid port: invalid digit found in string\"\n"
         );
     }
 

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use crate::types::outcome::Outcome;
 
-/// The most rejections that are kept.
+/// The most rejections in memory.
 pub const KEPT: usize = 200;
 
 /// A connection that the balancer rejected.
@@ -36,22 +36,22 @@ pub struct RejectionLog(Arc<Mutex<VecDeque<RejectedConnection>>>);
 impl RejectionLog {
     /// Adds a rejection, and drops the oldest if there are too many. `build` is called only if the rejection is added.
     pub(super) fn push(&self, build: impl FnOnce() -> RejectedConnection) {
-        let mut kept = match self.0.try_lock() {
-            Ok(kept) => kept,
+        let mut recent = match self.0.try_lock() {
+            Ok(recent) => recent,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if kept.len() == KEPT {
-            kept.pop_front();
+        if recent.len() == KEPT {
+            recent.pop_front();
         }
-        kept.push_back(build());
+        recent.push_back(build());
     }
 
     /// All of them, the oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<RejectedConnection> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().cloned().collect()
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().cloned().collect()
     }
 }
 
@@ -117,9 +117,9 @@ mod tests {
             outcome: Outcome::UnknownName,
             detail: None,
         });
-        let kept = log.refusals().all().remove(0);
-        assert_eq!(kept.client, "192.0.2.0/24");
-        assert_eq!(kept.name.as_deref(), Some("elsewhere.contoso.com"));
+        let recent = log.refusals().all().remove(0);
+        assert_eq!(recent.client, "192.0.2.0/24");
+        assert_eq!(recent.name.as_deref(), Some("elsewhere.contoso.com"));
     }
 
     #[test]
