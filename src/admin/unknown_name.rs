@@ -57,7 +57,7 @@ impl From<&str> for Unknown {
     }
 }
 
-/// See [`Unknown::suggestion`].
+/// The names that exist, for an error text.
 pub(super) struct Suggestion<'a> {
     unknown: &'a Unknown,
     what: &'a str,

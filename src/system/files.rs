@@ -1,8 +1,8 @@
 //! Work that a hanging file system may block: limited reading, and detached threads.
 //!
 //! Owns how much of a file is read, and how blocking work is kept off the threads that must not block. Must not know single
-//! files. Invariants: an endless file is read up to a limit; neither a stop nor the end of the process waits for a thread of
-//! [`aside`].
+//! files. Invariants: an endless file is read up to a limit; neither a stop nor the end of the process waits for a detached
+//! thread.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -2,8 +2,8 @@
 //! queried and reloaded.
 //!
 //! Owns the soft limit of descriptors (setrlimit(2)) and its distance from the hard limit. Must not know the users of
-//! descriptors. Invariant: while the limit is not lifted, the last [`of`] descriptors are free, or were opened while it was
-//! lifted.
+//! descriptors. Invariant: while the limit is not lifted, the descriptors of the reserve are free, or were opened while it
+//! was lifted.
 //!
 //! The kernel assigns the lowest free number, and none from the soft limit on, so the numbers above are free until the limit is
 //! lifted. It is then lifted for every thread. That lasts for a few system calls; meanwhile the acceptors accept no client
@@ -22,7 +22,7 @@ const MAX: u64 = 64;
 /// One of this many descriptors is reserved.
 const DIVISOR: u64 = 8;
 
-/// The current users of the reserve; `None` before [`hold_back`].
+/// The current users of the reserve; `None` until the reserve is established.
 static USERS: Mutex<Option<usize>> = Mutex::new(None);
 /// Whether there are users.
 static LIFTED: AtomicBool = AtomicBool::new(false);
@@ -30,8 +30,8 @@ static LIFTED: AtomicBool = AtomicBool::new(false);
 /// The reserve for this number of descriptors.
 #[must_use]
 pub const fn of(descriptors: u64) -> u64 {
-    let share = descriptors / DIVISOR;
-    if share < MAX { share } else { MAX }
+    let reserve = descriptors / DIVISOR;
+    if reserve < MAX { reserve } else { MAX }
 }
 
 /// The part of this process's reserve that each of the two admin listeners may use. The rest is for a reload.

@@ -31,8 +31,8 @@ pub struct Timestamp(pub SystemTime);
 
 /// A duration in its two largest units: `2m5s`, `1d3h`.
 #[must_use]
-pub fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),

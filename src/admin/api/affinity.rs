@@ -48,6 +48,7 @@ pub(super) async fn show(request: ApiRequest<'_>) -> Result<ApiResponse, ApiErro
 }
 
 pub(super) async fn change(mut request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let site = request.site;
     match request.body().await? {
         AffinityChange::Pin {
             group,
@@ -61,7 +62,7 @@ pub(super) async fn change(mut request: ApiRequest<'_>) -> Result<ApiResponse, A
                 name: not_empty("name", name)?,
                 backend,
             };
-            Ok(json(StatusCode::OK, &request.control().pin(&order)?))
+            Ok(json(StatusCode::OK, &site.control.pin(&order)?))
         }
         AffinityChange::Move {
             group,
@@ -72,21 +73,27 @@ pub(super) async fn change(mut request: ApiRequest<'_>) -> Result<ApiResponse, A
             to,
         } => {
             let filter = filter([group, client, name, pool, backend])?;
-            if filter.is_empty() {
-                return Err(ApiError::bad_request(
-                    "a move requires a filter: group, client, name, pool or backend",
-                ));
-            }
-            let forwarded = Order::Move {
-                filter: filter.clone(),
-                to: to.clone(),
-            };
-            let site = request.site;
-            let moved =
-                on_blocking_thread(site, move |control| control.move_pins(&filter, &to)).await?;
-            Ok(with_predecessors(site, moved?, forwarded).await)
+            move_pins(site, filter, to).await
         }
     }
+}
+
+async fn move_pins(
+    site: &AdminSite,
+    filter: PinFilter,
+    to: String,
+) -> Result<ApiResponse, ApiError> {
+    if filter.is_empty() {
+        return Err(ApiError::bad_request(
+            "a move requires a filter: group, client, name, pool or backend",
+        ));
+    }
+    let forwarded = Order::Move {
+        filter: filter.clone(),
+        to: to.clone(),
+    };
+    let moved = on_blocking_thread(site, move |control| control.move_pins(&filter, &to)).await?;
+    Ok(with_predecessors(site, moved?, forwarded).await)
 }
 
 pub(super) async fn clear(request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {

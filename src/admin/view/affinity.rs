@@ -115,16 +115,16 @@ pub struct ClientPin {
 pub enum AffinityChange {
     /// Creates a pin, or changes its backend. Connections stay as they are.
     Pin {
-        /// See [`PinOrder::group`].
+        /// The group, unless the backend or the name determines it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        /// See [`PinOrder::client`].
+        /// The client: an address, or a network that is one client in its group.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client: Option<String>,
-        /// See [`PinOrder::name`].
+        /// The requested or the configured name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
-        /// See [`PinOrder::backend`].
+        /// The backend of the pin: `BACKEND`, or `POOL/BACKEND`.
         backend: String,
     },
     /// Moves every pin that matches to `to`, and resets the connections that use one. At least one filter is required.

@@ -99,7 +99,7 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
     Some(EVENT_FIELDS[index].1)
 }
 
-/// Values of a field of type [`Kind::List`]: `addresses = ?List(&addresses)`.
+/// Values of a list field: `addresses = ?List(&addresses)`.
 pub struct List<'a, T>(pub &'a [T]);
 
 impl<T: fmt::Display> fmt::Debug for List<'_, T> {

@@ -1,6 +1,6 @@
 //! The last rejected connections, for the status page and the API.
 //!
-//! Owns them in memory. Must not know why a client was rejected. Invariants: there are never more than [`KEPT`]; recording
+//! Owns them in memory. Must not know why a client was rejected. Invariants: their number is limited; recording
 //! never waits: while another thread records or reads, a rejection is left out here, but not in the log.
 
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! Whatever came from outside is text.
+//! Data from outside is text, never markup.
 
 use crate::admin::fake::{Fake, events, status};
 use crate::support::peers::{Backend, ask, connect};
@@ -8,7 +8,7 @@ use super::{balancer, look_at, look_at_fake};
 const NASTY: &str = "<img src=x onerror=\"document.title='pwned'\">";
 
 #[test]
-fn names_reasons_and_refusals_are_never_markup() {
+fn names_reasons_and_rejections_are_never_markup() {
     let mut status = status();
     status.version = NASTY.into();
     status.listeners[0].name = NASTY.into();
@@ -53,7 +53,7 @@ fn names_reasons_and_refusals_are_never_markup() {
 }
 
 #[test]
-fn what_a_client_really_sent_is_text_too() {
+fn data_from_a_real_client_is_never_markup() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
