@@ -1,6 +1,7 @@
-//! What a listener asks for and what it serves, which may change while it is served.
+//! Who may use an admin listener. A reload may change it while the listener is open.
 //!
-//! Owns them, as one. Invariant: a request sees all of them of one moment.
+//! Owns the token, the set of endpoints and the host names of one listener. Must not know requests. Invariant: a request
+//! sees the three as they were set together.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::token::Token;
 use crate::types::host_name::HostName;
 
-/// Which endpoints a listener has.
+/// The endpoints of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Served {
     /// All of them.
@@ -18,42 +19,42 @@ pub enum Served {
     Probes,
 }
 
-/// What is asked for and what there is; clones are handles to the same.
+/// Who may use a listener. Clones share it.
 #[derive(Debug, Clone)]
-pub struct AccessTerms(Arc<ArcSwap<InForce>>);
+pub struct AccessTerms(Arc<ArcSwap<AccessRules>>);
 
-/// The terms of one moment.
+/// The rules at one moment.
 #[derive(Debug)]
-pub(super) struct InForce {
-    /// What the guarded endpoints ask for; `None` asks for nothing.
+pub(super) struct AccessRules {
+    /// The token that guarded endpoints require; `None` requires none.
     pub(super) token: Option<Token>,
-    /// Which endpoints there are.
+    /// The endpoints of the listener.
     pub(super) served: Served,
-    /// Names under which it may be asked, beside those that can only be its own.
+    /// Host names that a request may have, besides those that always are this listener's.
     pub(super) hosts: Vec<HostName>,
 }
 
 impl AccessTerms {
-    /// These.
+    /// These rules.
     #[must_use]
     pub fn new(token: Option<Token>, served: Served, hosts: Vec<HostName>) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(InForce {
+        Self(Arc::new(ArcSwap::from_pointee(AccessRules {
             token,
             served,
             hosts,
         })))
     }
 
-    /// Others for every request from now on.
+    /// Replaces the rules for all later requests.
     pub fn change(&self, token: Option<Token>, served: Served, hosts: Vec<HostName>) {
-        self.0.store(Arc::new(InForce {
+        self.0.store(Arc::new(AccessRules {
             token,
             served,
             hosts,
         }));
     }
 
-    pub(super) fn now(&self) -> Guard<Arc<InForce>> {
+    pub(super) fn now(&self) -> Guard<Arc<AccessRules>> {
         self.0.load()
     }
 }

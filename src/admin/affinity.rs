@@ -1,20 +1,20 @@
-//! What may be wrong with a question about pins, and how a client is written in one.
+//! The errors of queries and changes of pins, and how a client is written in one.
 //!
-//! Owns these errors and their words. Must not know tables. Invariant: an error names what has to be said instead.
+//! Owns these errors and their texts. Must not know tables. Invariant: an error names what is missing or wrong.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::unknown::Unknown;
+use super::unknown_name::Unknown;
 
-/// A client as typed: an address or a network, such as `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/64`; an IPv4-mapped
-/// address is its IPv4 address, and bits after the prefix do not count.
+/// Parses a client: an address or a network, such as `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/64`; an IPv4-mapped
+/// address is its IPv4 address, and bits after the prefix are ignored.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// When it is neither.
 pub fn client(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(address.to_canonical().into());
@@ -33,41 +33,41 @@ pub fn client(text: &str) -> Result<IpNet, String> {
     };
     let net = match mapped {
         Some((address, length)) => IpNet::new(address.into(), length)
-            .map_err(|_| format!("{text:?} has no such prefix"))?,
+            .map_err(|_| format!("{text:?} has an invalid prefix length"))?,
         None => net,
     };
     Ok(net.trunc())
 }
 
-/// Why a question about pins has no answer.
+/// Why a query or a change of pins fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AffinityError {
     /// No group has this name.
     UnknownGroup(Unknown),
     /// No pool has this name.
     UnknownPool(Unknown),
-    /// Nothing that is meant has a backend of this name.
+    /// No pool in question has a backend of this name.
     UnknownBackend {
         /// The backend.
         backend: Unknown,
-        /// The group or the pool that was named, in words; `None` is any of them.
+        /// The group or the pool that was named, for the error text; `None` is any pool with affinity.
         within: Option<String>,
     },
-    /// A client that asks for this name does not come to the pool.
+    /// Clients of this name are not routed to the pool.
     OtherPool {
         /// The name.
         name: String,
         /// The pool.
         pool: String,
     },
-    /// The backend is in none of the groups whose pins are meant.
+    /// The backend is in none of the groups of the pins that match.
     OtherGroups {
         /// The backend.
         backend: String,
         /// Those groups.
         groups: Vec<String>,
     },
-    /// Nobody who asks for this is routed to a pool with affinity.
+    /// Clients of this name are not routed to a pool with affinity.
     UnknownName(String),
     /// The pool is in another group.
     ForeignPool {
@@ -76,52 +76,52 @@ pub enum AffinityError {
         /// The pool.
         pool: String,
     },
-    /// The pool is in no group.
+    /// The pool has no affinity, and thus no group.
     NoAffinity(String),
-    /// No pool is in any group.
+    /// No pool has affinity.
     NoGroups,
-    /// An upgrade is under way: the new process might not hear of the change.
+    /// An upgrade is under way: the new process might miss the change.
     Upgrading,
-    /// Several groups fit, and one has to be named.
+    /// More than one group matches; one has to be named.
     WhichGroup(Vec<String>),
-    /// The group pins by name, and none is named.
+    /// The group pins by name; a name is required.
     WhichName(String),
-    /// The group pins by source, and no client is named.
+    /// The group pins by source; a client is required.
     WhichClient(String),
-    /// What is named is more than one client to the group.
+    /// The network is more than one client to the group.
     ManyClients {
         /// The group.
         group: String,
-        /// What was named.
+        /// The network.
         named: IpNet,
-        /// How long the prefix of one client is there.
+        /// The prefix length of one client in the group.
         one: u8,
     },
-    /// The cursor is of no page.
+    /// The cursor is invalid.
     Cursor(String),
-    /// The source is no part of the group's key.
+    /// The source is not part of the group's key.
     NotBySource(String),
-    /// The name is no part of the group's key.
+    /// The name is not part of the group's key.
     NotByName(String),
-    /// The group pins neither by source nor by name.
+    /// The group pins neither by source nor by name, but by TLS session.
     BySessionAlone(String),
-    /// The table holds `max_entries` pins, and each of them is in use.
+    /// The table has `max_entries` pins, all of them in use.
     Full(String),
 }
 
-/// What kind of fault an [`AffinityError`] is.
+/// What kind of error an [`AffinityError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AffinityErrorKind {
-    /// The question lacks something or says what makes no sense.
+    /// The request lacks something or makes no sense.
     Wrong,
-    /// What is named does not exist.
+    /// Something named does not exist.
     Missing,
-    /// It cannot be as things are.
+    /// The configuration or the state of the balancer does not allow it.
     Impossible,
 }
 
 impl AffinityError {
-    /// What kind of fault it is.
+    /// What kind of error it is.
     #[must_use]
     pub fn fault(&self) -> AffinityErrorKind {
         match self {
@@ -151,37 +151,37 @@ impl AffinityError {
 impl fmt::Display for AffinityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Upgrading => f.write_str("an upgrade is under way; ask again in a moment"),
+            Self::Upgrading => f.write_str("an upgrade is under way; try again in a moment"),
             Self::UnknownGroup(group) => write!(
                 f,
                 "there is no affinity group {:?}{}",
                 group.name(),
-                group.instead("affinity group")
+                group.suggestion("affinity group")
             ),
             Self::UnknownPool(pool) => {
                 write!(
                     f,
                     "there is no pool {:?}{}",
                     pool.name(),
-                    pool.instead("pool")
+                    pool.suggestion("pool")
                 )
             }
             Self::UnknownBackend { backend, within } => {
-                let (name, instead) = (backend.name(), backend.instead("backend"));
+                let (name, known) = (backend.name(), backend.suggestion("backend"));
                 match within {
-                    Some(within) => write!(f, "{within} has no backend {name:?}{instead}"),
-                    None => write!(f, "no pool with affinity has a backend {name:?}{instead}"),
+                    Some(within) => write!(f, "{within} has no backend {name:?}{known}"),
+                    None => write!(f, "no pool with affinity has a backend {name:?}{known}"),
                 }
             }
             Self::UnknownName(name) => {
-                write!(f, "no route leads {name:?} to a pool with affinity")
+                write!(f, "no route for {name:?} points to a pool with affinity")
             }
             Self::OtherPool { name, pool } => {
-                write!(f, "no route leads {name:?} to pool {pool:?}")
+                write!(f, "no route for {name:?} points to pool {pool:?}")
             }
             Self::OtherGroups { backend, groups } => write!(
                 f,
-                "the pins that are meant are of affinity group {}, where no pool has a backend {backend:?}",
+                "the pins that match are in affinity group {}, where no pool has a backend {backend:?}",
                 groups.join(", ")
             ),
             Self::ForeignPool { group, pool } => {
@@ -192,33 +192,30 @@ impl fmt::Display for AffinityError {
             Self::WhichGroup(groups) => {
                 write!(
                     f,
-                    "more than one affinity group fits, name one of them: {}",
+                    "more than one affinity group matches; specify one of: {}",
                     groups.join(", ")
                 )
             }
             Self::WhichName(group) => {
-                write!(f, "group {group:?} pins by name: the name is wanted, too")
+                write!(f, "group {group:?} pins by name; a name is required")
             }
             Self::WhichClient(group) => {
-                write!(
-                    f,
-                    "group {group:?} pins by source: the client is wanted, too"
-                )
+                write!(f, "group {group:?} pins by source; a client is required")
             }
             Self::ManyClients { group, named, one } => write!(
                 f,
-                "{named} is more than one client: group {group:?} takes a /{one} for one"
+                "{named} is more than one client; in group {group:?} a client is a /{one}"
             ),
-            Self::Cursor(cursor) => write!(f, "the cursor {cursor:?} is of no page"),
+            Self::Cursor(cursor) => write!(f, "invalid cursor {cursor:?}"),
             Self::NotBySource(group) => write!(f, "group {group:?} does not pin by source"),
             Self::NotByName(group) => write!(f, "group {group:?} does not pin by name"),
             Self::BySessionAlone(group) => {
-                write!(f, "group {group:?} pins by TLS session alone")
+                write!(f, "group {group:?} pins by TLS session only")
             }
             Self::Full(group) => {
                 write!(
                     f,
-                    "every pin of group {group:?} is in use, and there is no room for more"
+                    "the affinity table of group {group:?} is full, and every pin is in use"
                 )
             }
         }
@@ -233,7 +230,7 @@ mod tests {
 
     #[test]
     fn clients_are_addresses_and_networks() {
-        for (typed, meant) in [
+        for (typed, parsed) in [
             ("192.0.2.7", "192.0.2.7/32"),
             ("192.0.2.7/24", "192.0.2.0/24"),
             ("2001:db8::7", "2001:db8::7/128"),
@@ -242,7 +239,7 @@ mod tests {
             ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
             ("0.0.0.0/0", "0.0.0.0/0"),
         ] {
-            assert_eq!(client(typed).map(|net| net.to_string()), Ok(meant.into()));
+            assert_eq!(client(typed).map(|net| net.to_string()), Ok(parsed.into()));
         }
         for wrong in [
             "",

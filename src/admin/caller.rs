@@ -1,7 +1,7 @@
-//! Who asks for a change, for the log.
+//! Who requested a change, for the log.
 //!
-//! Owns what is known of the other end of an admin connection, and the words for it. Must not know what is asked.
-//! Invariant: it is informative only; nothing is allowed or refused by it.
+//! Owns how the client of an admin connection is identified and named. Must not know requests. Invariant: it is for
+//! information only; no access decision depends on it.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use hyper::http::request::Parts;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What the commands call themselves (`User-Agent`).
+/// The `User-Agent` of the commands.
 pub(super) const COMMAND: &str = concat!("lyncpin/", env!("CARGO_PKG_VERSION"));
 
-/// By what a change is asked for.
+/// The program that requested a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Means {
@@ -26,7 +26,7 @@ pub enum Means {
 }
 
 impl Means {
-    /// The word in the log's field `by`.
+    /// The value of the log field `by`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,12 +37,12 @@ impl Means {
     }
 }
 
-/// Who asks.
+/// Who requested a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
-    /// By what.
+    /// The program.
     pub by: Means,
-    /// From where: `192.0.2.1:50123`, or `unix:uid=1000,pid=4711`.
+    /// Its address: `192.0.2.1:50123`, or `unix:uid=1000,pid=4711`.
     pub from: String,
 }
 
@@ -51,7 +51,7 @@ tokio::task_local! {
 }
 
 impl Caller {
-    /// Who asks with the request that is being answered now.
+    /// The caller of the request that is being handled.
     #[must_use]
     pub fn current() -> Self {
         let unknown = || Self {
@@ -61,8 +61,8 @@ impl Caller {
         CALLER.try_with(Clone::clone).unwrap_or_else(|_| unknown())
     }
 
-    /// Who sends this request over a connection from `from`.
-    pub(super) fn of(parts: &Parts, from: &str) -> Self {
+    /// The caller of a request that came over a connection from `from`.
+    pub(super) fn identify(parts: &Parts, from: &str) -> Self {
         const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
         let is_command =
             |agent: &hyper::header::HeaderValue| agent.as_bytes().starts_with(b"lyncpin/");
@@ -82,12 +82,12 @@ impl Caller {
         }
     }
 
-    /// Does `answer` in the name of this caller.
-    pub(super) async fn scope<T>(self, answer: impl Future<Output = T>) -> T {
-        CALLER.scope(self, answer).await
+    /// Runs `handler` with this caller as the current one.
+    pub(super) async fn scope<T>(self, handler: impl Future<Output = T>) -> T {
+        CALLER.scope(self, handler).await
     }
 
-    /// The same on another thread.
+    /// The same for work on a blocking thread.
     pub(crate) fn scope_here<T>(self, work: impl FnOnce() -> T) -> T {
         CALLER.sync_scope(self, work)
     }
@@ -99,14 +99,14 @@ impl fmt::Display for Caller {
     }
 }
 
-/// A connection that knows its other end.
-pub(super) trait Peer {
-    /// The other end in words.
-    fn peer(&self) -> String;
+/// A connection whose other end has a name.
+pub(super) trait PeerName {
+    /// The other end, for the log.
+    fn peer_name(&self) -> String;
 }
 
-impl Peer for TcpStream {
-    fn peer(&self) -> String {
+impl PeerName for TcpStream {
+    fn peer_name(&self) -> String {
         self.peer_addr().map_or_else(
             |_| "unknown".into(),
             |peer| std::net::SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string(),
@@ -114,8 +114,8 @@ impl Peer for TcpStream {
     }
 }
 
-impl Peer for UnixStream {
-    fn peer(&self) -> String {
+impl PeerName for UnixStream {
+    fn peer_name(&self) -> String {
         match self.peer_cred() {
             Ok(peer) => {
                 let pid = peer
@@ -141,12 +141,12 @@ mod tests {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        let caller = Caller::of(&parts, "192.0.2.1:50123");
+        let caller = Caller::identify(&parts, "192.0.2.1:50123");
         assert_eq!((caller.by, &*caller.from), (by, "192.0.2.1:50123"));
     }
 
     #[test]
-    fn commands_the_page_and_others_are_told_apart() {
+    fn commands_the_page_and_other_clients_are_distinguished() {
         check(&[("user-agent", COMMAND)], Means::Command);
         check(&[("user-agent", "curl/8.0")], Means::Api);
         check(&[], Means::Api);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_caller_of_a_request_is_known_while_it_is_answered() {
+    async fn the_caller_is_current_while_its_request_is_handled() {
         let caller = Caller {
             by: Means::Command,
             from: "unix:uid=0,pid=1".into(),

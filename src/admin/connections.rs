@@ -1,8 +1,8 @@
-//! The connections of one admin listener, and which of them gives way to the next when there are too many.
+//! The connections of one admin listener, and which of them is closed when there are too many.
 //!
-//! Owns what each connection is doing and since when. Must not know HTTP. Invariant: the one that gives way is the one that
-//! has kept the listener waiting longest, so that idle, slow and silent clients never keep out one that has something to
-//! ask; and none gives way before it has had time to ask.
+//! Owns what each connection is doing and since when. Must not know HTTP. Invariants: the connection that has kept the
+//! listener waiting longest is closed first, so that idle, slow and silent clients never keep out a client that sends a
+//! request; and each connection gets time for a request.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,30 +10,30 @@ use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
-/// What a connection gets to send a request before it may have to give way.
+/// How long a connection has for a request before it may be closed.
 const GRACE: Duration = Duration::from_millis(10);
 
-/// The same for its answer to be made: many may wait for theirs, one after another.
-const WORKING_GRACE: Duration = Duration::from_millis(50);
+/// The same while its response is made: many may be queued.
+const PROCESSING_GRACE: Duration = Duration::from_millis(50);
 
-/// What a connection is doing, in the order in which they give way.
+/// What a connection is doing, in the order in which connections are closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
-    /// It has asked nothing yet, or not all of it has come.
-    Asking,
-    /// It has its last answer, or is reading it.
-    Answered,
-    /// Its answer is being made.
-    Working,
+    /// No request has arrived yet, or not all of it.
+    Receiving,
+    /// It has its last response, or is reading it.
+    Responded,
+    /// Its response is being made.
+    Processing,
 }
 
-/// What one connection is doing; shared between the connection and the table.
+/// What one connection is doing. Shared by the connection and the table.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionProgress(Arc<Mutex<(Step, Instant)>>);
 
 impl ConnectionProgress {
     fn begin() -> Self {
-        Self(Arc::new(Mutex::new((Step::Asking, Instant::now()))))
+        Self(Arc::new(Mutex::new((Step::Receiving, Instant::now()))))
     }
 
     pub(super) fn enter(&self, step: Step) {
@@ -49,7 +49,7 @@ impl ConnectionProgress {
     }
 }
 
-/// Every connection that is open.
+/// The open connections.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<Table>>);
 
@@ -59,7 +59,7 @@ struct Table {
     open: BTreeMap<u64, (ConnectionProgress, Option<AbortHandle>)>,
 }
 
-/// A connection's entry; gone when dropped.
+/// The entry of a connection. Dropping it removes the connection.
 #[derive(Debug)]
 pub(super) struct Entry {
     connections: Connections,
@@ -68,7 +68,7 @@ pub(super) struct Entry {
 }
 
 impl Connections {
-    /// An entry for one more.
+    /// Adds a connection.
     pub(super) fn enter(&self) -> Entry {
         let progress = ConnectionProgress::begin();
         let mut table = lock(&self.0);
@@ -83,49 +83,55 @@ impl Connections {
         }
     }
 
-    /// How many are open.
+    /// Number of open connections.
     pub(super) fn count(&self) -> usize {
         lock(&self.0).open.len()
     }
 
-    /// What ends the connection of this number, unless it has ended.
+    /// The task of a connection, which closes it when aborted.
     pub(super) fn set_task(&self, number: u64, task: AbortHandle) {
         if let Some((_, abort)) = lock(&self.0).open.get_mut(&number) {
             *abort = Some(task);
         }
     }
 
-    /// Ends connections until there are fewer than `most`; waits until those that have just come have had their time.
-    pub(super) async fn make_room(&self, most: usize) {
-        while let Err(wait) = self.end_down_to(most.saturating_sub(1)) {
+    /// Closes connections until there are fewer than `limit`. Waits until connections that have just been accepted have had
+    /// their time.
+    pub(super) async fn make_room(&self, limit: usize) {
+        while let Err(wait) = self.close_down_to(limit.saturating_sub(1)) {
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// Ends connections that may be ended until `most` are left; else how long until the next may be.
-    pub(super) fn end_down_to(&self, most: usize) -> Result<(), Duration> {
-        while let Some(task) = self.take_first(most)? {
-            // Without the lock: what ends takes it.
+    /// Closes connections until `most` are left.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait until the next one may be closed.
+    fn close_down_to(&self, most: usize) -> Result<(), Duration> {
+        while let Some(task) = self.remove_first(most)? {
+            // Without the lock: the entry takes it when it is dropped.
             task.abort();
         }
         Ok(())
     }
 
-    /// The task of the connection that gives way, if there are more than `most`.
-    fn take_first(&self, most: usize) -> Result<Option<AbortHandle>, Duration> {
+    /// Removes the connection to close first, if there are more than `most`.
+    fn remove_first(&self, most: usize) -> Result<Option<AbortHandle>, Duration> {
         let mut table = lock(&self.0);
         if table.open.len() <= most {
             return Ok(None);
         }
-        let number = table.first_to_go()?;
+        let number = table.first_to_close()?;
         Ok(table.open.remove(&number).and_then(|(_, task)| task))
     }
 }
 
 impl Table {
-    /// Which connection gives way, or how long until one may. Those that ask nothing go first, and those of another step
-    /// only where they are more than half: so there are always places in which new ones come and go.
-    fn first_to_go(&self) -> Result<u64, Duration> {
+    /// The connection to close, or how long to wait until one may be closed. Connections without a complete request come
+    /// first. Those of another step are closed only where they are more than half, so that new connections always find
+    /// room.
+    fn first_to_close(&self) -> Result<u64, Duration> {
         let now = Instant::now();
         let mut wait = GRACE;
         let mut of_step = [0; 3];
@@ -134,8 +140,8 @@ impl Table {
             let (step, since) = progress.now();
             of_step[step as usize] += 1;
             let grace = match step {
-                Step::Asking | Step::Answered => GRACE,
-                Step::Working => WORKING_GRACE,
+                Step::Receiving | Step::Responded => GRACE,
+                Step::Processing => PROCESSING_GRACE,
             };
             let left = grace.saturating_sub(now.saturating_duration_since(since));
             if !left.is_zero() || task.is_none() {
@@ -179,7 +185,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// A connection that does nothing.
+    /// An idle connection.
     fn open(
         connections: &Connections,
         step: Step,
@@ -196,14 +202,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_keeps_it_waiting_longest_gives_way_first() {
+    async fn the_connection_that_kept_the_listener_waiting_longest_is_closed_first() {
         let connections = Connections::default();
         let steps = [
-            Step::Working,
-            Step::Answered,
-            Step::Asking,
-            Step::Answered,
-            Step::Asking,
+            Step::Processing,
+            Step::Responded,
+            Step::Receiving,
+            Step::Responded,
+            Step::Receiving,
         ];
         let mut tasks = Vec::new();
         for step in steps {
@@ -219,11 +225,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_just_come_has_time_to_ask() {
+    async fn a_new_connection_has_time_for_a_request() {
         let connections = Connections::default();
-        let (_, task) = open(&connections, Step::Asking);
+        let (_, task) = open(&connections, Step::Receiving);
         let begun = Instant::now();
-        assert!(connections.end_down_to(0).is_err());
+        assert!(connections.close_down_to(0).is_err());
         connections.make_room(1).await;
         assert!(begun.elapsed() >= GRACE);
         assert!(task.await.is_err());

@@ -1,8 +1,8 @@
-//! Who may ask the admin listener.
+//! Which requests of browsers an admin listener accepts.
 //!
-//! Owns the two rules against browsers that are led astray: by a name that is made to resolve to us (DNS rebinding), and
-//! by a page of another site. Knows no endpoint but whether it is open. Invariant: what cannot be told to be ours is
-//! foreign.
+//! Owns the two rules that protect it from other sites: against names that were made to resolve to this address (DNS
+//! rebinding), and against changes by a page of another site (CSRF). Must not know endpoints. Invariant: a host is foreign
+//! unless it is certainly this listener's.
 
 use std::net::IpAddr;
 
@@ -13,66 +13,67 @@ use hyper::{Method, Version};
 
 use crate::types::host_name::HostName;
 
-/// From where the listener can be reached.
+/// Where clients of a listener can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exposure {
-    /// By those whom the file's mode lets in. No browser is among them.
+    /// On this machine, where the mode of the file allows it. Browsers cannot connect.
     UnixSocket,
-    /// From this machine.
+    /// On this machine.
     Loopback,
-    /// From other machines.
+    /// On other machines, too.
     Network,
 }
 
-/// Whether an endpoint asks for the token.
+/// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody may ask.
+    /// Everyone.
     Open,
-    /// The token, where one is set.
+    /// Clients that have the token, where one is set.
     Guarded,
 }
 
-/// What is wrong with the Host of a request.
+/// Why the host of a request is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HostFault {
-    /// It has to name one host and does not (RFC 9112, section 3.2).
+pub(super) enum HostError {
+    /// The request does not name exactly one host (RFC 9112, section 3.2).
     Missing,
-    /// It names another host.
+    /// The host is not this listener's.
     Foreign,
 }
 
-/// Whether the request means this listener, by every host that it names.
+/// Checks that every host that the request names is this listener's.
 ///
-/// A page whose name was made to resolve to us sends that name; it cannot send an address. Probes that are bound to the
-/// network answer to any name, because Prometheus and Kubernetes ask them by the names that machines have.
+/// A page whose name was made to resolve to this address sends that name; it cannot send an address. Open endpoints on the
+/// network accept any name, because Prometheus and Kubernetes use the names that machines have.
 pub(super) fn check_host(
     parts: &Parts,
-    reach: Exposure,
+    exposure: Exposure,
     access: Access,
-    further: &[HostName],
-) -> Result<(), HostFault> {
+    known: &[HostName],
+) -> Result<(), HostError> {
     let mut hosts = parts.headers.get_all(HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => Some(host.to_str().map_err(|_| HostFault::Foreign)?),
+        (Some(host), None) => Some(host.to_str().map_err(|_| HostError::Foreign)?),
         (None, _) if parts.version < Version::HTTP_11 => None,
-        (None | Some(_), _) => return Err(HostFault::Missing),
+        (None | Some(_), _) => return Err(HostError::Missing),
     };
     let target = parts.uri.authority().map(Authority::as_str);
-    if reach == Exposure::UnixSocket || (reach == Exposure::Network && access == Access::Open) {
+    if exposure == Exposure::UnixSocket || (exposure == Exposure::Network && access == Access::Open)
+    {
         return Ok(());
     }
-    let foreign = |host: &str| !is_ours(host, reach, further);
+    let foreign = |host: &str| !is_ours(host, exposure, known);
     if host.is_some_and(foreign) || target.is_some_and(foreign) {
-        return Err(HostFault::Foreign);
+        return Err(HostError::Foreign);
     }
     Ok(())
 }
 
-/// Whether `host`, with or without a port, can only be us, or is one of the names that the configuration adds.
-fn is_ours(host: &str, reach: Exposure, further: &[HostName]) -> bool {
+/// Whether `host`, with or without a port, can only be this listener, or is one of the names in the configuration.
+fn is_ours(host: &str, exposure: Exposure, known: &[HostName]) -> bool {
     let name = match host.rsplit_once(':') {
-        // The colon is inside an address without a port.
+        // The colon belongs to an address without a port.
         Some((_, port)) if port.ends_with(']') => host,
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         Some(_) => return false,
@@ -86,17 +87,17 @@ fn is_ours(host: &str, reach: Exposure, further: &[HostName]) -> bool {
         return true;
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    if further
+    if known
         .iter()
         .any(|known| known.as_str().eq_ignore_ascii_case(name))
     {
         return true;
     }
-    name.eq_ignore_ascii_case("localhost") || (reach == Exposure::Network && is_this_machine(name))
+    name.eq_ignore_ascii_case("localhost")
+        || (exposure == Exposure::Network && is_this_machine(name))
 }
 
-/// Whether `name` is this machine's, with or without a domain. Only for listeners that ask for a token: a domain can be
-/// anybody's.
+/// Whether `name` is this machine's, with or without a domain. For listeners with a token only: the domain can be anyone's.
 fn is_this_machine(name: &str) -> bool {
     let system = rustix::system::uname();
     let own = system.nodename().to_string_lossy();
@@ -104,10 +105,10 @@ fn is_this_machine(name: &str) -> bool {
     !own.is_empty() && (name.eq_ignore_ascii_case(&own) || first.eq_ignore_ascii_case(&own))
 }
 
-/// Whether a page of another site sends this change. What is no browser sends neither header.
+/// Whether a page of another site sends this change. Clients other than browsers send neither header.
 ///
-/// `Sec-Fetch-Site` decides where it is sent (W3C Fetch Metadata, section 2.4), else `Origin` has to name this host
-/// (RFC 6454, section 7).
+/// `Sec-Fetch-Site` decides if it is present (W3C Fetch Metadata, section 2.4), otherwise `Origin` has to name this
+/// host (RFC 6454, section 7).
 pub(super) fn is_cross_site(parts: &Parts) -> bool {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     if matches!(parts.method, Method::GET | Method::HEAD) {
@@ -119,12 +120,12 @@ pub(super) fn is_cross_site(parts: &Parts) -> bool {
     let Some(origin) = parts.headers.get(ORIGIN) else {
         return false;
     };
-    let from = origin
+    let origin = origin
         .to_str()
         .ok()
         .and_then(|origin| origin.split_once("://"));
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    !matches!((from, host), (Some((_, from)), Some(host)) if from.eq_ignore_ascii_case(host))
+    !matches!((origin, host), (Some((_, origin)), Some(host)) if origin.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -142,13 +143,17 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(host: &str, reach: Exposure, access: Access, expected: Result<(), HostFault>) {
+    fn check(host: &str, exposure: Exposure, access: Access, expected: Result<(), HostError>) {
         let parts = request("GET", "/", &[("host", host)]);
-        assert_eq!(check_host(&parts, reach, access, &[]), expected, "{host}");
+        assert_eq!(
+            check_host(&parts, exposure, access, &[]),
+            expected,
+            "{host}"
+        );
     }
 
     #[test]
-    fn loopback_answers_to_addresses_and_localhost() {
+    fn loopback_accepts_addresses_and_localhost() {
         for host in [
             "127.0.0.1",
             "127.0.0.1:9900",
@@ -176,20 +181,20 @@ mod tests {
                 host,
                 Exposure::Loopback,
                 Access::Guarded,
-                Err(HostFault::Foreign),
+                Err(HostError::Foreign),
             );
             check(
                 host,
                 Exposure::Loopback,
                 Access::Open,
-                Err(HostFault::Foreign),
+                Err(HostError::Foreign),
             );
             check(host, Exposure::UnixSocket, Access::Guarded, Ok(()));
         }
     }
 
     #[test]
-    fn the_network_may_use_this_machines_name_and_any_for_probes() {
+    fn the_network_accepts_the_name_of_this_machine_and_for_probes_any_name() {
         let own = rustix::system::uname()
             .nodename()
             .to_string_lossy()
@@ -205,33 +210,33 @@ mod tests {
             &own,
             Exposure::Loopback,
             Access::Guarded,
-            Err(HostFault::Foreign),
+            Err(HostError::Foreign),
         );
         check(
             "evil.example",
             Exposure::Network,
             Access::Guarded,
-            Err(HostFault::Foreign),
+            Err(HostError::Foreign),
         );
         check("lb.contoso.com", Exposure::Network, Access::Open, Ok(()));
     }
 
     #[test]
-    fn names_of_the_configuration_are_ours_wherever_it_is_bound() {
-        let further = [HostName::parse(b"lb.contoso.com").unwrap()];
-        for reach in [Exposure::Loopback, Exposure::Network] {
+    fn names_in_the_configuration_are_accepted_wherever_it_is_bound() {
+        let known = [HostName::parse(b"lb.contoso.com").unwrap()];
+        for exposure in [Exposure::Loopback, Exposure::Network] {
             for (host, expected) in [
                 ("lb.contoso.com", Ok(())),
                 ("LB.Contoso.com.:9900", Ok(())),
                 ("localhost", Ok(())),
-                ("lb.contoso.com.evil.example", Err(HostFault::Foreign)),
-                ("evil.lb.contoso.com", Err(HostFault::Foreign)),
-                ("lb.contoso.com@evil.example", Err(HostFault::Foreign)),
-                ("contoso.com", Err(HostFault::Foreign)),
-                ("", Err(HostFault::Foreign)),
+                ("lb.contoso.com.evil.example", Err(HostError::Foreign)),
+                ("evil.lb.contoso.com", Err(HostError::Foreign)),
+                ("lb.contoso.com@evil.example", Err(HostError::Foreign)),
+                ("contoso.com", Err(HostError::Foreign)),
+                ("", Err(HostError::Foreign)),
             ] {
                 let parts = request("GET", "/", &[("host", host)]);
-                let checked = check_host(&parts, reach, Access::Guarded, &further);
+                let checked = check_host(&parts, exposure, Access::Guarded, &known);
                 assert_eq!(checked, expected, "{host}");
             }
         }
@@ -245,18 +250,18 @@ mod tests {
             check_host(&parts, Exposure::Loopback, Access::Guarded, &[])
         };
         let twice = [("host", "localhost"), ("host", "localhost")];
-        assert_eq!(host("/", &[], Version::HTTP_11), Err(HostFault::Missing));
+        assert_eq!(host("/", &[], Version::HTTP_11), Err(HostError::Missing));
         assert_eq!(host("/", &[], Version::HTTP_10), Ok(()));
-        assert_eq!(host("/", &twice, Version::HTTP_11), Err(HostFault::Missing));
+        assert_eq!(host("/", &twice, Version::HTTP_11), Err(HostError::Missing));
         let ours = [("host", "localhost")];
         assert_eq!(
             host("http://evil.example/", &ours, Version::HTTP_11),
-            Err(HostFault::Foreign)
+            Err(HostError::Foreign)
         );
     }
 
     #[test]
-    fn changes_from_other_sites_are_told_by_their_headers() {
+    fn changes_from_other_sites_are_recognised_by_their_headers() {
         let cross = |method, headers: &[(&str, &str)]| {
             let mut all = vec![("host", "127.0.0.1:9900")];
             all.extend(headers);

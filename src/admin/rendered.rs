@@ -1,7 +1,7 @@
-//! What `/metrics` answers, rendered once for all who ask at the same time.
+//! The text of `/metrics`, rendered once for all requests that wait at the same time.
 //!
-//! Owns the last rendering and when it began. Must not know what is in it. Invariant: nobody gets one that began before the
-//! question came, so that who has seen something happen finds it counted.
+//! Owns the last rendering and when it began. Must not know its content. Invariant: a rendering that began before a request
+//! is never its response, so that a client that has seen something happen finds it counted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -13,18 +13,17 @@ use bytes::Bytes;
 pub struct RenderedMetrics(Mutex<Option<(Instant, Bytes)>>);
 
 impl RenderedMetrics {
-    /// What there is, if it began after `asked`.
-    pub(super) fn known_since(&self, asked: Instant) -> Option<Bytes> {
+    /// Whether the last rendering began after `received`.
+    pub(super) fn has_begun_since(&self, received: Instant) -> bool {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (began, text) = last.as_ref()?;
-        (*began > asked).then(|| text.clone())
+        last.as_ref().is_some_and(|(began, _)| *began > received)
     }
 
-    /// What `render` gives, or gave since `asked`.
-    pub(super) fn since(&self, asked: Instant, render: impl FnOnce() -> String) -> Bytes {
+    /// The last rendering if it began after `received`, else a new one.
+    pub(super) fn since(&self, received: Instant, render: impl FnOnce() -> String) -> Bytes {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((began, text)) = &*last
-            && *began > asked
+            && *began > received
         {
             return text.clone();
         }
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_rendering_is_for_all_who_asked_before_it_and_for_nobody_after() {
+    fn a_rendering_serves_the_requests_before_it_and_no_later_one() {
         let rendered = RenderedMetrics::default();
         let (one, two) = (Instant::now(), Instant::now());
         std::thread::sleep(std::time::Duration::from_millis(1));

@@ -1,8 +1,7 @@
-//! Serves the admin listener: connections, and what bounds them.
+//! Serves an admin listener: the accept loop and its connections.
 //!
-//! Owns the accept loop and the time and number of connections. Must not know endpoints. Invariants: nobody who is slow,
-//! silent or many holds more than [`RequestLimits`] give, or keeps out one that has something to ask; an accept that fails never
-//! spins.
+//! Owns the time and the number of connections. Must not know endpoints. Invariants: slow, silent or numerous clients get
+//! no more than the limits of the site, and never keep out a client that sends a request; a failing accept never spins.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,83 +23,47 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::AccessTerms;
-use super::caller::Peer;
+use super::api;
+use super::caller::PeerName;
 use super::connections::{ConnectionProgress, Connections, Step};
 use super::guard::Exposure;
-use super::rendered::RenderedMetrics;
+use super::site::AdminSite;
 use super::socket::{AdminListener, BoundSocket};
-use super::{Control, api};
 use crate::system::reserve;
-
-/// What one who asks may take.
-#[derive(Debug, Clone, Copy)]
-pub struct RequestLimits {
-    /// Time to send a request's head, counted from the end of the one before.
-    pub head: Duration,
-    /// Time to send a request's body.
-    pub body: Duration,
-    /// Time from accept until the connection is told to end.
-    pub life: Duration,
-    /// Connections at once; the one that has kept the listener waiting longest gives way to the next.
-    pub connections: usize,
-}
-
-impl Default for RequestLimits {
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(10),
-            body: Duration::from_secs(10),
-            life: Duration::from_secs(300),
-            connections: 64,
-        }
-    }
-}
 
 /// The largest head of a request.
 const MAX_HEAD: usize = 16 << 10;
 
-/// What a connection gets that is told to end while its answer is being made, and while it may still be reading one.
-const LAST_ANSWER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
+/// How long a connection that has to end may take to finish the response that is being made.
+const FINISH_PROCESSING: Duration = Duration::from_secs(5);
+/// How long it may take to read a response that has been made.
+const FINISH_READING: Duration = Duration::from_secs(1);
 
-/// Rest after an accept that failed for want of something on this machine.
+/// Pause after an accept that failed because this machine lacks a resource.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Between two log lines about that.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
-/// Connections that are accepted before those that are there have their turn.
-const ACCEPTED_AT_ONCE: usize = 16;
-/// Answers that a connection gets, so that one who asks without an end and reads nothing takes a bounded time.
-const MOST_ANSWERS: u32 = 100;
+/// Time between two log lines about such failures.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Connections to accept before those that are open are served.
+const ACCEPT_BATCH: usize = 16;
+/// Responses on one connection, so that a client that sends requests without end and reads nothing is served for a limited
+/// time.
+const MAX_RESPONSES: u32 = 100;
 
-/// What stands behind a listener.
-pub struct AdminSite {
-    /// Answers.
-    pub control: Arc<dyn Control>,
-    /// What is asked for and what there is.
-    pub terms: AccessTerms,
-    /// What one who asks may take.
-    pub bounds: RequestLimits,
-    /// What was last told of the metrics.
-    pub rendered: RenderedMetrics,
-    /// Cancelled when nobody else is to be accepted; who is connected stays.
-    pub closed: CancellationToken,
-}
-
-/// Serves `listener` until `stop`; connections run as `tasks` and are told to end at `stop` too.
+/// Accepts connections until the site is closed. Connections run as `tasks`, and end at `stop` at the latest.
 ///
 /// # Errors
 ///
-/// When the runtime cannot take the socket; never later.
+/// When the socket cannot be registered with the runtime; never later.
 pub async fn serve(
     listener: AdminListener,
     site: AdminSite,
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let reach = listener.reach();
-    let task = RequestContext {
+    let exposure = listener.exposure();
+    let context = RequestContext {
         site: Arc::new(site),
-        reach,
+        exposure,
         stop,
         connections: Connections::default(),
     };
@@ -110,67 +73,67 @@ pub async fn serve(
             let next = |context: &mut Context<'_>| {
                 socket.poll_accept(context).map_ok(|(stream, _)| stream)
             };
-            accept_all(next, &task, tasks).await;
+            accept_all(next, &context, tasks).await;
         }
         BoundSocket::Unix(socket, _file) => {
             let socket = UnixListener::from_std(socket)?;
             let next = |context: &mut Context<'_>| {
                 socket.poll_accept(context).map_ok(|(stream, _)| stream)
             };
-            accept_all(next, &task, tasks).await;
+            accept_all(next, &context, tasks).await;
         }
     }
     Ok(())
 }
 
-/// What every connection knows.
+/// What the connections of a listener share.
 #[derive(Clone)]
 struct RequestContext {
     site: Arc<AdminSite>,
-    reach: Exposure,
+    exposure: Exposure,
     stop: CancellationToken,
     connections: Connections,
 }
 
 impl RequestContext {
-    /// Whether most places are taken.
+    /// Whether most of the allowed connections are in use.
     fn is_crowded(&self) -> bool {
         self.connections.count() > self.site.bounds.connections / 4 * 3
     }
 }
 
 /// Accepts until the site is closed.
-async fn accept_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
+async fn accept_all<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 'static>(
     next: impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
-    asked: &RequestContext,
+    context: &RequestContext,
     tasks: &TaskTracker,
 ) {
-    let mut complained = None;
+    let mut warned = None;
     let mut accepted: usize = 0;
-    let most = asked.site.bounds.connections.max(1);
+    let limit = context.site.bounds.connections.max(1);
     let accepting = async {
         loop {
-            match accept(&next, &asked.connections).await {
+            match accept(&next, &context.connections).await {
                 Ok(stream) => {
-                    asked.connections.make_room(most).await;
-                    begin(stream, asked, tasks);
+                    context.connections.make_room(limit).await;
+                    spawn(stream, context, tasks);
                     accepted += 1;
-                    // Those that have come have their turn before the next ones.
-                    if accepted.is_multiple_of(ACCEPTED_AT_ONCE) {
+                    // Open connections are served before the next ones are accepted.
+                    if accepted.is_multiple_of(ACCEPT_BATCH) {
                         tokio::task::yield_now().await;
                     }
                 }
                 Err(error) => {
-                    complain(&error, &mut complained);
+                    warn(&error, &mut warned);
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
     };
-    asked.site.closed.run_until_cancelled(accepting).await;
+    context.site.closed.run_until_cancelled(accepting).await;
 }
 
-/// The next connection. Where clients of the balancer have taken every descriptor, the reserve is there for it.
+/// The next connection. If clients of the balancer have used up the descriptors, it is accepted with the reserve.
 async fn accept<S>(
     next: &impl Fn(&mut Context<'_>) -> Poll<std::io::Result<S>>,
     connections: &Connections,
@@ -180,86 +143,86 @@ async fn accept<S>(
             Err(error) if reserve::is_exhausted(&error) => {}
             accepted => return accepted,
         }
-        // The listener's part of the reserve; a reload needs some of it, too.
+        // The listener's share of the reserve; a reload needs some of it, too.
         let share = usize::try_from(reserve::share()).unwrap_or(usize::MAX);
-        // Too many may have come just now: they have had their time in a moment.
+        // Waits for new connections to have had their time.
         connections.make_room(share).await;
-        // What has been ended gives its descriptor back in its turn.
+        // Closed connections release their descriptors when their tasks run next.
         tokio::task::yield_now().await;
         let tried = poll_fn(|context| {
-            // For one call: whatever else of this process wants a descriptor must not get one of these.
+            // For one call only: the rest of the process must not use the reserve.
             let _lifted = reserve::lift();
             Poll::Ready(next(context))
         });
-        // Else there was nobody: the kernel looks for a descriptor first.
+        // Otherwise no connection was waiting: the kernel reserves a descriptor first.
         if let Poll::Ready(accepted) = tried.await {
             return accepted;
         }
     }
 }
 
-fn begin<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
+fn spawn<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 'static>(
     stream: S,
-    asked: &RequestContext,
+    context: &RequestContext,
     tasks: &TaskTracker,
 ) {
-    let entry = asked.connections.enter();
+    let entry = context.connections.enter();
     let number = entry.number();
-    let own = asked.clone();
+    let own = context.clone();
     let task = tasks.spawn(async move {
-        answer_all(stream, &own, &entry.progress).await;
+        serve_connection(stream, &own, &entry.progress).await;
     });
-    asked.connections.set_task(number, task.abort_handle());
+    context.connections.set_task(number, task.abort_handle());
 }
 
-fn complain(error: &std::io::Error, last: &mut Option<Instant>) {
-    if last.is_some_and(|last| last.elapsed() < COMPLAINT_EVERY) {
+fn warn(error: &std::io::Error, last: &mut Option<Instant>) {
+    if last.is_some_and(|last| last.elapsed() < WARNING_INTERVAL) {
         return;
     }
     *last = Some(Instant::now());
     tracing::warn!(
         error = error as &dyn std::error::Error,
-        "the admin listener cannot accept"
+        "the admin listener could not accept a connection"
     );
 }
 
-async fn answer_all<S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static>(
+async fn serve_connection<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 'static>(
     stream: S,
-    asked: &RequestContext,
+    context: &RequestContext,
     progress: &ConnectionProgress,
 ) {
-    let from = stream.peer();
-    let answered = AtomicU32::new(0);
+    let peer = stream.peer_name();
+    let responses = AtomicU32::new(0);
     let service = service_fn(|mut request: Request<Incoming>| async {
-        progress.enter(Step::Working);
-        // One that is sent behind another, without waiting for its answer, waits for others in between.
+        progress.enter(Step::Processing);
+        // Other connections are served between pipelined requests.
         tokio::task::yield_now().await;
         request.extensions_mut().insert(progress.clone());
-        let mut answer = api::answer(&asked.site, asked.reach, &from, request).await;
-        // Where many wait for a place, one question is all that each has.
-        if answered.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_ANSWERS || asked.is_crowded() {
+        let mut response = api::respond(&context.site, context.exposure, &peer, request).await;
+        // When most connections are in use, each gets one response.
+        if responses.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_RESPONSES || context.is_crowded() {
             let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(CONNECTION, close);
+            response.headers_mut().insert(CONNECTION, close);
         }
-        progress.enter(Step::Answered);
-        Ok::<_, Infallible>(answer)
+        progress.enter(Step::Responded);
+        Ok::<_, Infallible>(response)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(asked.site.bounds.head)
+        .header_read_timeout(context.site.bounds.head)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
-        // How a connection of this kind ends interests nobody: a client that is gone, or no HTTP.
+        // How it ended does not matter: the client is gone, or does not speak HTTP.
         _ = connection.as_mut() => return,
-        () = asked.stop.cancelled() => {}
-        () = tokio::time::sleep(asked.site.bounds.life) => {}
+        () = context.stop.cancelled() => {}
+        () = tokio::time::sleep(context.site.bounds.life) => {}
     }
     let last = match progress.step() {
-        Step::Asking => return,
-        Step::Answered => LAST_ANSWER.1,
-        Step::Working => LAST_ANSWER.0,
+        Step::Receiving => return,
+        Step::Responded => FINISH_READING,
+        Step::Processing => FINISH_PROCESSING,
     };
     connection.as_mut().graceful_shutdown();
     let _ = timeout(last, connection).await;

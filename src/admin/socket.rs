@@ -1,7 +1,7 @@
-//! The socket of the admin listener: TCP, or a file.
+//! The socket of an admin listener: TCP or Unix.
 //!
-//! Owns binding, and the socket's file from its making to its removal. Knows no HTTP. Invariant: a file that somebody
-//! listens on is never taken away, and nobody can connect to ours before its mode is set.
+//! Owns binding, and the file of a Unix socket from creation to removal. Must not know HTTP. Invariants: a socket file that
+//! another process listens on is never removed; clients cannot connect before the mode of the file is set.
 
 use std::fmt;
 use std::io;
@@ -20,15 +20,15 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::guard::Exposure;
 use crate::config::model::AdminBind;
 
-/// Owner and group may ask. A socket's mode is all that guards it where no token is set (unix(7)).
+/// Owner and group may connect. Without a token the mode is the only protection of the socket (unix(7)).
 const MODE: u32 = 0o660;
 
-/// What the kernel queues: who finds no room there hears nothing for a second (tcp(7)). The kernel has a bound of its own,
-/// `net.core.somaxconn`.
+/// Connections in the queue of the kernel. If it is full, a client waits a second for its retry (tcp(7)). The kernel has a
+/// limit of its own, `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// What a file system gets for the removal of a socket's file.
-const REMOVAL: Duration = Duration::from_millis(500);
+/// How long the removal of a socket file may take.
+const REMOVAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A bound listener.
 #[derive(Debug)]
@@ -43,19 +43,19 @@ pub(super) enum BoundSocket {
     Unix(UnixListener, Arc<SocketFile>),
 }
 
-/// The file of a socket; removed by `Drop`, unless it has become another's.
+/// The file of a socket. `Drop` removes it, unless another process owns it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
-    /// Another process has the socket now.
-    left: AtomicBool,
+    /// Another process owns the file now.
+    disowned: AtomicBool,
 }
 
-/// The admin listener cannot be bound.
+/// An admin listener cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
-    /// Where.
+    /// The address.
     pub at: AdminBind,
     source: io::Error,
 }
@@ -65,7 +65,7 @@ impl AdminListener {
     ///
     /// # Errors
     ///
-    /// When the address is taken or may not be bound; when somebody listens on the path, or it is no socket.
+    /// When the address is in use or not permitted; when another process listens on the path, or it is not a socket.
     pub fn bind(at: &AdminBind) -> Result<Self, BindError> {
         let failed = |source| BindError {
             at: at.clone(),
@@ -85,11 +85,11 @@ impl AdminListener {
         Ok(Self { socket, at })
     }
 
-    /// One that another process has bound at this place.
+    /// Takes over a listener that another process has bound at this address.
     ///
     /// # Errors
     ///
-    /// When it is no listening socket of that kind, or its file is gone.
+    /// When it is not a listening socket of that kind, or its file is gone.
     pub fn inherit(at: &AdminBind, socket: OwnedFd) -> Result<Self, BindError> {
         let failed = |source| BindError {
             at: at.clone(),
@@ -106,7 +106,7 @@ impl AdminListener {
                 let file = SocketFile {
                     path: path.clone(),
                     identity: (found.dev(), found.ino()),
-                    left: AtomicBool::new(false),
+                    disowned: AtomicBool::new(false),
                 };
                 (BoundSocket::Unix(socket.into(), Arc::new(file)), at.clone())
             }
@@ -114,11 +114,11 @@ impl AdminListener {
         Ok(Self { socket, at })
     }
 
-    /// The same socket once more; its file is removed with the last of them.
+    /// Another handle to the same socket. Its file is removed with the last handle.
     ///
     /// # Errors
     ///
-    /// What dup(2) says.
+    /// See dup(2).
     pub fn try_clone(&self) -> io::Result<Self> {
         let socket = match &self.socket {
             BoundSocket::Tcp(listener) => BoundSocket::Tcp(listener.try_clone()?),
@@ -130,20 +130,20 @@ impl AdminListener {
         Ok(Self { socket, at })
     }
 
-    /// Another process has the socket from now on, and with it the file.
+    /// Leaves the file to another process, which owns the socket from now on.
     pub fn leave_file(&self) {
         if let BoundSocket::Unix(_, file) = &self.socket {
-            file.left.store(true, Ordering::Relaxed);
+            file.disowned.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Where it listens, with the port that was given for port 0.
+    /// The address that it listens on, with the assigned port if port 0 was requested.
     #[must_use]
     pub fn at(&self) -> &AdminBind {
         &self.at
     }
 
-    pub(super) fn reach(&self) -> Exposure {
+    pub(super) fn exposure(&self) -> Exposure {
         match &self.at {
             AdminBind::Unix(_) => Exposure::UnixSocket,
             AdminBind::Tcp(address) if address.ip().to_canonical().is_loopback() => {
@@ -169,9 +169,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Connections of the last run may still be in TIME_WAIT.
+    // Connections of the previous process may still be in TIME_WAIT.
     socket.set_reuse_address(true)?;
-    // A standby has the address that its admin listener is asked at only when it takes over (ip(7), IP_FREEBIND).
+    // A standby gets the address of its admin listener when it takes over (ip(7), IP_FREEBIND).
     match address {
         SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
         SocketAddr::V6(_) => {
@@ -185,65 +185,65 @@ fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Binds under another name first, so that the mode stands before anybody finds the socket; renaming takes the place of
-/// a stale one in one step.
+/// Binds under another name first, so that the mode is set before clients find the socket. Renaming replaces a stale socket
+/// atomically.
 fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    refuse_taken(path)?;
-    // A short name: the path may be as long as the kernel takes it.
-    let making = path.with_file_name(format!(".{}", std::process::id()));
-    match std::fs::remove_file(&making) {
+    check_not_in_use(path)?;
+    // A short name, because the path may have the maximum length.
+    let temporary = path.with_file_name(format!(".{}", std::process::id()));
+    match std::fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&making)?;
+    let listener = UnixListener::bind(&temporary)?;
     let finish = || {
-        std::fs::set_permissions(&making, std::fs::Permissions::from_mode(MODE))?;
-        std::fs::rename(&making, path)?;
+        std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(MODE))?;
+        std::fs::rename(&temporary, path)?;
         let made = std::fs::symlink_metadata(path)?;
         Ok((made.dev(), made.ino()))
     };
     let identity = finish().inspect_err(|_: &io::Error| {
-        // The first error is the one to tell.
-        let _ = std::fs::remove_file(&making);
+        // The first error is the one to report.
+        let _ = std::fs::remove_file(&temporary);
     })?;
     listener.set_nonblocking(true)?;
     let path = path.to_owned();
-    let left = AtomicBool::new(false);
+    let disowned = AtomicBool::new(false);
     Ok((
         listener,
         SocketFile {
             path,
             identity,
-            left,
+            disowned,
         },
     ))
 }
 
-fn refuse_taken(path: &Path) -> io::Result<()> {
+fn check_not_in_use(path: &Path) -> io::Result<()> {
     let found = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::other("the path is there and is no socket"));
+        return Err(io::Error::other("the path exists and is not a socket"));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A process that does not accept would hold up a call that waits.
+    // A blocking connect would wait for a process that does not accept.
     probe.set_nonblocking(true)?;
-    let taken = || io::Error::other("another process listens there");
+    let in_use = || io::Error::other("another process is listening on this path");
     match probe.connect(&SockAddr::unix(path)?) {
-        // Nobody listens: what a process leaves that was killed.
+        // A stale file, left behind by a process that was killed.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => Err(taken()),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => Err(in_use()),
         Err(error) => Err(error),
-        Ok(()) => Err(taken()),
+        Ok(()) => Err(in_use()),
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.left.load(Ordering::Relaxed) {
+        if self.disowned.load(Ordering::Relaxed) {
             return;
         }
         let (path, identity) = (std::mem::take(&mut self.path), self.identity);
@@ -252,22 +252,22 @@ impl Drop for SocketFile {
             let ours = std::fs::symlink_metadata(&path)
                 .is_ok_and(|found| (found.dev(), found.ino()) == identity);
             if ours {
-                // Left behind, it is stale and the next bind replaces it.
+                // If that fails, the file is stale, and the next bind replaces it.
                 let _ = std::fs::remove_file(&path);
             }
             drop(done);
         };
-        // The control thread may be the one that drops it: a file system that does not answer must not hold it up.
+        // On another thread: a file system that hangs must not block the control thread.
         let thread = std::thread::Builder::new().name("unlink".into());
         if thread.spawn(removal).is_ok() {
-            let _ = removed.recv_timeout(REMOVAL);
+            let _ = removed.recv_timeout(REMOVAL_TIMEOUT);
         }
     }
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the admin listener cannot be bound to {}", self.at)
+        write!(f, "could not bind the admin listener to {}", self.at)
     }
 }
 
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_file_has_its_mode_and_goes_with_the_listener() {
+    fn a_socket_file_has_its_mode_and_is_removed_with_the_listener() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let listener = unix(&path).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_somebody_listens_on_is_left_alone() {
+    fn a_socket_that_is_in_use_is_not_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let first = unix(&path).unwrap();
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_whose_process_does_not_accept_is_left_alone_at_once() {
+    fn a_socket_whose_process_does_not_accept_is_not_replaced_either() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -328,12 +328,12 @@ mod tests {
                 break;
             }
         }
-        // It would wait for ever if it waited.
+        // A blocking connect would never return.
         assert!(unix(&path).is_err());
     }
 
     #[test]
-    fn a_stale_socket_is_replaced_and_another_file_is_not() {
+    fn a_stale_socket_is_replaced_and_a_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         drop(UnixListener::bind(&path).unwrap());
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successors_socket_is_not_removed() {
+    fn the_socket_of_a_successor_is_not_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let first = unix(&path).unwrap();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_was_handed_on_is_served_there_and_its_file_stays() {
+    fn a_socket_that_was_transferred_keeps_its_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let first = unix(&path).unwrap();
@@ -377,9 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_address_is_an_error_that_says_where() {
+    fn an_address_in_use_is_an_error_that_names_it() {
         let first = AdminListener::bind(&AdminBind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
-        assert_eq!(first.reach(), Exposure::Loopback);
+        assert_eq!(first.exposure(), Exposure::Loopback);
         let error = AdminListener::bind(first.at()).unwrap_err();
         assert!(
             error.to_string().ends_with(&first.at().to_string()),

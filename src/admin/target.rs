@@ -1,7 +1,17 @@
-//! Request targets: the path as segments, the query as pairs, and back.
+//! Request targets: the path as segments, the query as pairs, and the encoding of both.
 //!
-//! Owns percent-coding (RFC 3986, section 2.1). Knows no endpoint. Invariant: a segment is decoded after the path is
-//! split, so that an encoded slash is part of a name, and what does not decode to UTF-8 is no target at all.
+//! Owns which percent-encoding (RFC 3986, section 2.1) is accepted. Must not know endpoints. Invariants: a segment is
+//! decoded after the path is split, so that an encoded slash is part of a name; a target with an incomplete escape, or that
+//! does not decode to UTF-8, is rejected as a whole.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// Everything but the unreserved characters (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// The segments of a path; `/` has none. `None` where one does not decode.
 pub(super) fn segments(path: &str) -> Option<Vec<String>> {
@@ -27,35 +37,23 @@ pub(super) fn pairs(query: &str) -> Option<Vec<(String, String)>> {
 }
 
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let (digits, after) = rest.split_at_checked(2)?;
-        let digit = |byte: u8| char::from(byte).to_digit(16);
-        let value = digit(digits[0])? * 16 + digit(digits[1])?;
-        bytes.push(u8::try_from(value).ok()?);
-        rest = after;
+    let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
+    let is_complete = |rest: &str| {
+        rest.as_bytes()
+            .get(..2)
+            .is_some_and(|two| two.iter().all(is_digit))
+    };
+    // The decoder copies an incomplete escape as it is.
+    if !text.split('%').skip(1).all(is_complete) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
-/// `text` as a segment of a path or a value of a query: all but unreserved characters encoded.
-pub(super) fn encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            other => encoded += &format!("%{other:02X}"),
-        }
-    }
-    encoded
+/// `text` as a segment of a path or a value of a query.
+pub(super) fn encode(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, RESERVED)
 }
 
 #[cfg(test)]
@@ -70,8 +68,18 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_decode_is_no_target() {
-        for bad in ["/%", "/%4", "/%zz", "/%ff", "/%+1"] {
+    fn incomplete_escapes_and_invalid_utf8_are_rejected() {
+        for bad in [
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%ff",
+            "/%+1",
+            "/%%41",
+            "/%C3%",
+            "/%4%31",
+            "/a/%e2%82",
+        ] {
             assert_eq!(segments(bad), None, "{bad}");
         }
         assert_eq!(pairs("a=%80"), None);
@@ -87,9 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn every_text_comes_back() {
+    fn every_text_survives_encoding() {
         let text = "a/b c%d+é\u{0}?#&=~";
-        let encoded = encode(text);
+        let encoded = encode(text).to_string();
         assert!(encoded.is_ascii() && !encoded.contains(['/', ' ', '?', '#', '&', '+']));
         assert_eq!(segments(&format!("/{encoded}")).unwrap(), [text]);
         assert_eq!(pairs(&format!("k={encoded}")).unwrap()[0].1, text);

@@ -1,7 +1,7 @@
-//! The secret that an administrator shows to the guarded endpoints.
+//! The token of the guarded endpoints.
 //!
-//! Owns its file's form, and how it is shown and compared. Knows no endpoint. Invariant: the token is compared in a time
-//! that does not depend on where it differs, and is never printed.
+//! Owns the format of its file, and how it is sent and compared. Must not know endpoints. Invariants: comparing takes the
+//! same time wherever the token differs; the token is never printed.
 
 use std::fmt;
 use std::hint::black_box;
@@ -12,30 +12,30 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 
 use crate::system::files;
 
-/// The largest token file that is read.
+/// The largest token file.
 const MAX_TOKEN: usize = 4096;
 
-/// The secret that an administrator shows.
+/// The secret that guarded endpoints require.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
-/// Why there is no token.
+/// Why a token file cannot be used.
 #[derive(Debug)]
 pub enum TokenError {
     /// The file cannot be read.
     Read(PathBuf, io::Error),
-    /// It holds nothing but white space.
+    /// The file is empty, or has only white space.
     Empty(PathBuf),
-    /// It holds more than a token, or characters that no header can carry.
+    /// The file has more than a token, or characters that a header cannot have.
     Unsound(PathBuf),
 }
 
 impl Token {
-    /// The token that a file holds, without the white space around it.
+    /// Reads the token from a file, without the white space around it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read or holds no token.
+    /// When the file cannot be read or does not hold a token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let bytes =
             files::read(path, MAX_TOKEN).map_err(|error| TokenError::Read(path.into(), error))?;
@@ -51,32 +51,32 @@ impl Token {
         }
     }
 
-    /// The value of the `Authorization` header that shows it (RFC 6750, section 2.1).
+    /// The value of the `Authorization` header (RFC 6750, section 2.1).
     pub(super) fn authorization(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// Whether the request shows this token, once.
-    pub(super) fn is_shown_in(&self, headers: &HeaderMap) -> bool {
+    /// Whether a request has this token, exactly once.
+    pub(super) fn is_sent_in(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return false;
         };
-        // The scheme's case does not count (RFC 9110, section 11.1).
-        let Some((scheme, shown)) = value.as_bytes().split_at_checked(7) else {
+        // The scheme is case-insensitive (RFC 9110, section 11.1).
+        let Some((scheme, sent)) = value.as_bytes().split_at_checked(7) else {
             return false;
         };
-        scheme.eq_ignore_ascii_case(b"bearer ") && same(shown.trim_ascii(), self.0.as_bytes())
+        scheme.eq_ignore_ascii_case(b"bearer ") && same(sent.trim_ascii(), self.0.as_bytes())
     }
 }
 
-/// Looks at every byte, whatever the first ones are. The length is no secret.
-fn same(shown: &[u8], secret: &[u8]) -> bool {
-    if shown.len() != secret.len() {
+/// Compares every byte, even after a difference. The length is not secret.
+fn same(sent: &[u8], secret: &[u8]) -> bool {
+    if sent.len() != secret.len() {
         return false;
     }
     let differ = |sum: u8, (a, b): (&u8, &u8)| black_box(sum | (a ^ b));
-    shown.iter().zip(secret).fold(0, differ) == 0
+    sent.iter().zip(secret).fold(0, differ) == 0
 }
 
 impl fmt::Debug for Token {
@@ -92,7 +92,7 @@ impl fmt::Display for TokenError {
             Self::Empty(path) => write!(f, "the token file {} is empty", path.display()),
             Self::Unsound(path) => write!(
                 f,
-                "the token file {} holds more than one word of ASCII",
+                "the token file {} is not a single word of printable ASCII",
                 path.display()
             ),
         }
@@ -136,21 +136,21 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_sound_token_are_refused() {
+    fn files_without_a_valid_token_are_rejected() {
         assert!(matches!(token(b""), Err(TokenError::Empty(_))));
         assert!(matches!(token(b" \n"), Err(TokenError::Empty(_))));
-        for unsound in [&b"two words"[..], b"a\nb", b"\xff", &[b'x'; 4097]] {
-            assert!(matches!(token(unsound), Err(TokenError::Unsound(_))));
+        for invalid in [&b"two words"[..], b"a\nb", b"\xff", &[b'x'; 4097]] {
+            assert!(matches!(token(invalid), Err(TokenError::Unsound(_))));
         }
         let missing = Token::read(Path::new("/nonexistent/token"));
         assert!(matches!(missing, Err(TokenError::Read(..))));
     }
 
     #[test]
-    fn only_the_whole_token_is_taken() {
+    fn only_the_exact_token_is_accepted() {
         let token = token(b"s3cret").unwrap();
-        let shows = |value: &'static str| token.is_shown_in(&headers(&[value]));
-        assert!(shows("Bearer s3cret") && shows("bearer s3cret"));
+        let accepts = |value: &'static str| token.is_sent_in(&headers(&[value]));
+        assert!(accepts("Bearer s3cret") && accepts("bearer s3cret"));
         for wrong in [
             "",
             "Bearer",
@@ -161,8 +161,8 @@ mod tests {
             "s3cret",
             "Bearer S3cret",
         ] {
-            assert!(!shows(wrong), "{wrong}");
+            assert!(!accepts(wrong), "{wrong}");
         }
-        assert!(!token.is_shown_in(&headers(&["Bearer s3cret", "Bearer x"])));
+        assert!(!token.is_sent_in(&headers(&["Bearer s3cret", "Bearer x"])));
     }
 }

@@ -8,7 +8,7 @@ use crate::protocol::http1::{self, Method};
 use crate::protocol::tls::client_hello::Alert;
 use crate::proxy::preread::{Hello, PrereadError};
 use crate::snapshot::ActiveListener;
-use crate::types::outcome::Outcome;
+use crate::types::outcome::{Outcome, RejectionCase};
 
 /// The response to a rejected client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,70 +51,13 @@ pub fn response(
     }
 }
 
-/// What an outcome means for the one who is refused: section 4 of the contract has a line for each.
-enum RejectionCase {
-    UnknownName,
-    NoName,
-    Malformed,
-    TooLarge,
-    /// Something came, but not the whole.
-    Late,
-    /// It sent nothing, or nothing that is understood here, or is gone: it gets no word.
-    Silence,
-    /// Nothing behind the listener can serve.
-    Unserved,
-    /// It is gone, or never was let in.
-    Reset,
-}
-
-fn case(outcome: Outcome) -> RejectionCase {
-    match outcome {
-        Outcome::UnknownName => RejectionCase::UnknownName,
-        Outcome::NoName => RejectionCase::NoName,
-        Outcome::Malformed => RejectionCase::Malformed,
-        Outcome::TooLarge => RejectionCase::TooLarge,
-        Outcome::HelloTimeout => RejectionCase::Late,
-        Outcome::HelloClosed
-        | Outcome::HelloReset
-        | Outcome::HelloSilent
-        | Outcome::NotTls
-        | Outcome::NotHttp => RejectionCase::Silence,
-        Outcome::PoolDown
-        | Outcome::PoolFull
-        | Outcome::ConnectRefused
-        | Outcome::ConnectReset
-        | Outcome::ConnectTimeout
-        | Outcome::ConnectUnreachable
-        | Outcome::ConnectLocal => RejectionCase::Unserved,
-        Outcome::Denied
-        | Outcome::LimitConnections
-        | Outcome::LimitPerSource
-        | Outcome::LimitRate
-        | Outcome::ConnectClientGone
-        | Outcome::ClientClosed
-        | Outcome::BackendClosed
-        | Outcome::ClientReset
-        | Outcome::BackendReset
-        | Outcome::ClientLost
-        | Outcome::BackendLost
-        | Outcome::IdleTimeout
-        | Outcome::HalfCloseTimeout
-        | Outcome::BackendDown
-        | Outcome::Maintenance
-        | Outcome::DrainDeadline
-        | Outcome::Shutdown
-        | Outcome::PinMoved
-        | Outcome::InternalError => RejectionCase::Reset,
-    }
-}
-
 fn answer_tls(
     mode: model::RejectionMode,
     outcome: Outcome,
     received: &[u8],
     hello: Option<&Hello>,
 ) -> RejectionResponse {
-    let alert = match case(outcome) {
+    let alert = match outcome.rejection_case() {
         RejectionCase::UnknownName => Alert::UnrecognizedName,
         RejectionCase::NoName => match hello {
             Some(Hello::Tls(hello)) => Alert::for_missing_name(hello),
@@ -137,7 +80,7 @@ fn answer_tls(
 }
 
 fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
-    let refusal = match case(outcome) {
+    let refusal = match outcome.rejection_case() {
         RejectionCase::UnknownName => http1::HttpRejection::UnknownName,
         RejectionCase::NoName => http1::HttpRejection::NoName,
         RejectionCase::Malformed => http1::HttpRejection::Malformed,

@@ -1,8 +1,8 @@
-//! What a file system may hold up: reading, within a bound, and threads that nothing waits for.
+//! Work that a hanging file system may block: limited reading, and detached threads.
 //!
-//! Owns how much of a file is read, and how work that may never end is kept away from the threads that have to go on.
-//! Knows no file by name. Invariants: a file that never ends is read up to its bound and no further; neither a stop nor
-//! the end of the process waits for a thread of [`aside`].
+//! Owns how much of a file is read, and how blocking work is kept off the threads that must not block. Must not know single
+//! files. Invariants: an endless file is read up to a limit; neither a stop nor the end of the process waits for a detached
+//! thread.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::system::reserve;
 
-/// The bytes of a file, at most one more than `most`: who gets that many knows that the file is too large.
+/// Reads at most `most` bytes of a file, and one more if the file is larger than that.
 ///
 /// # Errors
 ///
@@ -24,15 +24,15 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs `work` on a thread of its own and waits for its result without blocking. If the caller stops waiting, the thread
-/// goes on alone and its result is dropped there.
+/// Runs `work` on its own thread and waits for the result without blocking. If the caller stops waiting, the thread
+/// continues, and drops its result.
 ///
-/// tokio's pool for blocking work will not do: a runtime that is dropped joins it, and a thread that waits for a file
-/// system or a name server for minutes takes a place that others need.
+/// The blocking pool of tokio is not suitable: dropping a runtime joins it, and a thread that waits for a file system or a
+/// name server for minutes occupies one of its slots.
 ///
 /// # Errors
 ///
-/// When no thread can be started, or the work panicked.
+/// When the thread cannot be started, or the work panicked.
 pub async fn aside<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_an_end_is_read_up_to_its_bound() {
+    fn an_endless_file_is_read_up_to_its_limit() {
         assert_eq!(read(Path::new("/dev/zero"), 100).unwrap().len(), 101);
         assert!(read(Path::new("/dev/null"), 100).unwrap().is_empty());
         assert!(read(Path::new("/"), 100).is_err());
     }
 
     #[test]
-    fn a_runtime_ends_beside_work_that_does_not() {
+    fn a_runtime_ends_while_work_still_runs() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -81,7 +81,7 @@ mod tests {
             );
         });
         drop(runtime);
-        // Until here the thread waited.
+        // The thread has waited until now.
         finish.send(()).unwrap();
     }
 }

@@ -1,6 +1,6 @@
-//! What the process takes from the machine: files and descriptors.
+//! Resources of the machine: files and descriptors.
 //!
-//! Owns bounded reading and the reserve of descriptors. Knows no file by name. Invariant: nothing here holds up a stop.
+//! Owns limited reading and the descriptor reserve. Must not know single files. Invariant: nothing here delays a stop.
 
 pub mod files;
 pub mod reserve;

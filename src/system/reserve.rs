@@ -1,12 +1,13 @@
-//! Descriptors that connections cannot take, so that a balancer that has used up its own can still be asked and reloaded.
+//! The descriptor reserve: descriptors that connections cannot use, so that a balancer without free descriptors can still be
+//! queried and reloaded.
 //!
-//! Owns the soft limit of descriptors (setrlimit(2)) and how far it is below the hard one. Knows neither who uses
-//! descriptors up nor for what. Invariant: while the limit is not lifted, the last [`of`] descriptors are free or belong to
-//! those who lifted it.
+//! Owns the soft limit of descriptors (setrlimit(2)) and its distance from the hard limit. Must not know the users of
+//! descriptors. Invariant: while the limit is not lifted, the descriptors of the reserve are free, or were opened while it
+//! was lifted.
 //!
-//! The kernel gives the lowest free number and refuses one at the soft limit, so the numbers above it are free until the
-//! limit is lifted. Lifted, it is so for every thread; that lasts for a few system calls, and accept loops of clients take
-//! no client meanwhile ([`is_lifted`]).
+//! The kernel assigns the lowest free number, and none from the soft limit on, so the numbers above are free until the limit is
+//! lifted. It is then lifted for every thread. That lasts for a few system calls; meanwhile the acceptors accept no client
+//! ([`is_lifted`]).
 
 use std::error::Error;
 use std::io;
@@ -16,31 +17,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// The most that is held back.
-const MOST: u64 = 64;
-/// Of so many descriptors one is held back.
-const SHARE: u64 = 8;
+/// The largest reserve.
+const MAX: u64 = 64;
+/// One of this many descriptors is reserved.
+const DIVISOR: u64 = 8;
 
-/// How many use the reserve now. Nothing is held back before [`hold_back`].
+/// The current users of the reserve; `None` until the reserve is established.
 static USERS: Mutex<Option<usize>> = Mutex::new(None);
-/// Whether there are any.
+/// Whether there are users.
 static LIFTED: AtomicBool = AtomicBool::new(false);
 
-/// How many of `descriptors` are held back.
+/// The reserve for this number of descriptors.
 #[must_use]
 pub const fn of(descriptors: u64) -> u64 {
-    let share = descriptors / SHARE;
-    if share < MOST { share } else { MOST }
+    let reserve = descriptors / DIVISOR;
+    if reserve < MAX { reserve } else { MAX }
 }
 
-/// What each of two listeners may take of what is held back from this process: the rest is for a reload.
+/// The part of this process's reserve that each of the two admin listeners may use. The rest is for a reload.
 #[must_use]
 pub fn share() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     (of(maximum) * 3 / 8).max(1)
 }
 
-/// Raises the soft limit to the hard one, less what is held back from now on; says what there is in all.
+/// Raises the soft limit to the hard limit minus the reserve, and returns the hard limit.
 pub fn hold_back() -> u64 {
     let mut users = lock();
     set(*users.get_or_insert(0));
@@ -48,17 +49,17 @@ pub fn hold_back() -> u64 {
     limit.maximum.or(limit.current).unwrap_or(u64::MAX)
 }
 
-/// Uses the reserve until it is dropped.
+/// Allows the use of the reserve until it is dropped.
 #[must_use]
 pub struct Lifted(());
 
-/// Lifts the limit, after a call that failed for want of a descriptor. To be held for calls that do not wait.
+/// Lifts the limit, after a call that failed because no descriptor was free. Hold the result only for calls that do not block.
 pub fn lift() -> Lifted {
     change(|users| users + 1);
     Lifted(())
 }
 
-/// Whether somebody uses the reserve now, which means that there are no other descriptors.
+/// Whether the reserve is in use, which means that no other descriptor is free.
 pub fn is_lifted() -> bool {
     LIFTED.load(Ordering::Acquire)
 }
@@ -69,11 +70,11 @@ impl Drop for Lifted {
     }
 }
 
-/// Tries, and once more with the reserve if there was no descriptor.
+/// Calls `attempt`, and if no descriptor was free, once more with the reserve.
 ///
 /// # Errors
 ///
-/// What the last try said.
+/// The error of the last attempt.
 pub fn retry<T, E: Error + 'static>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     match attempt() {
         Err(error) if is_exhausted(&error) => {
@@ -84,7 +85,7 @@ pub fn retry<T, E: Error + 'static>(mut attempt: impl FnMut() -> Result<T, E>) -
     }
 }
 
-/// Whether it is for want of a descriptor of this process.
+/// Whether the cause of an error is that this process has no free descriptor.
 pub fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -105,15 +106,15 @@ fn change(count: impl FnOnce(usize) -> usize) {
     }
 }
 
-/// Where it cannot be set, what there was is still there.
+/// If this fails, the previous limit stays.
 fn set(users: usize) {
     LIFTED.store(users > 0, Ordering::Release);
     let Some(maximum) = getrlimit(Resource::Nofile).maximum else {
         return;
     };
-    let held_back = if users == 0 { of(maximum) } else { 0 };
+    let reserved = if users == 0 { of(maximum) } else { 0 };
     let limit = Rlimit {
-        current: Some(maximum - held_back),
+        current: Some(maximum - reserved),
         maximum: Some(maximum),
     };
     let _ = setrlimit(Resource::Nofile, limit);
@@ -128,12 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_held_back_and_never_more_than_is_needed() {
+    fn the_reserve_is_a_share_with_a_maximum() {
         assert_eq!([of(16), of(96), of(1024), of(1 << 20)], [2, 12, 64, 64]);
     }
 
     #[test]
-    fn want_of_a_descriptor_is_found_behind_another_error() {
+    fn a_missing_descriptor_is_found_behind_another_error() {
         let exhausted = || io::Error::from(Errno::MFILE);
         assert!(is_exhausted(&exhausted()));
         assert!(!is_exhausted(&io::Error::from(Errno::NFILE)));

@@ -1,6 +1,6 @@
-//! What the balancer reports: metrics and log lines.
+//! Metrics and the log.
 //!
-//! Owns names and formats. Knows nothing of why something is reported. Invariant: reporting never blocks a connection.
+//! Owns their names and formats. Must not know why something is reported. Invariant: reporting never blocks a connection.
 
 pub mod log;
 pub mod metrics;

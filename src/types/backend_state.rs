@@ -1,25 +1,25 @@
-//! What is said of a backend, by the checks and by the administrator.
+//! The health and the administrative state of a backend.
 //!
-//! Owns the two vocabularies, the same in the command line, the log, the status, the metrics and the API. Knows no
-//! backend. Invariant: a value survives the atomic cell that it is kept in.
+//! Owns the two vocabularies, the same in the commands, the log, the status, the metrics and the API. Must not know backends.
+//! Invariant: a value that was stored in an atomic cell is read back unchanged.
 
 use serde::{Deserialize, Serialize};
 
-/// What the checks say of a backend.
+/// The health of a backend, by its checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Health {
-    /// No deciding check has answered yet.
+    /// No deciding check has a result yet.
     Unknown = 0,
     /// The deciding checks pass.
     Up = 1,
-    /// They fail, or the name has never been resolved.
+    /// A deciding check fails, or the name has never been resolved.
     Down = 2,
 }
 
 impl Health {
-    /// The word in the log, the status and the API.
+    /// The name in the log, the status and the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,24 +40,24 @@ impl Health {
     }
 }
 
-/// What the administrator wants of a backend.
+/// The administrative state of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum AdminState {
-    /// Takes clients.
+    /// Gets clients.
     Ready = 0,
-    /// Keeps the clients that are pinned to it until the deadline, gets no new ones.
+    /// Gets no new clients. Pinned clients stay until the deadline.
     Drain = 1,
-    /// Takes nobody: pins are passed over, connections reset, checks shown but not counted.
+    /// Gets no clients: pins are ignored, connections are reset, checks run but do not count.
     Maintain = 2,
 }
 
 impl AdminState {
-    /// All of them, in the order of their severity.
+    /// All of them, from the mildest to the most severe.
     pub const ALL: [Self; 3] = [Self::Ready, Self::Drain, Self::Maintain];
 
-    /// The word in the command line, the log, the status, the metrics and the API.
+    /// The name in the commands, the log, the status, the metrics and the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,10 +81,10 @@ impl AdminState {
 impl std::str::FromStr for AdminState {
     type Err = ();
 
-    fn from_str(word: &str) -> Result<Self, ()> {
+    fn from_str(name: &str) -> Result<Self, ()> {
         Self::ALL
             .into_iter()
-            .find(|state| state.as_str() == word)
+            .find(|state| state.as_str() == name)
             .ok_or(())
     }
 }

@@ -1,10 +1,10 @@
-//! Characters that a terminal does not show as what they are.
+//! Characters that a terminal does not show as they are.
 //!
-//! Owns which they are and how they are written instead. Invariant: what is escaped here is visible, on one line, and
-//! read from left to right.
+//! Owns which they are, and how they are escaped. Must not know where a text comes from. Invariant: an escaped text is
+//! visible, on one line, and read from left to right.
 
-/// Whether a reader cannot see the character, or cannot tell it from a plain space: zero-width characters, those that
-/// change the direction of a text, and spaces other than U+0020.
+/// Whether a character is invisible or looks like a plain space: zero-width characters, characters that change the
+/// direction of a text, and spaces other than U+0020.
 #[must_use]
 pub fn is_invisible(character: char) -> bool {
     matches!(
@@ -22,7 +22,7 @@ pub fn is_invisible(character: char) -> bool {
     )
 }
 
-/// The text with each invisible character as `\u{200b}`.
+/// Replaces each invisible character with an escape such as `\u{200b}`.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -1,7 +1,7 @@
-//! Plain values that every layer shares.
+//! Values that every layer shares.
 //!
-//! Owns the forms in which names, times, outcomes and backend states are written and compared. Knows no clock, no socket and no
-//! configuration. Invariant: a value that exists is valid.
+//! Owns how names, times, outcomes and backend states are written and compared. Must not know clocks, sockets or the
+//! configuration. Invariant: every value of these types is valid.
 
 pub mod backend_state;
 pub mod host_name;

@@ -1,21 +1,21 @@
 //! How a connection ended: a closed vocabulary, the same in the log, the metrics and the docs.
 //!
-//! Owns every outcome's name, who ended the connection, in which phase, and what it means. Knows nothing of how an
-//! outcome is found. Invariant: names are unique and stable; `docs/outcomes.md` lists each of them.
+//! Owns for each outcome one row: the name, who ended the connection, the phase, and the meaning. Must not know how an outcome
+//! is determined. Invariant: names are unique and stable; `docs/outcomes.md` is tested against the table.
 
 /// Who ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndedBy {
     /// The client.
     Client,
-    /// The backend, or the way to it.
+    /// The backend, or the network between it and the balancer.
     Backend,
     /// The balancer itself.
     Balancer,
 }
 
 impl EndedBy {
-    /// The word in the log and the docs.
+    /// The name in the log and the docs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,25 +26,25 @@ impl EndedBy {
     }
 }
 
-/// The stage in which a connection ended.
+/// The phase in which a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Before a byte was read.
     Accept,
     /// While the ClientHello or the request's head was read.
     Hello,
-    /// While a route was looked for.
+    /// While a route was selected.
     Route,
-    /// While a backend was looked for.
+    /// While a backend was selected.
     Pick,
-    /// While a connection to a backend was tried.
+    /// While a connection to a backend was being established.
     Connect,
-    /// While bytes were moved.
+    /// While bytes were transferred.
     Relay,
 }
 
 impl Phase {
-    /// The word in the log and the docs.
+    /// The name in the log and the docs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -58,8 +58,29 @@ impl Phase {
     }
 }
 
+/// The response to a rejected client. Each case has a row in `docs/outcomes.md`, "Responses to rejected clients".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectionCase {
+    /// No route matches the name.
+    UnknownName,
+    /// The client sent no name.
+    NoName,
+    /// The hello or head is malformed.
+    Malformed,
+    /// The hello or head is too large.
+    TooLarge,
+    /// A part of the hello or head arrived, but not everything in time.
+    Late,
+    /// Nothing was received, or another protocol, or the client is gone: the connection is closed without a response.
+    Silence,
+    /// Nothing behind the listener can serve.
+    Unserved,
+    /// A reset: the client was never accepted, or the connection was already established or ended.
+    Reset,
+}
+
 macro_rules! outcomes {
-    ($($variant:ident = $name:literal, $by:ident, $phase:ident, $meaning:literal;)+) => {
+    ($($variant:ident = $name:literal, $by:ident, $phase:ident, $case:ident, $meaning:literal;)+) => {
         /// How a connection ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
@@ -83,20 +104,26 @@ macro_rules! outcomes {
                 match self { $(Self::$variant => EndedBy::$by),+ }
             }
 
-            /// Whether the balancer turned a client away, on its own account or for want of a backend; one that left of
-            /// itself was not refused.
+            /// Whether the client was rejected, by a rule of the balancer or because no backend could serve it. A client that
+            /// left by itself was not rejected.
             #[must_use]
             pub fn is_refusal(self) -> bool {
                 self.phase() != Phase::Relay && self.by() != EndedBy::Client
             }
 
-            /// The stage in which it ended.
+            /// The phase in which it ended.
             #[must_use]
             pub fn phase(self) -> Phase {
                 match self { $(Self::$variant => Phase::$phase),+ }
             }
 
-            /// What it means, in a sentence for the docs.
+            /// The response to a client that is rejected with this outcome.
+            #[must_use]
+            pub fn rejection_case(self) -> RejectionCase {
+                match self { $(Self::$variant => RejectionCase::$case),+ }
+            }
+
+            /// The meaning, a sentence for the docs.
             #[must_use]
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),+ }
@@ -106,42 +133,42 @@ macro_rules! outcomes {
 }
 
 outcomes! {
-    Denied = "denied", Balancer, Accept, "The source is in `deny`, or `allow` is set and does not hold it.";
-    LimitConnections = "limit_connections", Balancer, Accept, "`limits.connections` was reached.";
-    LimitPerSource = "limit_per_source", Balancer, Accept, "`limits.per_source` was reached by this source.";
-    LimitRate = "limit_rate", Balancer, Accept, "`limits.new_per_source_per_second` was passed by this source.";
-    HelloClosed = "hello_closed", Client, Hello, "The client closed before its hello was whole.";
-    HelloReset = "hello_reset", Client, Hello, "The client reset before its hello was whole.";
-    HelloSilent = "hello_silent", Balancer, Hello, "Not one byte came within `timeouts.client_hello`.";
-    HelloTimeout = "hello_timeout", Balancer, Hello, "A part of the hello came, but not the whole within `timeouts.client_hello`.";
-    NotTls = "not_tls", Balancer, Hello, "What came on a `tls` listener is not TLS.";
-    NotHttp = "not_http", Balancer, Hello, "What came on an `http` listener is not HTTP.";
-    Malformed = "malformed", Balancer, Hello, "The ClientHello or the request's head breaks its own rules.";
-    TooLarge = "too_large", Balancer, Hello, "The ClientHello or the request's head is larger than the bound.";
-    NoName = "no_name", Balancer, Route, "The client names no server, and `no_name` is `refuse`.";
-    UnknownName = "unknown_name", Balancer, Route, "The name is in no route, and `unknown_name` is `refuse`.";
-    PoolDown = "pool_down", Balancer, Pick, "No backend of the pool or of its backups is available.";
-    PoolFull = "pool_full", Balancer, Pick, "Every available backend holds `max_connections`.";
-    ConnectRefused = "connect_refused", Backend, Connect, "The last backend tried refused the connection.";
-    ConnectReset = "connect_reset", Backend, Connect, "The last backend tried reset while it was being connected to or sent the hello.";
-    ConnectTimeout = "connect_timeout", Backend, Connect, "The last backend tried did not answer within `timeouts.connect`.";
-    ConnectUnreachable = "connect_unreachable", Backend, Connect, "There was no way to the last backend tried.";
-    ConnectLocal = "connect_local", Balancer, Connect, "This machine lacked a port, a descriptor or memory to connect with.";
-    ConnectClientGone = "connect_client_gone", Client, Connect, "The client reset while a backend was being connected to.";
-    ClientClosed = "client_closed", Client, Relay, "Both sides closed in order, the client first.";
-    BackendClosed = "backend_closed", Backend, Relay, "Both sides closed in order, the backend first.";
-    ClientReset = "client_reset", Client, Relay, "The client reset; the reset was passed on.";
-    BackendReset = "backend_reset", Backend, Relay, "The backend reset; the reset was passed on.";
-    ClientLost = "client_lost", Client, Relay, "The client stopped acknowledging, or the way to it broke.";
-    BackendLost = "backend_lost", Backend, Relay, "The backend stopped acknowledging, or the way to it broke.";
-    IdleTimeout = "idle_timeout", Balancer, Relay, "No byte in either direction for `timeouts.idle`.";
-    HalfCloseTimeout = "half_close_timeout", Balancer, Relay, "One side had closed, and no byte followed for `timeouts.half_close`.";
-    BackendDown = "backend_down", Balancer, Relay, "The backend's checks failed and `on_down` is `close`.";
-    Maintenance = "maintenance", Balancer, Relay, "The backend was put into maintenance.";
-    DrainDeadline = "drain_deadline", Balancer, Relay, "The deadline of the backend's drain came.";
-    PinMoved = "pin_moved", Balancer, Relay, "An administrator moved the client's pin to another backend.";
-    Shutdown = "shutdown", Balancer, Relay, "The balancer stopped, and `timeouts.shutdown` was over.";
-    InternalError = "internal_error", Balancer, Relay, "A fault of the balancer itself; the log says which.";
+    Denied = "denied", Balancer, Accept, Reset, "The source is in `deny`, or `allow` is set and does not contain it.";
+    LimitConnections = "limit_connections", Balancer, Accept, Reset, "`limits.connections` was reached.";
+    LimitPerSource = "limit_per_source", Balancer, Accept, Reset, "This source reached `limits.per_source`.";
+    LimitRate = "limit_rate", Balancer, Accept, Reset, "This source exceeded `limits.new_per_source_per_second`.";
+    HelloClosed = "hello_closed", Client, Hello, Silence, "The client closed before its hello was complete.";
+    HelloReset = "hello_reset", Client, Hello, Silence, "The client reset before its hello was complete.";
+    HelloSilent = "hello_silent", Balancer, Hello, Silence, "No byte arrived within `timeouts.client_hello`.";
+    HelloTimeout = "hello_timeout", Balancer, Hello, Late, "The hello did not arrive completely within `timeouts.client_hello`.";
+    NotTls = "not_tls", Balancer, Hello, Silence, "The client of a `tls` listener did not send TLS.";
+    NotHttp = "not_http", Balancer, Hello, Silence, "The client of an `http` listener did not send HTTP.";
+    Malformed = "malformed", Balancer, Hello, Malformed, "The ClientHello or the request's head is malformed.";
+    TooLarge = "too_large", Balancer, Hello, TooLarge, "The ClientHello or the request's head is larger than the limit.";
+    NoName = "no_name", Balancer, Route, NoName, "The client sent no server name, and `no_name` is `refuse`.";
+    UnknownName = "unknown_name", Balancer, Route, UnknownName, "No route matches the name, and `unknown_name` is `refuse`.";
+    PoolDown = "pool_down", Balancer, Pick, Unserved, "No backend of the pool or of its backups is available.";
+    PoolFull = "pool_full", Balancer, Pick, Unserved, "Every available backend holds `max_connections`.";
+    ConnectRefused = "connect_refused", Backend, Connect, Unserved, "The last backend tried refused the connection.";
+    ConnectReset = "connect_reset", Backend, Connect, Unserved, "The last backend tried reset the connection before or after it got the hello.";
+    ConnectTimeout = "connect_timeout", Backend, Connect, Unserved, "The last backend tried did not respond within `timeouts.connect`.";
+    ConnectUnreachable = "connect_unreachable", Backend, Connect, Unserved, "There was no route to the last backend tried.";
+    ConnectLocal = "connect_local", Balancer, Connect, Unserved, "This machine lacked a port, a descriptor or memory for the connection.";
+    ConnectClientGone = "connect_client_gone", Client, Connect, Reset, "The client reset while the connection to a backend was being established.";
+    ClientClosed = "client_closed", Client, Relay, Reset, "Both sides closed in order, the client first.";
+    BackendClosed = "backend_closed", Backend, Relay, Reset, "Both sides closed in order, the backend first.";
+    ClientReset = "client_reset", Client, Relay, Reset, "The client reset; the reset was passed on.";
+    BackendReset = "backend_reset", Backend, Relay, Reset, "The backend reset; the reset was passed on.";
+    ClientLost = "client_lost", Client, Relay, Reset, "The client stopped acknowledging, or the network to it failed.";
+    BackendLost = "backend_lost", Backend, Relay, Reset, "The backend stopped acknowledging, or the network to it failed.";
+    IdleTimeout = "idle_timeout", Balancer, Relay, Reset, "No byte in either direction for `timeouts.idle`.";
+    HalfCloseTimeout = "half_close_timeout", Balancer, Relay, Reset, "One side had closed, and no byte followed for `timeouts.half_close`.";
+    BackendDown = "backend_down", Balancer, Relay, Reset, "The backend's checks failed and `on_down` is `close`.";
+    Maintenance = "maintenance", Balancer, Relay, Reset, "The backend was put into maintenance.";
+    DrainDeadline = "drain_deadline", Balancer, Relay, Reset, "The deadline of the backend's drain was reached.";
+    PinMoved = "pin_moved", Balancer, Relay, Reset, "An administrator moved the client's pin to another backend.";
+    Shutdown = "shutdown", Balancer, Relay, Reset, "The balancer stopped, and `timeouts.shutdown` had expired.";
+    InternalError = "internal_error", Balancer, Relay, Reset, "Internal error of the balancer; see the log.";
 }
 
 #[cfg(test)]
@@ -149,13 +176,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_what_the_client_did_not_want() {
-        for refusal in [
+    fn a_connection_that_the_client_ended_is_not_a_rejection() {
+        for rejected in [
             Outcome::Denied,
             Outcome::UnknownName,
             Outcome::ConnectRefused,
         ] {
-            assert!(refusal.is_refusal());
+            assert!(rejected.is_refusal());
         }
         for other in [
             Outcome::HelloClosed,

@@ -1,7 +1,7 @@
-//! A point in time as people and programs read it: RFC 3339, UTC, to the millisecond.
+//! A point in time, in RFC 3339, UTC, with milliseconds.
 //!
-//! Owns the one form in which the log, the status and the API write times, and how durations and counts are said. Knows no clock: the time is passed in.
-//! Invariant: what is written always has 24 bytes, and reading it back gives the same millisecond.
+//! Owns how the log, the status and the API write times, and how durations and counts are written for people. Must not know
+//! clocks: the time is passed in. Invariant: the text of a time has 24 bytes, and reading it back gives the same millisecond.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,16 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::{Date, Month, Time, UtcDateTime};
 
 /// `2026-11-23T11:29:27.042Z`
 const LENGTH: usize = 24;
 
-/// The last second that has a year of four digits: 9999-12-31T23:59:59Z.
-const LAST: u64 = 253_402_300_799;
+/// The last millisecond whose year has four digits: 9999-12-31T23:59:59.999Z.
+const LAST: Duration = Duration::from_millis(253_402_300_799_999);
 
-const SECONDS_A_DAY: u64 = 86_400;
-
-/// A time on the wall, in UTC. Times before 1970 count as its beginning, times after 9999 as its end.
+/// A point in time. Times before 1970 are written as its first moment, times after 9999 as its last.
 ///
 /// ```
 /// use std::time::{Duration, SystemTime};
@@ -30,10 +29,10 @@ const SECONDS_A_DAY: u64 = 86_400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub SystemTime);
 
-/// A duration for people, in its two largest units: `2m5s`, `1d3h`.
+/// A duration in its two largest units: `2m5s`, `1d3h`.
 #[must_use]
-pub fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
+pub fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds}s"),
@@ -50,7 +49,7 @@ pub fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
-/// The text is not a time in the one form that is written here.
+/// The text is not a time in this format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotATimestamp;
 
@@ -61,83 +60,40 @@ impl Timestamp {
         let since = self
             .0
             .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let (seconds, millis) = if since.as_secs() > LAST {
-            (LAST, 999)
-        } else {
-            (since.as_secs(), since.subsec_millis())
-        };
-        let (year, month, day) = civil(seconds / SECONDS_A_DAY);
-        let of_day = seconds % SECONDS_A_DAY;
+            .unwrap_or_default()
+            .min(LAST);
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let time = UtcDateTime::from_unix_timestamp(seconds)
+            .expect("from 1970 to 9999, which is in the range of the type");
+        let (year, month, day) = time.to_calendar_date();
+        let (hour, minute, second) = time.as_hms();
 
         let mut text = *b"0000-00-00T00:00:00.000Z";
-        put(&mut text[0..4], year);
-        put(&mut text[5..7], month);
-        put(&mut text[8..10], day);
-        put(&mut text[11..13], of_day / 3600);
-        put(&mut text[14..16], of_day / 60 % 60);
-        put(&mut text[17..19], of_day % 60);
-        put(&mut text[20..23], millis.into());
+        put(&mut text[0..4], year.unsigned_abs());
+        put(&mut text[5..7], u8::from(month).into());
+        put(&mut text[8..10], day.into());
+        put(&mut text[11..13], hour.into());
+        put(&mut text[14..16], minute.into());
+        put(&mut text[17..19], second.into());
+        put(&mut text[20..23], since.subsec_millis());
         text
     }
 }
 
-/// Writes `value` in decimal over all of `place`.
-fn put(place: &mut [u8], mut value: u64) {
-    for digit in place.iter_mut().rev() {
+/// Writes `value` in decimal, filling `digits`.
+fn put(digits: &mut [u8], mut value: u32) {
+    for digit in digits.iter_mut().rev() {
         *digit = b'0' + (value % 10) as u8;
         value /= 10;
     }
-}
-
-/// Days since 1970-01-01 as year, month and day of the Gregorian calendar. Counts in eras of 400 years that begin on
-/// a first of March, so that a leap day is an era's or a year's last (Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    (year, month, day)
-}
-
-/// The inverse of [`civil`], for 1970 and later; the day may lie outside its month.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year / 400;
-    let year_of_era = year % 400;
-    let from_march = if month > 2 { month - 3 } else { month + 9 };
-    let of_year = (153 * from_march + 2) / 5 + day - 1;
-    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year;
-    era * 146_097 + of_era - 719_468
 }
 
 impl FromStr for Timestamp {
     type Err = NotATimestamp;
 
     fn from_str(text: &str) -> Result<Self, NotATimestamp> {
-        let number = |place: std::ops::Range<usize>| {
-            let digits = text.get(place).ok_or(NotATimestamp)?;
-            digits.parse::<u64>().map_err(|_| NotATimestamp)
-        };
-        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-        if year < 1970 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-            return Err(NotATimestamp);
-        }
-        let of_day = number(11..13)? * 3600 + number(14..16)? * 60 + number(17..19)?;
-        let since = Duration::from_secs(days(year, month, day) * SECONDS_A_DAY + of_day)
-            + Duration::from_millis(number(20..23)?);
-        let time = Self(SystemTime::UNIX_EPOCH + since);
-        // Whatever is not written like this was out of its range somewhere.
+        let time = parse(text).ok_or(NotATimestamp)?;
+        // A sign, a missing separator or a fraction of another length is not written like this.
         if time.ascii() == text.as_bytes() {
             Ok(time)
         } else {
@@ -146,10 +102,23 @@ impl FromStr for Timestamp {
     }
 }
 
+/// Reads the numbers; separators are not checked.
+fn parse(text: &str) -> Option<Timestamp> {
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<u16>().ok();
+    let byte = |range| u8::try_from(number(range)?).ok();
+    let month = Month::try_from(byte(5..7)?).ok()?;
+    let date = Date::from_calendar_date(number(0..4)?.into(), month, byte(8..10)?).ok()?;
+    let time = Time::from_hms_milli(byte(11..13)?, byte(14..16)?, byte(17..19)?, number(20..23)?);
+    let time = UtcDateTime::new(date, time.ok()?);
+    let seconds = u64::try_from(time.unix_timestamp()).ok()?;
+    let since = Duration::new(seconds, time.nanosecond());
+    Some(Timestamp(SystemTime::UNIX_EPOCH + since))
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.ascii();
-        // Always ASCII; were it not, nothing would be written.
+        // It is ASCII.
         f.pad(str::from_utf8(&text).unwrap_or_default())
     }
 }
@@ -198,23 +167,23 @@ mod tests {
     }
 
     #[test]
-    fn times_outside_four_digit_years_are_bounded() {
+    fn times_outside_four_digit_years_are_clamped() {
         let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(Timestamp(early).to_string(), "1970-01-01T00:00:00.000Z");
-        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(LAST + 7);
+        let late = SystemTime::UNIX_EPOCH + LAST + Duration::from_secs(7);
         assert_eq!(Timestamp(late).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
     #[test]
     fn every_day_reads_back() {
-        for day in 0..LAST / SECONDS_A_DAY {
-            let (year, month, of_month) = civil(day);
-            assert_eq!(days(year, month, of_month), day);
+        for day in 0..=LAST.as_secs() / 86_400 {
+            let time = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_secs(day * 86_400));
+            assert_eq!(time.to_string().parse(), Ok(time));
         }
     }
 
     #[test]
-    fn other_texts_are_no_times() {
+    fn other_formats_and_impossible_times_are_rejected() {
         for text in [
             "",
             "2026-11-23",
@@ -245,8 +214,8 @@ mod tests {
     }
 
     #[test]
-    fn one_is_no_plural() {
-        let said = [0, 1, 2].map(|count| counted(count, "pin"));
-        assert_eq!(said, ["0 pins", "1 pin", "2 pins"]);
+    fn one_is_singular() {
+        let texts = [0, 1, 2].map(|count| counted(count, "pin"));
+        assert_eq!(texts, ["0 pins", "1 pin", "2 pins"]);
     }
 }

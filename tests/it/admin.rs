@@ -1,4 +1,4 @@
-//! The admin listener over real sockets, with a control that answers from a fixed status.
+//! The admin listener over real sockets, with a control whose status is fixed.
 
 mod bounds;
 mod client;
@@ -17,7 +17,7 @@ use lyncpin::types::backend_state::AdminState;
 
 use fake::{Fake, Running, token};
 pub(crate) use fake::{events, reloaded, status};
-use over_the_wire::{Answer, ask, ask_with};
+use over_the_wire::{Response, send, send_with};
 
 /// A body of `PUT /api/v1/affinity`.
 const MOVE: &str = r#"{"action":"move","backend":"fe01","to":"fe02"}"#;
@@ -33,7 +33,7 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 #[test]
-fn open_endpoints_answer_without_the_token() {
+fn open_endpoints_respond_without_the_token() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
@@ -41,9 +41,9 @@ fn open_endpoints_answer_without_the_token() {
         RequestLimits::default(),
     );
     let at = running.tcp();
-    assert_eq!(ask(at, "GET", "/healthz").status, 200);
-    assert_eq!(ask(at, "GET", "/readyz").status, 200);
-    let metrics = ask(at, "GET", "/metrics");
+    assert_eq!(send(at, "GET", "/healthz").status, 200);
+    assert_eq!(send(at, "GET", "/readyz").status, 200);
+    let metrics = send(at, "GET", "/metrics");
     assert_eq!(metrics.status, 200);
     assert_eq!(
         metrics.header("content-type"),
@@ -57,7 +57,7 @@ fn open_endpoints_answer_without_the_token() {
 }
 
 #[test]
-fn guarded_endpoints_want_the_token_and_say_so() {
+fn guarded_endpoints_require_the_token() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
@@ -70,26 +70,26 @@ fn guarded_endpoints_want_the_token_and_say_so() {
             .path
             .replace("{pool}", "web")
             .replace("{backend}", "fe01");
-        let answer = ask(at, endpoint.method, &path);
+        let response = send(at, endpoint.method, &path);
         if endpoint.access == Access::Open {
-            assert_eq!(answer.status, 200, "{path}");
+            assert_eq!(response.status, 200, "{path}");
             continue;
         }
-        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(response.status, 401, "{path}");
         assert_eq!(
-            answer.header("www-authenticate"),
+            response.header("www-authenticate"),
             Some("Bearer realm=\"lyncpin\"")
         );
-        assert!(answer.error().contains("Bearer"));
+        assert!(response.error().contains("Bearer"));
     }
     let wrong = [("Authorization", "Bearer s3creT")];
     assert_eq!(
-        ask_with(at, "GET", "/api/v1/status", &wrong, "").status,
+        send_with(at, "GET", "/api/v1/status", &wrong, "").status,
         401
     );
     let right = [("Authorization", "Bearer s3cret")];
     assert_eq!(
-        ask_with(at, "GET", "/api/v1/status", &right, "").status,
+        send_with(at, "GET", "/api/v1/status", &right, "").status,
         200
     );
     assert_eq!(running.control.changes(), []);
@@ -97,7 +97,7 @@ fn guarded_endpoints_want_the_token_and_say_so() {
 }
 
 #[test]
-fn every_endpoint_exists_and_the_unbuilt_ones_say_so() {
+fn every_endpoint_responds() {
     let running = Running::plain();
     for endpoint in ENDPOINTS {
         let path = endpoint
@@ -111,28 +111,19 @@ fn every_endpoint_exists_and_the_unbuilt_ones_say_so() {
             ("PUT", "/api/v1/affinity") => (path, MOVE),
             _ => (path, "{\"state\":\"ready\"}"),
         };
-        let answer = ask_with(running.tcp(), endpoint.method, &path, &[], body);
-        if endpoint.built {
-            assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        } else {
-            assert_eq!(answer.status, 501, "{path}");
-            assert!(
-                answer.error().ends_with("is not built yet"),
-                "{}",
-                answer.body
-            );
-        }
+        let response = send_with(running.tcp(), endpoint.method, &path, &[], body);
+        assert_eq!(response.status, 200, "{path}: {}", response.body);
     }
 }
 
 #[test]
-fn other_methods_are_told_what_is_allowed() {
+fn other_methods_get_the_list_of_allowed_ones() {
     let running = Running::plain();
     let check = |method, path, allow| {
-        let answer = ask(running.tcp(), method, path);
-        assert_eq!(answer.status, 405, "{method} {path}");
-        assert_eq!(answer.header("allow"), Some(allow));
-        assert!(!answer.error().is_empty());
+        let response = send(running.tcp(), method, path);
+        assert_eq!(response.status, 405, "{method} {path}");
+        assert_eq!(response.header("allow"), Some(allow));
+        assert!(!response.error().is_empty());
     };
     check("POST", "/metrics", "GET, HEAD");
     check("DELETE", "/", "GET, HEAD");
@@ -145,7 +136,7 @@ fn other_methods_are_told_what_is_allowed() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn unknown_paths_are_not_found() {
     let running = Running::plain();
     for path in [
         "/api",
@@ -155,87 +146,84 @@ fn what_is_not_there_is_not_found() {
         "/api/v1/pools/web/backends/fe01",
         "/favicon.ico",
     ] {
-        let answer = ask(running.tcp(), "GET", path);
-        assert_eq!(answer.status, 404, "{path}");
-        assert_eq!(answer.error(), "there is no such path");
+        let response = send(running.tcp(), "GET", path);
+        assert_eq!(response.status, 404, "{path}");
+        assert_eq!(response.error(), "there is no such path");
     }
-    assert_eq!(ask(running.tcp(), "GET", "/%zz").status, 400);
+    assert_eq!(send(running.tcp(), "GET", "/%zz").status, 400);
 }
 
 #[test]
-fn head_gets_the_head_alone() {
+fn head_gets_no_body() {
     let running = Running::plain();
-    let answer = ask(running.tcp(), "HEAD", "/api/v1/status");
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.body, "");
+    let response = send(running.tcp(), "HEAD", "/api/v1/status");
+    assert_eq!(response.status, 200);
+    assert_eq!(response.body, "");
 }
 
 #[test]
-fn readiness_ends_with_the_last_listener_and_with_the_order_to_stop() {
+fn readyz_fails_without_a_listener_and_during_a_stop() {
     let mut fake = Fake::new();
     fake.can_serve = false;
     let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
-    let answer = ask(running.tcp(), "GET", "/readyz");
+    let response = send(running.tcp(), "GET", "/readyz");
     assert_eq!(
-        (answer.status, answer.error().as_str()),
+        (response.status, response.error().as_str()),
         (503, "no listener can serve")
     );
 
     let mut fake = Fake::new();
     fake.stopping = true;
     let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
-    let answer = ask(running.tcp(), "GET", "/readyz");
+    let response = send(running.tcp(), "GET", "/readyz");
     assert_eq!(
-        (answer.status, answer.error().as_str()),
+        (response.status, response.error().as_str()),
         (503, "the balancer is stopping")
     );
-    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+    assert_eq!(send(running.tcp(), "GET", "/healthz").status, 200);
 }
 
 #[test]
-fn a_listener_for_probes_has_nothing_else() {
+fn a_metrics_listener_has_the_open_endpoints_only() {
     let running = Running::start(Fake::new(), None, Served::Probes, RequestLimits::default());
     for endpoint in ENDPOINTS {
-        let answer = ask(running.tcp(), endpoint.method, endpoint.path);
+        let response = send(running.tcp(), endpoint.method, endpoint.path);
         let expected = if endpoint.access == Access::Open {
             200
         } else {
             404
         };
-        assert_eq!(answer.status, expected, "{}", endpoint.path);
+        assert_eq!(response.status, expected, "{}", endpoint.path);
     }
 }
 
 #[test]
-fn a_foreign_host_is_refused_before_anything_is_told() {
+fn a_foreign_host_is_rejected_on_every_path() {
     let running = Running::plain();
     for path in ["/metrics", "/api/v1/status", "/nothing"] {
-        let answer = ask_with(running.tcp(), "GET", path, &[("Host", "evil.example")], "");
+        let response = send_with(running.tcp(), "GET", path, &[("Host", "evil.example")], "");
         assert_eq!(
-            (answer.status, answer.error().as_str()),
-            (
-                403,
-                "the request names another host; `admin.hosts` can name this one"
-            )
+            (response.status, response.error().as_str()),
+            (403, "unknown host; to allow it, add it to `admin.hosts`")
         );
     }
-    let answer = ask_with(
+    let response = send_with(
         running.tcp(),
         "GET",
         "/metrics",
         &[("Host", "localhost")],
         "",
     );
-    assert_eq!(answer.status, 200);
-    let answer = over_the_wire::raw(
+    assert_eq!(response.status, 200);
+    let response = over_the_wire::raw(
         running.tcp(),
         b"GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n",
     );
-    assert_eq!(answer.status, 400);
+    assert_eq!(response.status, 400);
 }
 
 #[test]
-fn a_page_of_another_site_changes_nothing() {
+fn a_page_of_another_site_cannot_change_a_state() {
     let running = Running::plain();
     let path = "/api/v1/pools/web/backends/fe01/state";
     let body = "{\"state\":\"maintain\"}";
@@ -244,25 +232,25 @@ fn a_page_of_another_site_changes_nothing() {
         ("Sec-Fetch-Site", "cross-site"),
         ("Origin", "null"),
     ] {
-        let answer = ask_with(running.tcp(), "PUT", path, &[header], body);
-        assert_eq!(answer.status, 403, "{header:?}");
+        let response = send_with(running.tcp(), "PUT", path, &[header], body);
+        assert_eq!(response.status, 403, "{header:?}");
     }
     assert_eq!(running.control.changes(), []);
     let own = format!("http://{}", running.tcp());
     assert_eq!(
-        ask_with(running.tcp(), "PUT", path, &[("Origin", &own)], body).status,
+        send_with(running.tcp(), "PUT", path, &[("Origin", &own)], body).status,
         200
     );
 }
 
 #[test]
-fn a_state_is_set_as_asked() {
+fn a_state_is_set_as_requested() {
     let running = Running::plain();
-    let put = |path: &str, body: &str| ask_with(running.tcp(), "PUT", path, &[], body);
+    let put = |path: &str, body: &str| send_with(running.tcp(), "PUT", path, &[], body);
     let path = "/api/v1/pools/web/backends/fe01/state";
-    let answer = put(path, r#"{"state":"drain","deadline":"15m"}"#);
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json()["state"], "drain");
+    let response = put(path, r#"{"state":"drain","deadline":"15m"}"#);
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(response.json()["state"], "drain");
     assert_eq!(
         put(path, r#"{"state":"ready"}"#).json()["deadline"],
         serde_json::Value::Null
@@ -280,9 +268,9 @@ fn a_state_is_set_as_asked() {
 }
 
 #[test]
-fn a_change_that_makes_no_sense_is_refused_in_words() {
+fn an_invalid_change_is_rejected_with_an_error() {
     let running = Running::plain();
-    let put = |path: &str, body: &str| ask_with(running.tcp(), "PUT", path, &[], body);
+    let put = |path: &str, body: &str| send_with(running.tcp(), "PUT", path, &[], body);
     let path = "/api/v1/pools/web/backends/fe01/state";
     for body in [
         "",
@@ -296,37 +284,37 @@ fn a_change_that_makes_no_sense_is_refused_in_words() {
         r#"{"state":"ready","until":"15m"}"#,
         "\u{0}\u{1b}[2J",
     ] {
-        let answer = put(path, body);
-        assert_eq!(answer.status, 400, "{body}");
-        assert!(!answer.error().is_empty() && !answer.error().contains(char::is_control));
+        let response = put(path, body);
+        assert_eq!(response.status, 400, "{body}");
+        assert!(!response.error().is_empty() && !response.error().contains(char::is_control));
     }
-    let answer = put(
+    let response = put(
         "/api/v1/pools/w%2Fb/backends/fe01/state",
         r#"{"state":"ready"}"#,
     );
     assert_eq!(
-        (answer.status, answer.error().as_str()),
+        (response.status, response.error().as_str()),
         (404, "there is no pool \"w/b\"")
     );
-    let answer = put(
+    let response = put(
         "/api/v1/pools/web/backends/fe9/state",
         r#"{"state":"ready"}"#,
     );
     assert_eq!(
-        (answer.status, answer.error().as_str()),
+        (response.status, response.error().as_str()),
         (404, "pool \"web\" has no backend \"fe9\"")
     );
     assert_eq!(running.control.changes(), []);
 }
 
 #[test]
-fn explain_wants_its_parameters_and_passes_them_on() {
+fn explain_requires_its_parameters_and_passes_them_on() {
     let running = Running::plain();
-    let get = |query: &str| ask(running.tcp(), "GET", &format!("/api/v1/explain?{query}"));
-    let answer = get("listener=https&name=meet.contoso.com&source=::ffff:192.0.2.7").json();
-    assert_eq!(answer["listener"], "https");
-    assert_eq!(answer["name"], "meet.contoso.com");
-    assert_eq!(answer["source"], "192.0.2.7");
+    let get = |query: &str| send(running.tcp(), "GET", &format!("/api/v1/explain?{query}"));
+    let response = get("listener=https&name=meet.contoso.com&source=::ffff:192.0.2.7").json();
+    assert_eq!(response["listener"], "https");
+    assert_eq!(response["name"], "meet.contoso.com");
+    assert_eq!(response["source"], "192.0.2.7");
     assert!(get("listener=https&name=&source=192.0.2.7").json()["name"].is_null());
     for (query, status) in [
         ("", 400),
@@ -337,16 +325,16 @@ fn explain_wants_its_parameters_and_passes_them_on() {
         ("listener=https&listener=http&source=192.0.2.7", 400),
         ("listener=smtp&source=192.0.2.7", 404),
     ] {
-        let answer = get(query);
-        assert_eq!(answer.status, status, "{query}");
-        assert!(!answer.error().is_empty());
+        let response = get(query);
+        assert_eq!(response.status, status, "{query}");
+        assert!(!response.error().is_empty());
     }
 }
 
 #[test]
-fn the_page_is_one_document_that_may_run_and_ask_nothing_else() {
+fn the_page_is_one_document_with_a_strict_policy() {
     let running = Running::plain();
-    let page = ask(running.tcp(), "GET", "/");
+    let page = send(running.tcp(), "GET", "/");
     assert_eq!(page.status, 200);
     assert_eq!(
         page.header("content-type"),
@@ -364,7 +352,7 @@ fn the_page_is_one_document_that_may_run_and_ask_nothing_else() {
 }
 
 #[test]
-fn without_the_token_a_browser_gets_the_empty_page_and_a_program_an_error() {
+fn without_the_token_a_browser_gets_the_page_and_a_program_an_error() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
@@ -373,31 +361,31 @@ fn without_the_token_a_browser_gets_the_empty_page_and_a_program_an_error() {
     );
     let at = running.tcp();
     let browser = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
-    let page = ask_with(at, "GET", "/", &[browser], "");
+    let page = send_with(at, "GET", "/", &[browser], "");
     assert_eq!(page.status, 401);
     assert_eq!(
         page.header("www-authenticate"),
         Some("Bearer realm=\"lyncpin\"")
     );
     let right = [("Authorization", "Bearer s3cret")];
-    assert_eq!(page.body, ask_with(at, "GET", "/", &right, "").body);
-    assert!(ask(at, "GET", "/").error().contains("Bearer"));
-    // Nothing else is given that way.
-    let other = ask_with(at, "GET", "/api/v1/status", &[browser], "");
+    assert_eq!(page.body, send_with(at, "GET", "/", &right, "").body);
+    assert!(send(at, "GET", "/").error().contains("Bearer"));
+    // Other paths return the error.
+    let other = send_with(at, "GET", "/api/v1/status", &[browser], "");
     assert!(other.status == 401 && other.error().contains("Bearer"));
 }
 
 #[test]
-fn events_say_what_the_control_says() {
+fn events_are_those_of_the_control() {
     let running = Running::plain();
-    let said = ask(running.tcp(), "GET", "/api/v1/events").json();
+    let said = send(running.tcp(), "GET", "/api/v1/events").json();
     assert_eq!(said, serde_json::to_value(events()).unwrap());
 }
 
 #[test]
 fn promtool_accepts_every_metric() {
     let running = Running::plain();
-    let metrics: Answer = ask(running.tcp(), "GET", "/metrics");
+    let metrics: Response = send(running.tcp(), "GET", "/metrics");
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

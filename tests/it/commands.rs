@@ -189,7 +189,7 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
     let (first, hint) = said.err.split_once('\n').unwrap();
     assert_eq!(
         first,
-        "this path wants the token as `Authorization: Bearer`"
+        "this path requires the token as `Authorization: Bearer`"
     );
     assert!(
         hint.contains("`--token-file`") && hint.contains("SIGHUP"),

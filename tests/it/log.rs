@@ -1,4 +1,4 @@
-//! The log as machines read it: types of fields, priorities for the journal, who asked for a change, and why a port is
+//! The log as programs read it: types of fields, priorities for the journal, the caller of a change, and why a port is
 //! closed.
 
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn event(balancer: &Balancer, message: &str) -> Value {
 }
 
 #[test]
-fn a_field_has_one_json_type_whatever_happens() {
+fn a_field_has_one_json_type_in_all_lines() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&yaml(&backends)).ready();
     let client = connect(balancer.at(80)).unwrap();
@@ -92,7 +92,7 @@ fn a_field_has_one_json_type_whatever_happens() {
 }
 
 #[test]
-fn a_change_says_by_what_and_from_where_it_was_asked_for() {
+fn a_change_is_logged_with_its_caller() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&yaml(&backends)).ready();
     let is = |line: &Value, by: &str| {
@@ -140,7 +140,7 @@ fn a_change_says_by_what_and_from_where_it_was_asked_for() {
 }
 
 #[test]
-fn over_a_unix_socket_the_user_and_the_process_are_named() {
+fn over_a_unix_socket_the_caller_is_user_and_process() {
     let backends = Backend::several(1);
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("admin.sock");
@@ -190,7 +190,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs with standard error as a stream that `JOURNAL_STREAM` names, or another one, and gives the first lines.
+/// Runs with a standard error that `JOURNAL_STREAM` names, or another one, and returns the first lines.
 fn journal(is_stream: bool, format: &str) -> Vec<String> {
     let backends = Backend::several(1);
     let directory = tempfile::tempdir().unwrap();
@@ -230,7 +230,7 @@ fn journal(is_stream: bool, format: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_journal_gets_priorities_and_nobody_else_does() {
+fn only_the_journal_gets_priorities() {
     for format in ["text", "json"] {
         let begins = if format == "json" { "{" } else { "time=" };
         for line in journal(true, format) {
@@ -249,7 +249,7 @@ fn the_journal_gets_priorities_and_nobody_else_does() {
 }
 
 #[test]
-fn an_error_before_the_log_begins_has_its_priority_too() {
+fn an_error_before_the_log_starts_has_a_priority_too() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let stat = rustix::fs::fstat(&writer).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
@@ -265,7 +265,7 @@ fn an_error_before_the_log_begins_has_its_priority_too() {
 }
 
 #[test]
-fn a_port_that_stays_closed_says_so_at_the_start_and_after_a_reload() {
+fn a_closed_port_is_logged_at_the_start_and_after_a_reload() {
     let backends = Backend::several(1);
     let yaml = |pool: &str| {
         format!(
@@ -280,7 +280,7 @@ fn a_port_that_stays_closed_says_so_at_the_start_and_after_a_reload() {
     };
     let balancer = Balancer::start(&yaml("fe01.invalid")).ready();
     let closed = |count: usize, name: &str| {
-        let lines = eventually("the port is said to be closed", || {
+        let lines = eventually("the closed port is logged", || {
             let lines = balancer.log().into_iter().filter(|line| {
                 line["message"]
                     .as_str()

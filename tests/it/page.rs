@@ -1,4 +1,4 @@
-//! The status page in headless Chromium: what it shows, what can be done with it, and what it must never do.
+//! The status page in headless Chromium: what it shows, what it can change, and what it must never do.
 
 mod changes;
 mod demo;
@@ -28,7 +28,7 @@ fn balancer(backends: &[Backend]) -> Balancer {
     Balancer::start(&yaml).ready()
 }
 
-/// The balancer's page, once the token has been typed.
+/// The page of the balancer, after the token has been entered.
 fn look_at(balancer: &Balancer) -> Chromium {
     let mut browser = open(at(balancer.address, 9900));
     browser.until("document.querySelector('#token').open");
@@ -38,7 +38,7 @@ fn look_at(balancer: &Balancer) -> Chromium {
     browser
 }
 
-/// The page of a control with a fixed status, which asks for no token.
+/// The page of a control with a fixed status, without a token.
 fn look_at_fake(fake: Fake) -> (Running, Chromium) {
     let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
     let mut browser = open(running.tcp());

@@ -35,7 +35,7 @@ fn series() -> BTreeSet<String> {
         .map(|known| (known.name, known.kind));
     let process = process::DEFINITIONS
         .iter()
-        .map(|(name, kind, _)| (*name, *kind));
+        .map(|known| (known.name, known.kind));
     own.chain(process)
         .flat_map(|(name, kind)| match kind {
             SeriesKind::Histogram(_) => ["_bucket", "_sum", "_count"]

@@ -1,58 +1,55 @@
 //! The endpoints of pins.
 //!
-//! Owns their parameters and bodies, and the bounds of a page. Must not know tables ([`Control`]). Invariant: nothing
-//! is forgotten or moved that no filter names, unless `all=true` says so.
+//! Owns their parameters and bodies, and the size of a page. Must not know tables ([`Control`]). Invariant: a request
+//! without a filter changes every pin only with `all=true`.
 
 use std::sync::Arc;
 
 use hyper::StatusCode;
-use hyper::http::request::Parts;
 use ipnet::IpNet;
 
-use super::{ApiError, address, json, parameters};
-use crate::admin::affinity::{AffinityError, AffinityErrorKind, client};
-use crate::admin::response::ApiResponse;
+use super::error::ApiError;
+use super::request::{ApiRequest, address, not_empty};
+use crate::admin::response::{ApiResponse, json};
 use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder, PinsChanged, Reached};
-use crate::admin::{AdminSite, Caller, Control, Order, order};
+use crate::admin::{AdminSite, Caller, Control, Order, forwarded_change, parse_client};
 
-/// Pins on a page where none says how many.
-const PAGE: usize = 100;
+/// Pins on a page, unless the request has a limit.
+const PAGE_SIZE: usize = 100;
 
-/// Pins that a page holds at most.
-pub(in crate::admin) const MOST_ON_A_PAGE: usize = 10_000;
+/// The most pins on a page.
+const MAX_PAGE_SIZE: usize = 10_000;
 
-pub(super) fn list(control: &dyn Control, parts: &Parts) -> Result<ApiResponse, ApiError> {
+pub(super) async fn list(request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let keys = [
         "group", "client", "name", "pool", "backend", "limit", "cursor",
     ];
-    let [group, client, name, pool, backend, limit, cursor] = parameters(parts, keys)?;
+    let [group, client, name, pool, backend, limit, cursor] = request.parameters(keys)?;
     let filter = filter([group, client, name, pool, backend])?;
-    let most = limit.map_or(Ok(PAGE), |text| match text.parse() {
-        Ok(limit @ 1..=MOST_ON_A_PAGE) => Ok(limit),
-        Ok(_) | Err(_) => Err(ApiError::wrong(format!(
-            "the limit {text:?} is no number from 1 to {MOST_ON_A_PAGE}"
+    let limit = limit.map_or(Ok(PAGE_SIZE), |text| match text.parse() {
+        Ok(limit @ 1..=MAX_PAGE_SIZE) => Ok(limit),
+        Ok(_) | Err(_) => Err(ApiError::bad_request(format!(
+            "the limit {text:?} is not a number from 1 to {MAX_PAGE_SIZE}"
         ))),
     })?;
-    let page = control.pins(&filter, cursor.as_deref(), most)?;
+    let page = request.control().pins(&filter, cursor.as_deref(), limit)?;
     Ok(json(StatusCode::OK, &page))
 }
 
-pub(super) async fn show(site: &AdminSite, parts: &Parts) -> Result<ApiResponse, ApiError> {
-    let [group, client, name] = parameters(parts, ["group", "client", "name"])?;
+pub(super) async fn show(request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let [group, client, name] = request.parameters(["group", "client", "name"])?;
     let query = ClientQuery {
         client: address("client", client)?,
-        group: said("group", group)?,
-        name: said("name", name)?,
+        group: not_empty("group", group)?,
+        name: not_empty("name", name)?,
     };
-    let shown = aside(site, move |control| control.client_pins(&query)).await?;
-    Ok(json(StatusCode::OK, &shown?))
+    let pins = on_blocking_thread(request.site, move |control| control.client_pins(&query));
+    Ok(json(StatusCode::OK, &pins.await??))
 }
 
-pub(super) async fn change(
-    site: &AdminSite,
-    change: AffinityChange,
-) -> Result<ApiResponse, ApiError> {
-    match change {
+pub(super) async fn change(mut request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
+    let site = request.site;
+    match request.body().await? {
         AffinityChange::Pin {
             group,
             client,
@@ -61,8 +58,8 @@ pub(super) async fn change(
         } => {
             let order = PinOrder {
                 client: network(client)?,
-                group: said("group", group)?,
-                name: said("name", name)?,
+                group: not_empty("group", group)?,
+                name: not_empty("name", name)?,
                 backend,
             };
             Ok(json(StatusCode::OK, &site.control.pin(&order)?))
@@ -76,68 +73,81 @@ pub(super) async fn change(
             to,
         } => {
             let filter = filter([group, client, name, pool, backend])?;
-            if filter.is_empty() {
-                return Err(ApiError::wrong(
-                    "a move wants to know of which pins: group, client, name, pool or backend",
-                ));
-            }
-            let order = Order::Move {
-                filter: filter.clone(),
-                to: to.clone(),
-            };
-            let moved = aside(site, move |control| control.move_pins(&filter, &to)).await?;
-            Ok(reached(site, moved?, order).await)
+            move_pins(site, filter, to).await
         }
     }
 }
 
-pub(super) async fn clear(site: &AdminSite, parts: &Parts) -> Result<ApiResponse, ApiError> {
+async fn move_pins(
+    site: &AdminSite,
+    filter: PinFilter,
+    to: String,
+) -> Result<ApiResponse, ApiError> {
+    if filter.is_empty() {
+        return Err(ApiError::bad_request(
+            "a move requires a filter: group, client, name, pool or backend",
+        ));
+    }
+    let forwarded = Order::Move {
+        filter: filter.clone(),
+        to: to.clone(),
+    };
+    let moved = on_blocking_thread(site, move |control| control.move_pins(&filter, &to)).await?;
+    Ok(with_predecessors(site, moved?, forwarded).await)
+}
+
+pub(super) async fn clear(request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let keys = ["group", "client", "name", "pool", "backend", "all"];
-    let [group, client, name, pool, backend, all] = parameters(parts, keys)?;
+    let [group, client, name, pool, backend, all] = request.parameters(keys)?;
     let filter = filter([group, client, name, pool, backend])?;
     match (all.as_deref(), filter.is_empty()) {
         (Some("true"), true) | (None, false) => {}
         (Some("true"), false) => {
-            return Err(ApiError::wrong("`all=true` goes with no filter"));
+            let error = "`all=true` cannot be combined with a filter";
+            return Err(ApiError::bad_request(error));
         }
         (Some(other), _) => {
-            return Err(ApiError::wrong(format!(
-                "`all` says {other:?}, and may say \"true\" alone"
-            )));
+            let error = format!("invalid value {other:?} for `all`; the only value is \"true\"");
+            return Err(ApiError::bad_request(error));
         }
         (None, true) => {
-            return Err(ApiError::wrong(
-                "which pins are meant: group, client, name, pool or backend, or `all=true`",
+            return Err(ApiError::bad_request(
+                "missing filter: group, client, name, pool or backend, or `all=true` for every pin",
             ));
         }
     }
-    let order = Order::Clear {
+    let forwarded = Order::Clear {
         filter: filter.clone(),
     };
-    let cleared = aside(site, move |control| control.clear_pins(&filter)).await?;
-    Ok(reached(site, cleared?, order).await)
+    let site = request.site;
+    let cleared = on_blocking_thread(site, move |control| control.clear_pins(&filter)).await?;
+    Ok(with_predecessors(site, cleared?, forwarded).await)
 }
 
-/// Has older processes do the same, and answers with both.
-async fn reached(site: &AdminSite, mut done: PinsChanged, order: Order) -> ApiResponse {
-    let predecessors = site.control.forward(order).await;
-    order::add(&mut done, &predecessors);
+/// Forwards a change to the draining predecessors. The response has the result here and theirs.
+async fn with_predecessors(
+    site: &AdminSite,
+    mut done: PinsChanged,
+    forwarded: Order,
+) -> ApiResponse {
+    let predecessors = site.control.forward(forwarded).await;
+    forwarded_change::add(&mut done, &predecessors);
     json(StatusCode::OK, &Reached { done, predecessors })
 }
 
-/// Does what takes a moment on a thread of its own, so that checks and deadlines are not kept waiting meanwhile.
-async fn aside<T: Send + 'static>(
+/// Runs what takes a while on a thread of its own, so that it does not delay health checks and deadlines.
+async fn on_blocking_thread<T: Send + 'static>(
     site: &AdminSite,
     work: impl FnOnce(&dyn Control) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let control = Arc::clone(&site.control);
     let caller = Caller::current();
     let done = tokio::task::spawn_blocking(move || caller.scope_here(|| work(&*control))).await;
-    // The runtime ends, or the work panicked, which has been told.
+    // The runtime is shutting down, or the work panicked; the panic is in the log.
     done.map_err(|_| {
         ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "it was not done to the end",
+            "the operation did not complete",
         )
     })
 }
@@ -147,36 +157,16 @@ fn filter(values: [Option<String>; 5]) -> Result<PinFilter, ApiError> {
     let [group, client, name, pool, backend] = values;
     Ok(PinFilter {
         client: network(client)?,
-        group: said("group", group)?,
-        name: said("name", name)?,
-        pool: said("pool", pool)?,
-        backend: said("backend", backend)?,
+        group: not_empty("group", group)?,
+        name: not_empty("name", name)?,
+        pool: not_empty("pool", pool)?,
+        backend: not_empty("backend", backend)?,
     })
 }
 
 fn network(text: Option<String>) -> Result<Option<IpNet>, ApiError> {
     let parse = |text: String| {
-        client(&text).map_err(|error| ApiError::wrong(format!("the client {error}")))
+        parse_client(&text).map_err(|error| ApiError::bad_request(format!("the client {error}")))
     };
-    said("client", text)?.map(parse).transpose()
-}
-
-/// An empty value is a mistake, such as a variable of a script that was never set, and never a filter that lets all
-/// through.
-fn said(key: &str, value: Option<String>) -> Result<Option<String>, ApiError> {
-    match value {
-        Some(value) if value.is_empty() => Err(ApiError::wrong(format!("the {key} is empty"))),
-        value => Ok(value),
-    }
-}
-
-impl From<AffinityError> for ApiError {
-    fn from(error: AffinityError) -> Self {
-        let status = match error.fault() {
-            AffinityErrorKind::Wrong => StatusCode::BAD_REQUEST,
-            AffinityErrorKind::Missing => StatusCode::NOT_FOUND,
-            AffinityErrorKind::Impossible => StatusCode::CONFLICT,
-        };
-        Self::new(status, error.to_string())
-    }
+    not_empty("client", text)?.map(parse).transpose()
 }

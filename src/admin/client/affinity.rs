@@ -1,6 +1,7 @@
-//! Asks for pins and changes them.
+//! The requests that list and change pins.
 //!
-//! Owns how a filter is written as parameters. Invariant: what is said in a filter is asked, and nothing else.
+//! Owns how a filter is written as parameters. Must not know commands. Invariant: a request has the fields that the filter
+//! sets, and no other.
 
 use bytes::Bytes;
 use hyper::Method;
@@ -11,7 +12,7 @@ use crate::admin::view::{
     AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, PinResult, PinsChanged, Reached,
 };
 
-/// Where pins are.
+/// The path of pins.
 const AFFINITY: &str = "/api/v1/affinity";
 
 impl Client {
@@ -29,7 +30,7 @@ impl Client {
         let mut query = filter_pairs(filter);
         query.push(("limit", most.to_string()));
         query.extend(cursor.map(|cursor| ("cursor", cursor.to_owned())));
-        self.ask(Method::GET, &path(AFFINITY, &query), Bytes::new())
+        self.send(Method::GET, &path(AFFINITY, &query), Bytes::new())
             .await
     }
 
@@ -43,20 +44,20 @@ impl Client {
         pairs.extend(query.group.clone().map(|group| ("group", group)));
         pairs.extend(query.name.clone().map(|name| ("name", name)));
         let path = path("/api/v1/affinity/client", &pairs);
-        self.ask(Method::GET, &path, Bytes::new()).await
+        self.send(Method::GET, &path, Bytes::new()).await
     }
 
-    /// `PUT /api/v1/affinity` with the action `pin`, which `change` has to be.
+    /// `PUT /api/v1/affinity` with `change`, whose action has to be `pin`.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub async fn pin(&self, change: &AffinityChange) -> Result<PinResult, ClientError> {
-        let body = self.written(change)?;
-        self.ask(Method::PUT, AFFINITY, body).await
+        let body = self.serialized(change)?;
+        self.send(Method::PUT, AFFINITY, body).await
     }
 
-    /// `PUT /api/v1/affinity` with the action `move`, which `change` has to be.
+    /// `PUT /api/v1/affinity` with `change`, whose action has to be `move`.
     ///
     /// # Errors
     ///
@@ -65,11 +66,11 @@ impl Client {
         &self,
         change: &AffinityChange,
     ) -> Result<Reached<PinsChanged>, ClientError> {
-        let body = self.written(change)?;
-        self.ask(Method::PUT, AFFINITY, body).await
+        let body = self.serialized(change)?;
+        self.send(Method::PUT, AFFINITY, body).await
     }
 
-    /// `DELETE /api/v1/affinity`; a filter that says nothing forgets every pin.
+    /// `DELETE /api/v1/affinity`; an empty filter removes every pin.
     ///
     /// # Errors
     ///
@@ -82,12 +83,12 @@ impl Client {
         if query.is_empty() {
             query.push(("all", "true".to_owned()));
         }
-        self.ask(Method::DELETE, &path(AFFINITY, &query), Bytes::new())
+        self.send(Method::DELETE, &path(AFFINITY, &query), Bytes::new())
             .await
     }
 }
 
-/// The parameters that stand for a filter.
+/// A filter as parameters.
 fn filter_pairs(filter: &PinFilter) -> Vec<(&'static str, String)> {
     let client = filter.client.map(|client| client.to_string());
     let pairs = [
@@ -97,8 +98,9 @@ fn filter_pairs(filter: &PinFilter) -> Vec<(&'static str, String)> {
         ("pool", filter.pool.clone()),
         ("backend", filter.backend.clone()),
     ];
-    let said = pairs.into_iter();
-    said.filter_map(|(key, value)| Some((key, value?)))
+    let pairs = pairs.into_iter();
+    pairs
+        .filter_map(|(key, value)| Some((key, value?)))
         .collect()
 }
 

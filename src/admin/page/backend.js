@@ -1,8 +1,8 @@
-// One backend of one pool, as a row: state, checks, charts, and the buttons that change it.
+// A row for one backend of one pool: state, checks, charts, and the buttons for changes.
 
-/** Draws only what can be seen: a large site has hundreds of rows. */
-const seen = new IntersectionObserver((changes) => {
-  for (const change of changes) change.target.dataset.seen = change.isIntersecting ? "yes" : "";
+/** Only visible rows are drawn: a large site has hundreds. */
+const visibility = new IntersectionObserver((changes) => {
+  for (const change of changes) change.target.dataset.visible = change.isIntersecting ? "yes" : "";
 });
 
 const checkLine = () => {
@@ -13,18 +13,18 @@ const checkLine = () => {
   return {
     whole,
     update(check, now) {
-      const words = new Map([
+      const state = new Map([
         [true, { icon: "up", tone: "good" }],
         [false, { icon: "down", tone: check.decides ? "bad" : "warn" }],
         [null, { icon: "unknown", tone: "quiet" }],
       ]).get(check.passing);
-      sign.set({ ...words, word: check.label });
-      say(detail, check.detail);
+      sign.set({ ...state, word: check.label });
+      setText(detail, check.detail);
       const result = { true: "passes", false: "fails", null: "no result" }[check.passing];
-      const observed = check.decides ? "" : "only observed · ";
-      const turning = check.decides && check.against > 0 ? ` · ${check.against} of ${check.needed} until it counts` : "";
+      const observed = check.decides ? "" : "observed only · ";
+      const pending = check.decides && check.against > 0 ? ` · ${check.against} of ${check.needed} before it counts` : "";
       const took = check.passing === null ? "" : ` · ${milliseconds(check.took_seconds)}`;
-      say(note, `${observed}${result} for ${lasting(seconds(check.since, now))}${turning}${took}`);
+      setText(note, `${observed}${result} for ${duration(seconds(check.since, now))}${pending}${took}`);
     },
   };
 };
@@ -35,14 +35,14 @@ const buttons = (key, pool, elsewhere, current) =>
     const { name } = key;
     const button = element("button", { type: "button", "data-state": state, "aria-label": `${verb}: ${name} in ${pool}` }, verb);
     button.addEventListener("click", () => {
-      if (button.getAttribute("aria-disabled") !== "true") askToChange(state, current(), pool, elsewhere(name));
+      if (button.getAttribute("aria-disabled") !== "true") confirmChange(state, current(), pool, elsewhere(name));
     });
     return button;
   });
 
 const backendRow = (first, pool, elsewhere) => {
   let latest = first;
-  const [health, wanted] = [badge(), badge()];
+  const [health, administrative] = [badge(), badge()];
   const since = element("small", { class: "quiet" });
   const why = element("small", { class: "why" });
   const address = element("small", { class: "quiet" });
@@ -50,60 +50,60 @@ const backendRow = (first, pool, elsewhere) => {
   const lines = first.checks.map(checkLine);
   checks.append(...lines.map((line) => line.whole));
   const number = element("span", { class: "number" });
-  const bound = element("span", { class: "quiet" });
+  const limit = element("span", { class: "quiet" });
   const held = chart(["first"]);
-  const [down, up, total] = [element("span"), element("span"), element("small", { class: "quiet", title: "since the start" })];
+  const [down, up, total] = [element("span"), element("span"), element("small", { class: "quiet", title: "since the balancer started" })];
   const moved = chart(["first", "second"]);
   const pins = element("small", { class: "quiet" });
   const weight = element("small", { class: "quiet" });
   const certificate = element("span");
   const end = element("small", { class: "quiet" });
-  const acts = buttons(first, pool, elsewhere, () => latest);
+  const actions = buttons(first, pool, elsewhere, () => latest);
   const whole = row(
     headCell("Backend", element("span", { class: "title" }, first.name), address, weight),
-    cell("State", element("span", { class: "badges" }, health.whole, wanted.whole), since, why),
+    cell("State", element("span", { class: "badges" }, health.whole, administrative.whole), since, why),
     cell("Checks", checks),
-    cell("Connections", element("span", {}, number, " ", bound), held.whole, pins),
+    cell("Connections", element("span", {}, number, " ", limit), held.whole, pins),
     cell("Traffic", element("span", { class: "both" }, down, up), moved.whole, total),
     cell("Certificate", certificate, end),
-    cell("Change", element("span", { class: "acts" }, ...acts)),
+    cell("Change", element("span", { class: "acts" }, ...actions)),
   );
-  seen.observe(whole);
+  visibility.observe(whole);
 
   const update = (now, at, keyed) => {
     latest = now.backend;
     const backend = latest;
-    mark(whole, "data-health", backend.health);
+    setAttribute(whole, "data-health", backend.health);
     health.set(condition(backend));
-    wanted.set(wish(backend));
-    say(address, backend.address === null ? `${backend.configured}, not resolved` : `${backend.address}`);
-    mark(address, "title", backend.configured);
+    administrative.set(administrativeState(backend));
+    setText(address, backend.address === null ? `${backend.configured}, not resolved` : `${backend.address}`);
+    setAttribute(address, "title", backend.configured);
     const share = backend.effective_weight === backend.weight ? "" : `, now ${backend.effective_weight.toFixed(2).replace(/\.?0+$/, "")}`;
-    say(weight, `weight ${backend.weight}${share}`);
-    say(since, `for ${lasting(seconds(backend.since, now.at))}, since ${clock(backend.since)}`);
-    say(why, backend.why);
+    setText(weight, `weight ${backend.weight}${share}`);
+    setText(since, `for ${duration(seconds(backend.since, now.at))}, since ${clock(backend.since)}`);
+    setText(why, backend.why);
     backend.checks.forEach((check, index) => lines[index]?.update(check, now.at));
-    say(number, count(backend.connections));
-    say(bound, backend.max_connections === null ? "" : `of ${count(backend.max_connections)}`);
-    say(down, `↓ ${rate(keyed.rates.toClient)}`);
-    say(up, `↑ ${rate(keyed.rates.toBackend)}`);
-    say(total, `${bytes(backend.bytes_to_client)} ↓ ${bytes(backend.bytes_to_backend)} ↑`);
-    say(pins, backend.pins === null ? "" : counted(backend.pins, "pin"));
+    setText(number, count(backend.connections));
+    setText(limit, backend.max_connections === null ? "" : `of ${count(backend.max_connections)}`);
+    setText(down, `↓ ${rate(keyed.rates.toClient)}`);
+    setText(up, `↑ ${rate(keyed.rates.toBackend)}`);
+    setText(total, `${bytes(backend.bytes_to_client)} ↓ ${bytes(backend.bytes_to_backend)} ↑`);
+    setText(pins, backend.pins === null ? "" : counted(backend.pins, "pin"));
     showCertificate(backend, now.at);
-    for (const button of acts) {
+    for (const button of actions) {
       const { state } = button.dataset;
-      mark(button, "aria-disabled", String(state === backend.state && state !== "drain"));
+      setAttribute(button, "aria-disabled", String(state === backend.state && state !== "drain"));
     }
-    if (whole.dataset.seen !== "yes") return;
+    if (whole.dataset.visible !== "yes") return;
     held.draw(at, [history.of(`${keyed.key} held`)]);
     moved.draw(at, [history.of(`${keyed.key} down`), history.of(`${keyed.key} up`)]);
   };
   const showCertificate = (backend, now) => {
     const last = expiry(backend);
     const left = last === null ? { text: "–", tone: "plain" } : validity(last, now);
-    say(certificate, left.tone === "plain" ? left.text : `⚠ ${left.text}`);
-    mark(certificate, "data-tone", left.tone);
-    say(end, last === null ? "" : day(last));
+    setText(certificate, left.tone === "plain" ? left.text : `⚠ ${left.text}`);
+    setAttribute(certificate, "data-tone", left.tone);
+    setText(end, last === null ? "" : day(last));
   };
-  return { whole, update, gone: () => seen.unobserve(whole) };
+  return { whole, update, gone: () => visibility.unobserve(whole) };
 };

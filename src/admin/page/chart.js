@@ -1,8 +1,8 @@
-// What was, kept in this tab alone: samples of the last two minutes, and the small charts drawn of them.
+// The samples of the last two minutes, stored in this tab only, and the small charts of them.
 
 const WINDOW = 120;
-/** A page that has just been opened stretches what it has, down to so many seconds. */
-const SHORTEST = 15;
+/** A new page has few samples: a chart is at least this many seconds wide. */
+const MIN_WINDOW = 15;
 
 /** Values over time, by name. */
 class History {
@@ -19,7 +19,7 @@ class History {
     return this.#series.get(name) ?? [];
   }
 
-  /** Forgets what nobody has added to for as long as a chart shows. */
+  /** Removes the series without samples in the window. */
   sweep(now) {
     for (const [name, series] of this.#series) if (series.at(-1)[0] < now - WINDOW) this.#series.delete(name);
   }
@@ -29,14 +29,14 @@ class History {
   }
 }
 
-/** A chart of one or two series; decoration, since the number beside it says what is now. */
+/** A chart of one or two series. It is decoration: the number beside it is the current value. */
 const chart = (kinds) => {
   const [width, height] = [120, 30];
   const paths = kinds.map((kind) => [
-    drawn("path", { class: `area ${kind}` }),
-    drawn("path", { class: `curve ${kind}` }),
+    svgElement("path", { class: `area ${kind}` }),
+    svgElement("path", { class: `curve ${kind}` }),
   ]);
-  const whole = drawn(
+  const whole = svgElement(
     "svg",
     { class: "chart", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     ...paths.flat(),
@@ -44,7 +44,7 @@ const chart = (kinds) => {
   const draw = (now, all) => {
     const most = Math.max(1, ...all.flat().map(([, value]) => value));
     const oldest = Math.min(now, ...all.map((series) => series[0]?.[0] ?? now));
-    const shown = Math.min(WINDOW, Math.max(SHORTEST, now - oldest));
+    const shown = Math.min(WINDOW, Math.max(MIN_WINDOW, now - oldest));
     all.forEach((series, index) => {
       const points = series.map(([at, value]) => {
         const x = Math.max(0, width - ((now - at) / shown) * width);
@@ -53,8 +53,8 @@ const chart = (kinds) => {
       const [area, curve] = paths[index];
       if (points.length < 2) return;
       const first = points[0].split(",")[0];
-      mark(curve, "d", `M${points.join("L")}`);
-      mark(area, "d", `M${first},${height}L${points.join("L")}L${width},${height}Z`);
+      setAttribute(curve, "d", `M${points.join("L")}`);
+      setAttribute(area, "d", `M${first},${height}L${points.join("L")}L${width},${height}Z`);
     });
   };
   return { whole, draw };

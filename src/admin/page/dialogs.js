@@ -1,135 +1,135 @@
-// What is asked of the person: the token, and whether a change is meant.
+// The dialogs: sign in, and confirm a change.
 
-/** Words of each change: its button, what it does, and how it is told once it is done. */
+/** Texts of each change: its button, the question, its effect, and the message when it is done. */
 const CHANGES = {
   drain: {
     verb: "Drain",
-    done: "drains",
-    text: () => "It gets no new clients. Those that are pinned to it stay until the deadline; what is left then is reset.",
+    done: "is draining",
+    text: () => "It gets no new clients. Clients that are pinned to it stay until the deadline; remaining connections are then reset.",
   },
   maintain: {
     verb: "Maintain",
     done: "is in maintenance",
-    text: (held) => `Nobody is sent to it any more, and what it holds is reset at once: ${held}.`,
+    text: (held) => `It gets no clients, and its connections are reset at once: ${held}.`,
   },
   ready: {
     verb: "Ready",
-    asked: "Make ready",
+    question: "Make ready",
     done: "is ready",
-    text: () => "It takes clients again as soon as its checks pass. Falls that were held against it are forgiven.",
+    text: () => "It gets clients again as soon as its checks pass. Its flap damping is reset.",
   },
 };
 
-let toastGone;
+let toastTimer;
 
 const toast = (text) => {
-  say(byId("toast"), text);
-  clearTimeout(toastGone);
-  toastGone = setTimeout(() => say(byId("toast"), ""), 6000);
+  setText(byId("toast"), text);
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => setText(byId("toast"), ""), 6000);
 };
 
-/** Asks for the token, and again until one is taken; resolves when it is. */
-const askForToken = (() => {
+/** Asks for the token until one is accepted, then resolves. */
+const signIn = (() => {
   const dialog = byId("token");
   const form = dialog.querySelector("form");
-  const fault = dialog.querySelector(".fault");
-  let asking = null;
-  let taken = null;
-  // Without it there is nothing to see, so that Escape leads nowhere; a browser lets the second one through.
-  dialog.addEventListener("close", () => taken !== null && dialog.showModal());
+  const error = dialog.querySelector(".error");
+  let pending = null;
+  let accepted = null;
+  // Without the token there is nothing to see, so the dialog stays open on Escape; browsers let the second one through.
+  dialog.addEventListener("close", () => accepted !== null && dialog.showModal());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     token.set(form.elements.token.value.trim());
     try {
-      await ask("/api/v1/events");
-    } catch (error) {
-      if (error.status === 401) token.forget();
-      say(fault, error.status === 401 ? "This is not the token." : `No answer: ${error.message}.`);
+      await request("/api/v1/events");
+    } catch (failure) {
+      if (failure.status === 401) token.forget();
+      setText(error, failure.status === 401 ? "Wrong token." : `Request failed: ${failure.message}.`);
       form.elements.token.select();
       return;
     }
     form.reset();
-    say(fault, "");
-    const done = taken;
-    [asking, taken] = [null, null];
+    setText(error, "");
+    const done = accepted;
+    [pending, accepted] = [null, null];
     dialog.close();
     done?.();
   });
   return () => {
-    asking ??= new Promise((resolve) => {
-      taken = resolve;
+    pending ??= new Promise((resolve) => {
+      accepted = resolve;
       token.forget();
       dialog.showModal();
       form.elements.token.focus();
     });
-    return asking;
+    return pending;
   };
 })();
 
 /**
- * Asks whether a change of a backend is meant, and makes it: in every pool that has a backend of its name, unless the
- * person leaves the others out. What would take out the last backend of a pool is asked once more, in the balancer's words.
+ * Asks for confirmation of a change of a backend, and makes it: in every pool that has a backend of its name, unless the
+ * user excludes the others. If a pool would lose its last backend, asks once more, with the error of the balancer.
  */
-const askToChange = (() => {
+const confirmChange = (() => {
   const dialog = byId("ask");
   const form = dialog.querySelector("form");
-  const fault = dialog.querySelector(".fault");
+  const error = dialog.querySelector(".error");
   const { deadline, everywhere, cancel, go } = form.elements;
-  let meant = null;
-  const chosen = () => (everywhere.checked ? meant.pools : meant.pools.slice(0, 1));
+  let change = null;
+  const chosen = () => (everywhere.checked ? change.pools : change.pools.slice(0, 1));
   const showQuestion = () => {
-    const { state, backend } = meant;
-    const { asked, verb } = CHANGES[state];
-    meant.force = false;
-    say(fault, "");
-    say(byId("ask-title"), `${asked ?? verb} ${backend} in ${chosen().join(", ")}?`);
-    say(go, verb);
+    const { state, backend } = change;
+    const { question, verb } = CHANGES[state];
+    change.force = false;
+    setText(error, "");
+    setText(byId("ask-title"), `${question ?? verb} ${backend} in ${chosen().join(", ")}?`);
+    setText(go, verb);
   };
-  const askOnceMore = (why) => {
-    meant.force = true;
-    say(fault, `${why}.`);
-    say(go, `${CHANGES[meant.state].verb} all the same`);
+  const confirmLast = (why) => {
+    change.force = true;
+    setText(error, `${why}.`);
+    setText(go, `${CHANGES[change.state].verb} anyway`);
     cancel.focus();
   };
   everywhere.addEventListener("change", showQuestion);
   cancel.addEventListener("click", () => dialog.close());
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const { backend, pools, state, force } = meant;
-    const change = { state, force };
-    if (state === "drain" && deadline.value.trim() !== "") change.deadline = deadline.value.trim();
+    const { backend, pools, state, force } = change;
+    const body = { state, force };
+    if (state === "drain" && deadline.value.trim() !== "") body.deadline = deadline.value.trim();
     go.disabled = true;
     try {
-      const done = await setState(chosen().length > 1 ? null : pools[0], backend, change);
+      const done = await setState(chosen().length > 1 ? null : pools[0], backend, body);
       dialog.close();
       toast(`${backend} ${CHANGES[state].done} in ${done.join(", ")}.`);
-      lookNow();
-    } catch (error) {
-      if (error.status === 401) {
+      refreshNow();
+    } catch (failure) {
+      if (failure.status === 401) {
         dialog.close();
-        await askForToken();
-      } else if (error.status === 409 && !force) {
-        askOnceMore(error.message);
+        await signIn();
+      } else if (failure.status === 409 && !force) {
+        confirmLast(failure.message);
       } else {
-        say(fault, `Not done: ${error.message}.`);
+        setText(error, `Failed: ${failure.message}.`);
       }
     } finally {
       go.disabled = false;
     }
   });
   return (state, backend, pool, elsewhere) => {
-    const words = CHANGES[state];
+    const texts = CHANGES[state];
     const { name, connections } = backend;
-    meant = { state, backend: name, pools: [pool, ...elsewhere], force: false };
+    change = { state, backend: name, pools: [pool, ...elsewhere], force: false };
     form.reset();
     everywhere.checked = elsewhere.length > 0;
-    say(byId("ask-text"), words.text(counted(connections, "connection")));
+    setText(byId("ask-text"), texts.text(counted(connections, "connection")));
     show(byId("ask-deadline"), state === "drain");
     show(byId("ask-everywhere"), elsewhere.length > 0);
-    say(byId("ask-everywhere").querySelector("span"), `In ${elsewhere.join(", ")} too`);
+    setText(byId("ask-everywhere").querySelector("span"), `Also in ${elsewhere.join(", ")}`);
     showQuestion();
     dialog.showModal();
-    // The harmless one, so that a hasty Enter changes nothing.
+    // So that an accidental Enter changes nothing.
     cancel.focus();
   };
 })();

@@ -1,6 +1,6 @@
-// What happened last: ups and downs of backends, and refusals.
+// The recent events: health changes of backends, and rejections.
 
-/** Fills a table anew when there is something new; the newest stands first. */
+/** Refills a table when its events have changed; the newest comes first. */
 const eventsOf = (id, make) => {
   const table = byId(id);
   const none = table.parentElement.querySelector("p");
@@ -21,21 +21,21 @@ const showHealthEvents = eventsOf("health", (event) => {
   return row(
     cell("Time", moment(event.at)),
     headCell("Backend", `${event.backend} `, element("small", { class: "quiet" }, event.pool)),
-    cell("Became", sign.whole),
+    cell("Health", sign.whole),
     cell("Why", event.why),
   );
 });
 
-const showRefusals = eventsOf("refusals", (refusal) =>
+const showRejections = eventsOf("rejections", (rejection) =>
   row(
-    cell("Time", moment(refusal.at)),
-    cell("Client", refusal.client, element("small", { class: "quiet" }, `at ${refusal.listener}`)),
-    cell("Asked for", refusal.name ?? "–"),
-    cell("Outcome", element("code", {}, refusal.outcome), element("small", { class: "quiet" }, refusal.detail ?? "")),
+    cell("Time", moment(rejection.at)),
+    cell("Client", rejection.client, element("small", { class: "quiet" }, `at ${rejection.listener}`)),
+    cell("Name", rejection.name ?? "–"),
+    cell("Outcome", element("code", {}, rejection.outcome), element("small", { class: "quiet" }, rejection.detail ?? "")),
   ),
 );
 
-/** Says what changed since the last look, for those who do not see it change. */
+/** Announces health changes since the last refresh, for screen readers. */
 const announceChanges = (() => {
   let before = null;
   return (status) => {
@@ -46,9 +46,9 @@ const announceChanges = (() => {
     const changed = [...now].filter(([name, { health }]) => before?.has(name) && before.get(name).health !== health);
     before = now;
     if (changed.length === 0) return false;
-    const told = changed.slice(0, 5).map(([name, backend]) => `${name} is ${backend.health}: ${backend.why}`);
-    if (changed.length > told.length) told.push(`and ${changed.length - told.length} more`);
-    say(byId("announcements"), told.join("; "));
+    const texts = changed.slice(0, 5).map(([name, backend]) => `${name} is ${backend.health}: ${backend.why}`);
+    if (changed.length > texts.length) texts.push(`and ${changed.length - texts.length} more`);
+    setText(byId("announcements"), texts.join("; "));
     return true;
   };
 })();

@@ -1,8 +1,8 @@
-// The box that asks what would become of a client.
+// The form that explains which backend a client would get.
 
 const explainForm = byId("explain");
 
-const offerToExplain = (() => {
+const fillExplainForm = (() => {
   let known = "";
   return (status) => {
     const now = JSON.stringify(status.listeners.map(({ name, routes }) => [name, routes]));
@@ -17,25 +17,25 @@ const offerToExplain = (() => {
   };
 })();
 
-const verdict = (told) => {
-  if (told.refused !== null) {
-    return element("p", { class: "verdict", "data-tone": "bad" }, "Refused: ", element("code", {}, told.refused));
+const resultOf = (explanation) => {
+  if (explanation.refused !== null) {
+    return element("p", { class: "verdict", "data-tone": "bad" }, "Rejected: ", element("code", {}, explanation.refused));
   }
-  const where = told.address === null ? "" : ` at ${told.address}`;
-  const pick = told.pick === null ? "" : ` (${told.pick})`;
-  return element("p", { class: "verdict", "data-tone": "good" }, `${told.backend}${where}, pool ${told.pool}${pick}`);
+  const where = explanation.address === null ? "" : ` at ${explanation.address}`;
+  const pick = explanation.pick === null ? "" : ` (${explanation.pick})`;
+  return element("p", { class: "verdict", "data-tone": "good" }, `${explanation.backend}${where}, pool ${explanation.pool}${pick}`);
 };
 
 explainForm.addEventListener("submit", async (event) => {
   event.preventDefault();
   const query = new URLSearchParams(new FormData(explainForm));
-  const place = byId("explanation");
+  const output = byId("explanation");
   try {
-    const told = await ask(`/api/v1/explain?${query}`);
-    const steps = told.steps.map((step) => element("li", {}, step));
-    place.replaceChildren(verdict(told), element("ol", {}, ...steps));
+    const explanation = await request(`/api/v1/explain?${query}`);
+    const steps = explanation.steps.map((step) => element("li", {}, step));
+    output.replaceChildren(resultOf(explanation), element("ol", {}, ...steps));
   } catch (error) {
-    place.replaceChildren(element("p", { class: "fault" }, `No answer: ${error.message}.`));
-    if (error.status === 401) await askForToken();
+    output.replaceChildren(element("p", { class: "error" }, `Request failed: ${error.message}.`));
+    if (error.status === 401) await signIn();
   }
 });

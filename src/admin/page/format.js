@@ -1,4 +1,4 @@
-// How numbers, times and states are said. Pure: text in, text out.
+// How numbers, times and states are written. Pure functions.
 
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -19,7 +19,7 @@ const bytes = (value) => {
 const rate = (value) => (value === null ? "–" : `${bytes(value)}/s`);
 
 /** The two largest units of a time in seconds: "3 d 4 h", "12 s". */
-const lasting = (seconds) => {
+const duration = (seconds) => {
   let left = Math.max(0, Math.round(seconds));
   const parts = [];
   for (const [unit, length] of [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]) {
@@ -32,7 +32,7 @@ const lasting = (seconds) => {
 
 const seconds = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 
-/** By this machine's clock and zone; the day only where it is not today's. */
+/** In the time zone of the browser; with the date if it is not today. */
 const clock = (time) => {
   const date = new Date(time);
   const today = date.toDateString() === new Date().toDateString();
@@ -44,46 +44,46 @@ const day = (time) => new Date(time).toLocaleDateString("en-CA");
 
 const milliseconds = (took) => (took < 0.0095 ? `${(took * 1000).toFixed(1)} ms` : `${Math.round(took * 1000)} ms`);
 
-/** What health and damping come to, in one word with its sign. */
+/** Health and damping, as one word with its icon. */
 const condition = (backend) => {
-  if (backend.damped_until !== null) return { word: "Kept out", icon: "damped", tone: "warn" };
+  if (backend.damped_until !== null) return { word: "Damped", icon: "damped", tone: "warn" };
   return {
     up: { word: "Up", icon: "up", tone: "good" },
     down: { word: "Down", icon: "down", tone: "bad" },
   }[backend.health] ?? { word: "Unknown", icon: "unknown", tone: "quiet" };
 };
 
-/** What the administrator wants, where that is not `ready`. */
-const wish = (backend) => {
+/** The administrative state, unless it is `ready`. */
+const administrativeState = (backend) => {
   if (backend.state === "maintain") return { word: "Maintenance", icon: "maintain", tone: "warn" };
   if (backend.state === "ready" && backend.weight === 0) return { word: "Weight 0", icon: "drain", tone: "warn" };
   if (backend.state !== "drain") return null;
   const left = backend.drain_seconds_left;
-  const word = left > 0 ? `Draining, ${lasting(left)} left` : "Drained";
+  const word = left > 0 ? `Draining, ${duration(left)} left` : "Drained";
   return { word, icon: "drain", tone: "warn" };
 };
 
-/** Whether new clients may go to it. */
+/** Whether it is in rotation for new clients. */
 const inService = (backend) =>
   backend.health === "up" && backend.state === "ready" && backend.damped_until === null && backend.weight > 0;
 
-/** Whether a new client could be placed there now. */
-const takesNew = (backend) =>
+/** Whether it could get a new client now. */
+const acceptsNew = (backend) =>
   backend.effective_weight > 0 && (backend.max_connections === null || backend.connections < backend.max_connections);
 
-/** Whom a pool can serve, where that is not everyone; `pools` are all of them. */
+/** Which clients a pool can serve, if not all; `pools` are all pools. */
 const limitation = (pool, pools) => {
   if (!pool.can_serve) return "cannot serve";
-  if (pool.backends.some(takesNew)) return null;
+  if (pool.backends.some(acceptsNew)) return null;
   const backup = pools.find((other) => other.name === pool.backup);
-  if (backup?.can_serve) return `${backup.name} serves as backup`;
+  if (backup?.can_serve) return `backup ${backup.name} serves`;
   return pool.backends.some((backend) => backend.effective_weight > 0) ? "full" : "pinned clients only";
 };
 
-/** Days of validity that deserve a warning; the balancer's log warns from then on, too. */
-const NEAR_ITS_END = 14;
+/** Days of validity below which the page warns, as the log does. */
+const EXPIRY_WARNING_DAYS = 14;
 
-/** The end of the first of the certificates that a backend's checks saw; `null` where they saw none. */
+/** The earliest expiry of the certificates that a backend's checks saw; `null` if they saw none. */
 const expiry = (backend) =>
   backend.checks
     .map((check) => check.certificate_expiry)
@@ -94,5 +94,5 @@ const validity = (end, now) => {
   const days = Math.floor(seconds(now, end) / 86400);
   if (days < 0) return { text: "expired", tone: "bad" };
   const text = days === 1 ? "1 day left" : `${count(days)} days left`;
-  return { text, tone: days < NEAR_ITS_END ? "warn" : "plain" };
+  return { text, tone: days < EXPIRY_WARNING_DAYS ? "warn" : "plain" };
 };

@@ -1,22 +1,22 @@
-// The pulse: looks about once a second, while somebody looks at the page.
+// Refreshes the page about once a second while its tab is visible.
 
-const EVERY = 1000;
-/** Health events and refusals are asked for at every other look, and whenever a backend changed. */
+const INTERVAL = 1000;
+/** Health changes and rejections are fetched with every other refresh, and whenever a backend has changed. */
 const EVENTS_EVERY = 2;
 
-let [paused, looking, wakeUp, looks] = [false, false, null, 0];
+let [paused, refreshing, wakeUp, refreshes] = [false, false, null, 0];
 let last = null;
-let answered = null;
+let lastResponse = null;
 
-const showFreshness = (fault) => {
-  const text = paused ? "paused" : fault === null ? "live" : answered === null ? "no answer yet" : `no answer for ${lasting((Date.now() - answered) / 1000)}`;
-  say(byId("freshness"), text);
+const showFreshness = (error) => {
+  const text = paused ? "paused" : error === null ? "live" : lastResponse === null ? "no response yet" : `no response for ${duration((Date.now() - lastResponse) / 1000)}`;
+  setText(byId("freshness"), text);
   const banner = byId("trouble");
-  say(banner, fault === null ? "" : `No answer (${fault}). ${answered === null ? "Nothing is known yet." : `Data is stale: from ${clock(answered)}.`}`);
-  show(banner, fault !== null);
+  setText(banner, error === null ? "" : `No response (${error}). ${lastResponse === null ? "There is no data yet." : `Data is stale, from ${clock(lastResponse)}.`}`);
+  show(banner, error !== null);
   document.body.classList.toggle("paused", paused);
-  document.body.classList.toggle("stale", fault !== null);
-  if (fault !== null) showNoAnswer();
+  document.body.classList.toggle("stale", error !== null);
+  if (error !== null) showNoResponse();
 };
 
 const showAll = (status) => {
@@ -33,64 +33,64 @@ const showAll = (status) => {
   showPins(status.affinity, ({ group }) => group, at);
   show(byId("pins"), status.affinity.length > 0);
   show(byId("no-pins"), status.affinity.length === 0);
-  offerToExplain(status);
+  fillExplainForm(status);
   history.sweep(at);
 };
 
-const look = async () => {
-  const status = await ask("/api/v1/status");
-  answered = Date.now();
+const refresh = async () => {
+  const status = await request("/api/v1/status");
+  lastResponse = Date.now();
   showAll(status);
   const changed = announceChanges(status);
-  if (changed || looks % EVENTS_EVERY === 0) {
-    const { health, refusals } = await ask("/api/v1/events");
+  if (changed || refreshes % EVENTS_EVERY === 0) {
+    const { health, refusals } = await request("/api/v1/events");
     showHealthEvents(health);
-    showRefusals(refusals);
+    showRejections(refusals);
   }
-  looks += 1;
+  refreshes += 1;
 };
 
-/** One look after the other, never two at once; a slow answer makes the pulse slower, not the balancer busier. */
-const pulse = async () => {
-  if (looking) return;
-  looking = true;
+/** Never two refreshes at once: a slow response delays the next refresh and adds no load. */
+const keepRefreshing = async () => {
+  if (refreshing) return;
+  refreshing = true;
   while (!paused && !document.hidden) {
-    let fault = null;
+    let problem = null;
     try {
-      await look();
+      await refresh();
     } catch (error) {
-      if (!(error instanceof Refused)) console.error(error);
-      if (error.status === 401) await askForToken();
-      else fault = error.message;
+      if (!(error instanceof RequestError)) console.error(error);
+      if (error.status === 401) await signIn();
+      else problem = error.message;
     }
-    showFreshness(fault);
-    show(byId("forget"), token.get() !== null);
+    showFreshness(problem);
+    show(byId("sign-out"), token.get() !== null);
     await new Promise((resolve) => {
       wakeUp = resolve;
-      setTimeout(resolve, EVERY);
+      setTimeout(resolve, INTERVAL);
     });
   }
-  looking = false;
+  refreshing = false;
   showFreshness(null);
 };
 
-const lookNow = () => (looking ? wakeUp?.() : pulse());
+const refreshNow = () => (refreshing ? wakeUp?.() : keepRefreshing());
 
-document.addEventListener("visibilitychange", () => document.hidden || pulse());
+document.addEventListener("visibilitychange", () => document.hidden || keepRefreshing());
 byId("pause").addEventListener("click", () => {
   paused = !paused;
-  mark(byId("pause"), "aria-pressed", String(paused));
-  lookNow();
+  setAttribute(byId("pause"), "aria-pressed", String(paused));
+  refreshNow();
 });
-byId("forget").addEventListener("click", () => {
+byId("sign-out").addEventListener("click", () => {
   token.forget();
   location.reload();
 });
-for (const [id, kind] of [["filter", "input"], ["only-trouble", "change"]]) {
+for (const [id, kind] of [["filter", "input"], ["problems-only", "change"]]) {
   byId(id).addEventListener(kind, () => {
     if (last === null) return;
     showPools(last, Date.parse(last.now) / 1000);
-    if (filter().text !== "" || filter().trouble) openAll(true);
+    if (filter().text !== "" || filter().problems) expandAll(true);
   });
 }
 document.addEventListener("keydown", (event) => {
@@ -99,4 +99,4 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   byId("filter").focus();
 });
-pulse();
+keepRefreshing();

@@ -1,4 +1,4 @@
-// The balancer as a whole: the head of the page, its tiles, listeners and tables of pins.
+// The overview: the head of the page, the tiles, the listeners and the affinity tables.
 
 const TILES = [
   ["Connections", ["first"]],
@@ -6,7 +6,7 @@ const TILES = [
   ["To backends", ["second"]],
   ["Backends in service", ["first"]],
   ["Pins", ["first"]],
-  ["Next certificate ends in", null],
+  ["Next certificate expires in", null],
 ];
 
 const tiles = TILES.map(([name, kinds]) => {
@@ -19,34 +19,34 @@ const tiles = TILES.map(([name, kinds]) => {
   return { name, tile, value, note, curve };
 });
 
-const setTile = (place, at, value, text, note, tone = "plain") => {
-  const { name, tile, value: shown, note: beside, curve } = tiles[place];
-  mark(tile, "data-tone", tone);
-  say(shown, text);
-  say(beside, note);
+const setTile = (index, at, value, text, note, tone = "plain") => {
+  const { name, tile, value: shown, note: beside, curve } = tiles[index];
+  setAttribute(tile, "data-tone", tone);
+  setText(shown, text);
+  setText(beside, note);
   if (curve === null) return;
   if (value !== null) history.add(`tile ${name}`, at, value);
   curve.draw(at, [history.of(`tile ${name}`)]);
 };
 
 const showHead = (status) => {
-  say(byId("version"), `${status.version} · ${counted(status.workers, "worker")} · up ${lasting(seconds(status.started, status.now))}`);
+  setText(byId("version"), `${status.version} · ${counted(status.workers, "worker")} · up ${duration(seconds(status.started, status.now))}`);
   const ready = byId("ready");
   const { word, tone } = readiness(status);
-  say(ready, word);
-  mark(ready, "data-tone", tone);
+  setText(ready, word);
+  setAttribute(ready, "data-tone", tone);
   const older = status.predecessors;
   show(byId("older"), older.length > 0);
-  say(byId("older"), older.map(olderProcess).join("; "));
+  setText(byId("older"), older.map(olderProcess).join("; "));
 };
 
-/** An older process, which has connections from before an upgrade. */
+/** An older process with connections from before an upgrade. */
 const olderProcess = ({ pid, answers, connections, until }) => {
-  const left = until === null ? "" : `, what is left is reset at ${new Date(until).toLocaleTimeString("en")}`;
-  return `Older process ${pid}: ${counted(connections, "connection")} from before an upgrade${left}${answers ? "" : ", does not answer"}`;
+  const left = until === null ? "" : `, reset at ${new Date(until).toLocaleTimeString("en")}`;
+  return `Older process ${pid}: ${counted(connections, "connection")} from before an upgrade${left}${answers ? "" : ", does not respond"}`;
 };
 
-/** Green is only what is whole: ready, with every backend in service. */
+/** Green only if every backend is in service. */
 const readiness = (status) => {
   if (status.stopping) return { word: "Stopping", tone: "bad" };
   if (!status.ready) return { word: "Not ready", tone: "bad" };
@@ -60,32 +60,32 @@ const readiness = (status) => {
   return { word: "Ready", tone: "good" };
 };
 
-/** The head of the page while there is no answer. */
-const showNoAnswer = () => {
-  say(byId("ready"), "No answer");
-  mark(byId("ready"), "data-tone", "bad");
-  document.title = "(no answer) lyncpin";
+/** The head of the page while there is no response. */
+const showNoResponse = () => {
+  setText(byId("ready"), "No response");
+  setAttribute(byId("ready"), "data-tone", "bad");
+  document.title = "(no response) lyncpin";
 };
 
 const showTiles = (status, at, rates) => {
   const backends = status.pools.flatMap((pool) => pool.backends.map((backend) => ({ ...backend, pool: pool.name })));
   const { connections } = status;
   const most = status.limits.connections;
-  setTile(0, at, connections, count(connections), most === null ? "no bound" : `of ${count(most)}`);
-  const inAll = (field) => `${bytes(backends.reduce((sum, backend) => sum + backend[field], 0))} in all`;
+  setTile(0, at, connections, count(connections), most === null ? "no limit" : `of ${count(most)}`);
+  const inAll = (field) => `${bytes(backends.reduce((sum, backend) => sum + backend[field], 0))} total`;
   setTile(1, at, rates.toClient, rate(rates.toClient), inAll("bytes_to_client"));
   setTile(2, at, rates.toBackend, rate(rates.toBackend), inAll("bytes_to_backend"));
   const serving = backends.filter(inService).length;
   const down = backends.filter((backend) => backend.health === "down").length;
   const tone = down > 0 ? "bad" : serving < backends.length ? "warn" : "good";
-  const note = down > 0 ? `${count(down)} down` : serving < backends.length ? "not all" : "all of them";
+  const note = down > 0 ? `${count(down)} down` : serving < backends.length ? "not all" : "all";
   setTile(3, at, serving, `${count(serving)} of ${count(backends.length)}`, note, tone);
   const pins = status.affinity.reduce((sum, table) => sum + table.entries, 0);
   setTile(4, at, pins, count(pins), status.affinity.length === 1 ? "in one group" : `in ${status.affinity.length} groups`);
   const ends = backends.map((backend) => ({ backend, end: expiry(backend) })).filter(({ end }) => end !== null);
   ends.sort((a, b) => Date.parse(a.end) - Date.parse(b.end));
   if (ends.length === 0) {
-    setTile(5, at, null, "–", "no check has seen one");
+    setTile(5, at, null, "–", "no certificate seen by checks");
   } else {
     const { backend, end } = ends[0];
     const left = validity(end, status.now);
@@ -99,16 +99,16 @@ const listenerRow = (listener) => {
   const number = element("span", { class: "number" });
   const curve = chart(["first"]);
   const where = element("small", { class: "quiet" }, `${listener.protocol} on ${listener.bind.join(", ")}`);
-  const lead = (pool, names) => element("li", {}, `→ ${pool} `, element("small", { class: "quiet" }, names));
-  const leads = listener.routes.map((route) => lead(route.pool, route.names.join(", ")));
-  for (const [what, pool] of [["no name", listener.no_name], ["any other name", listener.unknown_name], ["everything", listener.pool]]) {
-    if (pool !== null) leads.push(lead(pool, what));
+  const route = (pool, names) => element("li", {}, `→ ${pool} `, element("small", { class: "quiet" }, names));
+  const routes = listener.routes.map(({ pool, names }) => route(pool, names.join(", ")));
+  for (const [what, pool] of [["no name", listener.no_name], ["other names", listener.unknown_name], ["all clients", listener.pool]]) {
+    if (pool !== null) routes.push(route(pool, what));
   }
   const whole = row(
     headCell("Listener", element("span", { class: "title" }, listener.name), where),
     cell("State", state.whole),
     cell("Connections", element("span", { class: "measured" }, number, curve.whole)),
-    cell("Leads to", element("ul", { class: "plain" }, ...leads)),
+    cell("Routes", element("ul", { class: "plain" }, ...routes)),
   );
   return {
     whole,
@@ -118,9 +118,9 @@ const listenerRow = (listener) => {
           ? { word: "Closed", icon: "down", tone: "bad" }
           : now.serves
             ? { word: "Open", icon: "up", tone: "good" }
-            : { word: "Open, rejects all", icon: "down", tone: "bad" },
+            : { word: "Open, rejects all clients", icon: "down", tone: "bad" },
       );
-      say(number, count(now.connections));
+      setText(number, count(now.connections));
       history.add(`listener ${now.name}`, at, now.connections);
       curve.draw(at, [history.of(`listener ${now.name}`)]);
     },
@@ -134,20 +134,20 @@ const pinsRow = (table) => {
   const whole = row(
     headCell("Group", element("span", { class: "title" }, table.group)),
     cell("Pins", element("span", { class: "measured" }, number, curve.whole)),
-    cell("Of at most", most),
+    cell("Limit", most),
   );
   return {
     whole,
     update(now, at) {
-      say(number, count(now.entries));
-      say(most, `${count(now.max_entries)} (${((100 * now.entries) / now.max_entries).toFixed(1)} %)`);
+      setText(number, count(now.entries));
+      setText(most, `${count(now.max_entries)} (${((100 * now.entries) / now.max_entries).toFixed(1)} %)`);
       history.add(`pins ${now.group}`, at, now.entries);
       curve.draw(at, [history.of(`pins ${now.group}`)]);
     },
   };
 };
 
-/** Rows that stay while what they stand for stays as it was configured. */
+/** Rows that are reused until the configuration of their items changes. */
 const rowsOf = (body, make) => {
   let known = "";
   let rows = [];

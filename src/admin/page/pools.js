@@ -1,16 +1,16 @@
-// Pools: each a card that opens, with a sign for every backend in its head, so that hundreds fit on a screen.
+// The pools: a card for each that expands, with an icon for every backend in its header, so that hundreds fit on a screen.
 
-/** Up to so many pools are open at first; of more, those in trouble. */
-const OPEN_AT_FIRST = 6;
+/** Up to this many pools are expanded at first; of more, only those with problems. */
+const EXPANDED_AT_FIRST = 6;
 const COLUMNS = ["Backend", "State", "Checks", "Connections", "Traffic", "Certificate", "Change"];
 
 const cards = new Map();
 const previous = new Map();
 
-/** Keeps what has to be remembered of a backend, opened or not: its charts begin when the page does. */
+/** Records the samples of a backend, expanded or not, so that its charts begin with the page. */
 const measure = (key, backend, at) => {
   const before = previous.get(key);
-  // The same look, shown anew for another filter.
+  // The same status, shown again with another filter.
   if (before?.at === at) return before.rates;
   const now = { at, down: backend.bytes_to_client, up: backend.bytes_to_backend, rates: { toClient: null, toBackend: null } };
   previous.set(key, now);
@@ -23,7 +23,7 @@ const measure = (key, backend, at) => {
   return now.rates;
 };
 
-/** A sign a backend. It says nothing to a screen reader: the words beside it have the numbers. */
+/** An icon for each backend. Hidden from screen readers, which get the numbers beside it. */
 const signs = () => {
   const whole = element("span", { class: "signs", "aria-hidden": "true" });
   return {
@@ -31,14 +31,14 @@ const signs = () => {
     update(backends) {
       while (whole.childElementCount > backends.length) whole.lastChild.remove();
       while (whole.childElementCount < backends.length) {
-        whole.append(element("span", { class: "sign" }, drawn("svg", { class: "icon" }, drawn("use"))));
+        whole.append(element("span", { class: "sign" }, svgElement("svg", { class: "icon" }, svgElement("use"))));
       }
       backends.forEach((backend, index) => {
         const sign = whole.children[index];
-        const state = backend.health === "up" ? (wish(backend) ?? condition(backend)) : condition(backend);
-        mark(sign, "data-tone", state.tone);
-        mark(sign, "title", `${backend.name}: ${state.word}`);
-        mark(sign.querySelector("use"), "href", `#i-${state.icon}`);
+        const state = backend.health === "up" ? (administrativeState(backend) ?? condition(backend)) : condition(backend);
+        setAttribute(sign, "data-tone", state.tone);
+        setAttribute(sign, "title", `${backend.name}: ${state.word}`);
+        setAttribute(sign.querySelector("use"), "href", `#i-${state.icon}`);
       });
     },
   };
@@ -113,7 +113,7 @@ const poolCard = (first) => {
     );
     const group = pool.affinity_group === null ? "no affinity" : `pins in ${pool.affinity_group}`;
     const backup = pool.backup === null ? "" : ` · backup ${pool.backup}`;
-    say(facts, `${pool.balance.replaceAll("_", " ")} · ${group}${backup}`);
+    setText(facts, `${pool.balance.replaceAll("_", " ")} · ${group}${backup}`);
     small.update(pool.backends);
     const serving = pool.backends.filter(inService).length;
     const of = `${serving} of ${pool.backends.length} in service`;
@@ -127,8 +127,8 @@ const poolCard = (first) => {
           : { word: `${of}, ${limited}`, icon: "warn", tone: "warn" },
     );
     const held = pool.backends.reduce((sum, backend) => sum + backend.connections, 0);
-    say(number, count(held));
-    say(noun, held === 1 ? "connection" : "connections");
+    setText(number, count(held));
+    setText(noun, held === 1 ? "connection" : "connections");
     history.add(`pool ${name}`, at, held);
     curve.draw(at, [history.of(`pool ${name}`)]);
     redraw = () => showRows(pool, now, at, measured, shown);
@@ -139,32 +139,32 @@ const poolCard = (first) => {
   return { name, whole, update, has, gone: () => rows.forEach((made) => made.gone()) };
 };
 
-const filter = () => ({ text: byId("filter").value.trim().toLowerCase(), trouble: byId("only-trouble").checked });
+const filter = () => ({ text: byId("filter").value.trim().toLowerCase(), problems: byId("problems-only").checked });
 
-/** Which backends of a pool the filter lets through. */
-const passes = ({ text, trouble }, pool) => {
+/** Which backends of a pool match the filter. */
+const matches = ({ text, problems }, pool) => {
   const whole = pool.name.toLowerCase().includes(text);
   return (backend) => {
-    if (trouble && inService(backend)) return false;
+    if (problems && inService(backend)) return false;
     const names = [backend.name, backend.configured, backend.address ?? ""];
     return whole || names.some((known) => known.toLowerCase().includes(text));
   };
 };
 
-/** Shows all pools; gives the bytes a second of all backends together. */
+/** Shows all pools; returns the bytes per second of all backends together. */
 const showPools = (status, at) => {
   const wanted = filter();
-  const filtered = wanted.text !== "" || wanted.trouble;
+  const filtered = wanted.text !== "" || wanted.problems;
   const sum = { toClient: null, toBackend: null };
-  let fitting = 0;
+  let matching = 0;
   for (const pool of status.pools) {
-    const shown = passes(wanted, pool);
+    const shown = matches(wanted, pool);
     let card = cards.get(pool.name);
     if (card === undefined) {
       cards.set(pool.name, (card = poolCard(pool)));
-      card.whole.open = status.pools.length <= OPEN_AT_FIRST || !pool.can_serve;
+      card.whole.open = status.pools.length <= EXPANDED_AT_FIRST || !pool.can_serve;
     }
-    // Only what moves is put in its place, or a focus inside it would be lost.
+    // Only cards that have moved are inserted again, because that removes the focus inside them.
     if (byId("pools").children[status.pools.indexOf(pool)] !== card.whole) byId("pools").append(card.whole);
     for (const { rates } of card.update(pool, status.pools, status.now, at, shown).values()) {
       if (rates.toClient === null) continue;
@@ -173,9 +173,9 @@ const showPools = (status, at) => {
     }
     const fits = !filtered || pool.backends.some(shown);
     show(card.whole, fits);
-    fitting += fits ? 1 : 0;
+    matching += fits ? 1 : 0;
   }
-  show(byId("no-pools"), fitting === 0);
+  show(byId("no-pools"), matching === 0);
   for (const [name, card] of cards) {
     if (status.pools.some((pool) => pool.name === name)) continue;
     card.whole.remove();
@@ -185,8 +185,8 @@ const showPools = (status, at) => {
   return sum;
 };
 
-const openAll = (open) => {
+const expandAll = (open) => {
   for (const card of cards.values()) if (!card.whole.hidden) card.whole.open = open;
 };
-byId("open-all").addEventListener("click", () => openAll(true));
-byId("close-all").addEventListener("click", () => openAll(false));
+byId("expand-all").addEventListener("click", () => expandAll(true));
+byId("collapse-all").addEventListener("click", () => expandAll(false));

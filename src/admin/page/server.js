@@ -1,10 +1,10 @@
-// The one who is asked. Owns the token, which lives in this tab's session and nowhere else.
+// Requests to the API. Owns the token, which is stored in the session of this tab only.
 
 const TOKEN = "lyncpin-token";
-const PATIENCE = 5000;
+const TIMEOUT = 5000;
 
-/** Why there is no answer; `status` is 0 where nothing came back at all. */
-class Refused extends Error {
+/** A failed request; `status` is 0 if there was no response. */
+class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -17,27 +17,27 @@ const token = {
   forget: () => sessionStorage.removeItem(TOKEN),
 };
 
-const ask = async (path, options = {}) => {
+const request = async (path, options = {}) => {
   const headers = new Headers({ Accept: "application/json" });
-  const known = token.get();
-  if (known !== null) headers.set("Authorization", `Bearer ${known}`);
-  let answer;
+  const current = token.get();
+  if (current !== null) headers.set("Authorization", `Bearer ${current}`);
+  let response;
   let body;
   try {
-    const signal = AbortSignal.timeout(PATIENCE);
-    answer = await fetch(path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
-    body = await answer.json();
+    const signal = AbortSignal.timeout(TIMEOUT);
+    response = await fetch(path, { ...options, headers, signal, cache: "no-store", credentials: "omit" });
+    body = await response.json();
   } catch {
-    throw new Refused(answer?.status ?? 0, "the balancer does not answer");
+    throw new RequestError(response?.status ?? 0, "the balancer does not respond");
   }
-  if (!answer.ok) throw new Refused(answer.status, String(body.error ?? answer.status));
+  if (!response.ok) throw new RequestError(response.status, String(body.error ?? response.status));
   return body;
 };
 
-/** In one pool, or without one in every pool that has a backend of that name; resolves to the pools. */
+/** Sets the state in one pool, or if `pool` is null in every pool that has a backend of that name; resolves to the pools. */
 const setState = async (pool, backend, change) => {
   const [inPool, named] = [pool ?? "", backend].map(encodeURIComponent);
   const path = pool === null ? `/api/v1/backends/${named}/state` : `/api/v1/pools/${inPool}/backends/${named}/state`;
-  const answer = await ask(path, { method: "PUT", body: JSON.stringify(change) });
-  return (answer.changed ?? [answer]).map((changed) => changed.pool);
+  const result = await request(path, { method: "PUT", body: JSON.stringify(change) });
+  return (result.changed ?? [result]).map((changed) => changed.pool);
 };

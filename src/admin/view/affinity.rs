@@ -1,6 +1,6 @@
 //! Pins, as the API and the `affinity` commands show and change them.
 //!
-//! Owns the names and the meaning of these fields. Invariant: that of the whole view.
+//! Owns the names and the meaning of these fields. Must not know tables. Invariant: as for the other views.
 
 use std::net::IpAddr;
 
@@ -9,103 +9,103 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::timestamp::Timestamp;
 
-/// Which pins are meant: those that fit every field that says something. Nothing said means all of them.
+/// Selects the pins that match every field that is set. An empty filter matches all pins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinFilter {
     /// The group.
     pub group: Option<String>,
-    /// Pins of clients in this network. A pin of a wider prefix than this one is met too, if it holds this network.
+    /// Pins of clients in this network, and pins of a wider prefix that contains it.
     #[serde(with = "network")]
     pub client: Option<IpNet>,
-    /// The configured name, or any name that a client would ask for and that a route matches.
+    /// The configured name, or a requested name that a route matches.
     pub name: Option<String>,
-    /// Pins that lead to a backend of this pool.
+    /// Pins to a backend of this pool.
     pub pool: Option<String>,
-    /// Pins that lead to this backend: `BACKEND`, or `POOL/BACKEND`.
+    /// Pins to this backend: `BACKEND`, or `POOL/BACKEND`.
     pub backend: Option<String>,
 }
 
 impl PinFilter {
-    /// Whether it says nothing, so that every pin fits.
+    /// Whether it matches every pin.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A client whose pins someone asks for: `GET /api/v1/affinity/client`.
+/// A client whose pins are requested: `GET /api/v1/affinity/client`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientQuery {
-    /// The group alone; `None` is every group.
+    /// The group; `None` is every group.
     pub group: Option<String>,
-    /// Where it comes from; an IPv4-mapped address is its IPv4 address.
+    /// Its address; an IPv4-mapped address is its IPv4 address.
     pub client: IpAddr,
-    /// What it asks for, or the configured name; `None` is every name.
+    /// The requested or the configured name; `None` is every name.
     pub name: Option<String>,
 }
 
-/// A pin that is to be: `PUT /api/v1/affinity` with the action `pin`.
+/// A pin to create: `PUT /api/v1/affinity` with the action `pin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinOrder {
-    /// The group; `None` where the backend or the name says which.
+    /// The group; `None` if the backend or the name determines it.
     pub group: Option<String>,
-    /// The client, as an address or a network that its group takes for one client; `None` in a group by name alone.
+    /// The client: an address, or a network that is one client in its group; `None` in a group that pins by name only.
     pub client: Option<IpNet>,
-    /// What it asks for, or the configured name; `None` in a group that does not pin by name.
+    /// The requested or the configured name; `None` in a group that does not pin by name.
     pub name: Option<String>,
-    /// Where it is to lead: `BACKEND`, or `POOL/BACKEND`.
+    /// Its backend: `BACKEND`, or `POOL/BACKEND`.
     pub backend: String,
 }
 
 /// One pin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinEntry {
-    /// The group whose table it stands in.
+    /// Its group.
     pub group: String,
-    /// The source prefix that counts as one client; `null` where the source is no part of the key.
+    /// The source prefix that counts as one client; `null` if the source is not part of the key.
     pub client: Option<String>,
-    /// The configured name or pattern, or `no_name`, `unknown_name` or `pool`; `null` where it is no part of the key.
+    /// The configured name or pattern, or `no_name`, `unknown_name` or `pool`; `null` if the name is not part of the key.
     pub name: Option<String>,
-    /// Where it leads.
+    /// Its backend.
     pub backend: String,
-    /// Who made it lead there: `policy`, `failover`, `session` or `administrator`.
+    /// What set the backend: `policy`, `failover`, `session` or `administrator`.
     pub origin: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// How long ago that was, in whole seconds.
+    /// Its age in whole seconds.
     pub age_seconds: u64,
-    /// Connections that hold it.
+    /// Connections that use it.
     pub connections: u64,
-    /// When it expires if its client does not come, in whole seconds; `null` while connections hold it.
+    /// Whole seconds until it expires without a new connection; `null` while connections use it.
     pub expires_in_seconds: Option<u64>,
 }
 
-/// Some of the pins that fit: `GET /api/v1/affinity`.
+/// A page of pins: `GET /api/v1/affinity`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinPage {
-    /// In no order, each pin that stands all the while once.
+    /// In no order. A pin that exists during the whole listing appears on exactly one page.
     pub entries: Vec<PinEntry>,
-    /// Where the next page begins; `null` after the last one. A page may be empty and not the last.
+    /// Where the next page begins; `null` after the last one. A page before the last one may be empty.
     pub cursor: Option<String>,
 }
 
 /// The pins of one client: `GET /api/v1/affinity/client`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientPins {
-    /// As asked; an IPv4-mapped address as its IPv4 address.
+    /// As requested; an IPv4-mapped address is its IPv4 address.
     pub client: IpAddr,
-    /// As asked.
+    /// As requested.
     pub name: Option<String>,
-    /// Every pin that counts for it, sorted by group and name.
+    /// The pins that apply to it, sorted by group and name.
     pub pins: Vec<ClientPin>,
 }
 
-/// One pin of a client, and what stands beside it.
+/// One pin of a client, and its pinned TLS sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientPin {
     /// The pin.
     pub pin: PinEntry,
-    /// TLS sessions of this client that are pinned by themselves.
+    /// TLS sessions of this client that have pins of their own.
     pub sessions: u64,
 }
 
@@ -113,21 +113,21 @@ pub struct ClientPin {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum AffinityChange {
-    /// Makes a pin, or lets one lead elsewhere, without touching connections.
+    /// Creates a pin, or changes its backend. Connections stay as they are.
     Pin {
-        /// See [`PinOrder::group`].
+        /// The group, unless the backend or the name determines it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        /// See [`PinOrder::client`].
+        /// The client: an address, or a network that is one client in its group.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         client: Option<String>,
-        /// See [`PinOrder::name`].
+        /// The requested or the configured name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
-        /// See [`PinOrder::backend`].
+        /// The backend of the pin: `BACKEND`, or `POOL/BACKEND`.
         backend: String,
     },
-    /// Lets every pin that fits lead to `to`, and resets the connections that hold one. At least one filter is wanted.
+    /// Moves every pin that matches to `to`, and resets the connections that use one. At least one filter is required.
     Move {
         /// See [`PinFilter::group`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,41 +144,41 @@ pub enum AffinityChange {
         /// See [`PinFilter::backend`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         backend: Option<String>,
-        /// Where they are to lead: `BACKEND`, or `POOL/BACKEND`.
+        /// The new backend: `BACKEND`, or `POOL/BACKEND`.
         to: String,
     },
 }
 
-/// The answer to the action `pin`.
+/// The response to the action `pin`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinResult {
-    /// The group whose table was changed.
+    /// The group.
     pub group: String,
-    /// Where the pins lead now.
+    /// The backend of the pins now.
     pub backend: String,
-    /// One, or more where listeners know the name under several patterns.
+    /// One, or more if listeners know the name under several patterns.
     pub pins: Vec<PinnedKey>,
 }
 
-/// What one pin was.
+/// The key of a pin that was set, and its previous backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedKey {
-    /// The source prefix that counts as one client; `null` where the source is no part of the key.
+    /// The source prefix that counts as one client; `null` if the source is not part of the key.
     pub client: Option<String>,
-    /// The configured name or pattern; `null` where it is no part of the key.
+    /// The configured name or pattern; `null` if the name is not part of the key.
     pub name: Option<String>,
-    /// Where it led before; `null` where there was no pin.
+    /// The previous backend; `null` if there was no pin.
     pub before: Option<String>,
 }
 
-/// The answer to the action `move`, and to `DELETE /api/v1/affinity`.
+/// The response to the action `move`, and to `DELETE /api/v1/affinity`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinsChanged {
-    /// Pins that were moved or forgotten.
+    /// Pins that were moved or removed.
     pub pins: u64,
-    /// TLS sessions that were moved or forgotten.
+    /// TLS sessions that were moved or removed.
     pub sessions: u64,
-    /// Connections that hold one of them: a move resets them, and they live on where pins are forgotten.
+    /// Connections that used one of them. A move resets them; removing pins leaves them open.
     pub connections: u64,
 }
 

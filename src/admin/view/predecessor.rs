@@ -1,6 +1,6 @@
-//! Older processes that have connections from before an upgrade, as the API shows them.
+//! Draining predecessors: older processes that have connections from before an upgrade, as the API shows them.
 //!
-//! Owns the names and the meaning of these fields. Invariant: that of the whole view.
+//! Owns the names and the meaning of these fields. Must not know how they are queried. Invariant: as for the other views.
 
 use std::ops::Deref;
 
@@ -8,55 +8,55 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::timestamp::Timestamp;
 
-/// One older process.
+/// One draining predecessor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PredecessorView {
     /// Its process id.
     pub pid: u32,
-    /// When it handed over.
+    /// When its successor took over.
     pub since: Timestamp,
-    /// Whether it has been heard from in the last seconds; else the rest is what it said last.
+    /// Whether it responded within the last seconds; otherwise the other fields are its last known values.
     pub answers: bool,
-    /// Connections that it has.
+    /// Its connections.
     pub connections: u64,
-    /// When it resets what is left of them; `null` before it has said so.
+    /// When it resets the remaining ones; `null` until it has reported that.
     pub until: Option<Timestamp>,
-    /// The backends that its connections are at.
+    /// The backends of its connections.
     pub backends: Vec<HeldBackend>,
 }
 
-/// Connections of an older process at one backend.
+/// Connections of a predecessor to one backend.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBackend {
     /// The pool.
     pub pool: String,
     /// The backend.
     pub backend: String,
-    /// Connections that it holds or that are on their way to it.
+    /// Connections to it, including those being established.
     pub connections: u64,
 }
 
-/// What became of a change in one older process.
+/// The result of a change in one predecessor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PredecessorAnswer {
     /// Its process id.
     pub pid: u32,
-    /// Whether it answered in time; else nothing was done there.
+    /// Whether it responded in time; otherwise nothing was changed there.
     pub answered: bool,
-    /// Connections that were meant there: at the backend, or with a pin that was moved or forgotten. Of one that did not
-    /// answer, those that it was last known to have.
+    /// Its connections to the backend, or with a pin that was moved or removed. If it did not respond, its last known number
+    /// of connections.
     pub connections: u64,
-    /// Why it did not do it; `null` where it did.
+    /// Why it rejected the change; `null` if it did not.
     pub error: Option<String>,
 }
 
-/// An answer to a change, with what became of it in older processes.
+/// The response to a change, with the results in draining predecessors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reached<T> {
-    /// What was done.
+    /// The result in this process.
     #[serde(flatten)]
     pub done: T,
-    /// One for each older process that has connections; left out where there is none.
+    /// One for each draining predecessor; left out if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub predecessors: Vec<PredecessorAnswer>,
 }
@@ -64,7 +64,7 @@ pub struct Reached<T> {
 impl<T> Deref for Reached<T> {
     type Target = T;
 
-    /// What was done.
+    /// The result in this process.
     fn deref(&self) -> &T {
         &self.done
     }

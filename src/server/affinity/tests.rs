@@ -229,11 +229,11 @@ fn a_filter_that_applies_to_no_group_is_an_error() {
         ),
         (
             "name=*.fabrikam.com",
-            "no route leads \"*.fabrikam.com\" to a pool with affinity",
+            "no route for \"*.fabrikam.com\" points to a pool with affinity",
         ),
         (
             "name=plain.contoso.com group=sip",
-            "no route leads \"plain.contoso.com\" to a pool with affinity",
+            "no route for \"plain.contoso.com\" points to a pool with affinity",
         ),
     ] {
         let said = selected_by(words).unwrap_err();
@@ -299,19 +299,19 @@ fn an_order_needs_every_part_of_the_key() {
     for (result, error) in [
         (
             request("192.0.2.7", "", fe01),
-            "more than one affinity group fits, name one of them: mail, web",
+            "more than one affinity group matches; specify one of: mail, web",
         ),
         (
             request("192.0.2.7", "", fe02),
-            "group \"web\" pins by name: the name is wanted, too",
+            "group \"web\" pins by name; a name is required",
         ),
         (
             request("", "lyncweb.contoso.com", fe02),
-            "group \"web\" pins by source: the client is wanted, too",
+            "group \"web\" pins by source; a client is required",
         ),
         (
             request("192.0.0.0/16", "lyncweb.contoso.com", fe02),
-            "192.0.0.0/16 is more than one client: group \"web\" takes a /24 for one",
+            "192.0.0.0/16 is more than one client; in group \"web\" a client is a /24",
         ),
         (
             request("192.0.2.7", "pool", "sip01.contoso.local"),
@@ -370,7 +370,7 @@ fn a_move_needs_the_group_only_if_several_have_pins_to_move() {
     pin("mail.contoso.com", "mail01.contoso.local");
     assert_eq!(
         moving("client=192.0.2.7"),
-        Err("more than one affinity group fits, name one of them: mail, web".into())
+        Err("more than one affinity group matches; specify one of: mail, web".into())
     );
     assert!(moving("client=198.51.100.1").is_ok());
 }

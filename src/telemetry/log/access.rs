@@ -1,7 +1,7 @@
 //! The line of a connection that has ended.
 //!
-//! Owns the names and the order of its fields, which `docs/log.md` lists. Must not know how they came about.
-//! Invariant: every line has every field, in one order, whatever the connection came to.
+//! Owns the names and the order of its fields; `docs/log.md` is tested against them. Must not know where the values come
+//! from. Invariant: every line has every field, in the same order, however the connection ended.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::types::outcome::Outcome;
 use crate::types::timestamp::Timestamp;
 
-/// The fields of an access line, in their order.
+/// The fields of an access line, in order.
 pub const FIELDS: &[&str] = &[
     "time",
     "level",
@@ -37,10 +37,10 @@ pub const FIELDS: &[&str] = &[
     "detail",
 ];
 
-/// What the `target` of an access line says.
+/// The `target` of an access line.
 pub const TARGET: &str = "access";
 
-/// How much of a source counts as one client where no pool says otherwise: all of an IPv4 address, an IPv6 /64.
+/// The prefix that counts as one client if there is no pool: an IPv4 address, an IPv6 /64.
 const DEFAULT_PREFIX: SourcePrefix = SourcePrefix { ipv4: 32, ipv6: 64 };
 
 /// A connection that has ended.
@@ -48,37 +48,37 @@ const DEFAULT_PREFIX: SourcePrefix = SourcePrefix { ipv4: 32, ipv6: 64 };
 pub struct AccessRecord<'a> {
     /// When it ended.
     pub time: SystemTime,
-    /// The listener that it came to.
+    /// The listener.
     pub listener: &'a str,
-    /// The client: the socket's address, or the one that a PROXY header gave.
+    /// The client: the address of the socket, or the one in a PROXY header.
     pub client: SocketAddr,
-    /// The affinity prefix of the pool it was routed to; `None` where there is none.
+    /// The affinity prefix of its pool; `None` without a pool.
     pub prefix: Option<SourcePrefix>,
-    /// The name that it asked for, as it was sent; `None` where it sent none or none could be read.
+    /// The requested name, as sent; `None` if there was none, or none that could be read.
     pub name: Option<&'a [u8]>,
-    /// The pool that it was routed to.
+    /// The pool of its route.
     pub pool: Option<&'a str>,
-    /// The backend that it was connected to, or that was tried last.
+    /// The backend that it was connected to, or the last one tried.
     pub backend: Option<&'a str>,
-    /// Why this backend, in a word.
+    /// Why this backend, as one word.
     pub pick: Option<&'static str>,
     /// Bytes from the client that reached the backend's socket, the hello included.
     pub bytes_to_backend: u64,
     /// Bytes from the backend that reached the client's socket.
     pub bytes_to_client: u64,
-    /// From accept to the end of the ClientHello or of the request's head.
+    /// Time from accept to the end of the ClientHello or of the request's head.
     pub hello: Option<Duration>,
-    /// From the first try to connect to a backend until one answered.
+    /// Time from the first attempt to connect until a backend accepted.
     pub connect: Option<Duration>,
-    /// From accept to the end.
+    /// Time from accept to the end.
     pub whole: Duration,
     /// The highest TLS version that the client offered.
     pub tls_offered: Option<ProtocolVersion>,
-    /// How many times a connection to a backend was tried.
+    /// Number of attempts to connect to a backend.
     pub tries: u32,
-    /// How it ended; says by whom and in which phase, too.
+    /// How it ended; includes who ended it, and in which phase.
     pub outcome: Outcome,
-    /// Why it was refused, where there is more to say than the outcome.
+    /// Why it was rejected, beyond the outcome.
     pub detail: Option<&'a str>,
 }
 
@@ -99,9 +99,9 @@ impl AccessRecord<'_> {
         optional(line, "pick", self.pick);
         line.number("bytes_to_backend", self.bytes_to_backend);
         line.number("bytes_to_client", self.bytes_to_client);
-        took(line, "hello_ms", self.hello);
-        took(line, "connect_ms", self.connect);
-        took(line, "duration_ms", Some(self.whole));
+        duration(line, "hello_ms", self.hello);
+        duration(line, "connect_ms", self.connect);
+        duration(line, "duration_ms", Some(self.whole));
         optional(line, "tls_offered", self.tls_offered.map(version));
         line.number("tries", self.tries.into());
         line.plain("outcome", self.outcome.as_str().as_bytes());
@@ -110,7 +110,7 @@ impl AccessRecord<'_> {
         optional(line, "detail", self.detail);
     }
 
-    /// The client, as much of it as may be known.
+    /// The client, as much of it as may be logged.
     pub(super) fn shown_client(&self, client_address: ClientAddress) -> ShownClient {
         match client_address {
             ClientAddress::Full => ShownClient::Full(self.client),
@@ -123,7 +123,7 @@ impl AccessRecord<'_> {
     }
 }
 
-/// A client, as much of it as may be known.
+/// A client, as much of it as may be logged.
 pub(super) enum ShownClient {
     Full(SocketAddr),
     Prefix(IpAddr, u8),
@@ -138,7 +138,7 @@ impl fmt::Display for ShownClient {
     }
 }
 
-/// The leading bits of `source` that count, and how many they are.
+/// The network of `source` with this prefix, and the length of the prefix.
 fn network(source: IpAddr, prefix: SourcePrefix) -> (IpAddr, u8) {
     match source {
         IpAddr::V4(source) => {
@@ -161,7 +161,7 @@ fn optional(line: &mut Line<'_>, key: &str, value: Option<&str>) {
     }
 }
 
-/// As OpenSSL, HAProxy and nginx write versions: one word.
+/// A version as OpenSSL, HAProxy and nginx write it: one word.
 fn version(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::SSL2 => "SSLv2",
@@ -174,7 +174,7 @@ fn version(version: ProtocolVersion) -> &'static str {
     }
 }
 
-fn took(line: &mut Line<'_>, key: &str, value: Option<Duration>) {
+fn duration(line: &mut Line<'_>, key: &str, value: Option<Duration>) {
     match value {
         Some(value) => line.milliseconds(key, value),
         None => line.absent(key),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_words_with_a_key() {
+    fn text_is_key_value_pairs() {
         assert_eq!(
             line(&record(), LogFormat::Text, ClientAddress::Full),
             "time=2026-11-23T11:29:27.042Z level=info target=access listener=https \
@@ -234,16 +234,16 @@ mod tests {
         assert_eq!(read.len(), FIELDS.len());
         let mut rest = json.as_str();
         for field in FIELDS {
-            let place = rest.find(&format!("\"{field}\":")).expect(field);
-            rest = &rest[place..];
+            let position = rest.find(&format!("\"{field}\":")).expect(field);
+            rest = &rest[position..];
         }
         assert_eq!(read["bytes_to_client"], 123_456);
         assert_eq!(read["duration_ms"], 180_000.0);
     }
 
     #[test]
-    fn a_refused_connection_has_every_field_too() {
-        let refused = AccessRecord {
+    fn a_rejected_connection_has_every_field_too() {
+        let rejected = AccessRecord {
             name: None,
             pool: None,
             backend: None,
@@ -254,11 +254,11 @@ mod tests {
             outcome: Outcome::Denied,
             ..record()
         };
-        let json = line(&refused, LogFormat::Json, ClientAddress::Full);
+        let json = line(&rejected, LogFormat::Json, ClientAddress::Full);
         let read: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&json).unwrap();
         assert_eq!(read.len(), FIELDS.len());
         assert!(read["name"].is_null() && read["connect_ms"].is_null());
-        let text = line(&refused, LogFormat::Text, ClientAddress::Full);
+        let text = line(&rejected, LogFormat::Text, ClientAddress::Full);
         assert_eq!(text.split(' ').count(), FIELDS.len());
     }
 

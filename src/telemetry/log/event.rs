@@ -1,7 +1,7 @@
-//! Events of the balancer itself, told through `tracing`, in the form of the log's other lines.
+//! Events of the balancer itself, reported through `tracing`, in the format of the other lines.
 //!
-//! Owns the fields that every event has. Spans are not shown: a connection tells its life in one access line.
-//! Invariant: an event that is not wanted costs one comparison.
+//! Owns the fields that every event has. Must not know single events. Spans are not supported: a connection has one access
+//! line. Invariant: an event that is not enabled costs one comparison.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -16,24 +16,24 @@ use super::fields::{self, Kind};
 use super::line::Line;
 use crate::types::timestamp::Timestamp;
 
-/// The fields of every event, in their order; those of the event itself follow.
+/// The fields of every event, in order; the fields of the event itself follow.
 pub const FIELDS: &[&str] = &["time", "level", "target", MESSAGE];
 
-/// The field that `tracing` puts the text of an event in.
+/// The field with the text of an event.
 const MESSAGE: &str = "message";
 
-/// Targets that are ours; of others only warnings and errors are told.
-const OURS: &str = "lyncpin";
+/// The targets of the balancer. Libraries log warnings and errors only.
+const OWN_TARGETS: &str = "lyncpin";
 
-/// Takes `tracing` events to the log.
+/// Writes the events of `tracing` to the log.
 pub struct TracingEvents {
     log: Log,
     finest: Level,
 }
 
 impl Log {
-    /// Takes events down to `finest` to this log, for the whole process. Panics are told as errors from then on, so
-    /// that they too never wait for the log's reader. Only the first call in a process counts.
+    /// Writes the events of the whole process, down to level `finest`, to this log. From then on panics are logged as errors,
+    /// so that they do not wait for the reader either. Only the first call in a process has an effect.
     pub fn take_events(&self, finest: Level) {
         if tracing::subscriber::set_global_default(self.events(finest)).is_ok() {
             std::panic::set_hook(Box::new(|panic| {
@@ -42,7 +42,7 @@ impl Log {
         }
     }
 
-    /// The subscriber alone, for those who set it themselves.
+    /// The subscriber, without installing it.
     #[must_use]
     pub fn events(&self, finest: Level) -> TracingEvents {
         TracingEvents {
@@ -62,9 +62,9 @@ impl Subscriber for TracingEvents {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = metadata.target().starts_with(OURS);
-        // A coarser level is the smaller one.
-        let finest = if ours { self.finest } else { Level::WARN };
+        let own = metadata.target().starts_with(OWN_TARGETS);
+        // In `tracing` an error is the lowest level.
+        let finest = if own { self.finest } else { Level::WARN };
         metadata.is_event() && *metadata.level() <= finest
     }
 
@@ -110,7 +110,7 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-/// Writes the message alone: `tracing` gives fields in the order in which the macro names them, and it is to be first.
+/// Writes the message only: it comes first, but `tracing` visits fields in the order of the macro.
 struct MessageField<'a, 'b> {
     line: &'a mut Line<'b>,
     found: bool,
@@ -129,11 +129,11 @@ impl Visit for MessageField<'_, '_> {
     }
 }
 
-/// Writes all but the message, each field in its one JSON type.
+/// Writes all fields but the message, each with its JSON type.
 struct Fields<'a, 'b>(&'a mut Line<'b>);
 
 impl Fields<'_, '_> {
-    /// A number or a truth value, as JSON has it; text where the field is one of text.
+    /// A number or a boolean; text if the field has that type.
     fn literal(&mut self, field: &Field, kind: Kind, value: fmt::Arguments<'_>) {
         match fields::kind(field.name()) {
             None => self.0.literal(field.name(), value),
@@ -193,8 +193,8 @@ impl Visit for Fields<'_, '_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if fields::kind(field.name()) == Some(Kind::List) {
-            let words = format!("{value:?}");
-            self.0.list(field.name(), &words, &format!("{value:#?}"));
+            let text = format!("{value:?}");
+            self.0.list(field.name(), &text, &format!("{value:#?}"));
         } else {
             self.record_str(field, &format!("{value:?}"));
         }
@@ -209,8 +209,8 @@ mod tests {
     use crate::config::model::{self, ClientAddress, LogFormat};
     use crate::telemetry::log::Sink;
 
-    /// What the log says of the events that `tell` tells.
-    fn told(format: LogFormat, finest: Level, tell: impl FnOnce()) -> String {
+    /// The log of the events that `emit` emits.
+    fn logged(format: LogFormat, finest: Level, emit: impl FnOnce()) -> String {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let (sink, guard) = Sink::start(writer.into(), format, metrics::Counter::noop()).unwrap();
         let settings = model::LogSettings {
@@ -218,7 +218,7 @@ mod tests {
             access: true,
             client_address: ClientAddress::Full,
         };
-        tracing::subscriber::with_default(Log::new(settings, sink).events(finest), tell);
+        tracing::subscriber::with_default(Log::new(settings, sink).events(finest), emit);
         drop(guard);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -230,7 +230,7 @@ mod tests {
 
     impl fmt::Display for Outer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the port is no port")
+            f.write_str("invalid port")
         }
     }
 
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    fn tell_of_a_backend() {
+    fn emit_event_of_a_backend() {
         let error = Outer("x".parse::<u16>().unwrap_err());
         let error: &(dyn std::error::Error + 'static) = &error;
         tracing::warn!(
@@ -251,8 +251,8 @@ mod tests {
     }
 
     #[test]
-    fn events_have_the_form_of_the_other_lines() {
-        let text = told(LogFormat::Text, Level::INFO, tell_of_a_backend);
+    fn events_have_the_format_of_the_other_lines() {
+        let text = logged(LogFormat::Text, Level::INFO, emit_event_of_a_backend);
         let (time, rest) = text.split_once(' ').unwrap();
         assert!(
             time.strip_prefix("time=")
@@ -263,13 +263,13 @@ mod tests {
         assert_eq!(
             rest,
             "level=warn target=lyncpin::health message=\"backend is down\" backend=fe01 failed=3 took=7 \
-             counts=true error=\"the port is no port: invalid digit found in string\"\n"
+             counts=true error=\"invalid port: invalid digit found in string\"\n"
         );
     }
 
     #[test]
-    fn json_events_keep_numbers_and_begin_with_the_common_fields() {
-        let json = told(LogFormat::Json, Level::INFO, tell_of_a_backend);
+    fn json_events_have_numbers_and_begin_with_the_common_fields() {
+        let json = logged(LogFormat::Json, Level::INFO, emit_event_of_a_backend);
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read["failed"], 3);
         assert_eq!(read["counts"], true);
@@ -280,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn a_field_has_its_json_type_whatever_is_given() {
-        let tell = || {
+    fn a_field_has_its_json_type_whatever_its_value_is() {
+        let emit = || {
             let addresses = ["192.0.2.1:443", "[2001:db8::1]:443"];
             tracing::info!(
                 target: "lyncpin::x",
@@ -291,7 +291,7 @@ mod tests {
             );
             tracing::info!(target: "lyncpin::x", connections = 2, addresses = ?addresses, "second");
         };
-        let json = told(LogFormat::Json, Level::INFO, tell);
+        let json = logged(LogFormat::Json, Level::INFO, emit);
         let mut lines = json
             .lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
@@ -309,7 +309,7 @@ mod tests {
         let second = lines.next().unwrap();
         assert_eq!(second["connections"], 2);
         assert!(second["addresses"].is_array(), "{second}");
-        let text = told(LogFormat::Text, Level::INFO, tell);
+        let text = logged(LogFormat::Text, Level::INFO, emit);
         assert!(
             text.contains("addresses=\"[192.0.2.1:443, [2001:db8::1]:443]\""),
             "{text}"
@@ -317,26 +317,26 @@ mod tests {
     }
 
     #[test]
-    fn finer_events_and_those_of_others_are_left_out() {
-        let tell = || {
+    fn events_below_the_level_and_of_libraries_are_left_out() {
+        let emit = || {
             tracing::debug!(target: "lyncpin::x", "no");
             tracing::info!(target: "lyncpin::x", "yes");
             tracing::info!(target: "hyper::x", "no");
             tracing::warn!(target: "hyper::x", "yes");
         };
-        let text = told(LogFormat::Text, Level::INFO, tell);
+        let text = logged(LogFormat::Text, Level::INFO, emit);
         assert_eq!(text.matches("message=yes").count(), 2, "{text}");
         assert!(!text.contains("message=no"), "{text}");
-        let text = told(LogFormat::Text, Level::DEBUG, tell);
+        let text = logged(LogFormat::Text, Level::DEBUG, emit);
         assert_eq!(text.matches("message=no").count(), 1, "{text}");
     }
 
     #[test]
-    fn what_an_event_holds_cannot_begin_a_line() {
-        let tell = || {
+    fn a_value_cannot_begin_a_line() {
+        let emit = || {
             tracing::warn!(target: "lyncpin::x", detail = "a\nlevel=error\x1b[2J", "b\r\nc");
         };
-        let text = told(LogFormat::Text, Level::INFO, tell);
+        let text = logged(LogFormat::Text, Level::INFO, emit);
         assert_eq!(text.lines().count(), 1);
         assert!(!text.trim_end().chars().any(char::is_control), "{text:?}");
         assert!(

@@ -1,11 +1,11 @@
 //! The JSON type of each field of an event.
 //!
-//! Owns the list, which `docs/log.md` repeats. Knows no event. Invariant: one field name has one JSON type, in events and
-//! in access lines; a value of another type is converted or left out, never written as it came.
+//! Owns the list; `docs/log.md` is tested against it. Must not know events. Invariant: a field name has one JSON type, in
+//! events and in access lines; a value of another type is converted or left out.
 
 use std::fmt;
 
-/// What JSON has for a field.
+/// The JSON type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -19,7 +19,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word in `docs/log.md`.
+    /// The name in `docs/log.md`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl Kind {
     }
 }
 
-/// Fields of access lines that are no text.
+/// The fields of access lines that are not text.
 pub const ACCESS_NUMBERS: &[&str] = &[
     "bytes_to_backend",
     "bytes_to_client",
@@ -41,7 +41,7 @@ pub const ACCESS_NUMBERS: &[&str] = &[
     "tries",
 ];
 
-/// The fields that events have of their own, in alphabetical order.
+/// The fields that an event may have, besides the common ones, in alphabetical order.
 pub const EVENT_FIELDS: &[(&str, Kind)] = &[
     ("action", Kind::Text),
     ("address", Kind::Text),
@@ -91,19 +91,19 @@ pub const EVENT_FIELDS: &[(&str, Kind)] = &[
     ("workers", Kind::Number),
 ];
 
-/// The type of a field; `None` for one that is not listed, such as those of a library's events.
+/// The type of a field; `None` for a field that is not listed, such as one of a library.
 pub(super) fn kind(name: &str) -> Option<Kind> {
-    let place = EVENT_FIELDS
+    let index = EVENT_FIELDS
         .binary_search_by_key(&name, |(known, _)| known)
         .ok()?;
-    Some(EVENT_FIELDS[place].1)
+    Some(EVENT_FIELDS[index].1)
 }
 
-/// Values of a field of type [`Kind::List`]: `addresses = ?List(&addresses)`.
+/// Values of a list field: `addresses = ?List(&addresses)`.
 pub struct List<'a, T>(pub &'a [T]);
 
 impl<T: fmt::Display> fmt::Debug for List<'_, T> {
-    /// With `{:?}` as people write it, with `{:#?}` as JSON.
+    /// `{:?}` is for people, `{:#?}` is JSON.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
             let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
@@ -111,8 +111,8 @@ impl<T: fmt::Display> fmt::Debug for List<'_, T> {
             return f.write_str(&json);
         }
         f.write_str("[")?;
-        for (place, value) in self.0.iter().enumerate() {
-            let comma = if place > 0 { ", " } else { "" };
+        for (index, value) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{value}")?;
         }
         f.write_str("]")
@@ -125,7 +125,7 @@ mod tests {
     use crate::telemetry::log::{access, event};
 
     #[test]
-    fn a_field_has_one_type_wherever_it_is_written() {
+    fn a_field_has_one_type_in_every_line() {
         let names: Vec<&str> = EVENT_FIELDS.iter().map(|(name, _)| *name).collect();
         assert!(names.is_sorted_by(|one, next| one < next), "{names:?}");
         for (name, kind) in EVENT_FIELDS {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_words_or_json() {
+    fn a_list_is_text_or_json() {
         let list = List(&["a\"b", "c"]);
         assert_eq!(format!("{list:?}"), "[a\"b, c]");
         assert_eq!(format!("{list:#?}"), r#"["a\"b","c"]"#);

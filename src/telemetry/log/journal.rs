@@ -1,7 +1,7 @@
-//! The priority of a line for the systemd journal.
+//! The priority of a line in the systemd journal.
 //!
-//! Owns the prefix `<N>` of sd-daemon(3), which journald takes off in both formats, and when it is written: when standard
-//! error is the journal, as `JOURNAL_STREAM` says (systemd.exec(5)). Invariant: no other reader ever gets a prefix.
+//! Owns the prefix `<N>` (sd-daemon(3)), which journald removes in both formats, and the check whether standard error is the
+//! journal (`JOURNAL_STREAM`, systemd.exec(5)). Must not know lines. Invariant: no other reader gets a prefix.
 
 use std::io;
 
@@ -18,23 +18,23 @@ pub(super) fn prefix(level: Level) -> &'static [u8] {
     }
 }
 
-/// Whether standard error leads to the journal.
+/// Whether standard error is connected to the journal.
 #[must_use]
 pub fn is_stderr() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
-    fstat(io::stderr()).is_ok_and(|stat| names(&stream, stat.st_dev, stat.st_ino))
+    fstat(io::stderr()).is_ok_and(|stat| is_same_file(&stream, stat.st_dev, stat.st_ino))
 }
 
-/// An error for people as the journal wants it: each line with the priority of an error.
+/// An error text for the journal: each line with the priority of an error.
 #[must_use]
 pub fn as_error(text: &str) -> String {
     text.lines().map(|line| format!("<3>{line}\n")).collect()
 }
 
-/// Whether `JOURNAL_STREAM` has this value for a file on this device with this number.
-fn names(stream: &str, device: u64, inode: u64) -> bool {
+/// Whether `stream`, the value of `JOURNAL_STREAM`, is the file with this device and inode.
+fn is_same_file(stream: &str, device: u64, inode: u64) -> bool {
     let numbers = stream.split_once(':');
     let numbers = numbers.and_then(|(device, inode)| {
         Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
@@ -47,12 +47,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_stream_is_the_journal() {
-        assert!(names("9:4711", 9, 4711));
+    fn only_the_same_stream_is_the_journal() {
+        assert!(is_same_file("9:4711", 9, 4711));
         for other in [
             "", "9", "9:", ":4711", "9:4712", "8:4711", "9:4711:0", "x:4711",
         ] {
-            assert!(!names(other, 9, 4711), "{other}");
+            assert!(!is_same_file(other, 9, 4711), "{other}");
         }
     }
 

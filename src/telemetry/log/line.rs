@@ -1,15 +1,15 @@
 //! One line of the log, as text or as JSON, field by field.
 //!
-//! Owns quoting and escaping. Knows no field by name. Invariant: whatever the values hold, a line is one line of
-//! printable characters: no value can end it, add a field to it, or reach the terminal as a control sequence; what a
-//! client sent is written in ASCII alone.
+//! Owns quoting and escaping. Must not know single fields. Invariants: a line is one line of printable characters, whatever
+//! its values are: no value can end it, add a field, or send a control sequence to a terminal; what a client sent is written
+//! in ASCII only.
 
 use std::io::Write as _;
 use std::time::Duration;
 
 use crate::config::model::LogFormat;
 
-/// A line that is being written.
+/// A line that is being formatted.
 pub(super) struct Line<'a> {
     format: LogFormat,
     out: &'a mut Vec<u8>,
@@ -54,7 +54,7 @@ impl<'a> Line<'a> {
         self.fields = true;
     }
 
-    /// A field that has no value here.
+    /// A field without a value.
     pub(super) fn absent(&mut self, key: &str) {
         self.key(key);
         self.out.extend_from_slice(match self.format {
@@ -63,7 +63,7 @@ impl<'a> Line<'a> {
         });
     }
 
-    /// A value that needs no escaping: words of ours, addresses, times.
+    /// A value that needs no escaping: fixed words, addresses, times.
     pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         match self.format {
@@ -76,7 +76,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The same for a value that formats itself.
+    /// The same for format arguments.
     pub(super) fn displayed(&mut self, key: &str, value: std::fmt::Arguments<'_>) {
         self.key(key);
         let quote = self.format == LogFormat::Json;
@@ -90,25 +90,25 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A number or a truth value in the form that JSON has for it.
+    /// A number or a boolean, written without quotes.
     pub(super) fn literal(&mut self, key: &str, value: std::fmt::Arguments<'_>) {
         self.key(key);
         // Writing to a Vec cannot fail.
         let _ = self.out.write_fmt(value);
     }
 
-    /// A list of texts: `words` in text; `json` in JSON, where it is an array of strings, else an empty one.
-    pub(super) fn list(&mut self, key: &str, words: &str, json: &str) {
+    /// A list of strings: `text` in the text format; `json` in JSON, or an empty list if it is not an array of strings.
+    pub(super) fn list(&mut self, key: &str, text: &str, json: &str) {
         if self.format == LogFormat::Text {
-            return self.text(key, words);
+            return self.text(key, text);
         }
         let texts: Vec<String> = serde_json::from_str(json).unwrap_or_default();
-        // Written from what was read, so that it is one line whatever it was.
+        // Serialized again, so that it is certainly one line.
         let json = serde_json::to_string(&texts).unwrap_or_else(|_| "[]".to_owned());
         self.literal(key, format_args!("{json}"));
     }
 
-    /// Text of ours or of the configuration; quoted only where it must be.
+    /// Text of the program or of the configuration; quoted only if necessary.
     pub(super) fn text(&mut self, key: &str, value: &str) {
         let bare = |byte: &u8| byte.is_ascii_graphic() && !b"\"\\=".contains(byte);
         if value.as_bytes().iter().all(bare) && !value.is_empty() && value != "-" {
@@ -121,7 +121,7 @@ impl<'a> Line<'a> {
             if character.is_ascii() {
                 self.escape(character as u8);
             } else if character.is_control() {
-                // U+0080 to U+009F: some terminals obey them.
+                // U+0080 to U+009F: control characters for some terminals.
                 let _ = write!(self.out, "\\u{:04x}", u32::from(character));
             } else {
                 let mut utf8 = [0; 4];
@@ -132,7 +132,7 @@ impl<'a> Line<'a> {
         self.out.push(b'"');
     }
 
-    /// Bytes that a client sent; always quoted, so that no client can write what looks like an absent field.
+    /// Bytes from a client; always quoted, so that they cannot look like an absent field.
     pub(super) fn foreign(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         self.out.push(b'"');
@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
         self.digits(value, 1);
     }
 
-    /// Milliseconds with three decimals; what is finer is cut off.
+    /// Milliseconds with three decimals, truncated.
     pub(super) fn milliseconds(&mut self, key: &str, value: Duration) {
         self.key(key);
         let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
@@ -183,7 +183,7 @@ impl<'a> Line<'a> {
         self.digits(micros % 1000, 3);
     }
 
-    /// `value` in decimal, with zeros before it up to `least` digits.
+    /// `value` in decimal, with leading zeros up to `least` digits.
     fn digits(&mut self, mut value: u64, least: usize) {
         let mut digits = [b'0'; 20];
         let mut start = digits.len();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_apart_in_both_forms() {
+    fn fields_are_separated_in_both_formats() {
         check(
             |line| {
                 line.plain("a", b"x");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_quoted_where_it_must_be() {
+    fn text_is_quoted_only_if_necessary() {
         check(
             |line| line.text("a", "fe01:443"),
             "a=fe01:443",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_bytes_stay_inside_their_quotes() {
+    fn bytes_of_clients_stay_inside_their_quotes() {
         check(
             |line| line.foreign("name", b"a\" outcome=\\x\n\x1b[31m\0\xfc"),
             r#"name="a\" outcome=\\x\n\x1b[31m\x00\xfc""#,
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn every_foreign_byte_comes_back_out_of_json() {
+    fn every_byte_of_a_client_can_be_read_back_from_json() {
         let all: Vec<u8> = (0..=255).collect();
         let json = written(LogFormat::Json, |line| line.foreign("name", &all));
         assert!(json.is_ascii());

@@ -1,9 +1,9 @@
 //! The log on standard error: a line for each connection that has ended, and events of the balancer itself.
 //!
-//! Owns the form of a line (`line`), its fields ([`access`], [`event`]) and their types ([`fields`]), the way out
-//! ([`sink`]), the priority of a line for the journal (`journal`), and the last refusals ([`rejections`]). Knows neither how
-//! a connection ended nor why something is told. Invariant: whoever writes a line never waits for whoever reads it; a
-//! line that finds no room is lost, counted, and its loss is told.
+//! Owns the format of a line (`line`), its fields ([`access`], [`event`]) and their types ([`fields`]), the output
+//! ([`sink`]), the priority of a line in the journal (`journal`), and the last rejections ([`rejections`]). Must not know why
+//! something is logged. Invariant: writing a line never waits for the reader; lines that do not fit into the buffer are lost,
+//! counted and reported.
 
 pub mod access;
 pub mod event;
@@ -27,43 +27,43 @@ pub use fields::List;
 pub use rejections::{RejectedConnection, RejectionLog};
 pub use sink::{Sink, Writer};
 
-/// The log as configured. Clones write to the same place.
+/// The log. Clones share its settings and its sink.
 #[derive(Clone)]
 pub struct Log {
     settings: Arc<ArcSwap<model::LogSettings>>,
     sink: Sink,
-    refusals: RejectionLog,
+    rejections: RejectionLog,
 }
 
 thread_local! {
-    /// A line is formed here and copied under the sink's lock, so that no thread waits for another's formatting.
+    /// A line is formatted here and then copied under the lock of the sink, so that no thread waits for another to format.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Log {
-    /// A log that writes to `sink` as `settings` say.
+    /// A log that writes to `sink`.
     #[must_use]
     pub fn new(settings: model::LogSettings, sink: Sink) -> Self {
         Self {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             sink,
-            refusals: RejectionLog::default(),
+            rejections: RejectionLog::default(),
         }
     }
 
-    /// Writes as `settings` say from now on, and so do all clones.
+    /// Applies new settings, to all clones too.
     pub fn change(&self, settings: model::LogSettings) {
         self.settings.store(Arc::new(settings));
         self.sink.set_format(settings.format);
     }
 
-    /// Whether connections get a line at all.
+    /// Whether access lines are enabled.
     #[must_use]
     pub fn wants_access(&self) -> bool {
         self.settings.load().access
     }
 
-    /// Writes the line of a connection that has ended, if such lines are wanted.
+    /// Writes the line of a connection that has ended, if access lines are enabled.
     pub fn access(&self, record: &AccessRecord<'_>) {
         let settings = self.settings.load();
         if settings.access {
@@ -73,9 +73,9 @@ impl Log {
         }
     }
 
-    /// Keeps a connection that was refused among the last ones, whether or not connections get a line.
+    /// Records a rejected connection among the last ones, whether or not access lines are enabled.
     pub fn refused(&self, record: &AccessRecord<'_>) {
-        self.refusals.push(|| RejectedConnection {
+        self.rejections.push(|| RejectedConnection {
             at: record.time,
             listener: record.listener.into(),
             client: record
@@ -89,17 +89,17 @@ impl Log {
         });
     }
 
-    /// The last refusals.
+    /// The last rejections.
     #[must_use]
     pub fn refusals(&self) -> &RejectionLog {
-        &self.refusals
+        &self.rejections
     }
 
     fn write(&self, level: Level, fill: impl FnOnce(&mut Line<'_>)) {
         SCRATCH.with(|scratch| {
-            // Taken already only if a line's own field logs while it is being formatted.
+            // It is borrowed only if a field of a line logs while it is formatted.
             let Ok(mut scratch) = scratch.try_borrow_mut() else {
-                self.sink.lose_one();
+                self.sink.count_lost_line();
                 return;
             };
             scratch.clear();

@@ -1,7 +1,7 @@
-//! Owns the last refusals, for people who look after the fact.
+//! The last rejected connections, for the status page and the API.
 //!
-//! Must not know why a client was refused. Invariants: it never holds more than [`KEPT`]; who writes never waits: while
-//! somebody else writes or looks, a refusal is left out here (the log has it).
+//! Owns them in memory. Must not know why a client was rejected. Invariants: their number is limited; recording
+//! never waits: while another thread records or reads, a rejection is left out here, but not in the log.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -9,49 +9,49 @@ use std::time::SystemTime;
 
 use crate::types::outcome::Outcome;
 
-/// How many refusals are kept.
+/// The most rejections in memory.
 pub const KEPT: usize = 200;
 
-/// A connection that the balancer refused.
+/// A connection that the balancer rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedConnection {
     /// When.
     pub at: SystemTime,
-    /// The listener that it came to.
+    /// The listener.
     pub listener: Box<str>,
-    /// Where it came from, as much as `log.client_address` lets be known.
+    /// The address of the client, as `log.client_address` allows.
     pub client: String,
-    /// The name that it asked for; `None` where it sent none or none could be read.
+    /// The requested name; `None` if there was none, or none that could be read.
     pub name: Option<String>,
-    /// How it was refused.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, where there is more to say than the outcome.
+    /// Details beyond the outcome.
     pub detail: Option<String>,
 }
 
-/// The last refusals; clones share them.
+/// The last rejections. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct RejectionLog(Arc<Mutex<VecDeque<RejectedConnection>>>);
 
 impl RejectionLog {
-    /// Adds a refusal, and forgets the oldest when there are too many. It is formed only if it will be kept.
-    pub(super) fn push(&self, form: impl FnOnce() -> RejectedConnection) {
-        let mut kept = match self.0.try_lock() {
-            Ok(kept) => kept,
+    /// Adds a rejection, and drops the oldest if there are too many. `build` is called only if the rejection is added.
+    pub(super) fn push(&self, build: impl FnOnce() -> RejectedConnection) {
+        let mut recent = match self.0.try_lock() {
+            Ok(recent) => recent,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if kept.len() == KEPT {
-            kept.pop_front();
+        if recent.len() == KEPT {
+            recent.pop_front();
         }
-        kept.push_back(form());
+        recent.push_back(build());
     }
 
     /// All of them, the oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<RejectedConnection> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().cloned().collect()
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().cloned().collect()
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use crate::config::model;
     use crate::telemetry::log::{AccessRecord, Log, Sink};
 
-    fn refused(number: usize) -> RejectedConnection {
+    fn rejection(number: usize) -> RejectedConnection {
         RejectedConnection {
             at: SystemTime::UNIX_EPOCH,
             listener: "https".into(),
@@ -77,18 +77,18 @@ mod tests {
     }
 
     #[test]
-    fn oldest_refusals_give_way() {
-        let refusals = RejectionLog::default();
+    fn the_oldest_rejections_are_dropped() {
+        let rejections = RejectionLog::default();
         for number in 0..KEPT + 5 {
-            refusals.push(|| refused(number));
+            rejections.push(|| rejection(number));
         }
-        let all = refusals.all();
+        let all = rejections.all();
         assert_eq!(all.len(), KEPT);
         assert_eq!((&*all[0].client, &*all[KEPT - 1].client), ("5", "204"));
     }
 
     #[test]
-    fn a_refusal_hides_of_its_client_what_the_log_hides() {
+    fn a_rejection_hides_as_much_of_the_client_as_the_log() {
         let settings = model::LogSettings {
             format: model::LogFormat::Json,
             access: false,
@@ -117,17 +117,17 @@ mod tests {
             outcome: Outcome::UnknownName,
             detail: None,
         });
-        let kept = log.refusals().all().remove(0);
-        assert_eq!(kept.client, "192.0.2.0/24");
-        assert_eq!(kept.name.as_deref(), Some("elsewhere.contoso.com"));
+        let recent = log.refusals().all().remove(0);
+        assert_eq!(recent.client, "192.0.2.0/24");
+        assert_eq!(recent.name.as_deref(), Some("elsewhere.contoso.com"));
     }
 
     #[test]
-    fn nobody_waits_for_who_looks() {
-        let refusals = RejectionLog::default();
-        let looking = refusals.0.lock().unwrap();
-        refusals.push(|| unreachable!("it is not even formed"));
-        drop(looking);
-        assert_eq!(refusals.all(), []);
+    fn recording_does_not_wait_for_a_reader() {
+        let rejections = RejectionLog::default();
+        let reader = rejections.0.lock().unwrap();
+        rejections.push(|| unreachable!("it is not built"));
+        drop(reader);
+        assert_eq!(rejections.all(), []);
     }
 }

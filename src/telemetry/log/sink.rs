@@ -1,9 +1,8 @@
-//! The way out of the process for lines: a bounded buffer and the one thread that writes it.
+//! The output of the log: a buffer of limited size, and the thread that writes it.
 //!
-//! Owns the buffer, the thread and the count of lines that were lost. Knows nothing of what a line says. Invariant:
-//! `Sink::push` never waits for the reader: its lock is held for a copy or an exchange of two buffers, never across
-//! a system call but the waking of an idle thread. An idle sink wakes nobody; a busy one makes one wake-up and one
-//! write a batch.
+//! Owns the buffer, the thread and the number of lost lines. Must not know the content of lines. Invariants: `Sink::push`
+//! never waits for the reader: the lock is held to copy a line or to swap two buffers, never during a system call; a busy
+//! sink costs one wake-up and one write for each batch, an idle one none.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -21,19 +20,19 @@ use super::line::Line;
 use crate::config::model::LogFormat;
 use crate::types::timestamp::Timestamp;
 
-/// What may wait for the reader. A batch that is being written is not part of it, so twice as much can be held.
-const BOUND: usize = 4 << 20;
+/// The size of the buffer. The batch that is being written is not part of it, so twice as much can be in memory.
+const BUFFER_SIZE: usize = 4 << 20;
 
-/// How long the writer lets lines gather once there is one.
-const GATHER: Duration = Duration::from_millis(10);
+/// How long the writer collects lines after the first one.
+const BATCH_TIME: Duration = Duration::from_millis(10);
 
-/// What the reader gets to take the rest when the process ends.
-const FLUSH: Duration = Duration::from_secs(1);
+/// How long the reader may take for the rest when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Capacity that a buffer keeps when it is empty.
-const KEPT: usize = 256 << 10;
+/// The capacity that an empty buffer keeps.
+const KEPT_CAPACITY: usize = 256 << 10;
 
-/// Where lines are put. Clones share one buffer.
+/// The input of the buffer. Clones share one buffer.
 #[derive(Clone)]
 pub struct Sink {
     shared: Arc<SharedSink>,
@@ -41,16 +40,16 @@ pub struct Sink {
 
 struct SharedSink {
     queue: Mutex<Queue>,
-    /// Tells the writer of the first line after a rest, and of the end.
+    /// Notifies the idle writer of a line, and of the end.
     wake: Condvar,
-    /// Of its own lines.
+    /// The format of the sink's own lines.
     format: Mutex<LogFormat>,
-    /// The journal reads, so that lines begin with their priority.
+    /// The reader is the journal: lines begin with their priority.
     journal: bool,
     lost: Counter,
 }
 
-/// Who reads what is written.
+/// The reader of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogReader {
     Journal,
@@ -60,14 +59,14 @@ enum LogReader {
 #[derive(Default)]
 struct Queue {
     lines: Vec<u8>,
-    /// Lost since the writer last took the lines, that is, after all that is in `lines`.
+    /// Lines lost after those in `lines`.
     lost: u64,
     /// The writer waits for a line.
     idle: bool,
     closing: bool,
 }
 
-/// Owns the writing thread. Dropping it writes what is left, for as long as a second, and ends the thread.
+/// Owns the writing thread. Dropping it writes the remaining lines, for a second at most, and ends the thread.
 pub struct Writer {
     shared: Arc<SharedSink>,
     thread: Option<JoinHandle<()>>,
@@ -75,16 +74,16 @@ pub struct Writer {
 }
 
 impl Sink {
-    /// A sink that writes to `output`. `format` is for its own lines; `lost` counts those that found no room.
+    /// A sink that writes to `output`. `format` is the format of its own lines; `lost` counts lost lines.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started.
     pub fn start(output: OwnedFd, format: LogFormat, lost: Counter) -> io::Result<(Self, Writer)> {
-        Self::start_before(LogReader::Other, output, format, lost)
+        Self::start_for(LogReader::Other, output, format, lost)
     }
 
-    fn start_before(
+    fn start_for(
         reader: LogReader,
         output: OwnedFd,
         format: LogFormat,
@@ -114,7 +113,7 @@ impl Sink {
         Ok((Self { shared }, writer))
     }
 
-    /// A sink that writes to this process's standard error; where that is the journal, with priorities.
+    /// A sink that writes to standard error; with priorities if that is the journal.
     ///
     /// # Errors
     ///
@@ -126,18 +125,18 @@ impl Sink {
         } else {
             LogReader::Other
         };
-        Self::start_before(reader, output, format, lost)
+        Self::start_for(reader, output, format, lost)
     }
 
-    /// Whether the journal reads, so that lines are to begin with their priority.
+    /// Whether the reader is the journal, so that lines have to begin with their priority.
     pub(super) fn is_journal(&self) -> bool {
         self.shared.journal
     }
 
-    /// Puts a whole line, its end included, or loses it where there is no room.
+    /// Adds a whole line with its line break, or loses it if the buffer is full.
     pub(super) fn push(&self, line: &[u8]) {
         let mut queue = lock(&self.shared.queue);
-        if queue.lines.len() + line.len() > BOUND {
+        if queue.lines.len() + line.len() > BUFFER_SIZE {
             queue.lost += 1;
             drop(queue);
             self.shared.lost.increment(1);
@@ -151,13 +150,13 @@ impl Sink {
         }
     }
 
-    /// Its own lines have this form from now on.
+    /// Sets the format of the sink's own lines.
     pub(super) fn set_format(&self, format: LogFormat) {
         *lock(&self.shared.format) = format;
     }
 
-    /// Counts a line that could not even be formed.
-    pub(super) fn lose_one(&self) {
+    /// Counts a line that could not be formatted.
+    pub(super) fn count_lost_line(&self) {
         lock(&self.shared.queue).lost += 1;
         self.shared.lost.increment(1);
     }
@@ -168,25 +167,25 @@ impl SharedSink {
         let mut batch = Vec::new();
         while let Some(lost) = self.next(&mut batch) {
             if write_all(output, &batch).is_err() {
-                // The reader is gone. There is nobody to tell but the metric.
+                // The reader is gone; only the metric can report it.
                 let lines = batch.iter().filter(|byte| **byte == b'\n').count();
                 self.lost.increment(lines as u64);
             }
             batch.clear();
-            batch.shrink_to(KEPT);
+            batch.shrink_to(KEPT_CAPACITY);
             if lost > 0 {
                 if self.journal {
                     batch.extend_from_slice(journal::prefix(Level::WARN));
                 }
-                tell_lost(&mut batch, *lock(&self.format), lost);
-                // Failing that, the metric has counted them.
+                report_lost(&mut batch, *lock(&self.format), lost);
+                // If that fails, the metric has counted them.
                 let _ = write_all(output, &batch);
                 batch.clear();
             }
         }
     }
 
-    /// Waits for lines and takes them into `batch`, which is empty; says how many were lost after them. `None` at the
+    /// Waits for lines and swaps them into `batch`, which is empty. Returns how many were lost after them, or `None` at the
     /// end.
     fn next(&self, batch: &mut Vec<u8>) -> Option<u64> {
         let mut queue = lock(&self.queue);
@@ -201,17 +200,17 @@ impl SharedSink {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         queue.idle = false;
-        let gather = |queue: &mut Queue| !queue.closing;
+        let collect = |queue: &mut Queue| !queue.closing;
         let (mut queue, _) = self
             .wake
-            .wait_timeout_while(queue, GATHER, gather)
+            .wait_timeout_while(queue, BATCH_TIME, collect)
             .unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(batch, &mut queue.lines);
         Some(std::mem::take(&mut queue.lost))
     }
 }
 
-fn tell_lost(out: &mut Vec<u8>, format: LogFormat, lost: u64) {
+fn report_lost(out: &mut Vec<u8>, format: LogFormat, lost: u64) {
     let mut line = Line::begin(format, out);
     line.plain("time", &Timestamp(SystemTime::now()).ascii());
     line.plain("level", b"warn");
@@ -221,7 +220,7 @@ fn tell_lost(out: &mut Vec<u8>, format: LogFormat, lost: u64) {
     line.end();
 }
 
-/// Writes all of it, also where the other end has made the descriptor non-blocking: standard error is shared.
+/// Writes everything, even if another process has made the descriptor non-blocking: standard error is shared.
 fn write_all(mut output: &File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match output.write(bytes) {
@@ -245,19 +244,19 @@ impl Drop for Writer {
     fn drop(&mut self) {
         lock(&self.shared.queue).closing = true;
         self.shared.wake.notify_one();
-        let (ended, told) = &*self.ended;
-        let (ended, _) = told
-            .wait_timeout_while(lock(ended), FLUSH, |ended| !*ended)
+        let (ended, changed) = &*self.ended;
+        let (ended, _) = changed
+            .wait_timeout_while(lock(ended), FLUSH_TIMEOUT, |ended| !*ended)
             .unwrap_or_else(PoisonError::into_inner);
         if *ended && let Some(thread) = self.thread.take() {
-            // It has nothing more to do; had it panicked, `ended` would not stand.
+            // The thread has finished: it sets `ended` last.
             let _ = thread.join();
         }
-        // A reader that has stalled keeps the thread in its write; it ends with the process.
+        // If the reader has stalled, the thread is blocked in its write, and ends with the process.
     }
 }
 
-/// A queue behind a lock whose holder panicked is still whole: at worst a line is cut, which cannot happen either.
+/// The queue is consistent even if a holder of the lock panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_whole_and_in_order_and_the_rest_at_the_end() {
+    fn lines_are_written_whole_and_in_order_and_the_rest_at_the_end() {
         let (reader, writer) = io::pipe().unwrap();
         let (sink, guard) = Sink::start(writer.into(), LogFormat::Text, Counter::noop()).unwrap();
         let reading = std::thread::spawn(move || {
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_blocks_nobody_and_its_lost_lines_are_counted_and_told() {
+    fn a_stalled_reader_blocks_no_thread_and_lost_lines_are_counted_and_reported() {
         let (reader, writer) = io::pipe().unwrap();
         let (lost, cell) = counter();
         let (sink, guard) = Sink::start(writer.into(), LogFormat::Json, lost).unwrap();
@@ -317,7 +316,7 @@ mod tests {
         for number in 0..pushed {
             push(&sink, number);
         }
-        // Twelve megabytes into a pipe that nobody reads.
+        // Twelve megabytes into a pipe without a reader.
         assert!(begun.elapsed() < Duration::from_secs(5));
         let lost = cell.load(std::sync::atomic::Ordering::Relaxed);
         assert!(lost > 0 && lost < pushed, "{lost}");
@@ -328,13 +327,14 @@ mod tests {
         });
         drop(guard);
         let lines = reading.join().unwrap();
-        let (told, whole): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line.starts_with('{'));
+        let (reports, whole): (Vec<_>, Vec<_>) =
+            lines.iter().partition(|line| line.starts_with('{'));
         assert_eq!(whole.len() as u64, pushed - lost);
-        let told = told.iter().map(|line| {
+        let reported = reports.iter().map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             line["lost"].as_u64().unwrap()
         });
-        assert_eq!(told.sum::<u64>(), lost);
+        assert_eq!(reported.sum::<u64>(), lost);
     }
 
     #[test]
@@ -346,12 +346,12 @@ mod tests {
         }
         let begun = Instant::now();
         drop(guard);
-        assert!(begun.elapsed() >= FLUSH && begun.elapsed() < FLUSH * 5);
+        assert!(begun.elapsed() >= FLUSH_TIMEOUT && begun.elapsed() < FLUSH_TIMEOUT * 5);
         drop(reader);
     }
 
     #[test]
-    fn a_reader_that_has_gone_costs_lines_alone() {
+    fn a_reader_that_is_gone_costs_lines_only() {
         let (reader, writer) = io::pipe().unwrap();
         let (lost, cell) = counter();
         let (sink, guard) = Sink::start(writer.into(), LogFormat::Text, lost).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_non_blocking_output_is_waited_for() {
+    fn a_non_blocking_output_is_written_too() {
         let (mut reader, writer) = io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&writer, true).unwrap();
         let (sink, guard) = Sink::start(writer.into(), LogFormat::Text, Counter::noop()).unwrap();

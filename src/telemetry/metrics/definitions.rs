@@ -1,37 +1,49 @@
-//! Every metric that the balancer shows: name, kind, help, labels.
+//! The table of the metrics: name, kind, labels and help of each, one row each.
 //!
-//! Owns the list that `docs/metrics.md` is checked against. Invariant: label values come from the configuration or
-//! from a fixed vocabulary, never from what a client sent.
+//! Owns the list; `docs/metrics.md` is tested against it. Must not know values. Invariant: the values of labels come from the
+//! configuration or from a fixed vocabulary, never from a client.
 
-/// What kind of series a metric has.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum SeriesKind {
-    /// Only grows.
+    /// Only increases.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts observations in buckets; the bounds are in seconds.
+    /// Counts observations in buckets with these upper bounds, in seconds.
     Histogram(&'static [f64]),
+}
+
+impl SeriesKind {
+    /// The name in the Prometheus text format and the docs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
 }
 
 /// One metric.
 #[derive(Debug, PartialEq)]
 pub struct Definition {
-    /// With the prefix and, where it has one, the unit.
+    /// The name, with prefix and unit.
     pub name: &'static str,
     /// Counter, gauge or histogram.
     pub kind: SeriesKind,
     /// One sentence.
     pub help: &'static str,
-    /// Label names in the order in which values are given.
+    /// Names of the labels, in the order of the values.
     pub labels: &'static [&'static str],
 }
 
-/// From the time of one loopback exchange to a slow phone.
+/// From one round trip on loopback to a slow phone.
 const HELLO_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
-/// From a neighbour in the rack to the bound of ten seconds.
+/// From a server in the same rack to the limit of ten seconds.
 const CONNECT_BUCKETS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 4.0, 10.0,
 ];
@@ -52,71 +64,71 @@ macro_rules! definitions {
 
 definitions! {
     ACCEPT_ERRORS = "lyncpin_accept_errors_total", SeriesKind::Counter, ["listener", "reason"],
-        "Times that accepting failed for want of something on this machine.";
-    AFFINITY_ENTRIES = "lyncpin_affinity_entries", SeriesKind::Gauge, ["group"], "Pins in the affinity table.";
+        "Failures to accept a connection because this machine lacked a resource.";
+    AFFINITY_ENTRIES = "lyncpin_affinity_entries", SeriesKind::Gauge, ["group"], "Number of pins, including expired ones not yet swept.";
     AFFINITY_EVICTIONS = "lyncpin_affinity_evictions_total", SeriesKind::Counter, ["group"],
-        "Pins that gave way to newer ones because the table was full.";
+        "Pins evicted because the table was full.";
     AFFINITY_LOOKUPS = "lyncpin_affinity_lookups_total", SeriesKind::Counter, ["group", "result"],
-        "Looks into the affinity table: hit, miss, or stale where the pinned backend could not take the client.";
+        "Affinity table lookups: hit, miss, or stale if the pinned backend could not serve the client.";
     AFFINITY_PINS_BROKEN = "lyncpin_affinity_pins_broken_total", SeriesKind::Counter, ["group", "reason"],
         "Pins that moved to another backend.";
     AFFINITY_SESSIONS = "lyncpin_affinity_sessions", SeriesKind::Gauge, ["group"],
-        "TLS sessions that are known, each with the backend that granted it.";
+        "Number of known TLS sessions, each with the backend that issued it.";
     AFFINITY_SESSIONS_LEARNED = "lyncpin_affinity_sessions_learned_total", SeriesKind::Counter, ["group"],
-        "TLS session ids and tickets that backends granted and that are remembered.";
+        "TLS session IDs and tickets that backends issued and the balancer stored.";
     AFFINITY_SESSIONS_RECOGNISED = "lyncpin_affinity_sessions_recognised_total", SeriesKind::Counter, ["group"],
-        "Connections that were sent to the backend that had granted the TLS session which they resumed.";
+        "Connections sent to the backend that had issued the TLS session they resumed.";
     AFFINITY_SESSIONS_UNLEARNED = "lyncpin_affinity_sessions_unlearned_total", SeriesKind::Counter, ["group"],
-        "TLS session ids and tickets that are not remembered, because their client has its share or the table is full.";
-    AFFINITY_STORE_BYTES = "lyncpin_affinity_store_bytes", SeriesKind::Gauge, [], "Length of the affinity store's file.";
+        "TLS session IDs and tickets not stored, because the client had reached its share or the table was full.";
+    AFFINITY_STORE_BYTES = "lyncpin_affinity_store_bytes", SeriesKind::Gauge, [], "Size of the affinity store's file.";
     AFFINITY_STORE_FAILURES = "lyncpin_affinity_store_failures_total", SeriesKind::Counter, [],
-        "Times that the affinity store's file could not be written.";
+        "Failures to write the affinity store's file.";
     AFFINITY_STORE_LAST_WRITE = "lyncpin_affinity_store_last_write_timestamp_seconds", SeriesKind::Gauge, [],
-        "When the affinity store's file was last written.";
+        "Time of the last write to the affinity store's file.";
     AFFINITY_UNPINNED = "lyncpin_affinity_unpinned_total", SeriesKind::Counter, ["group"],
-        "Connections that got no pin because every pin of a full table was in use.";
+        "Connections without a pin, because the table was full and every pin in use.";
     BACKEND_DAMPED = "lyncpin_backend_damped", SeriesKind::Gauge, ["pool", "backend"],
-        "1 while the backend passes its checks and is kept out because it has fallen again and again, else 0.";
+        "1 while the backend passes its checks but is held out of rotation (flap damping), else 0.";
     BACKEND_DRAIN_DEADLINE = "lyncpin_backend_drain_deadline_timestamp_seconds", SeriesKind::Gauge, ["pool", "backend"],
-        "When the backend's drain ends or has ended; 0 while it does not drain.";
+        "End of the backend's drain, in the future or the past; 0 if it does not drain.";
     BACKEND_FALLS = "lyncpin_backend_falls_total", SeriesKind::Counter, ["pool", "backend"],
-        "Times that the backend went down after it had been up.";
+        "Number of times the backend went from up to down.";
     BACKEND_STATE = "lyncpin_backend_state", SeriesKind::Gauge, ["pool", "backend", "state"],
-        "1 for the administrative state that the backend is in, 0 for the others.";
+        "1 for the backend's administrative state, 0 for the others.";
     BACKEND_UP = "lyncpin_backend_up", SeriesKind::Gauge, ["pool", "backend"], "1 while the deciding checks pass, else 0.";
-    BUILD_INFO = "lyncpin_build_info", SeriesKind::Gauge, ["version"], "Always 1; the label tells the version.";
+    BUILD_INFO = "lyncpin_build_info", SeriesKind::Gauge, ["version"], "Always 1; the version is the label.";
     BYTES = "lyncpin_bytes_total", SeriesKind::Counter, ["pool", "backend", "direction", "path"],
-        "Bytes moved, the hello included.";
+        "Bytes transferred, including the hello.";
     CERTIFICATE_EXPIRY = "lyncpin_certificate_expiry_timestamp_seconds", SeriesKind::Gauge, ["pool", "backend"],
-        "End of validity of the certificate that a tls or https check last saw.";
+        "End of validity of the certificate in the last tls or https check.";
     CLIENT_HELLO_SECONDS = "lyncpin_client_hello_seconds", SeriesKind::Histogram(HELLO_BUCKETS), ["listener"],
-        "From accept to the end of the ClientHello or of the request's head.";
+        "Time from accept to the end of the ClientHello or of the request's head.";
     CONFIG_LAST_RELOAD = "lyncpin_config_last_reload_timestamp_seconds", SeriesKind::Gauge, [],
-        "When a configuration was last taken into force.";
-    CONFIG_RELOADS = "lyncpin_config_reloads_total", SeriesKind::Counter, ["result"], "Configurations that were asked to be taken.";
+        "Time of the last successful reload.";
+    CONFIG_RELOADS = "lyncpin_config_reloads_total", SeriesKind::Counter, ["result"], "Reloads, by result.";
     CONNECT_FAILURES = "lyncpin_connect_failures_total", SeriesKind::Counter, ["pool", "backend", "reason"],
-        "Tries to connect to a backend that failed.";
+        "Failed attempts to connect to the backend.";
     CONNECT_SECONDS = "lyncpin_connect_seconds", SeriesKind::Histogram(CONNECT_BUCKETS), ["pool", "backend"],
-        "Time that a connection to the backend took to stand.";
+        "Time to establish a connection to the backend.";
     CONNECTION_SECONDS = "lyncpin_connection_seconds", SeriesKind::Histogram(CONNECTION_BUCKETS), ["pool", "backend"],
-        "Life of a connection that reached the backend.";
+        "Duration of connections that reached the backend.";
     CONNECTIONS_ACTIVE = "lyncpin_connections_active", SeriesKind::Gauge, ["listener", "pool", "backend"],
-        "Living connections; pool and backend are empty before one is picked.";
+        "Open connections; pool and backend are empty until a backend is picked.";
     CONNECTIONS_LIMIT = "lyncpin_connections_limit", SeriesKind::Gauge, [],
-        "Connections that may live at once: `limits.connections`, or what the descriptors allow.";
+        "Limit of open connections: `limits.connections`, or as many as the descriptors allow.";
     CONNECTIONS = "lyncpin_connections_total", SeriesKind::Counter, ["listener", "pool", "backend", "outcome"],
-        "Ended connections, refused ones too; pool and backend are empty where none was picked.";
+        "Ended connections, including rejected ones; pool and backend are empty if none was picked.";
     HEALTH_CHECK_SECONDS = "lyncpin_health_check_seconds", SeriesKind::Histogram(CONNECT_BUCKETS), ["pool", "backend", "check", "result"],
-        "Time that a health check took.";
+        "Duration of health checks.";
     HEALTH_CHECKS = "lyncpin_health_checks_total", SeriesKind::Counter, ["pool", "backend", "check", "result"],
-        "Health checks made, by result: pass or fail.";
-    LISTENER_OPEN = "lyncpin_listener_open", SeriesKind::Gauge, ["listener"], "1 while the listener takes connections, else 0.";
+        "Health checks, by result: pass or fail.";
+    LISTENER_OPEN = "lyncpin_listener_open", SeriesKind::Gauge, ["listener"], "1 while the listener accepts connections, else 0.";
     LOG_LINES_LOST = "lyncpin_log_lines_lost_total", SeriesKind::Counter, [], "Log lines lost because the reader stalled.";
     PREDECESSOR_CONNECTIONS = "lyncpin_predecessor_connections", SeriesKind::Gauge, [],
-        "Connections of older processes, which are in no other series, as they last said.";
-    PREDECESSORS = "lyncpin_predecessors", SeriesKind::Gauge, [], "Older processes that have connections from before an upgrade.";
+        "Connections of draining predecessors, as last reported; no other series counts them.";
+    PREDECESSORS = "lyncpin_predecessors", SeriesKind::Gauge, [], "Number of draining predecessors, which have connections from before an upgrade.";
     REDISPATCHES = "lyncpin_redispatches_total", SeriesKind::Counter, ["pool", "backend", "reason"],
-        "Connections that left this backend for another one of the pool.";
+        "Connections redispatched from this backend to another one of the pool.";
     UPGRADES = "lyncpin_upgrades_total", SeriesKind::Counter, ["result"],
-        "Upgrades: done, counted by the new process; failed, counted by the one that goes on.";
+        "Upgrades, by result: done is counted by the new process, failed by the one that continues.";
 }

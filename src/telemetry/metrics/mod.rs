@@ -1,7 +1,7 @@
-//! What is counted: handles that are looked up when a snapshot is built, so that the data path only increments.
+//! Metrics: handles are looked up when a snapshot is built, so that the data path only increments.
 //!
-//! Owns the names ([`definitions`]), the values ([`registry`]) and the bundles of handles that live state holds.
-//! Invariant: nothing here waits or allocates on the path of a connection after its first of a kind.
+//! Owns the table of the metrics ([`definitions`]), the values ([`registry`]) and the handles of backends and listeners. Must
+//! not know connections. Invariant: counting never waits, and allocates only for the first of its kind.
 
 pub mod definitions;
 pub mod process;
@@ -16,7 +16,7 @@ use crate::types::backend_state::{AdminState, Health};
 use crate::types::outcome::Outcome;
 pub use registry::Registry;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the backend.
@@ -25,27 +25,27 @@ pub enum Direction {
     ToClient,
 }
 
-/// How bytes were moved.
+/// How bytes were transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
     /// Through a buffer of the process.
     Copied,
-    /// Through a pipe, never leaving the kernel.
+    /// Through a pipe, inside the kernel.
     Spliced,
 }
 
-/// Why a try to connect to a backend failed.
+/// Why an attempt to connect to a backend failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectFailure {
-    /// Nothing listens there.
+    /// The port is closed.
     Refused,
-    /// It reset while it was being connected to.
+    /// The backend reset the connection.
     Reset,
-    /// No answer within `timeouts.connect`.
+    /// No response within `timeouts.connect`.
     Timeout,
-    /// No way there.
+    /// No route to the backend.
     Unreachable,
-    /// This machine lacked a port, a descriptor or memory; says nothing of the backend.
+    /// This machine lacked a port, a descriptor or memory; the backend may be fine.
     Local,
 }
 
@@ -59,7 +59,7 @@ impl ConnectFailure {
         Self::Local,
     ];
 
-    /// The word in the metrics and the log.
+    /// The name in the metrics and the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl ConnectFailure {
     }
 }
 
-/// What is counted of one backend, whichever listener its clients come through.
+/// The metrics of one backend, over all listeners.
 #[derive(Clone)]
 pub struct BackendMetrics {
     copied: [Counter; 2],
@@ -99,17 +99,17 @@ impl BackendMetrics {
                 registry.counter(&definitions::BYTES, &[pool, name, direction, path])
             })
         };
-        let by_fault = |definition| {
+        let by_failure = |definition| {
             ConnectFailure::ALL
-                .map(|fault| registry.counter(definition, &[pool, name, fault.as_str()]))
+                .map(|failure| registry.counter(definition, &[pool, name, failure.as_str()]))
         };
         Self {
             copied: bytes("copied"),
             spliced: bytes("spliced"),
             connect_seconds: registry.histogram(&definitions::CONNECT_SECONDS, &[pool, name]),
             connection_seconds: registry.histogram(&definitions::CONNECTION_SECONDS, &[pool, name]),
-            connect_failures: by_fault(&definitions::CONNECT_FAILURES),
-            redispatches: by_fault(&definitions::REDISPATCHES),
+            connect_failures: by_failure(&definitions::CONNECT_FAILURES),
+            redispatches: by_failure(&definitions::REDISPATCHES),
             up: registry.gauge(&definitions::BACKEND_UP, &[pool, name]),
             damped: registry.gauge(&definitions::BACKEND_DAMPED, &[pool, name]),
             drain_deadline: registry.gauge(&definitions::BACKEND_DRAIN_DEADLINE, &[pool, name]),
@@ -122,7 +122,7 @@ impl BackendMetrics {
         }
     }
 
-    /// Counts bytes that have been moved.
+    /// Counts transferred bytes.
     pub fn moved(&self, direction: Direction, path: Path, bytes: u64) {
         let counters = match path {
             Path::Copied => &self.copied,
@@ -131,54 +131,54 @@ impl BackendMetrics {
         counters[direction as usize].increment(bytes);
     }
 
-    /// A connection to the backend stands after so many seconds.
+    /// Records the time to connect to the backend.
     pub fn connected(&self, seconds: f64) {
         self.connect_seconds.record(seconds);
     }
 
-    /// A connection that had reached the backend has ended after so many seconds.
+    /// Records the duration of a connection that had reached the backend.
     pub fn ended(&self, seconds: f64) {
         self.connection_seconds.record(seconds);
     }
 
-    /// A try to connect failed.
-    pub fn connect_failed(&self, fault: ConnectFailure) {
-        self.connect_failures[fault as usize].increment(1);
+    /// Counts a failed attempt to connect.
+    pub fn connect_failed(&self, failure: ConnectFailure) {
+        self.connect_failures[failure as usize].increment(1);
     }
 
-    /// A connection goes on to another backend.
-    pub fn redispatched(&self, fault: ConnectFailure) {
-        self.redispatches[fault as usize].increment(1);
+    /// Counts a connection that is redispatched to another backend.
+    pub fn redispatched(&self, failure: ConnectFailure) {
+        self.redispatches[failure as usize].increment(1);
     }
 
-    /// Shows health.
+    /// Sets the health.
     pub fn show_health(&self, health: Health) {
         self.up.set(f64::from(u8::from(health == Health::Up)));
     }
 
-    /// Went down after it had been up.
+    /// Counts a change from up to down.
     pub fn fell(&self) {
         self.falls.increment(1);
     }
 
-    /// Shows whether it is kept out though its checks pass.
+    /// Sets whether flap damping holds it out of rotation.
     pub fn show_damped(&self, damped: bool) {
         self.damped.set(f64::from(u8::from(damped)));
     }
 
-    /// Shows when its drain ends; `None` where it does not drain.
+    /// Sets the end of its drain; `None` if it does not drain.
     pub fn show_drain_deadline(&self, deadline: Option<SystemTime>) {
         self.drain_deadline.set(deadline.map_or(0.0, unix_seconds));
     }
 
-    /// Shows the administrative state.
+    /// Sets the administrative state.
     pub fn show_state(&self, state: AdminState) {
         for (known, gauge) in AdminState::ALL.into_iter().zip(&self.states) {
             gauge.set(f64::from(u8::from(known == state)));
         }
     }
 
-    /// A check labelled `check` has passed or failed after so many seconds.
+    /// Counts a result of the check with this label, and records its duration.
     pub fn checked(&self, check: &str, passed: bool, seconds: f64) {
         let (pool, name) = &self.names;
         let labels = [&**pool, name, check, if passed { "pass" } else { "fail" }];
@@ -190,7 +190,7 @@ impl BackendMetrics {
             .record(seconds);
     }
 
-    /// A check saw a certificate that is valid until `expiry`.
+    /// Sets the end of validity of the certificate that a check saw.
     pub fn show_certificate_expiry(&self, expiry: SystemTime) {
         let (pool, name) = &self.names;
         self.registry
@@ -199,13 +199,13 @@ impl BackendMetrics {
     }
 }
 
-/// Seconds since 1970; 0 for what was before.
+/// Seconds since 1970; 0 for earlier times.
 fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// What is counted of the connections of one listener that went to one backend, or to none.
+/// The metrics of the connections of one listener to one backend, or to none.
 pub struct ConnectionMetrics {
     registry: Registry,
     listener: Arc<str>,
@@ -216,8 +216,8 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// The handles for `listener` and `backend` of `pool`, both empty for connections that reached none. A series is
-    /// made when it is first needed: most pairs of backend and outcome never occur.
+    /// The handles for `listener` and `backend` of `pool`, the latter two empty for connections without a backend. A series
+    /// is created when it is first needed: most pairs of backend and outcome never occur.
     #[must_use]
     pub fn new(
         registry: &Registry,
@@ -243,23 +243,23 @@ impl ConnectionMetrics {
             .increment(1);
     }
 
-    /// Connections that live.
+    /// Number of open connections.
     #[must_use]
     pub fn living(&self) -> u64 {
         let labels = [&*self.listener, &self.pool, &self.backend];
-        let living = self
+        let active = self
             .registry
             .shown(&definitions::CONNECTIONS_ACTIVE, &labels);
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a count that is kept as a double"
+            reason = "a count, stored as a double"
         )]
-        let living = living as u64;
-        living
+        let active = active as u64;
+        active
     }
 
-    /// Counts a living connection until the guard is dropped.
+    /// Counts an open connection until the guard is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>) -> Active {
         self.active().increment(1.0);
@@ -275,13 +275,13 @@ impl ConnectionMetrics {
     }
 }
 
-/// One living connection in `lyncpin_connections_active`.
+/// One open connection in `lyncpin_connections_active`.
 pub struct Active {
     of: Arc<ConnectionMetrics>,
 }
 
 impl Active {
-    /// Whose connections these are.
+    /// The metrics that count it.
     #[must_use]
     pub fn metrics(&self) -> &Arc<ConnectionMetrics> {
         &self.of

@@ -1,63 +1,74 @@
-//! What Prometheus' client libraries tell of every process: the `process_*` series.
+//! The `process_*` series, which the client libraries of Prometheus have for every process.
 //!
-//! Owns their names and where the kernel shows them (proc(5)). Invariant: what cannot be read is left out, never
-//! guessed. Reading is for whoever asks for the metrics, never for the path of a connection.
+//! Owns their names, and where the kernel shows the values (proc(5)). Must not know the balancer. Invariants: a value that
+//! cannot be read is left out, never guessed; the values are read only for a scrape.
 
 use std::fmt::Write as _;
 use std::fs;
 
+use procfs_core::FromRead as _;
+use procfs_core::process::Stat;
 use rustix::process::{Resource, getrlimit};
 
 use super::definitions::SeriesKind;
 
-/// Name, kind, help. `docs/metrics.md` lists them.
-pub const DEFINITIONS: &[(&str, SeriesKind, &str)] = &[
-    (
-        "process_cpu_seconds_total",
-        SeriesKind::Counter,
-        "User and system CPU time spent.",
-    ),
-    (
-        "process_max_fds",
-        SeriesKind::Gauge,
-        "Descriptors that may be open.",
-    ),
-    (
-        "process_open_fds",
-        SeriesKind::Gauge,
-        "Descriptors that are open.",
-    ),
-    (
-        "process_resident_memory_bytes",
-        SeriesKind::Gauge,
-        "Resident memory.",
-    ),
-    (
-        "process_start_time_seconds",
-        SeriesKind::Gauge,
-        "Start of the process, in seconds since 1970.",
-    ),
-    ("process_threads", SeriesKind::Gauge, "Threads."),
-    (
-        "process_virtual_memory_bytes",
-        SeriesKind::Gauge,
-        "Virtual memory.",
-    ),
-];
+/// One series of the process.
+pub struct ProcessMetric {
+    /// The name.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: SeriesKind,
+    /// One sentence.
+    pub help: &'static str,
+    value: fn(&Sample) -> Option<f64>,
+}
 
-/// Adds the series to `text`.
+macro_rules! definitions {
+    ($($name:literal, $kind:ident, $help:literal, $value:expr;)+) => {
+        /// All of them, sorted by name. `docs/metrics.md` is tested against this table.
+        pub static DEFINITIONS: &[ProcessMetric] = &[$(ProcessMetric {
+            name: $name,
+            kind: SeriesKind::$kind,
+            help: $help,
+            value: $value,
+        }),+];
+    };
+}
+
+definitions! {
+    "process_cpu_seconds_total", Counter, "User and system CPU time, in seconds.",
+        |sample| Some(float(sample.stat()?.utime + sample.stat()?.stime) / ticks_per_second());
+    "process_max_fds", Gauge, "Limit of open file descriptors.",
+        |_| Some(getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, float));
+    "process_open_fds", Gauge, "Number of open file descriptors.",
+        |_| open_descriptors();
+    "process_resident_memory_bytes", Gauge, "Resident memory size.",
+        |sample| Some(float(sample.stat()?.rss) * float(rustix::param::page_size() as u64));
+    "process_start_time_seconds", Gauge, "Start time of the process, in seconds since 1970.",
+        |sample| Some(boot_time()? + float(sample.stat()?.starttime) / ticks_per_second());
+    "process_threads", Gauge, "Number of threads.",
+        |sample| u64::try_from(sample.stat()?.num_threads).ok().map(float);
+    "process_virtual_memory_bytes", Gauge, "Virtual memory size.",
+        |sample| Some(float(sample.stat()?.vsize));
+}
+
+/// `/proc/self/stat` at the time of a scrape.
+struct Sample(Option<Stat>);
+
+impl Sample {
+    fn stat(&self) -> Option<&Stat> {
+        self.0.as_ref()
+    }
+}
+
+/// Appends the series to `text`.
 pub fn render(text: &mut String) {
-    let stat = fs::read_to_string("/proc/self/stat").ok();
-    let stat = stat.as_deref().and_then(Stat::parse);
-    for (name, kind, help) in DEFINITIONS {
-        let Some(value) = value(name, stat.as_ref()) else {
+    let sample = Sample(Stat::from_file("/proc/self/stat").ok());
+    for metric in DEFINITIONS {
+        let Some(value) = (metric.value)(&sample) else {
             continue;
         };
-        let kind = match kind {
-            SeriesKind::Counter => "counter",
-            SeriesKind::Gauge => "gauge",
-            SeriesKind::Histogram(_) => "histogram",
-        };
+        let (name, kind, help) = (metric.name, metric.kind.as_str(), metric.help);
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -66,52 +77,8 @@ pub fn render(text: &mut String) {
     }
 }
 
-fn value(name: &str, stat: Option<&Stat>) -> Option<f64> {
-    match name {
-        "process_cpu_seconds_total" => Some(stat?.cpu_ticks / ticks_a_second()),
-        "process_max_fds" => Some(
-            getrlimit(Resource::Nofile)
-                .current
-                .map_or(f64::INFINITY, float),
-        ),
-        "process_open_fds" => open_descriptors(),
-        "process_resident_memory_bytes" => {
-            Some(stat?.resident_pages * float(rustix::param::page_size() as u64))
-        }
-        "process_start_time_seconds" => Some(boot_time()? + stat?.start_ticks / ticks_a_second()),
-        "process_threads" => Some(stat?.threads),
-        "process_virtual_memory_bytes" => Some(stat?.virtual_bytes),
-        _ => None,
-    }
-}
-
-/// The fields of `/proc/self/stat` that count here.
-struct Stat {
-    cpu_ticks: f64,
-    threads: f64,
-    start_ticks: f64,
-    virtual_bytes: f64,
-    resident_pages: f64,
-}
-
-impl Stat {
-    fn parse(text: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses and may hold anything, parentheses too.
-        let (_, rest) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        // proc(5) counts from one, and two fields are gone.
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok().map(float);
-        Some(Self {
-            cpu_ticks: field(14)? + field(15)?,
-            threads: field(20)?,
-            start_ticks: field(22)?,
-            virtual_bytes: field(23)?,
-            resident_pages: field(24)?,
-        })
-    }
-}
-
-/// Since Linux 6.2 the directory's size is the number of descriptors (proc(5)); before, they are counted.
+/// Since Linux 6.2 the size of the directory is the number of descriptors (proc(5)). Reading the size needs no descriptor, so
+/// the series is there when the process has run out of them.
 fn open_descriptors() -> Option<f64> {
     const DIRECTORY: &str = "/proc/self/fd";
     let size = fs::metadata(DIRECTORY).ok()?.len();
@@ -130,11 +97,11 @@ fn boot_time() -> Option<f64> {
     line.trim().parse::<u64>().ok().map(float)
 }
 
-fn ticks_a_second() -> f64 {
+fn ticks_per_second() -> f64 {
     float(rustix::param::clock_ticks_per_second())
 }
 
-/// Prometheus has no other numbers; what is shown here is exact to 2^53.
+/// Prometheus has no other numbers; these values are exact up to 2^53.
 fn float(value: u64) -> f64 {
     value as f64
 }
@@ -157,8 +124,8 @@ mod tests {
                 .parse::<f64>()
                 .unwrap()
         };
-        for (name, _, _) in DEFINITIONS {
-            assert!(value(name) >= 0.0, "{name}");
+        for metric in DEFINITIONS {
+            assert!(value(metric.name) >= 0.0, "{}", metric.name);
         }
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -171,13 +138,31 @@ mod tests {
         assert!(value("process_open_fds") >= 3.0);
     }
 
+    /// Field 2 of proc(5), the name of the program, may have spaces and parentheses.
     #[test]
-    fn a_program_name_with_parentheses_is_passed_over() {
-        let text = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 5 0 1234 8192 17 99";
-        let stat = Stat::parse(text).unwrap();
-        assert_eq!(stat.cpu_ticks, 300.0);
-        assert_eq!((stat.threads, stat.start_ticks), (5.0, 1234.0));
-        assert_eq!((stat.virtual_bytes, stat.resident_pages), (8192.0, 17.0));
-        assert!(Stat::parse("7 (a) S 1").is_none());
+    fn a_program_name_with_parentheses_does_not_shift_the_fields() {
+        let rest = "S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 5 0 1234 8192 17 99";
+        let zeros = " 0".repeat(27);
+        let stat = Stat::from_read(format!("7 (a) b (c)) {rest}{zeros}").as_bytes()).unwrap();
+        let sample = Sample(Some(stat));
+        let value = |name: &str| {
+            let metric = DEFINITIONS.iter().find(|metric| metric.name == name);
+            (metric.unwrap().value)(&sample)
+        };
+        let cpu_seconds = 300.0 / ticks_per_second();
+        assert_eq!(value("process_cpu_seconds_total"), Some(cpu_seconds));
+        assert_eq!(value("process_threads"), Some(5.0));
+        assert_eq!(value("process_virtual_memory_bytes"), Some(8192.0));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        let left: Vec<&str> = DEFINITIONS
+            .iter()
+            .filter(|metric| (metric.value)(&Sample(None)).is_some())
+            .map(|metric| metric.name)
+            .collect();
+        assert_eq!(left, ["process_max_fds", "process_open_fds"]);
+        assert!(Stat::from_read("7 (a) S 1".as_bytes()).is_err());
     }
 }

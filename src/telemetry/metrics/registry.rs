@@ -1,7 +1,7 @@
-//! The series and their text form.
+//! The series and their text format.
 //!
-//! Owns where values live and how they are written out. Knows neither pools nor listeners. Invariant: a histogram's
-//! memory does not grow with what it has observed.
+//! Owns where values are stored and how they are rendered. Must not know pools or listeners. Invariant: the memory of a
+//! histogram does not grow with its observations.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use metrics_util::registry::{Registry as Series, Storage};
 
 use super::definitions::{self, Definition, SeriesKind};
 
-/// Every series of the process; clones share them.
+/// All series of the balancer. Clones share them.
 #[derive(Clone)]
 pub struct Registry {
     series: Arc<Series<Key, MetricCells>>,
@@ -51,21 +51,21 @@ impl Registry {
             .get_or_create_histogram(&key(definition, values), |cell| cell.clone().into())
     }
 
-    /// What a counter stands at; 0 where there is none.
+    /// The value of a counter; 0 if there is none.
     #[must_use]
     pub fn counted(&self, definition: &'static Definition, values: &[&str]) -> u64 {
         let cell = self.series.get_counter(&key(definition, values));
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
-    /// What a gauge stands at; 0 where there is none.
+    /// The value of a gauge; 0 if there is none.
     #[must_use]
     pub fn shown(&self, definition: &'static Definition, values: &[&str]) -> f64 {
         let cell = self.series.get_gauge(&key(definition, values));
         cell.map_or(0.0, |cell| f64::from_bits(cell.load(Ordering::Relaxed)))
     }
 
-    /// Removes every series whose labels, as (name, value), are not wanted any more.
+    /// Removes the series for which `wanted`, given the name and the labels, is false.
     pub fn retain(&self, mut wanted: impl FnMut(&str, &HashMap<&str, &str>) -> bool) {
         let mut keep = |key: &Key| {
             let labels = key
@@ -113,11 +113,7 @@ impl Registry {
                 continue;
             };
             write_help_line(&mut text, definition.name, None, None, definition.help);
-            let kind = match definition.kind {
-                SeriesKind::Counter => "counter",
-                SeriesKind::Gauge => "gauge",
-                SeriesKind::Histogram(_) => "histogram",
-            };
+            let kind = definition.kind.as_str();
             write_type_line(&mut text, definition.name, None, None, kind);
             text.extend(series.values().map(String::as_str));
         }
@@ -129,7 +125,7 @@ fn key(definition: &'static Definition, values: &[&str]) -> Key {
     assert_eq!(
         definition.labels.len(),
         values.len(),
-        "{} wants its labels",
+        "wrong number of labels for {}",
         definition.name
     );
     let labels = definition
@@ -152,7 +148,7 @@ fn line(
     text
 }
 
-/// Makes the cells that values live in.
+/// Creates the cells in which values are stored.
 struct MetricCells;
 
 impl Storage<Key> for MetricCells {
@@ -184,9 +180,9 @@ impl Storage<Key> for MetricCells {
 /// A histogram with fixed bounds.
 struct Buckets {
     bounds: &'static [f64],
-    /// One more than there are bounds: the last holds what is above all of them.
+    /// One for each bound, and one for everything above.
     counts: Box<[AtomicU64]>,
-    /// In nanoseconds, so that adding is one instruction; wraps after 584 years of observed time.
+    /// The sum, in nanoseconds, so that adding is one instruction; wraps after 584 years.
     nanoseconds: AtomicU64,
 }
 
@@ -219,8 +215,8 @@ impl Buckets {
 
 impl HistogramFn for Buckets {
     fn record(&self, seconds: f64) {
-        let place = self.bounds.partition_point(|bound| *bound < seconds);
-        self.counts[place].fetch_add(1, Ordering::Relaxed);
+        let bucket = self.bounds.partition_point(|bound| *bound < seconds);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         let nanoseconds =
             std::time::Duration::try_from_secs_f64(seconds).map_or(0, |took| took.as_nanos());
         self.nanoseconds.fetch_add(
@@ -235,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn histogram_counts_a_bound_as_below_itself() {
+    fn an_observation_equal_to_a_bound_is_in_its_bucket() {
         let registry = Registry::default();
         let histogram = registry.histogram(&definitions::CLIENT_HELLO_SECONDS, &["https"]);
         histogram.record(0.001);

@@ -1,4 +1,4 @@
-//! Nobody who is slow, silent or many holds more than the bounds give.
+//! Slow, silent and numerous clients get no more than the limits.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use lyncpin::admin::{RequestLimits, Served};
 
 use super::fake::{Fake, Running};
-use super::over_the_wire::{self, ask, ask_with};
+use super::over_the_wire::{self, send, send_with};
 
 #[test]
-fn a_body_is_bounded_in_size_and_time() {
+fn a_body_is_limited_in_size_and_time() {
     let bounds = RequestLimits {
         body: Duration::from_millis(100),
         ..RequestLimits::default()
     };
     let running = Running::start(Fake::new(), None, Served::Everything, bounds);
     let path = "/api/v1/pools/web/backends/fe01/state";
-    let answer = ask_with(running.tcp(), "PUT", path, &[], &" ".repeat(17 << 10));
-    assert_eq!(answer.status, 413);
+    let response = send_with(running.tcp(), "PUT", path, &[], &" ".repeat(17 << 10));
+    assert_eq!(response.status, 413);
     let cut = format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{");
     assert_eq!(
         over_the_wire::raw(running.tcp(), cut.as_bytes()).status,
@@ -27,7 +27,7 @@ fn a_body_is_bounded_in_size_and_time() {
 }
 
 #[test]
-fn silence_and_a_slow_head_end_in_time() {
+fn silent_clients_and_slow_heads_time_out() {
     let bounds = RequestLimits {
         head: Duration::from_millis(200),
         ..RequestLimits::default()
@@ -44,14 +44,14 @@ fn silence_and_a_slow_head_end_in_time() {
             .set_read_timeout(Some(Duration::from_secs(20)))
             .unwrap();
         stream.write_all(sent).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(10), "{sent:?}");
     }
 }
 
 #[test]
-fn a_connection_does_not_outlive_its_bound() {
+fn a_connection_ends_after_its_lifetime() {
     let bounds = RequestLimits {
         head: Duration::from_secs(60),
         life: Duration::from_millis(200),
@@ -66,14 +66,14 @@ fn a_connection_does_not_outlive_its_bound() {
     stream
         .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
-fn an_oversized_head_and_garbage_are_refused() {
+fn an_oversized_head_and_garbage_are_rejected() {
     let running = Running::plain();
     let long = format!(
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
@@ -87,14 +87,14 @@ fn an_oversized_head_and_garbage_are_refused() {
         over_the_wire::raw(running.tcp(), b"\x16\x03\x01\x02\x00\x01\r\n\r\n").status,
         400
     );
-    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+    assert_eq!(send(running.tcp(), "GET", "/healthz").status, 200);
 }
 
-/// Holds so many connections that say `first` and then nothing.
+/// Opens connections that send `first` and then nothing.
 fn held(at: SocketAddr, count: usize, first: &[u8]) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(at).unwrap();
-        // One that had to give way already is as good.
+        // A connection that has already been closed is fine too.
         let _ = stream.write_all(first);
         stream
     };
@@ -102,7 +102,7 @@ fn held(at: SocketAddr, count: usize, first: &[u8]) -> Vec<TcpStream> {
 }
 
 #[test]
-fn whoever_keeps_it_waiting_gives_way_to_one_that_asks() {
+fn waiting_connections_are_closed_for_one_with_a_request() {
     let bounds = RequestLimits {
         connections: 4,
         head: Duration::from_secs(60),
@@ -120,13 +120,13 @@ fn whoever_keeps_it_waiting_gives_way_to_one_that_asks() {
     ] {
         let _held = held(at, 12, first.as_bytes());
         for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
-            assert_eq!(ask(at, "GET", path).status, 200, "{first:?} {path}");
+            assert_eq!(send(at, "GET", path).status, 200, "{first:?} {path}");
         }
     }
 }
 
 #[test]
-fn one_that_was_answered_outlives_those_that_ask_nothing() {
+fn a_connection_with_a_response_outlives_those_without_a_request() {
     let bounds = RequestLimits {
         connections: 4,
         head: Duration::from_secs(60),
@@ -139,19 +139,19 @@ fn one_that_was_answered_outlives_those_that_ask_nothing() {
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut answered = || {
         kept.write_all(request).unwrap();
-        let mut answer = [0; 1024];
-        let length = kept.read(&mut answer).unwrap();
-        assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{length}");
+        let mut response = [0; 1024];
+        let length = kept.read(&mut response).unwrap();
+        assert!(response[..length].starts_with(b"HTTP/1.1 200"), "{length}");
     };
     answered();
-    // The third one of these is where they begin to give way to each other.
+    // From the third one on they are closed to make room.
     let _silent = held(running.tcp(), 40, b"");
-    assert_eq!(ask(running.tcp(), "GET", "/healthz").status, 200);
+    assert_eq!(send(running.tcp(), "GET", "/healthz").status, 200);
     answered();
 }
 
 #[test]
-fn requests_that_come_in_one_piece_are_all_answered() {
+fn pipelined_requests_all_get_responses() {
     let running = Running::plain();
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(50);
     let last = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

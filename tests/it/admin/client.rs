@@ -1,4 +1,4 @@
-//! The command line's client: what it reads, and what it says of the other end.
+//! The client of the commands: what it reads, and its errors.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::fake::{Fake, Running, status, token};
 use super::{LOOPBACK, runtime};
 
 #[test]
-fn a_unix_socket_serves_the_same_and_goes_at_the_end() {
+fn a_unix_socket_serves_the_same_and_is_removed_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let bind = AdminBind::Unix(path.clone());
@@ -35,7 +35,7 @@ fn a_unix_socket_serves_the_same_and_goes_at_the_end() {
 }
 
 #[test]
-fn the_client_reads_what_the_listener_says() {
+fn the_client_reads_the_responses_of_the_listener() {
     let running = Running::plain();
     let client = Client::new(&running.at, None);
     let runtime = runtime();
@@ -63,7 +63,7 @@ fn the_client_reads_what_the_listener_says() {
 }
 
 #[test]
-fn the_client_says_what_is_wrong_with_the_other_end() {
+fn the_client_reports_what_is_wrong_with_the_server() {
     let runtime = runtime();
     let free = std::net::TcpListener::bind(LOOPBACK)
         .unwrap()
@@ -102,7 +102,7 @@ fn the_client_says_what_is_wrong_with_the_other_end() {
 }
 
 #[test]
-fn a_token_that_is_shown_is_not_printed() {
+fn the_token_is_not_printed() {
     let client = Client::new(&AdminBind::Tcp(LOOPBACK), Some(token("s3cret")));
     assert!(!format!("{client:?}").contains("s3cret"));
 }

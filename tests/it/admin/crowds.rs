@@ -1,4 +1,4 @@
-//! A running balancer whose admin listeners are crowded: it answers, and soon.
+//! A running balancer with crowded admin listeners: it still responds soon.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use crate::support::eventually;
 use crate::support::peers::raise_descriptors;
 use crate::support::raw::{echo, ticks};
 
-/// The contract's second, and what a busy machine adds to it.
+/// One second is promised; the rest is for a busy machine.
 const SOON: Duration = Duration::from_secs(5);
-/// Without any patience of the listener for those who ask nothing, most are answered in milliseconds.
+/// Most responses take milliseconds.
 const USUAL: Duration = Duration::from_secs(1);
 
 fn start() -> Balancer {
@@ -28,10 +28,10 @@ fn start() -> Balancer {
     Balancer::start(&yaml).ready()
 }
 
-/// The status of an answer, and how long it took.
+/// The status of a response, and how long it took.
 fn ask(at: SocketAddr, path: &str) -> (u16, Duration) {
     let begun = Instant::now();
-    let answer = || {
+    let response = || {
         let mut stream = TcpStream::connect_timeout(&at, SOON).ok()?;
         stream.set_read_timeout(Some(SOON)).ok()?;
         write!(
@@ -39,14 +39,14 @@ fn ask(at: SocketAddr, path: &str) -> (u16, Duration) {
             "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"
         )
         .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        answer.get(9..12)?.parse().ok()
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        response.get(9..12)?.parse().ok()
     };
-    (answer().unwrap_or(0), begun.elapsed())
+    (response().unwrap_or(0), begun.elapsed())
 }
 
-/// Every question is answered soon, and most of them as soon as usual.
+/// Every request gets a response soon, and most of them as soon as usual.
 fn answers(at: SocketAddr, crowd: &str) {
     let mut took = Vec::new();
     for _ in 0..5 {
@@ -60,12 +60,12 @@ fn answers(at: SocketAddr, crowd: &str) {
     assert!(took[took.len() / 2] < USUAL, "{crowd}: {took:?}");
 }
 
-/// A client that comes back as soon as it is sent away, with `first` to say and no ear.
+/// Clients that reconnect as soon as they are disconnected, send `first` and do not read.
 fn come_back(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
     let mut held: Vec<Option<TcpStream>> = (0..own).map(|_| None).collect();
     while !done.load(Ordering::Relaxed) {
-        for place in &mut held {
-            let gone = place.as_ref().is_none_or(|stream: &TcpStream| {
+        for slot in &mut held {
+            let gone = slot.as_ref().is_none_or(|stream: &TcpStream| {
                 let _ = stream.set_nonblocking(true);
                 match (&*stream).read(&mut [0; 1]) {
                     Ok(read) => read == 0,
@@ -73,8 +73,8 @@ fn come_back(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
                 }
             });
             if gone {
-                *place = TcpStream::connect_timeout(&at, Duration::from_millis(200)).ok();
-                if let Some(stream) = place {
+                *slot = TcpStream::connect_timeout(&at, Duration::from_millis(200)).ok();
+                if let Some(stream) = slot {
                     let _ = stream.write_all(first);
                 }
             }
@@ -84,7 +84,7 @@ fn come_back(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
 }
 
 #[test]
-fn idle_slow_and_deaf_clients_that_stay_or_come_back_keep_nobody_out() {
+fn idle_slow_and_not_reading_clients_keep_no_other_client_out() {
     raise_descriptors();
     let balancer = start();
     let pipelined = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(200);
@@ -95,7 +95,7 @@ fn idle_slow_and_deaf_clients_that_stay_or_come_back_keep_nobody_out() {
             "answered",
             "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n",
         ),
-        ("deaf", pipelined.as_str()),
+        ("not reading", pipelined.as_str()),
     ] {
         for port in [9900, 9901] {
             let at = balancer.at(port);
@@ -118,20 +118,20 @@ fn idle_slow_and_deaf_clients_that_stay_or_come_back_keep_nobody_out() {
 }
 
 #[test]
-fn idle_clients_that_stay_cost_nothing() {
+fn idle_clients_cost_no_cpu_time() {
     raise_descriptors();
     let balancer = start();
     let _held: Vec<TcpStream> = (0..1_000)
         .filter_map(|_| TcpStream::connect(balancer.at(9900)).ok())
         .collect();
-    answers(balancer.at(9900), "a thousand that stay");
+    answers(balancer.at(9900), "a thousand idle");
     let before = ticks(&balancer);
     std::thread::sleep(Duration::from_secs(1));
     assert!(ticks(&balancer) - before < 30);
 }
 
 #[test]
-fn a_unix_socket_is_crowded_in_vain_too() {
+fn a_crowded_unix_socket_still_responds() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     let yaml = format!(
@@ -152,35 +152,35 @@ fn a_unix_socket_is_crowded_in_vain_too() {
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
         assert!(begun.elapsed() < SOON);
     }
     drop(balancer);
 }
 
 #[test]
-fn a_stop_waits_for_no_client_of_the_admin_listener() {
+fn a_stop_does_not_wait_for_clients_of_the_admin_listener() {
     let mut balancer = start();
     let at = balancer.at(9900);
     let mut silent = TcpStream::connect(at).unwrap();
-    let mut deaf = TcpStream::connect(at).unwrap();
+    let mut not_reading = TcpStream::connect(at).unwrap();
     silent.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(400);
-    deaf.set_nonblocking(true).unwrap();
-    eventually("it has asked for more than it takes", || {
-        deaf.write(request.as_bytes()).err()
+    not_reading.set_nonblocking(true).unwrap();
+    eventually("the client has sent more requests than fit", || {
+        not_reading.write(request.as_bytes()).err()
     });
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let ordered = Instant::now();
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < SOON, "{:?}", told.elapsed());
+    assert!(ordered.elapsed() < SOON, "{:?}", ordered.elapsed());
 }
 
-/// Those who ask without an end and read nothing come faster than they can be answered.
+/// Requests arrive faster than they can be handled.
 #[test]
-fn clients_that_pipeline_and_read_nothing_hold_up_no_probe_however_many_come() {
+fn clients_that_pipeline_and_do_not_read_do_not_delay_probes() {
     raise_descriptors();
     let balancer = start();
     let pipelined = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
@@ -213,7 +213,7 @@ fn clients_that_pipeline_and_read_nothing_hold_up_no_probe_however_many_come() {
 }
 
 #[test]
-fn many_who_want_the_metrics_at_once_and_read_slowly_hold_up_no_probe() {
+fn many_slow_readers_of_the_metrics_do_not_delay_probes() {
     raise_descriptors();
     let balancer = start();
     let at = balancer.at(9900);
@@ -235,7 +235,7 @@ fn many_who_want_the_metrics_at_once_and_read_slowly_hold_up_no_probe() {
 }
 
 #[test]
-fn a_connection_gets_a_bounded_number_of_answers() {
+fn a_connection_gets_a_limited_number_of_responses() {
     let balancer = start();
     let mut stream = TcpStream::connect(balancer.at(9900)).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();

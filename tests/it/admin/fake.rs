@@ -1,4 +1,4 @@
-//! A control that knows one pool, and an admin listener before it.
+//! A control with one pool, and an admin listener for it.
 
 pub(crate) mod pins;
 
@@ -62,7 +62,7 @@ impl Fake {
         self.changes.lock().unwrap().clone()
     }
 
-    /// What was asked about pins since the last call.
+    /// The calls about pins since the last time.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
@@ -196,7 +196,7 @@ impl Control for Fake {
     }
 }
 
-/// An upgrade that was done.
+/// An upgrade that succeeded.
 pub(crate) fn upgraded() -> Upgraded {
     Upgraded {
         at: Timestamp(SystemTime::UNIX_EPOCH),
@@ -206,7 +206,7 @@ pub(crate) fn upgraded() -> Upgraded {
     }
 }
 
-/// Two events in which every field has a value, most of them nasty.
+/// Two events in which every field has a value, most of them malicious.
 pub(crate) fn events() -> EventsView {
     let at = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
     EventsView {
@@ -228,7 +228,7 @@ pub(crate) fn events() -> EventsView {
     }
 }
 
-/// What a reload changed, with a warning.
+/// A reload with a warning.
 pub(crate) fn reloaded() -> Reloaded {
     Reloaded {
         at: Timestamp(SystemTime::UNIX_EPOCH),
@@ -237,7 +237,7 @@ pub(crate) fn reloaded() -> Reloaded {
     }
 }
 
-/// A status in which every field has a value, some of them nasty.
+/// A status in which every field has a value, some of them malicious.
 pub(crate) fn status() -> StatusView {
     let time = Timestamp(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_433_367_042));
     StatusView {
@@ -333,7 +333,7 @@ pub(crate) fn token(text: &str) -> Token {
     Token::read(&path).unwrap()
 }
 
-/// An admin listener that runs in a thread of its own until it is dropped.
+/// An admin listener on its own thread until it is dropped.
 pub(crate) struct Running {
     pub(crate) at: AdminBind,
     pub(crate) control: Arc<Fake>,

@@ -1,18 +1,18 @@
-//! HTTP by hand, so that what is tested is not asked by its own kind.
+//! HTTP by hand, so that the listener is not tested with its own client.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// An answer, taken apart.
-pub(super) struct Answer {
+/// A parsed response.
+pub(super) struct Response {
     pub(super) status: u16,
     headers: HashMap<String, String>,
     pub(super) body: String,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
@@ -27,7 +27,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    /// The text of an error; the body has to be that and nothing else.
+    /// The text of an error; the body must have nothing else.
     pub(super) fn error(&self) -> String {
         let body = self.json();
         assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
@@ -35,18 +35,18 @@ impl Answer {
     }
 }
 
-pub(super) fn ask(at: SocketAddr, method: &str, target: &str) -> Answer {
-    ask_with(at, method, target, &[], "")
+pub(super) fn send(at: SocketAddr, method: &str, target: &str) -> Response {
+    send_with(at, method, target, &[], "")
 }
 
 /// A request with a Host that is an address, unless `headers` hold another.
-pub(super) fn ask_with(
+pub(super) fn send_with(
     at: SocketAddr,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: &str,
-) -> Answer {
+) -> Response {
     let mut request = format!(
         "{method} {target} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
         body.len()
@@ -60,20 +60,20 @@ pub(super) fn ask_with(
     raw(at, format!("{request}\r\n{body}").as_bytes())
 }
 
-pub(super) fn raw(at: SocketAddr, request: &[u8]) -> Answer {
+pub(super) fn raw(at: SocketAddr, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(at).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    // An early refusal may close before all is sent.
+    // An early rejection may close before everything is sent.
     let _ = stream.write_all(request);
-    let mut answer = Vec::new();
-    // It may then reset, too; what came before counts.
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer
+    let mut response = Vec::new();
+    // It may then reset, too; what arrived before counts.
+    let _ = stream.read_to_end(&mut response);
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response
         .split_once("\r\n\r\n")
-        .unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        .unwrap_or_else(|| panic!("no response: {response:?}"));
     let mut lines = head.lines();
     let status = lines
         .next()
@@ -87,7 +87,7 @@ pub(super) fn raw(at: SocketAddr, request: &[u8]) -> Answer {
         let (name, value) = line.split_once(": ").unwrap();
         (name.to_ascii_lowercase(), value.to_owned())
     });
-    Answer {
+    Response {
         status,
         headers: headers.collect(),
         body: body.to_owned(),

@@ -5,18 +5,18 @@ use serde_json::Value;
 
 use super::fake::Running;
 use super::fake::pins::Asked;
-use super::over_the_wire::{Answer, ask, ask_with};
+use super::over_the_wire::{Response, send, send_with};
 
-fn get(running: &Running, query: &str) -> Answer {
-    ask(running.tcp(), "GET", &format!("/api/v1/affinity?{query}"))
+fn get(running: &Running, query: &str) -> Response {
+    send(running.tcp(), "GET", &format!("/api/v1/affinity?{query}"))
 }
 
-fn put(running: &Running, body: &str) -> Answer {
-    ask_with(running.tcp(), "PUT", "/api/v1/affinity", &[], body)
+fn put(running: &Running, body: &str) -> Response {
+    send_with(running.tcp(), "PUT", "/api/v1/affinity", &[], body)
 }
 
-fn delete(running: &Running, query: &str) -> Answer {
-    ask(
+fn delete(running: &Running, query: &str) -> Response {
+    send(
         running.tcp(),
         "DELETE",
         &format!("/api/v1/affinity?{query}"),
@@ -41,7 +41,7 @@ fn everything() -> PinFilter {
 }
 
 #[test]
-fn a_page_has_pins_and_where_the_next_one_begins() {
+fn a_page_has_pins_and_a_cursor() {
     let running = Running::plain();
     let page = get(&running, "").json();
     assert_eq!(page["entries"].as_array().unwrap().len(), 3);
@@ -61,7 +61,7 @@ fn a_page_has_pins_and_where_the_next_one_begins() {
 }
 
 #[test]
-fn filters_come_as_they_are_said() {
+fn filters_are_passed_on_unchanged() {
     let running = Running::plain();
     let query = "group=web&client=192.0.2.7/24&name=%2A.contoso.com&pool=web&backend=web/fe01";
     assert_eq!(get(&running, query).status, 200);
@@ -80,7 +80,7 @@ fn filters_come_as_they_are_said() {
 }
 
 #[test]
-fn a_question_that_makes_no_sense_asks_nobody() {
+fn an_invalid_query_does_not_reach_the_control() {
     let running = Running::plain();
     for query in [
         "limit=0",
@@ -98,15 +98,15 @@ fn a_question_that_makes_no_sense_asks_nobody() {
         "all=true",
         "client=%80",
     ] {
-        let answer = get(&running, query);
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(!answer.error().is_empty());
+        let response = get(&running, query);
+        assert_eq!(response.status, 400, "{query}");
+        assert!(!response.error().is_empty());
     }
     assert_eq!(running.control.asked(), []);
 }
 
 #[test]
-fn nothing_is_forgotten_that_is_not_named() {
+fn removing_every_pin_requires_all() {
     let running = Running::plain();
     for query in [
         "",
@@ -118,16 +118,20 @@ fn nothing_is_forgotten_that_is_not_named() {
         "client=&backend=fe01",
         "limit=10",
     ] {
-        let answer = delete(&running, query);
-        assert_eq!(answer.status, 400, "{query}");
-        assert!(!answer.error().is_empty());
+        let response = delete(&running, query);
+        assert_eq!(response.status, 400, "{query}");
+        assert!(!response.error().is_empty());
     }
     let error = delete(&running, "").error();
     assert!(error.contains("all=true"), "{error}");
     assert_eq!(running.control.asked(), []);
-    let answer = delete(&running, "all=true").json();
+    let response = delete(&running, "all=true").json();
     assert_eq!(
-        (&answer["pins"], &answer["sessions"], &answer["connections"]),
+        (
+            &response["pins"],
+            &response["sessions"],
+            &response["connections"]
+        ),
         (&7.into(), &2.into(), &5.into())
     );
     assert_eq!(
@@ -137,14 +141,14 @@ fn nothing_is_forgotten_that_is_not_named() {
 }
 
 #[test]
-fn a_body_is_one_of_two_actions() {
+fn a_body_has_one_of_two_actions() {
     let running = Running::plain();
-    let answer = put(
+    let response = put(
         &running,
         r#"{"action":"pin","client":"192.0.2.7","name":"meet.contoso.com","backend":"fe01"}"#,
     );
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json()["pins"][0]["before"], "fe02");
+    assert_eq!(response.status, 200, "{}", response.body);
+    assert_eq!(response.json()["pins"][0]["before"], "fe02");
     let order = PinOrder {
         group: None,
         client: Some("192.0.2.7/32".parse().unwrap()),
@@ -167,19 +171,19 @@ fn a_body_is_one_of_two_actions() {
         r#"{"action":"move","backend":"","to":"fe02"}"#,
         r#"{"action":"move","client":7,"to":"fe02"}"#,
     ] {
-        let answer = put(&running, body);
-        assert_eq!(answer.status, 400, "{body}");
-        assert!(!answer.error().is_empty());
+        let response = put(&running, body);
+        assert_eq!(response.status, 400, "{body}");
+        assert!(!response.error().is_empty());
     }
     assert_eq!(running.control.asked(), []);
 }
 
 #[test]
-fn the_pins_of_one_client_are_shown() {
+fn the_pins_of_one_client_are_listed() {
     let running = Running::plain();
     let show = |query: &str| {
         let path = format!("/api/v1/affinity/client?{query}");
-        ask(running.tcp(), "GET", &path)
+        send(running.tcp(), "GET", &path)
     };
     let shown = show("client=::ffff:192.0.2.7&name=meet.contoso.com&group=web").json();
     assert_eq!(shown["client"], "192.0.2.7");
@@ -206,14 +210,14 @@ fn the_pins_of_one_client_are_shown() {
 }
 
 #[test]
-fn errors_say_what_is_lacking_missing_or_impossible() {
+fn errors_have_the_status_of_their_kind() {
     let running = Running::plain();
     let pin = |backend: &str, client: &str| {
         let body = format!(r#"{{"action":"pin",{client}"backend":"{backend}"}}"#);
         put(&running, &body)
     };
     let one = r#""client":"192.0.2.7","#;
-    for (answer, status, error) in [
+    for (response, status, error) in [
         (
             get(&running, "group=smtp"),
             404,
@@ -222,13 +226,9 @@ fn errors_say_what_is_lacking_missing_or_impossible() {
         (
             get(&running, "name=a.fabrikam.com"),
             404,
-            "no route leads \"a.fabrikam.com\" to a pool with affinity",
+            "no route for \"a.fabrikam.com\" points to a pool with affinity",
         ),
-        (
-            get(&running, "cursor=7"),
-            400,
-            "the cursor \"7\" is of no page",
-        ),
+        (get(&running, "cursor=7"), 400, "invalid cursor \"7\""),
         (
             delete(&running, "pool=tcp"),
             409,
@@ -242,26 +242,29 @@ fn errors_say_what_is_lacking_missing_or_impossible() {
         (
             pin("fe01", ""),
             400,
-            "group \"web\" pins by source: the client is wanted, too",
+            "group \"web\" pins by source; a client is required",
         ),
         (
             pin("full", one),
             409,
-            "every pin of group \"web\" is in use, and there is no room for more",
+            "the affinity table of group \"web\" is full, and every pin is in use",
         ),
     ] {
-        assert_eq!((answer.status, answer.error().as_str()), (status, error));
+        assert_eq!(
+            (response.status, response.error().as_str()),
+            (status, error)
+        );
     }
 }
 
 #[test]
-fn a_page_of_another_site_moves_and_forgets_nothing() {
+fn a_page_of_another_site_cannot_change_pins() {
     let running = Running::plain();
     let foreign = [("Origin", "http://evil.example")];
     let at = running.tcp();
     let path = "/api/v1/affinity";
-    let moved = ask_with(at, "PUT", path, &foreign, super::MOVE);
-    let cleared = ask_with(at, "DELETE", &format!("{path}?all=true"), &foreign, "");
+    let moved = send_with(at, "PUT", path, &foreign, super::MOVE);
+    let cleared = send_with(at, "DELETE", &format!("{path}?all=true"), &foreign, "");
     assert_eq!((moved.status, cleared.status), (403, 403));
     assert_eq!(running.control.asked(), []);
 }

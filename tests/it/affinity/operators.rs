@@ -341,12 +341,12 @@ fn a_pin_by_name_is_created_under_the_configured_name() {
     assert_eq!(come_for(NAME, source, &balancer), "b");
     assert_eq!(
         pin("elsewhere.contoso.test")["error"],
-        "no route leads \"elsewhere.contoso.test\" to a pool with affinity"
+        "no route for \"elsewhere.contoso.test\" points to a pool with affinity"
     );
     let without = json!({"action": "pin", "client": source.to_string(), "backend": "b"});
     assert_eq!(
         change(&balancer, &without)["error"],
-        "group \"web\" pins by name: the name is wanted, too"
+        "group \"web\" pins by name; a name is required"
     );
 }
 
@@ -443,7 +443,7 @@ fn errors_of_pin_and_move_name_the_cause() {
     );
     says(
         &named("a.contoso.com", "p3/b"),
-        "no route leads \"a.contoso.com\" to pool \"p3\"\n",
+        "no route for \"a.contoso.com\" points to pool \"p3\"\n",
     );
     says(
         &named("a.contoso.com", "p3/x"),
@@ -463,6 +463,6 @@ fn errors_of_pin_and_move_name_the_cause() {
             "--to",
             "a",
         ],
-        "the pins that are meant are of affinity group p4, where no pool has a backend \"a\"\n",
+        "the pins that match are in affinity group p4, where no pool has a backend \"a\"\n",
     );
 }

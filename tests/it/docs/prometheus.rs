@@ -10,7 +10,7 @@ use crate::support::programs::feed;
 
 fn is_known(name: &str) -> bool {
     let known = definitions::ALL.iter().map(|known| known.name);
-    let mut known = known.chain(process::DEFINITIONS.iter().map(|(name, ..)| *name));
+    let mut known = known.chain(process::DEFINITIONS.iter().map(|known| known.name));
     let of_histogram = ["_bucket", "_sum", "_count"];
     let bare = of_histogram.iter().find_map(|end| name.strip_suffix(end));
     known.any(|known| known == name || Some(known) == bare)

@@ -1,4 +1,4 @@
-//! Drain, maintain and ready ask first, by mouse and by keyboard; and what would become of a client is asked there, too.
+//! Drain, maintain and ready require confirmation, by mouse and by keyboard; and explain shows the backend of a client.
 
 use serde_json::json;
 
@@ -23,14 +23,14 @@ fn button(state: &str) -> String {
 }
 
 #[test]
-fn a_backend_is_drained_by_click_after_a_question() {
+fn a_backend_is_drained_by_click_after_confirmation() {
     let backends = Backend::several(2);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
     browser.click(&button("drain"));
     browser.until("document.querySelector('#ask').open");
     assert!(browser.text("#ask").contains("Drain a in web?"));
-    // A hasty Enter is a no.
+    // An accidental Enter cancels.
     browser.press("Enter");
     browser.until("!document.querySelector('#ask').open");
     assert_eq!(state(&balancer), "ready");
@@ -38,7 +38,7 @@ fn a_backend_is_drained_by_click_after_a_question() {
     browser.click("#ask input[name=deadline]");
     browser.write("soon");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#ask .fault').textContent.includes('Not done')");
+    browser.until("document.querySelector('#ask .error').textContent.includes('Failed:')");
     assert_eq!(state(&balancer), "ready");
     browser.click("#ask input[name=deadline]");
     browser.value("document.activeElement.select()");
@@ -47,13 +47,13 @@ fn a_backend_is_drained_by_click_after_a_question() {
     is(&balancer, "drain");
     browser
         .until("document.querySelector('.pool tbody tr').textContent.includes('Draining, 14 min')");
-    browser.until("document.querySelector('#toast').textContent === 'a drains in web.'");
+    browser.until("document.querySelector('#toast').textContent === 'a is draining in web.'");
     let status = balancer.status();
     assert_eq!(status["pools"][0]["backends"][1]["state"], "ready");
 }
 
 #[test]
-fn the_keyboard_alone_maintains_and_makes_ready() {
+fn maintain_and_ready_work_with_the_keyboard_only() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let held = connect(balancer.at(80)).unwrap();
@@ -80,20 +80,17 @@ fn the_keyboard_alone_maintains_and_makes_ready() {
     );
     browser.press("Escape");
     browser.until("!document.querySelector('#ask').open");
-    // The focus is where it was.
+    // The focus is on the same button again.
     browser.until("document.activeElement.dataset.state === 'maintain'");
     assert!(state(&balancer) == "ready" && is_alive(&held));
     browser.press("Enter");
     browser.tab_to("#ask button[name=go]");
     browser.press(" ");
-    // It is the only one, so it is asked once more.
-    browser.until("document.querySelector('#ask .fault').textContent.startsWith('a is the last backend in service in pool web; ')");
+    // It is the last backend, so a second confirmation is required.
+    browser.until("document.querySelector('#ask .error').textContent.startsWith('a is the last backend in service in pool web; ')");
     assert!(state(&balancer) == "ready" && is_alive(&held));
     browser.tab_to("#ask button[name=go]");
-    assert_eq!(
-        browser.text("#ask button[name=go]"),
-        "Maintain all the same"
-    );
+    assert_eq!(browser.text("#ask button[name=go]"), "Maintain anyway");
     browser.press(" ");
     is(&balancer, "maintain");
     browser.until("document.querySelector('.pool tbody tr').textContent.includes('Maintenance')");
@@ -138,10 +135,11 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     let drain = "tbody tr:first-child button[data-state=drain]";
     browser.click(&format!(".pool[data-pool=web] {drain}"));
     browser.until("document.querySelector('#ask').open");
-    assert_eq!(browser.text("#ask-everywhere"), " In other too");
+    assert_eq!(browser.text("#ask-everywhere"), " Also in other");
     assert_eq!(browser.text("#ask-title"), "Drain a in web, other?");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#toast').textContent === 'a drains in web, other.'");
+    browser
+        .until("document.querySelector('#toast').textContent === 'a is draining in web, other.'");
     assert_eq!(states(&balancer), ["drain", "ready", "drain", "ready"]);
 
     browser.click(".pool[data-pool=web] tbody tr:first-child button[data-state=ready]");
@@ -152,11 +150,11 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     browser.until("document.querySelector('#toast').textContent === 'a is ready in web.'");
     assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
 
-    // In `other` it is the last one: it stays in both, unless it is asked for once more.
+    // In `other` it is the last one: nothing changes in either pool without a second confirmation.
     browser.click(".pool[data-pool=web] tbody tr:nth-child(2) button[data-state=maintain]");
     browser.until("document.querySelector('#ask').open");
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#ask .fault').textContent.includes('b is the last backend in service in pool other: a drains')");
+    browser.until("document.querySelector('#ask .error').textContent.includes('b is the last backend in service in pool other: a drains')");
     assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
     browser.click("#ask button[name=go]");
     browser.until("!document.querySelector('#ask').open");
@@ -167,7 +165,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
 }
 
 #[test]
-fn the_explain_box_says_which_backend_and_why() {
+fn the_explain_form_shows_the_backend_and_the_reason() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
@@ -182,17 +180,17 @@ fn the_explain_box_says_which_backend_and_why() {
         browser.until("document.querySelector('#explanation').textContent");
         browser.text("#explanation")
     };
-    let told = explain("contoso.com", "192.0.2.7");
+    let shown = explain("contoso.com", "192.0.2.7");
     assert!(
-        told.contains("a at ") && told.contains("pool web") && told.contains("no pin"),
-        "{told}"
+        shown.contains("a at ") && shown.contains("pool web") && shown.contains("no pin"),
+        "{shown}"
     );
-    let told = explain("elsewhere.contoso.com", "192.0.2.7");
-    assert!(told.contains("Refused: unknown_name"), "{told}");
-    let told = explain("contoso.com", "nowhere");
+    let shown = explain("elsewhere.contoso.com", "192.0.2.7");
+    assert!(shown.contains("Rejected: unknown_name"), "{shown}");
+    let shown = explain("contoso.com", "nowhere");
     assert!(
-        told.contains("the source \"nowhere\" is no address"),
-        "{told}"
+        shown.contains("the source \"nowhere\" is not an IP address"),
+        "{shown}"
     );
     let options = browser
         .value("[...document.querySelectorAll('#explain option')].map((option) => option.value)");

@@ -1,4 +1,4 @@
-//! `demo` points to the page and gives it something to show.
+//! `demo` prints the address of the page, and gives it something to show.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -17,13 +17,13 @@ impl Drop for Demo {
     }
 }
 
-/// Runs it on ports that are free now, until it has said where the page is.
+/// Runs it on free ports until it has printed the address of the page.
 fn start(arguments: &[&str]) -> (Demo, String) {
     let (demo, url, _) = start_with_log(arguments);
     (demo, url)
 }
 
-/// The same, and where it says that its log is.
+/// The same, with the path of its log.
 fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
     let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = held.map(|port| port.local_addr().unwrap().port().to_string());
@@ -49,7 +49,7 @@ fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
     let mut lines = out.lines().map_while(Result::ok);
     assert!(
         lines.any(|line| line.trim() == url),
-        "it does not name {url}"
+        "it does not print {url}"
     );
     let mut log = None;
     for line in lines
@@ -61,29 +61,29 @@ fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
             .map(|rest| rest.split(' ').next().unwrap().to_owned());
         log = log.or(named);
     }
-    // What it says further on has to go somewhere.
+    // The rest of its output has to be read.
     std::thread::spawn(move || lines.for_each(drop));
     (demo, url, log)
 }
 
 #[test]
-fn the_demo_names_the_page_which_has_clients_refusals_and_a_server_that_fails() {
+fn the_page_of_the_demo_shows_clients_rejections_and_a_failing_server() {
     let (_demo, url) = start(&[]);
     let mut browser = Chromium::start(1280, 900);
     browser.open(&url);
     browser.until("Number(document.querySelector('#tiles strong')?.textContent) >= 3");
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     browser.until("/KiB|MiB/.test(document.querySelector('#tiles li:nth-child(2)').textContent)");
-    // Half a minute after the start a server fails, and the third failed check takes it down.
+    // Half a minute after the start a server fails; the third failed check takes it down.
     browser.value("new Promise((done) => setTimeout(done, 20000))");
     browser.until("document.querySelector('#health tbody').textContent.includes('Down')");
 }
 
 #[test]
-fn the_log_leaves_the_terminal_to_what_is_typed() {
+fn the_log_of_the_demo_is_not_on_the_terminal() {
     let (mut demo, _, log) = start_with_log(&[]);
-    let log = log.expect("it says where its log is");
-    eventually("a client has come and gone", || {
+    let log = log.expect("it prints the path of its log");
+    eventually("a client has connected and disconnected", || {
         let text = std::fs::read_to_string(&log).unwrap();
         text.contains("target=access").then_some(())
     });
@@ -110,7 +110,7 @@ fn the_log_leaves_the_terminal_to_what_is_typed() {
 }
 
 #[test]
-fn a_quiet_demo_leaves_it_to_the_person() {
+fn a_quiet_demo_has_no_clients() {
     let (_demo, url) = start(&["--quiet"]);
     let mut browser = Chromium::start(1280, 900);
     browser.open(&url);

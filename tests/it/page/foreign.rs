@@ -1,4 +1,4 @@
-//! Whatever came from outside is text.
+//! Data from outside is text, never markup.
 
 use crate::admin::fake::{Fake, events, status};
 use crate::support::peers::{Backend, ask, connect};
@@ -8,7 +8,7 @@ use super::{balancer, look_at, look_at_fake};
 const NASTY: &str = "<img src=x onerror=\"document.title='pwned'\">";
 
 #[test]
-fn names_reasons_and_refusals_are_never_markup() {
+fn names_reasons_and_rejections_are_never_markup() {
     let mut status = status();
     status.version = NASTY.into();
     status.listeners[0].name = NASTY.into();
@@ -21,7 +21,7 @@ fn names_reasons_and_refusals_are_never_markup() {
     backend.checks[0].label = NASTY.into();
     backend.checks[0].detail = NASTY.into();
     let (_running, mut browser) = look_at_fake(Fake::with(status));
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     browser.click(".pool button[data-state=drain]");
     browser.until("document.querySelector('#ask').open");
     for selector in [
@@ -41,7 +41,7 @@ fn names_reasons_and_refusals_are_never_markup() {
             .contains("<script>alert(1)</script>")
     );
     let refusal = events().refusals[0].clone();
-    let shown = browser.text("#refusals tbody");
+    let shown = browser.text("#rejections tbody");
     assert!(shown.contains(&refusal.name.unwrap()) && shown.contains(&refusal.detail.unwrap()));
     assert_eq!(
         browser.value("document.querySelectorAll('img, b, script').length"),
@@ -53,14 +53,14 @@ fn names_reasons_and_refusals_are_never_markup() {
 }
 
 #[test]
-fn what_a_client_really_sent_is_text_too() {
+fn data_from_a_real_client_is_never_markup() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
     let client = connect(balancer.at(80)).unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: {NASTY}\r\n\r\n");
     let _ = ask(&client, request.as_bytes());
-    browser.until("document.querySelector('#refusals tbody tr')");
-    assert!(browser.text("#refusals tbody").contains("malformed"));
+    browser.until("document.querySelector('#rejections tbody tr')");
+    assert!(browser.text("#rejections tbody").contains("malformed"));
     assert_eq!(browser.value("document.querySelectorAll('img').length"), 0);
 }

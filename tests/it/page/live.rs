@@ -1,4 +1,4 @@
-//! It shows what is, about once a second, and asks nobody but the balancer.
+//! The page refreshes about once a second, and sends requests to the balancer only.
 
 use crate::support::at;
 use crate::support::eventually;
@@ -11,7 +11,7 @@ const CONNECTIONS: &str =
     "document.querySelector('td[data-label=Connections] .number').textContent";
 
 #[test]
-fn connections_bytes_pins_and_charts_follow_what_happens() {
+fn connections_bytes_pins_and_charts_are_live() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
@@ -28,7 +28,7 @@ fn connections_bytes_pins_and_charts_follow_what_happens() {
         "[...document.querySelectorAll('td small')].some((node) => node.textContent === '3 pins')",
     );
     browser.until("/^[1-9][0-9]* B/.test(document.querySelector('td[data-label=Traffic] > small').textContent)");
-    // Charts have lines, which are new after a while.
+    // Charts have lines, which change after a while.
     let curve = "document.querySelector('td[data-label=Connections] .curve').getAttribute('d')";
     browser.until(&format!("{curve}?.includes('L')"));
     let before = browser.value(curve);
@@ -38,19 +38,19 @@ fn connections_bytes_pins_and_charts_follow_what_happens() {
 }
 
 #[test]
-fn it_asks_nobody_else_and_complains_of_nothing() {
+fn it_sends_requests_to_the_balancer_only_and_logs_no_error() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
     let (_, faults) = browser.heard();
-    // The browser itself notes each answer of 401.
+    // The browser itself logs each response with 401.
     let faults: Vec<_> = faults
         .iter()
         .filter(|fault| fault["entry"]["source"] != "network")
         .collect();
     assert!(faults.is_empty(), "{faults:#?}");
     let origin = format!("http://{}/", at(balancer.address, 9900));
-    let looks = |browser: &mut crate::support::chromium::Chromium| {
+    let refreshes = |browser: &mut crate::support::chromium::Chromium| {
         let (urls, _) = browser.heard();
         let foreign = urls
             .iter()
@@ -60,19 +60,19 @@ fn it_asks_nobody_else_and_complains_of_nothing() {
             .filter(|url| url.ends_with("/api/v1/status"))
             .count()
     };
-    let first = looks(&mut browser);
-    eventually("it looks again and again", || {
-        (looks(&mut browser) >= first + 3).then_some(())
+    let first = refreshes(&mut browser);
+    eventually("it refreshes repeatedly", || {
+        (refreshes(&mut browser) >= first + 3).then_some(())
     });
 }
 
 #[test]
-fn a_death_is_shown_within_two_seconds_with_its_reason() {
+fn a_failure_is_shown_within_two_seconds_with_its_reason() {
     let backends = Backend::several(2);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
     let row = "document.querySelector('.pool tbody tr')";
-    // When the page showed it, by the clock that the balancer has, too. On a busy machine one of a few will do.
+    // When the page shows it, by the same clock as the balancer. On a busy machine one of a few attempts is enough.
     let watch = format!(
         "globalThis.shown = 0; new MutationObserver((_, watch) => {{
            if ({row}.dataset.health === 'down') {{ globalThis.shown = Date.now(); watch.disconnect(); }}
@@ -93,11 +93,11 @@ fn a_death_is_shown_within_two_seconds_with_its_reason() {
         }
     }
     assert!(took.iter().any(|late| *late < 2000), "{took:?}");
-    // The event stands first, in words and in a region that is read out.
+    // The event comes first, and is announced to screen readers.
     browser.until("document.querySelector('#health tbody tr')?.textContent.includes('refused')");
     browser.until("document.querySelector('#announcements').textContent.includes('a in web is')");
     browser.until("document.querySelector('#health tbody tr').textContent.includes('Up')");
-    // And it says since when and why, for the backend and for its check.
+    // The backend and its check have a time and a reason.
     let state = browser.text(".pool tbody tr td[data-label=State]");
     assert!(state.contains("Up") && state.contains("since "), "{state}");
     let checks = browser.text(".pool tbody tr td[data-label=Checks]");
@@ -108,14 +108,14 @@ fn a_death_is_shown_within_two_seconds_with_its_reason() {
 }
 
 #[test]
-fn refusals_stand_there_with_client_name_and_outcome() {
+fn rejections_are_shown_with_client_name_and_outcome() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
     let client = connect(balancer.at(80)).unwrap();
     let _ = ask(&client, &request("elsewhere.contoso.com"));
-    browser.until("document.querySelector('#refusals tbody tr')");
-    let row = browser.text("#refusals tbody tr");
+    browser.until("document.querySelector('#rejections tbody tr')");
+    let row = browser.text("#rejections tbody tr");
     for part in [
         "elsewhere.contoso.com",
         "unknown_name",
@@ -127,7 +127,7 @@ fn refusals_stand_there_with_client_name_and_outcome() {
 }
 
 #[test]
-fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
+fn without_the_token_it_shows_no_data_and_asks_until_it_is_right() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = open(at(balancer.address, 9900));
@@ -138,7 +138,7 @@ fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
     );
     browser.write("another");
     browser.press("Enter");
-    browser.until("document.querySelector('#token .fault').textContent.includes('not the token')");
+    browser.until("document.querySelector('#token .error').textContent.includes('Wrong token')");
     for _ in 0..3 {
         browser.press("Escape");
         browser.until("document.querySelector('#token').open");
@@ -150,26 +150,26 @@ fn without_the_token_it_shows_nothing_and_asks_until_it_is_right() {
     browser.until("document.querySelector('.pool')");
     let kept = "[sessionStorage.length, localStorage.length, document.cookie]";
     assert_eq!(browser.value(kept), serde_json::json!([1, 0, ""]));
-    browser.click("#forget");
+    browser.click("#sign-out");
     browser.until("document.querySelector('#token')?.open && sessionStorage.length === 0");
 }
 
 #[test]
-fn it_rests_while_nobody_looks_or_it_is_told_to_and_says_when_nobody_answers() {
+fn it_pauses_while_hidden_or_paused_and_reports_a_dead_balancer() {
     let backends = Backend::several(1);
     let mut balancer = balancer(&backends);
     let mut browser = look_at(&balancer);
-    browser.value("globalThis.asked = 0; const real = fetch; globalThis.fetch = (...all) => { globalThis.asked += 1; return real(...all); }; 0");
-    browser.until("globalThis.asked > 2");
-    let rests = |browser: &mut crate::support::chromium::Chromium| {
-        // What is under way may end; after that, nothing for far longer than a look takes.
+    browser.value("globalThis.requests = 0; const real = fetch; globalThis.fetch = (...all) => { globalThis.requests += 1; return real(...all); }; 0");
+    browser.until("globalThis.requests > 2");
+    let requests_while_paused = |browser: &mut crate::support::chromium::Chromium| {
+        // A request under way may end; after that there must be none for much longer than a refresh takes.
         browser.value(
             "(async () => { const wait = (time) => new Promise((done) => setTimeout(done, time)); await wait(1500);
-             const before = globalThis.asked; await wait(2500); return globalThis.asked - before; })()",
+             const before = globalThis.requests; await wait(2500); return globalThis.requests - before; })()",
         )
     };
     browser.click("#pause");
-    assert_eq!(rests(&mut browser), 0);
+    assert_eq!(requests_while_paused(&mut browser), 0);
     assert_eq!(browser.text("#freshness"), "paused");
     browser.click("#pause");
     browser.until("document.querySelector('#freshness').textContent === 'live'");
@@ -179,21 +179,21 @@ fn it_rests_while_nobody_looks_or_it_is_told_to_and_says_when_nobody_answers() {
         )
     };
     browser.value(&hide(true));
-    assert_eq!(rests(&mut browser), 0);
+    assert_eq!(requests_while_paused(&mut browser), 0);
     browser.value(&hide(false));
-    browser.value("globalThis.asked = 0");
-    browser.until("globalThis.asked > 2");
+    browser.value("globalThis.requests = 0");
+    browser.until("globalThis.requests > 2");
     balancer.signal(rustix::process::Signal::TERM);
     balancer.wait();
-    browser.until("document.querySelector('#trouble').textContent.includes('No answer')");
+    browser.until("document.querySelector('#trouble').textContent.includes('No response')");
     browser.until("document.body.classList.contains('stale')");
-    // Nothing is green any more, in words and in colours.
-    assert_eq!(browser.text("#ready"), "No answer");
+    // Nothing is green any more, in text or in colour.
+    assert_eq!(browser.text("#ready"), "No response");
     assert_eq!(
         browser.value("document.querySelector('#ready').dataset.tone"),
         "bad"
     );
-    browser.until("document.title === '(no answer) lyncpin'");
+    browser.until("document.title === '(no response) lyncpin'");
     let tone = "getComputedStyle(document.querySelector('.pool .badge')).color";
     let quiet = "getComputedStyle(document.querySelector('main .quiet')).color";
     browser.until(&format!("{tone} === {quiet}"));

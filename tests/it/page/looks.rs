@@ -1,4 +1,4 @@
-//! Light and dark, wide and narrow: everything can be read, and by a screen reader, too.
+//! Light and dark, wide and narrow: everything is readable, by a screen reader too.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use lyncpin::types::backend_state::{AdminState, Health};
 
 use super::look_at_fake;
 
-/// Texts whose colour is too near to what is behind them (WCAG 2.2, success criterion 1.4.3: 4.5 to 1).
+/// Texts with too little contrast to their background (WCAG 2.2, success criterion 1.4.3: 4.5 to 1).
 const FAINT: &str = r"(() => {
   const parse = (colour) => { const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number); return { rgb: [r, g, b], a }; };
   const light = (rgb) => { const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
@@ -49,13 +49,13 @@ fn look() -> (crate::admin::fake::Running, Chromium) {
 }
 
 #[test]
-fn every_text_stands_out_in_light_and_in_dark() {
+fn every_text_has_enough_contrast_in_light_and_dark() {
     let (_running, mut browser) = look();
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
         browser.prefer(scheme);
-        // Colours change by and by.
+        // Colours change gradually.
         browser.until(&format!(
             "({FAINT}).length === 0 || globalThis.looked++ > 100"
         ));
@@ -66,9 +66,9 @@ fn every_text_stands_out_in_light_and_in_dark() {
 }
 
 #[test]
-fn every_width_down_to_a_phone_shows_all_of_it_without_scrolling_sideways() {
+fn every_width_down_to_a_phone_fits_without_horizontal_scrolling() {
     let (_running, mut browser) = look();
-    browser.until("document.querySelector('#refusals tbody tr')");
+    browser.until("document.querySelector('#rejections tbody tr')");
     for width in [1920, 1280, 1024, 768] {
         browser.resize(width, 900);
         browser.until(&format!("innerWidth === {width}"));
@@ -85,7 +85,7 @@ fn every_width_down_to_a_phone_shows_all_of_it_without_scrolling_sideways() {
             browser.value("document.documentElement.scrollWidth <= innerWidth"),
             true
         );
-        // Each cell says what it is, and buttons are large enough for a thumb.
+        // Each cell has a label, and buttons are large enough for a thumb.
         let label = "getComputedStyle(document.querySelector('td[data-label=Traffic]'), '::before').content";
         assert_eq!(browser.value(label), "\"Traffic\"");
         let height =
@@ -101,7 +101,7 @@ fn every_width_down_to_a_phone_shows_all_of_it_without_scrolling_sideways() {
 }
 
 #[test]
-fn a_screen_reader_finds_landmarks_tables_and_words_for_every_sign() {
+fn a_screen_reader_finds_landmarks_tables_and_a_text_for_every_icon() {
     let (_running, mut browser) = look();
     let tree = browser.call("Accessibility.getFullAXTree", json!({}));
     let nodes = tree["nodes"].as_array().unwrap();
@@ -135,7 +135,7 @@ fn a_screen_reader_finds_landmarks_tables_and_words_for_every_sign() {
     for words in [
         "Up",
         "Down",
-        "Kept out",
+        "Damped",
         "Unknown",
         "Maintenance",
         "Draining, 12 min 18 s left",

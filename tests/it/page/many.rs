@@ -33,11 +33,11 @@ fn many() -> StatusView {
 }
 
 #[test]
-fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
+fn forty_pools_of_twenty_backends_are_shown_found_and_changed() {
     let (running, mut browser) = look_at_fake(Fake::with(many()));
     let shown = "[...document.querySelectorAll('.pool')].filter((pool) => !pool.hidden).length";
     browser.until(&format!("{shown} === 40"));
-    // Every backend has its sign at a glance, and none costs a row before it is wanted.
+    // Every backend has an icon, and no row before its pool is expanded.
     let signs = "document.querySelectorAll('.pool .sign').length";
     assert_eq!(browser.value(signs), 800);
     assert_eq!(
@@ -50,34 +50,35 @@ fn forty_pools_of_twenty_backends_are_seen_found_and_changed() {
         browser.value("document.querySelector('#ready').dataset.tone"),
         "warn"
     );
-    browser.click("#only-trouble");
+    browser.click("#problems-only");
     browser.until(&format!("{shown} === 1"));
     browser.until("document.querySelector('.pool[data-pool=pool-17] tbody').textContent.includes('connection refused')");
-    browser.click("#only-trouble");
+    browser.click("#problems-only");
     browser.until(&format!("{shown} === 40"));
     browser.click("#filter");
     browser.write("web");
     browser.until(&format!("{shown} === 1"));
     browser.click(".pool[data-pool=web] tr:nth-child(1) button[data-state=drain]");
     browser.until("document.querySelector('#ask').open");
-    // This control knows `fe01` of `web` alone.
+    // This control knows only `fe01` of `web`.
     browser.click("#ask button[name=go]");
-    browser.until("document.querySelector('#toast').textContent.includes('fe01 drains in web')");
+    browser
+        .until("document.querySelector('#toast').textContent.includes('fe01 is draining in web')");
     assert_eq!(running.control.changes().len(), 1);
     everything_opened_stays_usable(&mut browser);
 }
 
-/// All 800 rows at once, which nobody needs: it goes on looking, and answers to a person meanwhile.
+/// With all 800 rows at once, the page still refreshes and responds.
 fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromium) {
     browser.click("#filter");
     browser.value("document.activeElement.select()");
     browser.write(" ");
-    browser.click("#open-all");
+    browser.click("#expand-all");
     browser.until("document.querySelectorAll('.pool tbody tr').length === 800");
     let elements = browser.value("document.querySelectorAll('*').length");
     assert!(elements.as_u64().unwrap() < 80_000, "{elements}");
-    // The longest that a person waits for the next picture, over three seconds: far from the second between two looks,
-    // at least at the best of a few times.
+    // The longest wait for a frame within three seconds, the best of a few times: much less than the second between two
+    // refreshes.
     let longest = "(async () => { let [most, last] = [0, performance.now()]; const end = last + 3000;
         while (last < end) { const now = await new Promise(requestAnimationFrame); most = Math.max(most, now - last); last = now; }
         return most; })()";
@@ -86,6 +87,6 @@ fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromi
         .collect();
     eprintln!("with 800 rows the longest waits for a frame were {waited:?} ms");
     assert!(waited.iter().any(|longest| *longest < 500.0), "{waited:?}");
-    browser.click("#close-all");
+    browser.click("#collapse-all");
     browser.until("document.querySelectorAll('.pool[open]').length === 0");
 }

@@ -1,4 +1,4 @@
-//! A control's pins: seven of them in one group, pages of three, and an empty page between.
+//! The pins of the control: seven in one group, pages of three, and an empty page in between.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use lyncpin::admin::view::{
 };
 use lyncpin::types::timestamp::Timestamp;
 
-/// What was asked of it.
+/// A call that was recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Asked {
     Page(PinFilter, Option<String>, usize),
@@ -49,11 +49,11 @@ pub(super) fn page(
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| AffinityError::Cursor(text.into()))?,
     };
-    let met = |number: &u8| {
+    let matches = |number: &u8| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, *number));
         filter.client.is_none_or(|client| client.contains(&address))
     };
-    // What begins with a 4 is empty, once.
+    // The page that begins with 4 is empty.
     let (end, cursor) = match from {
         4 => (4, Some("@5".to_owned())),
         5.. => ((from + 3).min(9), None),
@@ -64,7 +64,7 @@ pub(super) fn page(
     };
     let numbers = if from >= 5 { 4..8 } else { from..end };
     Ok(PinPage {
-        entries: numbers.filter(met).take(most).map(pin).collect(),
+        entries: numbers.filter(matches).take(most).map(pin).collect(),
         cursor,
     })
 }

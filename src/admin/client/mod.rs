@@ -1,12 +1,12 @@
-//! Asks the admin listener, for the command line.
+//! The client of the admin listener, for the commands.
 //!
-//! Owns one request and its answer over TCP or a Unix socket. Knows no command. Invariant: it ends: connecting, asking
-//! and the answer's size are bounded; and what went wrong is said with where.
+//! Owns one request and its response over TCP or a Unix socket. Must not know commands. Invariant: time to connect, time
+//! to respond and size of the response are limited.
 
 mod affinity;
-mod answer;
+mod error;
+mod watched_stream;
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -22,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::task::JoinSet;
 
-use answer::{AnswerProgress, WatchedStream};
+pub use error::ClientError;
+use watched_stream::{ResponseProgress, WatchedStream};
 
 use super::caller::COMMAND;
 use super::target;
@@ -34,49 +35,34 @@ use super::view::{
 use crate::config::AdminAddress;
 use crate::config::model::AdminBind;
 
-/// From connecting to the end of the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time from connecting to the end of the response.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for a reload, which may wait for the file system, names and sockets, and for a reload before it.
-const RELOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a reload, which may wait for the file system, names, sockets and an earlier reload.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The same for an upgrade: longer than either process waits for the other.
-const UPGRADE_PATIENCE: Duration = Duration::from_secs(90);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The largest answer that is read: some hundred thousand backends.
-const MAX_ANSWER: usize = 64 << 20;
+/// The largest response: a few hundred thousand backends.
+const MAX_RESPONSE: usize = 64 << 20;
 
-/// One who asks the admin listener at one place.
+/// A client of the admin listener at one address.
 #[derive(Debug, Clone)]
 pub struct Client {
     at: AdminAddress,
     token: Option<Token>,
-    patience: Duration,
-}
-
-/// Why there is no answer, or not the wanted one.
-#[derive(Debug)]
-pub enum ClientError {
-    /// Nobody can be connected to.
-    Unreachable(AdminAddress, io::Error),
-    /// The answer did not come in time.
-    Late(AdminAddress),
-    /// The connection broke, or the answer is too large.
-    Broken(AdminAddress, Box<dyn std::error::Error + Send + Sync>),
-    /// The answer is not the admin listener's.
-    Strange(AdminAddress, String),
-    /// The answer is an error, in its own words.
-    Refused(StatusCode, String),
+    timeout: Duration,
 }
 
 impl Client {
-    /// For the listener that is bound at `bind`; one that is bound to every address is asked on loopback.
+    /// For the listener that is bound to `bind`. If it is bound to every address, the client uses loopback.
     #[must_use]
     pub fn new(bind: &AdminBind, token: Option<Token>) -> Self {
         Self::at(&AdminAddress::Bound(bind.clone()), token)
     }
 
-    /// For the listener that is asked there; of a name, every address is tried.
+    /// For the listener at this address; every address of a name is tried.
     #[must_use]
     pub fn at(address: &AdminAddress, token: Option<Token>) -> Self {
         let at = match address {
@@ -88,14 +74,14 @@ impl Client {
         Self {
             at,
             token,
-            patience: PATIENCE,
+            timeout: TIMEOUT,
         }
     }
 
-    /// The same with another patience.
+    /// The same client with another timeout.
     #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn with_patience(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// `GET /api/v1/status`.
@@ -104,7 +90,7 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub async fn status(&self) -> Result<StatusView, ClientError> {
-        self.ask(Method::GET, "/api/v1/status", Bytes::new()).await
+        self.send(Method::GET, "/api/v1/status", Bytes::new()).await
     }
 
     /// `GET /api/v1/explain`.
@@ -119,7 +105,7 @@ impl Client {
             target::encode(query.name.as_deref().unwrap_or_default()),
             target::encode(&query.source.to_string()),
         );
-        self.ask(Method::GET, &path, Bytes::new()).await
+        self.send(Method::GET, &path, Bytes::new()).await
     }
 
     /// `PUT /api/v1/pools/{pool}/backends/{backend}/state`.
@@ -138,8 +124,8 @@ impl Client {
             target::encode(pool),
             target::encode(backend),
         );
-        let body = self.written(change)?;
-        self.ask(Method::PUT, &path, body).await
+        let body = self.serialized(change)?;
+        self.send(Method::PUT, &path, body).await
     }
 
     /// `PUT /api/v1/backends/{backend}/state`: in every pool that has a backend of that name, or in none.
@@ -153,52 +139,52 @@ impl Client {
         change: &StateChange,
     ) -> Result<Vec<Reached<StateChanged>>, ClientError> {
         let path = format!("/api/v1/backends/{}/state", target::encode(backend));
-        let body = self.written(change)?;
-        let answer: ChangedEverywhere = self.ask(Method::PUT, &path, body).await?;
-        Ok(answer.changed)
+        let body = self.serialized(change)?;
+        let response: ChangedEverywhere = self.send(Method::PUT, &path, body).await?;
+        Ok(response.changed)
     }
 
-    /// `POST /api/v1/reload`. Takes as long as a file system may.
+    /// `POST /api/v1/reload`, with a longer default timeout.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
-        let patience = match self.patience {
-            PATIENCE => RELOAD_PATIENCE,
+        let timeout = match self.timeout {
+            TIMEOUT => RELOAD_TIMEOUT,
             other => other,
         };
         self.clone()
-            .with_patience(patience)
-            .ask(Method::POST, "/api/v1/reload", Bytes::new())
+            .with_patience(timeout)
+            .send(Method::POST, "/api/v1/reload", Bytes::new())
             .await
     }
 
-    /// `POST /api/v1/upgrade`. Takes as long as the new process may.
+    /// `POST /api/v1/upgrade`, with the timeout of an upgrade.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
     pub async fn upgrade(&self) -> Result<Upgraded, ClientError> {
         self.clone()
-            .with_patience(UPGRADE_PATIENCE)
-            .ask(Method::POST, "/api/v1/upgrade", Bytes::new())
+            .with_patience(UPGRADE_TIMEOUT)
+            .send(Method::POST, "/api/v1/upgrade", Bytes::new())
             .await
     }
 
-    fn written(&self, body: &impl Serialize) -> Result<Bytes, ClientError> {
+    fn serialized(&self, body: &impl Serialize) -> Result<Bytes, ClientError> {
         serde_json::to_vec(body)
             .map(Bytes::from)
             .map_err(|error| ClientError::Broken(self.at.clone(), error.into()))
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let answered = tokio::time::timeout(self.patience, async {
+        let exchange = tokio::time::timeout(self.timeout, async {
             match &self.at {
                 AdminAddress::Bound(AdminBind::Tcp(address)) => {
                     let connected = self.in_time(TcpStream::connect(address)).await;
@@ -214,38 +200,36 @@ impl Client {
                 }
             }
         });
-        let (status, answer) = answered
+        let (status, body) = exchange
             .await
             .map_err(|_| ClientError::Late(self.at.clone()))??;
         if status.is_success() {
-            return serde_json::from_slice(&answer)
-                .map_err(|error| self.strange(error.to_string()));
+            return serde_json::from_slice(&body).map_err(|error| self.strange(error.to_string()));
         }
-        match serde_json::from_slice::<ErrorBody>(&answer) {
+        match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => Err(ClientError::Refused(status, body.error)),
-            Err(_) => Err(self.strange(format!("it answers {status}"))),
+            Err(_) => Err(self.strange(format!("unexpected status {status}"))),
         }
     }
 
-    /// What is not the balancer's work, however long that may take: finding and connecting to it, and the way of an answer
-    /// that has begun.
-    fn way(&self) -> Duration {
-        self.patience.min(PATIENCE)
+    /// The time for everything but the balancer's own work: to connect, and to receive a response that has begun.
+    fn network_timeout(&self) -> Duration {
+        self.timeout.min(TIMEOUT)
     }
 
     async fn in_time<S>(&self, connecting: impl Future<Output = io::Result<S>>) -> io::Result<S> {
-        let connected = tokio::time::timeout(self.way(), connecting).await;
+        let connected = tokio::time::timeout(self.network_timeout(), connecting).await;
         connected.unwrap_or_else(|_| {
-            let seconds = self.way().as_secs();
-            let why = format!("it does not answer within {seconds} s");
+            let seconds = self.network_timeout().as_secs();
+            let why = format!("no connection within {seconds} s");
             Err(io::Error::new(io::ErrorKind::TimedOut, why))
         })
     }
 
-    /// Connects to the first address of a name that takes it; each gets its share of the patience.
+    /// Connects to the first address of a name that accepts; each gets an equal share of the time.
     async fn connect_to_any(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         let found: Vec<SocketAddr> = lookup_host((host, port)).await?.collect();
-        let share = self.way() / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
+        let share = self.network_timeout() / u32::try_from(found.len().max(1)).unwrap_or(u32::MAX);
         let mut last = io::Error::other("the name has no address");
         for address in found {
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
@@ -266,28 +250,30 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let stream = connected.map_err(|error| ClientError::Unreachable(self.at.clone(), error))?;
         let request = self.request(stream.host(), method, path, body)?;
-        let progress = AnswerProgress::default();
+        let progress = ResponseProgress::default();
         let stream = WatchedStream::new(stream, &progress);
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
-        // Ends with the set, at the latest when this function returns.
+        // The set aborts it when this function returns.
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        let answering = async {
-            let answer: Response<Incoming> = sender
+        let responding = async {
+            let response: Response<Incoming> = sender
                 .send_request(request)
                 .await
                 .map_err(|error| self.broken(error))?;
-            progress.has_head();
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            progress.head_is_complete();
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_RESPONSE)
+                .collect()
+                .await;
             let body = body.map_err(|error| ClientError::Broken(self.at.clone(), error))?;
             Ok((status, body.to_bytes()))
         };
         tokio::select! {
-            answered = answering => answered,
-            () = progress.takes_longer_than(self.way()) => Err(ClientError::Late(self.at.clone())),
+            responded = responding => responded,
+            () = progress.takes_longer_than(self.network_timeout()) => Err(ClientError::Late(self.at.clone())),
         }
     }
 
@@ -318,12 +304,12 @@ impl Client {
     }
 
     fn broken(&self, error: hyper::Error) -> ClientError {
-        // What answers in another protocol is told apart from a connection that broke.
-        if answer::is_endless(&error) {
-            return self.strange("the head of its answer has no end".to_owned());
+        // Another protocol is reported as such, not as a broken connection.
+        if watched_stream::is_endless(&error) {
+            return self.strange("the head of the response does not end".to_owned());
         }
         if error.is_parse() || spoke_first(&error) {
-            return self.strange("it does not speak HTTP".to_owned());
+            return self.strange("not an HTTP server".to_owned());
         }
         ClientError::Broken(self.at.clone(), error.into())
     }
@@ -333,15 +319,15 @@ impl Client {
     }
 }
 
-/// Who answers.
+/// A connected admin listener.
 trait AdminPeer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// What it is called in a request: its address, which is its own under any name.
+    /// The Host of a request: the address, which the listener always accepts.
     fn host(&self) -> String;
 }
 
 impl AdminPeer for TcpStream {
     fn host(&self) -> String {
-        // Without the zone of an IPv6 address, which means nothing to others.
+        // Without the zone of an IPv6 address, which only this machine knows.
         let address = self
             .peer_addr()
             .map(|peer| SocketAddr::new(peer.ip(), peer.port()));
@@ -355,7 +341,7 @@ impl AdminPeer for UnixStream {
     }
 }
 
-/// An address that can be connected to.
+/// The address to connect to.
 fn reachable(bind: SocketAddr) -> SocketAddr {
     let ip = match bind.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -365,37 +351,10 @@ fn reachable(bind: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bind.port())
 }
 
-/// Whether the other end spoke before it was asked, as servers of other protocols do. hyper has no name for that, only
-/// words.
+/// Whether the server sent something before the request, as in other protocols. hyper reports that in the text of the error
+/// only.
 fn spoke_first(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error);
     error.is_canceled()
         && cause.is_some_and(|cause| cause.to_string().contains("unexpected message"))
-}
-
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(at, _) => write!(f, "the admin listener at {at} cannot be reached"),
-            Self::Late(at) => write!(f, "the admin listener at {at} does not answer in time"),
-            Self::Broken(at, _) => write!(f, "the connection to the admin listener at {at} broke"),
-            Self::Strange(at, why) => {
-                write!(
-                    f,
-                    "what answers at {at} is no admin listener of this version: {why}"
-                )
-            }
-            Self::Refused(_, error) => f.write_str(error),
-        }
-    }
-}
-
-impl std::error::Error for ClientError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreachable(_, error) => Some(error),
-            Self::Broken(_, error) => Some(&**error),
-            Self::Late(_) | Self::Strange(..) | Self::Refused(..) => None,
-        }
-    }
 }

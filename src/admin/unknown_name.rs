@@ -1,18 +1,18 @@
-//! A name that nothing has, and the names that there are.
+//! A name that does not exist, and the names that do.
 //!
-//! Owns how that is said. Must not know what the names are of. Invariant: what is said stays one line and short, however
-//! many names there are.
+//! Owns how an error suggests other names. Must not know what the names stand for. Invariant: a suggestion is one short
+//! line, however many names there are.
 
 use std::fmt;
 
 use crate::config::diagnostics::did_you_mean;
 
-/// The most names that are shown.
-const SHOWN: usize = 12;
+/// The most names in a suggestion.
+const MAX_SHOWN: usize = 12;
 /// The most names that are compared with the unknown one.
-const COMPARED: usize = 500;
+const MAX_COMPARED: usize = 500;
 
-/// A name that nothing has.
+/// A name that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     name: String,
@@ -20,7 +20,7 @@ pub struct Unknown {
 }
 
 impl Unknown {
-    /// `name`, and the names that there are; each is shown once.
+    /// `name`, and the names that exist; duplicates are shown once.
     pub fn new<T: Into<String>>(name: &str, known: impl IntoIterator<Item = T>) -> Self {
         let mut names: Vec<String> = Vec::new();
         for known in known {
@@ -41,8 +41,8 @@ impl Unknown {
         &self.name
     }
 
-    /// What there is instead, to follow what is wrong: `; the pools are web, mail; did you mean `mail`?`.
-    pub(super) fn instead<'a>(&'a self, what: &'a str) -> Suggestion<'a> {
+    /// The names that exist, to follow the error: `; the pools are web, mail; did you mean `mail`?`.
+    pub(super) fn suggestion<'a>(&'a self, what: &'a str) -> Suggestion<'a> {
         Suggestion {
             unknown: self,
             what,
@@ -50,14 +50,14 @@ impl Unknown {
     }
 }
 
-/// A name of which is not known what there is instead.
+/// Without the names that exist.
 impl From<&str> for Unknown {
     fn from(name: &str) -> Self {
         Self::new(name, [] as [String; 0])
     }
 }
 
-/// See [`Unknown::instead`].
+/// The names that exist, for an error text.
 pub(super) struct Suggestion<'a> {
     unknown: &'a Unknown,
     what: &'a str,
@@ -72,12 +72,12 @@ impl fmt::Display for Suggestion<'_> {
             [only] => return write!(f, "; the only {what} is {only}"),
             _ => {}
         }
-        let shown: Vec<&str> = known.iter().take(SHOWN).map(String::as_str).collect();
+        let shown: Vec<&str> = known.iter().take(MAX_SHOWN).map(String::as_str).collect();
         write!(f, "; the {what}s are {}", shown.join(", "))?;
-        if known.len() > SHOWN {
-            write!(f, " and {} more", known.len() - SHOWN)?;
+        if known.len() > MAX_SHOWN {
+            write!(f, " and {} more", known.len() - MAX_SHOWN)?;
         }
-        let near = known.iter().take(COMPARED).map(String::as_str);
+        let near = known.iter().take(MAX_COMPARED).map(String::as_str);
         match did_you_mean(name, near) {
             Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
@@ -90,21 +90,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_there_is_is_said_and_what_was_meant() {
-        let said = |known: &[&str]| {
+    fn existing_names_and_the_most_similar_one_are_suggested() {
+        let suggested = |known: &[&str]| {
             let unknown = Unknown::new("wbe", known.iter().copied());
-            unknown.instead("pool").to_string()
+            unknown.suggestion("pool").to_string()
         };
-        assert_eq!(said(&[]), "");
-        assert_eq!(said(&["mail"]), "; the only pool is mail");
+        assert_eq!(suggested(&[]), "");
+        assert_eq!(suggested(&["mail"]), "; the only pool is mail");
         assert_eq!(
-            said(&["mail", "web", "mail"]),
+            suggested(&["mail", "web", "mail"]),
             "; the pools are mail, web; did you mean `web`?"
         );
-        assert_eq!(said(&["mail", "sip"]), "; the pools are mail, sip");
+        assert_eq!(suggested(&["mail", "sip"]), "; the pools are mail, sip");
         let many: Vec<String> = (0..20).map(|number| format!("pool{number:02}")).collect();
         let unknown = Unknown::new("pool19x", many);
-        let unknown = unknown.instead("pool").to_string();
+        let unknown = unknown.suggestion("pool").to_string();
         assert!(
             unknown.ends_with("pool10, pool11 and 8 more; did you mean `pool19`?"),
             "{unknown}"

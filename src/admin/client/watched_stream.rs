@@ -1,7 +1,7 @@
-//! How an answer comes: whether it has begun, and how much its head takes.
+//! A connection that watches how a response arrives: whether it has begun, and the size of its head.
 //!
-//! Owns the bound of a head. Knows no HTTP. Invariant: of what answers without an end, such as a hundred thousand times
-//! `100 Continue`, no more than [`MOST`] and one read are taken.
+//! Owns the limit of a head. Must not know HTTP. Invariant: of a response without end, such as a hundred thousand times
+//! `100 Continue`, no more than [`MAX_HEAD`] and one read are received.
 
 use std::io;
 use std::pin::Pin;
@@ -13,44 +13,44 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// The most bytes before the head of the answer is whole.
-const MOST: usize = 256 << 10;
+/// The most bytes of the head of a response.
+const MAX_HEAD: usize = 256 << 10;
 
-/// How far the answer is; clones tell of the same one.
+/// How far a response has arrived. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct AnswerProgress(Arc<Progress>);
+pub(super) struct ResponseProgress(Arc<Progress>);
 
 #[derive(Debug)]
 struct Progress {
-    /// Bytes that may still come before the head is whole.
+    /// Bytes that the head may still have.
     left: AtomicUsize,
     begun: Notify,
 }
 
-impl Default for AnswerProgress {
+impl Default for ResponseProgress {
     fn default() -> Self {
         Self(Arc::new(Progress {
-            left: AtomicUsize::new(MOST),
+            left: AtomicUsize::new(MAX_HEAD),
             begun: Notify::new(),
         }))
     }
 }
 
-impl AnswerProgress {
-    /// The head is whole: what follows has a bound of its own.
-    pub(super) fn has_head(&self) {
+impl ResponseProgress {
+    /// Ends the limit of the head: the body has its own.
+    pub(super) fn head_is_complete(&self) {
         self.0.left.store(usize::MAX, Ordering::Relaxed);
     }
 
-    /// Completes so long after the first byte.
+    /// Completes when `time` has passed since the first byte.
     pub(super) async fn takes_longer_than(&self, time: Duration) {
         self.0.begun.notified().await;
         tokio::time::sleep(time).await;
     }
 
-    fn has_read(&self, count: usize) {
+    fn received(&self, count: usize) {
         let left = self.0.left.load(Ordering::Relaxed);
-        if left == MOST && count > 0 {
+        if left == MAX_HEAD && count > 0 {
             self.0.begun.notify_one();
         }
         if left != usize::MAX {
@@ -61,19 +61,19 @@ impl AnswerProgress {
     }
 }
 
-/// Why the answer is read no further.
+/// The head is too large.
 #[derive(Debug)]
 struct Endless;
 
 impl std::fmt::Display for Endless {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the head of the answer has no end")
+        f.write_str("the head of the response does not end")
     }
 }
 
 impl std::error::Error for Endless {}
 
-/// Whether that is why.
+/// Whether the head was too large.
 pub(super) fn is_endless(error: &hyper::Error) -> bool {
     let source = std::error::Error::source(error);
     let source = source.and_then(|source| source.downcast_ref::<io::Error>());
@@ -82,14 +82,14 @@ pub(super) fn is_endless(error: &hyper::Error) -> bool {
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Endless>)
 }
 
-/// A connection whose answer is watched.
+/// A connection whose response is watched.
 pub(super) struct WatchedStream<S> {
     stream: S,
-    progress: AnswerProgress,
+    progress: ResponseProgress,
 }
 
 impl<S> WatchedStream<S> {
-    pub(super) fn new(stream: S, progress: &AnswerProgress) -> Self {
+    pub(super) fn new(stream: S, progress: &ResponseProgress) -> Self {
         let progress = progress.clone();
         Self { stream, progress }
     }
@@ -106,7 +106,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.progress.has_read(buffer.filled().len() - before);
+        self.progress.received(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -137,13 +137,13 @@ mod tests {
     use crate::admin::client::{Client, ClientError};
     use crate::config::model::AdminBind;
 
-    /// What a reload gets from one that says this again and again, after each `pause`.
-    fn reload_from(said: &'static [u8], pause: std::time::Duration) -> ClientError {
+    /// The error of a reload at a server that sends this again and again, with a pause in between.
+    fn reload_from(sent: &'static [u8], pause: std::time::Duration) -> ClientError {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = AdminBind::Tcp(listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            while stream.write_all(said).is_ok() {
+            while stream.write_all(sent).is_ok() {
                 std::thread::sleep(pause);
             }
         });
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_end_is_read_no_further_and_one_that_drips_is_late() {
+    fn an_endless_response_is_not_read_on_and_a_trickling_one_times_out() {
         let moment = std::time::Duration::from_millis(100);
         let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100).leak();
         let error = reload_from(flood, std::time::Duration::ZERO);

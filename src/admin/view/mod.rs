@@ -1,8 +1,8 @@
-//! What the admin listener answers: the JSON of the API, and what `status` and `explain` print from.
+//! The JSON of the API, from which `status` and `explain` print too.
 //!
-//! Owns the names and the meaning of its fields, which `docs/api.md` lists and which are stable: fields are added,
-//! never renamed. Knows nothing of where the values come from. Invariant: what is written is read back the same;
-//! a field without a value is `null`, never left out.
+//! Owns the names and the meaning of its fields. `docs/api.md` lists them; they are stable: fields are added, never renamed.
+//! Must not know where the values come from. Invariants: what is written is read back unchanged; a field without a value is
+//! `null`, never left out.
 
 mod affinity;
 mod predecessor;
@@ -20,43 +20,43 @@ pub use affinity::{
 };
 pub use predecessor::{HeldBackend, PredecessorAnswer, PredecessorView, Reached};
 
-/// The balancer at one moment: `GET /api/v1/status`.
+/// The status of the balancer: `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatusView {
     /// The version of the running program.
     pub version: String,
     /// When the process started.
     pub started: Timestamp,
-    /// When this was taken.
+    /// When the status was taken.
     pub now: Timestamp,
-    /// Whether it has been told to stop.
+    /// Whether it has received the order to stop.
     pub stopping: bool,
-    /// Whether some listener can serve, as `/readyz` says.
+    /// Whether at least one listener can serve, as `/readyz` reports.
     pub ready: bool,
     /// Worker threads.
     pub workers: u32,
-    /// Connections that live, over all listeners.
+    /// Open connections of all listeners.
     pub connections: u64,
-    /// Bounds in number, as in force.
+    /// Limits in force.
     pub limits: LimitsView,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerView>,
     /// In the order of the configuration.
     pub pools: Vec<PoolView>,
-    /// One table a group, sorted by the group's name.
+    /// One table for each group, sorted by the name of the group.
     pub affinity: Vec<AffinityTable>,
-    /// Older processes that have connections from before an upgrade, the oldest first. These connections are counted
-    /// nowhere else here.
+    /// Draining predecessors, which have connections from before an upgrade, the oldest first. No other field counts these
+    /// connections.
     #[serde(default)]
     pub predecessors: Vec<PredecessorView>,
 }
 
-/// Bounds in number; `null` is no bound.
+/// Limits; `null` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitsView {
-    /// Connections at once; where the configuration says `auto`, what came of it.
+    /// Open connections; with `auto`, the resulting number.
     pub connections: Option<u64>,
-    /// Connections at once from one source.
+    /// Open connections from one source.
     pub per_source: Option<u64>,
     /// New connections a second from one source.
     pub new_per_source_per_second: Option<u64>,
@@ -67,30 +67,30 @@ pub struct LimitsView {
 pub struct ListenerView {
     /// The key under `listeners`.
     pub name: String,
-    /// The addresses that it is bound to.
+    /// The addresses it is bound to.
     pub bind: Vec<SocketAddr>,
     /// `tls`, `http` or `tcp`.
     pub protocol: String,
-    /// Whether it takes connections now.
+    /// Whether it accepts connections now.
     pub open: bool,
-    /// Connections that live.
+    /// Open connections.
     pub connections: u64,
-    /// Which name leads where, in the order of the configuration.
+    /// The routes, in the order of the configuration.
     pub routes: Vec<RouteView>,
-    /// The pool of clients that name nothing; `null` where they are refused.
+    /// The pool of clients without a name; `null` if they are rejected.
     pub no_name: Option<String>,
-    /// The pool of clients whose name is in no route; `null` where they are refused.
+    /// The pool of clients whose name matches no route; `null` if they are rejected.
     pub unknown_name: Option<String>,
     /// The one pool of a `tcp` listener.
     pub pool: Option<String>,
 }
 
-/// Names that lead to one pool.
+/// A route.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteView {
     /// Names and `*.suffix` patterns.
     pub names: Vec<String>,
-    /// Where they lead.
+    /// Their pool.
     pub pool: String,
 }
 
@@ -99,13 +99,13 @@ pub struct RouteView {
 pub struct PoolView {
     /// The key under `pools`.
     pub name: String,
-    /// The policy that places clients without a pin.
+    /// The balance policy for clients without a pin.
     pub balance: String,
-    /// The group whose affinity table it shares; `null` where it has no affinity.
+    /// The group whose affinity table it shares; `null` without affinity.
     pub affinity_group: Option<String>,
-    /// The pool that serves while nothing here is available.
+    /// The pool that serves while no backend of this one is available.
     pub backup: Option<String>,
-    /// Whether any client can be served, a pinned one of a backend that drains included, in the pool or its backup.
+    /// Whether the pool or its backup can serve any client, including clients pinned to a draining backend.
     pub can_serve: bool,
     /// In the order of the configuration.
     pub backends: Vec<BackendView>,
@@ -118,37 +118,37 @@ pub struct BackendView {
     pub name: String,
     /// Host and port as configured.
     pub configured: String,
-    /// Where connections go now; `null` while the name has never been resolved.
+    /// The current address; `null` until the name has been resolved.
     pub address: Option<SocketAddr>,
-    /// Its share under the policy, as configured.
+    /// The configured weight.
     pub weight: u32,
-    /// Its share now: less while `slow_start` lets it grow, 0 while it takes no new client.
+    /// The weight now: lower during `slow_start`, 0 while the backend gets no new clients.
     pub effective_weight: f64,
-    /// What the administrator wants: `ready`, `drain` or `maintain`.
+    /// The administrative state: `ready`, `drain` or `maintain`.
     pub state: AdminState,
     /// When its drain ends; `null` in the other states.
     pub deadline: Option<Timestamp>,
     /// Seconds until its drain ends, 0 once it has; `null` in the other states.
     pub drain_seconds_left: Option<f64>,
-    /// What the checks say: `unknown`, `up` or `down`.
+    /// The health: `unknown`, `up` or `down`.
     pub health: Health,
-    /// When health last changed.
+    /// When the health last changed.
     pub since: Timestamp,
-    /// Why it is so by what its checks saw last, or why it is kept out though they pass, in words.
+    /// The reason: the last results of its checks, or why it is held out of rotation although they pass.
     pub why: String,
-    /// When a backend is taken back that passes its checks and is kept out for its falls; `null` for others.
+    /// When flap damping ends for a backend that passes its checks; `null` for others.
     pub damped_until: Option<Timestamp>,
-    /// Connections that it holds or that are on their way to it.
+    /// Connections to it, including those being established.
     pub connections: u64,
-    /// Bound of those; `null` is none.
+    /// The limit of these; `null` is no limit.
     pub max_connections: Option<u64>,
-    /// Bytes moved to it since the start.
+    /// Bytes sent to it since the start.
     pub bytes_to_backend: u64,
-    /// Bytes moved from it to clients since the start.
+    /// Bytes sent from it to clients since the start.
     pub bytes_to_client: u64,
-    /// Pins that lead to it, from every pool of its group; `null` where the pool has no affinity.
+    /// Pins to it from all pools of its group; `null` without affinity.
     pub pins: Option<u64>,
-    /// What each check last saw.
+    /// The last result of each check.
     pub checks: Vec<CheckView>,
 }
 
@@ -157,28 +157,28 @@ pub struct BackendView {
 pub struct CheckView {
     /// Its name in the pool: `tcp:5061`, `https`.
     pub label: String,
-    /// Whether it takes the backend up and down, or is only observed.
+    /// Whether it decides on the health of the backend, or is only observed.
     pub decides: bool,
-    /// What the last result was; `null` before the first.
+    /// Whether the last check passed; `null` before the first result.
     pub passing: Option<bool>,
-    /// What it counts as, by `rise` and `fall`; `null` before the first result.
+    /// Whether it counts as passing, by `rise` and `fall`; `null` before the first result.
     #[serde(default)]
     pub counts: Option<bool>,
-    /// Results in a row that contradict what it counts as.
+    /// Consecutive results that contradict `counts`.
     #[serde(default)]
     pub against: u64,
-    /// How many of these turn it: `fall` where it counts as passing, else `rise`.
+    /// How many of these change `counts`: `fall` if it counts as passing, else `rise`.
     #[serde(default)]
     pub needed: u64,
-    /// What was seen, in words.
+    /// The result in words.
     pub detail: String,
     /// When `passing` last changed.
     pub since: Timestamp,
-    /// When the last result came.
+    /// When the last check ended.
     pub at: Timestamp,
-    /// How long the last check took.
+    /// Duration of the last check.
     pub took_seconds: f64,
-    /// End of validity of the certificate that was seen.
+    /// End of validity of the certificate that the server sent.
     pub certificate_expiry: Option<Timestamp>,
 }
 
@@ -187,18 +187,18 @@ pub struct CheckView {
 pub struct AffinityTable {
     /// Pools of one group share pins by backend name.
     pub group: String,
-    /// Pins that it holds.
+    /// Number of pins.
     pub entries: u64,
-    /// Pins that it may hold.
+    /// Limit of pins.
     pub max_entries: u64,
 }
 
-/// What happened last: `GET /api/v1/events`. Both lists are bounded, and the newest stands first.
+/// The last events: `GET /api/v1/events`. Both lists are limited; the newest comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsView {
-    /// Ups and downs of backends.
+    /// Health changes of backends.
     pub health: Vec<HealthEvent>,
-    /// Connections that were refused.
+    /// Rejected connections.
     pub refusals: Vec<RejectionView>,
 }
 
@@ -211,85 +211,85 @@ pub struct HealthEvent {
     pub pool: String,
     /// Its name there.
     pub backend: String,
-    /// What it became: `up` or `down`.
+    /// The new health: `up` or `down`.
     pub health: Health,
-    /// Why, in words.
+    /// The reason.
     pub why: String,
 }
 
-/// A connection was refused.
+/// A connection was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectionView {
     /// When.
     pub at: Timestamp,
-    /// The listener that it came to.
+    /// The listener.
     pub listener: String,
-    /// Where it came from, as `log.client_address` has it.
+    /// The address of the client, as `log.client_address` allows.
     pub client: String,
-    /// The name that it asked for; `null` where it sent none or none could be read.
+    /// The requested name; `null` if there was none, or none that could be read.
     pub name: Option<String>,
-    /// The outcome that the access log shows.
+    /// The outcome in the access log.
     pub outcome: String,
-    /// Why, where there is more to say than the outcome.
+    /// Details beyond the outcome.
     pub detail: Option<String>,
 }
 
-/// A client that someone asks about: `GET /api/v1/explain`.
+/// A hypothetical client: `GET /api/v1/explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExplainQuery {
-    /// The listener that it would come to.
+    /// The listener that it connects to.
     pub listener: String,
-    /// The name that it would send, as typed; `None` is a client that sends none.
+    /// The name that it sends, as typed; `None` for a client that sends none.
     pub name: Option<String>,
-    /// Where it would come from; an IPv4-mapped address is its IPv4 address.
+    /// Its address; an IPv4-mapped address is its IPv4 address.
     pub source: IpAddr,
 }
 
-/// What would become of such a client, decided without placing or pinning it.
+/// The route, pool and backend that such a client would get. Nothing is connected or pinned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// As asked.
+    /// As requested.
     pub listener: String,
-    /// As asked.
+    /// As requested.
     pub name: Option<String>,
-    /// As asked.
+    /// As requested.
     pub source: IpAddr,
-    /// The configured name that matched, or `no_name`, `unknown_name` or `pool`; `null` where it is refused before.
+    /// The configured name that matched, or `no_name`, `unknown_name` or `pool`; `null` if it is rejected before.
     pub route: Option<String>,
     /// The pool that it is routed to.
     pub pool: Option<String>,
-    /// The backend that it would get. Policies decide anew for every client: this is what they say now.
+    /// The backend that it would get now. Policies decide for each client separately.
     pub backend: Option<String>,
-    /// Where that backend is.
+    /// The address of the backend.
     pub address: Option<SocketAddr>,
-    /// Why this backend, in the words of the access log's `pick`.
+    /// Why this backend, as in the access log field `pick`.
     pub pick: Option<String>,
-    /// The outcome that the access log would show if it is refused; `null` where it is served.
+    /// The outcome of its rejection; `null` if it is served.
     pub refused: Option<String>,
-    /// The client's pin, whether it decides or not; `null` where there is none.
+    /// The pin of the client, whether it decides or not; `null` if there is none.
     pub pin: Option<PinEntry>,
-    /// How it came to that, a sentence a step.
+    /// The steps of the decision, a sentence each.
     pub steps: Vec<String>,
 }
 
-/// The answer to a change of a backend's state: the backend as it now is.
+/// The response to a change of a backend's state: the new state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateChanged {
     /// The backend's pool.
     pub pool: String,
     /// Its name there.
     pub backend: String,
-    /// What it was.
+    /// The previous state.
     pub before: AdminState,
-    /// What it is now.
+    /// The new state.
     pub state: AdminState,
     /// When its drain ends; `null` in the other states.
     pub deadline: Option<Timestamp>,
-    /// Connections that it holds or that are on their way to it.
+    /// Connections to it, including those being established.
     pub connections: u64,
 }
 
-/// The answer to a change of a backend's state in every pool that has one of that name.
+/// The response to a change of a backend's state in every pool that has a backend of that name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedEverywhere {
     /// The backend in each of the pools, in the order of the configuration.
@@ -302,41 +302,41 @@ pub struct ChangedEverywhere {
 pub struct StateChange {
     /// `ready`, `drain` or `maintain`.
     pub state: AdminState,
-    /// How long a drain may last, such as `15m`; without it `timeouts.drain`.
+    /// Duration of a drain, such as `15m`; the default is `timeouts.drain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
-    /// `false`: the last backend of a pool that is in service stays. Without it, nothing is asked.
+    /// `false`: reject the request if the backend is the last one in service in a pool. The default is `true`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<bool>,
 }
 
-/// The answer to a reload that was taken.
+/// The response to a reload that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// When it came into force.
+    /// When the configuration came into force.
     pub at: Timestamp,
-    /// What it changes, a sentence each; none where the file says what is in force.
+    /// The changes, a sentence each; empty if the file is unchanged.
     pub changes: Vec<String>,
-    /// What is hardly meant, or is not in force before a restart, a sentence each.
+    /// Suspicious settings, and settings that require a restart, a sentence each.
     pub warnings: Vec<String>,
 }
 
-/// The answer to an upgrade that was done.
+/// The response to an upgrade that succeeded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Upgraded {
     /// When the new process took over.
     pub at: Timestamp,
     /// Its process id.
     pub pid: u32,
-    /// Connections that the old process still has.
+    /// Connections that remain in the old process.
     pub connections: u64,
-    /// Seconds after which it resets what is left of them.
+    /// Seconds until it resets the remaining ones.
     pub drain_seconds: f64,
 }
 
-/// The body of every answer that is an error.
+/// The body of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// One cause, lower case, no full stop; of a rejected reload all of them, as `lyncpin check` prints them.
+    /// The error; for a rejected reload all errors, as `lyncpin check` prints them.
     pub error: String,
 }

@@ -1,31 +1,31 @@
-//! A change of a backend's administrative state: what is wanted, and why it is not done.
+//! A change of a backend's administrative state: the request, and why it is rejected.
 //!
-//! Owns the words of a refusal. Must not know pools. Invariant: a refusal to take out the last backend says why it is the
-//! last.
+//! Owns the texts of these errors. Must not know pools. Invariant: an error about the last backend in service says why the
+//! others are not.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::unknown::Unknown;
+use super::unknown_name::Unknown;
 use crate::types::backend_state::AdminState;
 
-/// The state that a backend is to have.
+/// The state that a backend should get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WantedState {
     /// The state.
     pub state: AdminState,
-    /// Comes with [`AdminState::Drain`] alone; without it a drain lasts for `timeouts.drain`.
+    /// Only with [`AdminState::Drain`]; the default is `timeouts.drain`.
     pub deadline: Option<Duration>,
-    /// What is done where the backend is the last in service.
+    /// What happens if the backend is the last one in service.
     pub last: LastBackend,
 }
 
-/// What is done with the last backend of a pool that is in service.
+/// What happens to the last backend of a pool that is in service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastBackend {
-    /// It is taken out as any other.
+    /// It is taken out of service like any other.
     Takes,
-    /// It stays, and so do those of other pools that were named with it.
+    /// The request is rejected, for the other pools too.
     Stays,
 }
 
@@ -34,47 +34,47 @@ pub enum LastBackend {
 pub enum SetStateError {
     /// No pool has this name.
     UnknownPool(Unknown),
-    /// The pool, or no pool where none was named, has a backend of this name.
+    /// The pool has no backend of this name; without a pool, no pool has.
     UnknownBackend {
         /// The pool.
         pool: Option<String>,
-        /// The name that it has no backend of.
+        /// The name.
         backend: Unknown,
     },
-    /// It is the last one that serves in these pools; at least one.
+    /// It is the last one in service in these pools; at least one.
     Last(Vec<Last>),
-    /// The new process of an upgrade is taking over, and might not hear of the change.
+    /// The new process of an upgrade is taking over and might miss the change.
     HandingOver,
 }
 
-/// A pool whose last backend was to be taken out of service.
+/// A pool whose last backend would be taken out of service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Last {
     /// The pool.
     pub pool: String,
     /// The backend.
     pub backend: String,
-    /// Whether it serves now, or is the last that would once it is up.
+    /// Whether it serves now; if not, it is the last one that could once it is up.
     pub serves: bool,
-    /// The others, each with why it does not serve: `is down`.
+    /// The other backends, each with the reason why it does not serve: `is down`.
     pub others: Vec<(String, &'static str)>,
-    /// Who would serve instead.
+    /// What would serve instead.
     pub instead: ServesInstead,
 }
 
-/// Who serves the clients of a pool without a backend in service.
+/// What serves the clients of a pool without a backend in service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServesInstead {
-    /// No server.
+    /// Nothing.
     Nobody,
-    /// Backends that pass their checks and are kept out for their falls.
+    /// Backends that pass their checks but are held out of rotation by flap damping.
     Damped,
-    /// This backup pool.
+    /// A backup pool.
     Backup(String),
 }
 
-/// The most other backends that a refusal names.
-const SHOWN: usize = 6;
+/// The most other backends in an error.
+const MAX_SHOWN: usize = 6;
 
 impl fmt::Display for Last {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,12 +86,12 @@ impl fmt::Display for Last {
         };
         write!(f, "{backend} is the last backend {what} in pool {pool}")?;
         let mut separator = ": ";
-        for (other, why) in self.others.iter().take(SHOWN) {
+        for (other, why) in self.others.iter().take(MAX_SHOWN) {
             write!(f, "{separator}{other} {why}")?;
             separator = ", ";
         }
-        if self.others.len() > SHOWN {
-            write!(f, " and {} more", self.others.len() - SHOWN)?;
+        if self.others.len() > MAX_SHOWN {
+            write!(f, " and {} more", self.others.len() - MAX_SHOWN)?;
         }
         match &self.instead {
             ServesInstead::Nobody => f.write_str("; the pool would serve no client"),
@@ -104,13 +104,13 @@ impl fmt::Display for Last {
 impl fmt::Display for SetStateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HandingOver => f.write_str("an upgrade is under way; ask again in a moment"),
+            Self::HandingOver => f.write_str("an upgrade is under way; try again in a moment"),
             Self::UnknownPool(pool) => {
                 write!(
                     f,
                     "there is no pool {:?}{}",
                     pool.name(),
-                    pool.instead("pool")
+                    pool.suggestion("pool")
                 )
             }
             Self::UnknownBackend { pool, backend } => {
@@ -118,7 +118,7 @@ impl fmt::Display for SetStateError {
                     Some(pool) => write!(f, "pool {pool:?} has no backend {:?}", backend.name())?,
                     None => write!(f, "no pool has a backend {:?}", backend.name())?,
                 }
-                backend.instead("backend").fmt(f)
+                backend.suggestion("backend").fmt(f)
             }
             Self::Last(pools) => {
                 for (index, last) in pools.iter().enumerate() {
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_why_it_is_the_last() {
+    fn an_error_about_the_last_backend_says_why_it_is_the_last() {
         let last = Last {
             pool: "web".into(),
             backend: "fe01".into(),
