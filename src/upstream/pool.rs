@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::affinity::shard::{Eligibility, Key, Member, PinView, Session};
 use crate::affinity::table::{KnownSession, Lookup, PinGuard, Pins};
-use crate::config::defaults::SOURCE_PREFIX;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
 use crate::protocol::tls::client_hello::ClientHello;
 use crate::types::backend_state::Health;
@@ -409,9 +408,11 @@ impl Pool {
     }
 
     fn prefix(&self) -> SourcePrefix {
-        self.affinity.as_ref().map_or(SOURCE_PREFIX, |affinity| {
-            affinity.pins.settings().source_prefix
-        })
+        self.affinity
+            .as_ref()
+            .map_or(SourcePrefix::WHOLE, |affinity| {
+                affinity.pins.settings().source_prefix
+            })
     }
 }
 
