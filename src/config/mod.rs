@@ -6,7 +6,7 @@
 //!
 //! In the order of a file's way through them: `source` (YAML as a tree with locations), `schema` (the mappings of the
 //! file: keys, types, defaults, ranges, and the short form), `validate` (references and conflicts), [`model`] (the
-//! result), `lint` (warnings). [`expand`] prints a configuration as a file again. `scalar` parses single values,
+//! result), `lint` (warnings). [`expand()`] prints a configuration as a file again. `scalar` parses single values,
 //! `diagnostics` prints errors.
 
 mod arguments;

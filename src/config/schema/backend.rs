@@ -181,29 +181,23 @@ fn check_ports(section: &Section<'_>, diagnostics: &mut Diagnostics) -> BTreeMap
     ports
 }
 
-/// A backend on one line; in the short notation if that says everything.
+/// A backend on one line, in the short notation if that is complete.
 pub(super) fn print(backend: &BackendConfig) -> String {
-    let BackendConfig {
-        name,
-        address,
-        weight,
-        check_ports,
-    } = backend;
-    let is_default = *backend == default(default_name(&address.host), address.clone());
+    let BackendConfig { name, address, .. } = backend;
+    let unnamed = default(default_name(&address.host), address.clone());
     let address = text(address);
-    if is_default {
+    if *backend == unnamed {
         return address;
     }
-    let mut line = format!("{{ name: {}, address: {address}", text(name));
-    if *weight != 1 {
-        line += &format!(", weight: {weight}");
+    let mut settings = vec![
+        format!("name: {}", text(name)),
+        format!("address: {address}"),
+    ];
+    settings.extend(BACKEND.print_changed(backend, &unnamed));
+    if !backend.check_ports.is_empty() {
+        let ports = backend.check_ports.iter();
+        let ports: Vec<String> = ports.map(|(port, own)| format!("{port}: {own}")).collect();
+        settings.push(format!("check_ports: {{ {} }}", ports.join(", ")));
     }
-    if !check_ports.is_empty() {
-        let ports = check_ports
-            .iter()
-            .map(|(port, own)| format!("{port}: {own}"));
-        let ports: Vec<String> = ports.collect();
-        line += &format!(", check_ports: {{ {} }}", ports.join(", "));
-    }
-    line + " }"
+    format!("{{ {} }}", settings.join(", "))
 }

@@ -114,6 +114,16 @@ impl<S> Mapping<S> {
         self.plain().map(print).collect()
     }
 
+    /// As [`Mapping::print_plain`], without the keys that have their default.
+    pub(crate) fn print_changed(&self, settings: &S, default: &S) -> Vec<String> {
+        let pairs = self.print_plain(settings).into_iter();
+        let pairs = pairs.zip(self.print_plain(default));
+        pairs
+            .filter(|(printed, default)| printed != default)
+            .map(|(printed, _)| printed)
+            .collect()
+    }
+
     /// Settings of any value in every plain key.
     #[cfg(test)]
     pub(crate) fn any(&self, base: impl Strategy<Value = S> + 'static) -> BoxedStrategy<S>

@@ -57,7 +57,7 @@ impl<T> ValueParser<T> for Text<T> {
     }
 }
 
-/// A value of one key alone.
+/// A value with a parser of its own.
 pub(crate) struct Custom<F> {
     /// What the key expects.
     pub expects: String,
