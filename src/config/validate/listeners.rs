@@ -47,7 +47,29 @@ fn validate_one(
         None => {}
     }
     check_unique_patterns(listener, diagnostics);
-    let target = |found: &Option<Located<TargetName>>, diagnostics: &mut Diagnostics| match found {
+    let routes = listener.routes.iter().filter_map(|route| {
+        let pool = pools.find(route.pool.as_ref()?, &[], diagnostics);
+        let names = route.names.iter().map(|name| name.value.clone()).collect();
+        Some(RouteConfig { names, pool })
+    });
+    ListenerConfig {
+        routes: routes.collect(),
+        no_name: target(&listener.no_name, pools, diagnostics),
+        unknown_name: target(&listener.unknown_name, pools, diagnostics),
+        pool: listener
+            .pool
+            .as_ref()
+            .map(|name| pools.find(name, &["none"], diagnostics)),
+        ..listener.config.clone()
+    }
+}
+
+fn target(
+    found: &Option<Located<TargetName>>,
+    pools: &PoolNames<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Target {
+    match found {
         Some(Located {
             value: TargetName::Pool(name),
             at,
@@ -60,21 +82,6 @@ fn validate_one(
             ..
         })
         | None => Target::Refuse,
-    };
-    let routes = listener.routes.iter().filter_map(|route| {
-        let pool = pools.find(route.pool.as_ref()?, &[], diagnostics);
-        let names = route.names.iter().map(|name| name.value.clone()).collect();
-        Some(RouteConfig { names, pool })
-    });
-    ListenerConfig {
-        routes: routes.collect(),
-        no_name: target(&listener.no_name, diagnostics),
-        unknown_name: target(&listener.unknown_name, diagnostics),
-        pool: listener
-            .pool
-            .as_ref()
-            .map(|name| pools.find(name, &["none"], diagnostics)),
-        ..listener.config.clone()
     }
 }
 
