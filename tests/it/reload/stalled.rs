@@ -130,7 +130,7 @@ fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
             "{command}: {told}"
         );
         assert!(
-            told.contains("more than 1 MiB") && told.len() < 2_000,
+            told.contains("larger than 1 MiB") && told.len() < 2_000,
             "{command}: {told}"
         );
     }
@@ -143,14 +143,14 @@ fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
     std::os::unix::fs::symlink("/dev/zero", balancer.file()).unwrap();
     let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();
     assert_eq!(answer.status, 422);
-    assert!(answer.body.contains("more than 1 MiB"), "{}", answer.body);
+    assert!(answer.body.contains("larger than 1 MiB"), "{}", answer.body);
     assert!(balancer.resident_kib() < resident + 20_000);
     // A character that the bound cuts is no error of its own.
     let large = "# \u{fc}".repeat(400_000);
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write_raw(&large);
     let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();
-    assert!(answer.body.contains("more than 1 MiB"), "{}", answer.body);
+    assert!(answer.body.contains("larger than 1 MiB"), "{}", answer.body);
 }
 
 #[test]
