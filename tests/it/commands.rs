@@ -44,20 +44,20 @@ fn numbers_of_options_are_refused_in_words() {
     for (arguments, words) in [
         (
             &["affinity", "list", "--limit", "x"][..],
-            "it is a whole number from 1, such as `100`",
+            "expected a whole number from 1, such as `100`",
         ),
         (&["affinity", "list", "--limit", "-1"], ""),
         (
             &["affinity", "list", "--limit", "0"],
-            "it is a whole number from 1; `--all` lists every pin",
+            "expected a whole number from 1; `--all` lists every pin",
         ),
         (
             &["demo", "--https", "x"],
-            "it is a port, a whole number up to 65535",
+            "expected a port, a whole number up to 65535",
         ),
         (
             &["demo", "--http", "70000"],
-            "it is a port, a whole number up to 65535",
+            "expected a port, a whole number up to 65535",
         ),
     ] {
         let said = lyncpin(arguments);
@@ -344,7 +344,7 @@ fn explain_prints_the_steps_and_the_verdict() {
     let said = ask(&running, &arguments);
     assert_eq!(
         said.out,
-        "a client from 192.0.2.7 that asks for meet.contoso.com on listener https:\n  \
+        "a client from 192.0.2.7 that requests meet.contoso.com on listener https:\n  \
          1. the name matches `*.contoso.com`\npool web, backend fe01, pinned\n"
     );
     let json = ask(&running, &[&arguments[..], &["--json"]].concat());

@@ -263,7 +263,7 @@ fn offline_says_what_it_cannot_know() {
     );
     holds(
         &explain("192.0.2.7"),
-        &["192.0.2.7 is in `deny`: 192.0.2.0/24", "refused, denied"],
+        &["192.0.2.7 is in `deny`: 192.0.2.0/24", "rejected, denied"],
     );
 }
 

@@ -54,7 +54,7 @@ fn a_list_that_ends_early_says_so() {
     assert_eq!(said.out.lines().count(), 3);
     assert_eq!(
         (said.status, said.err.as_str()),
-        (0, "there are more: --limit COUNT or --all lists them\n")
+        (0, "more pins match; use --limit COUNT or --all\n")
     );
     running.control.asked();
     let said = ask(&running, &["affinity", "list", "--limit", "5"]);
@@ -102,7 +102,7 @@ fn a_list_of_nothing_says_so() {
         &running,
         &["affinity", "list", "--client", "198.51.100.0/24"],
     );
-    assert_eq!((said.status, said.out.as_str()), (0, "no pin fits\n"));
+    assert_eq!((said.status, said.out.as_str()), (0, "no pin matches\n"));
 }
 
 #[test]
@@ -192,19 +192,19 @@ fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
     );
     assert_eq!(
         ask(&running, &["affinity", "clear", "--client", "192.0.2.7"]).out,
-        "1 pin cleared, 5 connections live on\n"
+        "1 pin cleared, 5 connections not affected\n"
     );
     assert_eq!(
         ask(&running, &["affinity", "clear", "--all"]).out,
-        "7 pins and 2 TLS sessions cleared, 5 connections live on\n"
+        "7 pins and 2 TLS sessions cleared, 5 connections not affected\n"
     );
     let nobody = ["--client", "198.51.100.1"];
     for (arguments, error) in [
-        (&["affinity", "clear"][..], "no pin fits\n"),
+        (&["affinity", "clear"][..], "no pin matches\n"),
         (
             &["affinity", "move", "--to", "fe02"],
-            "198.51.100.1 has no pin that fits\n\
-             `lyncpin affinity pin --client 198.51.100.1 fe02` makes one\n",
+            "198.51.100.1 has no matching pin\n\
+             create one with `lyncpin affinity pin --client 198.51.100.1 fe02`\n",
         ),
     ] {
         let said = ask(&running, &[arguments, &nobody].concat());

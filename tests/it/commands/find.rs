@@ -81,7 +81,7 @@ fn a_mistake_in_the_admin_section_is_shown_with_a_way_around_it() {
             "{err}"
         );
         assert!(
-            err.contains("`--admin ADDRESS` asks the running balancer"),
+            err.contains("use `--admin ADDRESS` to reach the running balancer"),
             "{err}"
         );
         assert!(!err.contains("pools"), "{err}");
@@ -110,7 +110,7 @@ fn a_file_that_is_not_found_is_said_with_where_it_was_looked_for() {
         let (status, _, err) = run_in(here, Some(&missing), command);
         assert_eq!(status, 2);
         let expected = format!(
-            "the configuration {}, which $LYNCPIN_CONFIG names, cannot be read: no such",
+            "cannot read the configuration {}, named by $LYNCPIN_CONFIG: no such",
             missing.display()
         );
         assert!(err.starts_with(&expected), "{err}");
@@ -119,8 +119,8 @@ fn a_file_that_is_not_found_is_said_with_where_it_was_looked_for() {
             assert_eq!(status, 2);
             assert_eq!(
                 err,
-                "there is no configuration: neither balancer.yaml in this directory nor /etc/lyncpin/balancer.yaml is there\n\
-                 name one with `-c FILE` or in $LYNCPIN_CONFIG\n"
+                "no configuration found: neither balancer.yaml in this directory nor /etc/lyncpin/balancer.yaml exists\n\
+                 name one with `-c FILE` or $LYNCPIN_CONFIG\n"
             );
         }
     }

@@ -35,7 +35,7 @@ fn refused(balancer: &Balancer, arguments: &[&str], why: &str) {
     assert_eq!((said.status, &*said.out), (1, ""), "{}", said.err);
     assert_eq!(
         said.err,
-        format!("{why}\nnothing was changed; --force does it all the same\n")
+        format!("{why}\nnothing was changed; use --force to do it anyway\n")
     );
     assert_eq!(states(balancer), before);
 }

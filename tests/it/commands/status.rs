@@ -166,7 +166,7 @@ fn only_listeners_that_lead_to_what_is_shown_are_listed() {
         "{one}"
     );
     let none = says(&running, &["pool-40"]);
-    assert!(none.contains("no listener leads here\n"), "{none}");
+    assert!(none.contains("no listener routes here\n"), "{none}");
     let by_server = says(&running, &["--by-server", "pool-08/fe01"]);
     assert_eq!(by_server.matches("\nlistener-").count(), 1, "{by_server}");
 }
@@ -210,7 +210,7 @@ fn one_is_no_plural_and_what_is_about_to_turn_is_said() {
         "0 of 1 backend in service, 1 with weight 0\n",
         ", serves pinned clients only\n",
         "  fe01: deciding check tcp:5061 fails for 2h1m, 2 of 3 until it counts as failing: connection refused\n",
-        "  fe01: certificate seen by check tcp:5061 ended 1d1h ago\n",
+        "  fe01: certificate seen by check tcp:5061 expired 1d1h ago\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }

@@ -61,7 +61,7 @@ impl Demo {
         for line in &mut lines {
             let line = line.unwrap();
             tried |= line.starts_with("Try, ");
-            if line.starts_with("Here you can type") {
+            if line.starts_with("Commands for this terminal") {
                 break;
             }
             if let Some(command) = line.strip_prefix("  ").filter(|_| tried) {
@@ -95,7 +95,7 @@ impl Demo {
     fn does(&self, stage: &Stage, script: &str) {
         for line in script.lines() {
             let said = stage.bash(&self.localise(line));
-            let wanted = !line.contains("# refused");
+            let wanted = !line.contains("# rejected");
             assert_eq!(said.status.success(), wanted, "{line}\n{said:?}");
         }
     }
@@ -150,7 +150,7 @@ fn the_demo_obeys_what_the_quick_start_says_that_one_may_type() {
         );
     }
     let answer = demo.answers.recv_timeout(PATIENCE).unwrap();
-    assert!(answer.starts_with("type: "), "{answer}");
+    assert!(answer.starts_with("usage: "), "{answer}");
     stop(&mut demo.running);
     let more: Vec<String> = demo.answers.iter().collect();
     assert!(more.is_empty(), "{more:?}");

@@ -306,7 +306,7 @@ fn a_new_process_that_is_told_to_stop_while_it_waits_says_so_and_ends() {
     let said = ours.next_message(soon()).unwrap();
     assert_eq!(
         said,
-        HandoffMessage::Failed("the new process was told to stop".into())
+        HandoffMessage::Failed("the new process was stopped".into())
     );
     let status = eventually("it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
