@@ -53,7 +53,7 @@ impl Remaining {
 pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Result<(), Failure> {
     let mut shown = None;
     let mut failed = 0;
-    let mut is_over = false;
+    let mut has_passed = false;
     loop {
         let status = match client.status().await {
             Ok(status) => status,
@@ -68,7 +68,7 @@ pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Re
         failed = 0;
         let left = remaining(&status, pools, backend)?;
         // At the deadline the balancer resets the rest; the last line shows the result.
-        if left.time.is_zero() && !std::mem::replace(&mut is_over, true) {
+        if left.time.is_zero() && !std::mem::replace(&mut has_passed, true) {
             tokio::time::sleep(RESET_TIME).await;
             continue;
         }
@@ -165,7 +165,7 @@ mod tests {
         );
         assert_eq!(
             left(1, 0, 0).text("fe01"),
-            "fe01: 1 connection, 0 pins, the deadline is over"
+            "fe01: 1 connection, 0 pins, the deadline has passed"
         );
         assert!(left(0, 0, 1000).is_nothing() && left(9, 9, 0).is_nothing());
         assert!(!left(0, 1, 1000).is_nothing() && !left(1, 0, 1000).is_nothing());

@@ -102,7 +102,7 @@ pub(super) fn affinity(shown: &StatusView, status: &StatusView) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heads = ["AFFINITY GROUP", "PINS", "MAX PINS"];
+    let heads = ["AFFINITY GROUP", "PINS", "LIMIT"];
     "\n".to_owned() + &table(&heads, &[1, 2], rows)
 }
 

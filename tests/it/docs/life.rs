@@ -1,4 +1,4 @@
-//! The page on the life of a connection names the stages that the code has, in their order.
+//! The page on the life of a connection has the stages of the code, in order.
 
 use lyncpin::telemetry::metrics::definitions;
 use lyncpin::types::outcome::{Outcome, Phase};
@@ -6,8 +6,8 @@ use lyncpin::types::outcome::{Outcome, Phase};
 use super::blocks::{Kind, of, root};
 use super::{column, page, plain, table};
 
-/// A stage on the page, the function of `session::converse` that is its line, and how a connection is said to have
-/// ended in it. What comes before and after the session is no line of it.
+/// A stage on the page, its function in `session::converse`, and its phase. Stages before and after the session have no
+/// function there.
 const STAGES: [(&str, Option<&str>, Option<Phase>); 8] = [
     ("accept", None, Some(Phase::Accept)),
     ("read", Some("read"), Some(Phase::Hello)),
@@ -27,7 +27,7 @@ fn names() -> Vec<&'static str> {
     STAGES.iter().map(|(name, ..)| *name).collect()
 }
 
-/// The functions that `converse` calls by their bare name: not methods, not those of other modules.
+/// The functions that `converse` calls without a path: no methods, no functions of other modules.
 fn lines_of_converse() -> Vec<String> {
     let code = std::fs::read_to_string(root().join("src/proxy/session.rs")).unwrap();
     let (_, body) = code.split_once("async fn converse(").unwrap();
@@ -63,7 +63,7 @@ fn the_table_and_the_picture_have_the_same_stages() {
         .iter()
         .find(|block| block.page() == "docs/life-of-a-connection.md")
         .unwrap();
-    // What is not drawn in the left margin is no stage; the kernel comes before the first.
+    // The stages are in the left margin, after the kernel.
     let margin = picture
         .text
         .lines()
@@ -97,7 +97,7 @@ fn each_stage_has_its_files_outcomes_and_series() {
             .filter(|word| !word.is_empty())
             .collect();
         assert_eq!(outcomes, known, "{name}");
-        // A series may be named by its end, after the first.
+        // After the first, a series may be abbreviated to the end of its name.
         for series in row[5].split('`').skip(1).step_by(2) {
             let exists = definitions::ALL
                 .iter()
