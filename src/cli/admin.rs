@@ -66,14 +66,16 @@ impl AdminArguments {
             let _ = sender.send(arguments.read_client());
         };
         let started = std::thread::Builder::new().spawn(read);
-        started.map_err(|error| Failure::answer("cannot start a thread").because(&error))?;
+        started.map_err(|error| Failure::operation("cannot start a thread").caused_by(&error))?;
         receiver.recv_timeout(READ_TIMEOUT).unwrap_or_else(|_| {
             let name = self.file.find().unwrap_or_default();
             let (name, seconds) = (name.display(), READ_TIMEOUT.as_secs());
             Err(Failure::usage(format!(
                 "cannot read the configuration {name} or the token file: no data within {seconds} s"
             ))
-            .also("use `--admin ADDRESS` to reach the running balancer without the configuration"))
+            .with_line(
+                "use `--admin ADDRESS` to reach the running balancer without the configuration",
+            ))
         })
     }
 
@@ -142,7 +144,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::answer("cannot start the runtime").because(&error))?;
+        .map_err(|error| Failure::operation("cannot start the runtime").caused_by(&error))?;
     let done = runtime.block_on(future);
     runtime.shutdown_background();
     done
@@ -152,7 +154,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let failure = Self::from_error(&error);
         match error {
-            ClientError::Refused(StatusCode::UNAUTHORIZED, _) => failure.also(
+            ClientError::Refused(StatusCode::UNAUTHORIZED, _) => failure.with_line(
                 "name the token file with `--token-file`; if the token has changed since the balancer read it, \
                  send SIGHUP to the balancer",
             ),

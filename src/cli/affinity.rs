@@ -204,7 +204,7 @@ async fn nothing_moved(admin: &Client, filter: &PinFilter, to: &str) -> Result<F
         let page = admin.pins(filter, cursor.as_deref(), 1).await?;
         if !page.entries.is_empty() {
             let what = format!("all matching pins already point to {to}");
-            return Ok(Failure::answer(what));
+            return Ok(Failure::operation(what));
         }
         cursor = page.cursor;
         if cursor.is_none() {
@@ -212,7 +212,7 @@ async fn nothing_moved(admin: &Client, filter: &PinFilter, to: &str) -> Result<F
         }
     }
     let Some(client) = filter.client else {
-        return Ok(Failure::answer("no pin matches"));
+        return Ok(Failure::operation("no pin matches"));
     };
     let option = |name: &str, value: &Option<String>| {
         let value = value.as_deref().map(printable);
@@ -223,8 +223,8 @@ async fn nothing_moved(admin: &Client, filter: &PinFilter, to: &str) -> Result<F
         false => client.to_string(),
     };
     let (name, group) = (option("name", &filter.name), option("group", &filter.group));
-    let none = Failure::answer(format!("{client} has no matching pin"));
-    Ok(none.also(format!(
+    let none = Failure::operation(format!("{client} has no matching pin"));
+    Ok(none.with_line(format!(
         "create one with `lyncpin affinity pin --client {client}{name}{group} {to}`"
     )))
 }
@@ -241,7 +241,7 @@ impl Clear {
         let changed = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
         let reached = predecessors::all_reached(&changed.predecessors);
         let Some((what, connections)) = counts(&changed.done) else {
-            return reached.and_then(|()| Err(Failure::answer("no pin matches")));
+            return reached.and_then(|()| Err(Failure::operation("no pin matches")));
         };
         answer(&format!("{what} cleared, {connections} not affected\n"))?;
         reached

@@ -64,18 +64,18 @@ impl Demo {
             let signals = Signals::catch()?;
             let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
             let (ca_file, mut file) = TemporaryFile::create("pem").map_err(|error| {
-                Failure::answer("cannot write the demo's root certificate").because(&error)
+                Failure::operation("cannot write the demo's root certificate").caused_by(&error)
             })?;
             file.write_all(ca.pem().as_bytes()).map_err(|error| {
-                Failure::answer("cannot write the demo's root certificate").because(&error)
+                Failure::operation("cannot write the demo's root certificate").caused_by(&error)
             })?;
             let log_file = if self.log {
                 None
             } else {
                 let created = TemporaryFile::create("log");
                 Some(created.map_err(|error| {
-                    Failure::answer("cannot write the demo's log; use --log to print it here")
-                        .because(&error)
+                    Failure::operation("cannot write the demo's log; use --log to print it here")
+                        .caused_by(&error)
                 })?)
             };
             let (log_file, log_output) = log_file.unzip();
@@ -88,7 +88,7 @@ impl Demo {
             let server = Server::start(loaded.config, log, registry, ConfigSource::Nowhere)
                 .map_err(|error| {
                     Failure::from_error(&error)
-                        .also("choose other ports: see `lyncpin demo --help`")
+                        .with_line("choose other ports: see `lyncpin demo --help`")
                 })?;
             answer(&self.introduction(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
             let typed = Cell::new(false);
@@ -144,7 +144,7 @@ impl Demo {
                 limits: FrontEndLimits::default(),
             })
             .map_err(|error| {
-                Failure::answer("cannot start the simulated Front Ends").because(&error)
+                Failure::operation("cannot start the simulated Front Ends").caused_by(&error)
             })
         };
         FRONT_ENDS.into_iter().map(start).collect()

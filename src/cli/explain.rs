@@ -49,7 +49,7 @@ impl Explain {
         };
         if self.json {
             let json = serde_json::to_string_pretty(&explanation).map_err(|error| {
-                Failure::answer("cannot serialise the response").because(&error)
+                Failure::operation("cannot serialise the response").caused_by(&error)
             })?;
             return answer(&(json + "\n"));
         }

@@ -26,7 +26,7 @@ pub(super) struct Failure {
 
 impl Failure {
     /// The operation failed: exit status 1.
-    pub(super) fn answer(cause: impl Into<String>) -> Self {
+    pub(super) fn operation(cause: impl Into<String>) -> Self {
         Self {
             status: 1,
             causes: vec![cause.into()],
@@ -53,7 +53,7 @@ impl Failure {
     }
 
     /// The configuration is invalid.
-    pub(super) fn invalid(errors: &ConfigErrors) -> Self {
+    pub(super) fn invalid_configuration(errors: &ConfigErrors) -> Self {
         Self {
             of_configuration: true,
             ..Self::usage(errors.to_string())
@@ -74,24 +74,24 @@ impl Failure {
     }
 
     /// Appends an error and its sources to the last cause.
-    pub(super) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
+    pub(super) fn caused_by(mut self, error: &(dyn Error + 'static)) -> Self {
         if let Some(last) = self.causes.last_mut() {
             chain(last, Some(error));
         }
-        self.if_exhausted(error)
+        self.with_descriptor_advice(error)
     }
 
     /// Adds advice if the error is a lack of descriptors.
-    fn if_exhausted(self, error: &(dyn Error + 'static)) -> Self {
+    fn with_descriptor_advice(self, error: &(dyn Error + 'static)) -> Self {
         if reserve::is_exhausted(error) {
-            self.also(FEW_DESCRIPTORS)
+            self.with_line(FEW_DESCRIPTORS)
         } else {
             self
         }
     }
 
     /// Adds a line.
-    pub(super) fn also(mut self, cause: impl Into<String>) -> Self {
+    pub(super) fn with_line(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
         self
     }
@@ -100,7 +100,7 @@ impl Failure {
     pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         chain(&mut text, error.source());
-        Self::answer(text).if_exhausted(error)
+        Self::operation(text).with_descriptor_advice(error)
     }
 
     /// A usage error from an error and its sources.
@@ -117,7 +117,7 @@ impl Failure {
     }
 
     /// Prints the causes and returns the exit status.
-    pub(super) fn tell(&self) -> ExitCode {
+    pub(super) fn report(&self) -> ExitCode {
         let mut text = String::new();
         for cause in &self.causes {
             // Writing to a String cannot fail.
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn kernel_errors_are_printed_in_lower_case() {
         let error = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
-        let failure = Failure::answer("the admin listener cannot be reached").because(&error);
+        let failure = Failure::operation("the admin listener cannot be reached").caused_by(&error);
         assert_eq!(
             failure.causes,
             ["the admin listener cannot be reached: connection refused"]
@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn a_cause_is_not_repeated() {
         let error = io::Error::other("the path exists and is not a socket");
-        let failure = Failure::answer("no: the path exists and is not a socket").because(&error);
+        let failure =
+            Failure::operation("no: the path exists and is not a socket").caused_by(&error);
         assert_eq!(failure.causes, ["no: the path exists and is not a socket"]);
     }
 }

@@ -53,14 +53,14 @@ impl ConfigFile {
     /// Reads and validates it.
     pub(super) fn read(&self) -> Result<Loaded, Failure> {
         let (name, bytes) = self.bytes()?;
-        config::read_bytes(&bytes, &name).map_err(|errors| Failure::invalid(&errors))
+        config::read_bytes(&bytes, &name).map_err(|errors| Failure::invalid_configuration(&errors))
     }
 
     /// Reads the settings of the admin listener, whatever errors the rest of the file has; also returns its directory.
     pub(super) fn read_admin(&self) -> Result<(AdminSettings, PathBuf), Failure> {
         let (name, bytes) = self.bytes()?;
         let admin = config::read_admin(&bytes, &name).map_err(|errors| {
-            Failure::invalid(&errors).also(
+            Failure::invalid_configuration(&errors).with_line(
                 "use `--admin ADDRESS` to reach the running balancer without the configuration",
             )
         })?;
@@ -75,7 +75,7 @@ impl ConfigFile {
             Failure::usage(format!(
                 "no configuration found: neither {here} in this directory nor {system} exists"
             ))
-            .also(format!("name one with `-c FILE` or ${VARIABLE}"))
+            .with_line(format!("name one with `-c FILE` or ${VARIABLE}"))
         })
     }
 
@@ -88,7 +88,8 @@ impl ConfigFile {
             } else {
                 String::new()
             };
-            Failure::usage(format!("cannot read the configuration {name}{origin}")).because(&error)
+            Failure::usage(format!("cannot read the configuration {name}{origin}"))
+                .caused_by(&error)
         })?;
         Ok((name, bytes))
     }

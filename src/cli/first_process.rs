@@ -39,7 +39,7 @@ pub(super) fn must_stay() -> bool {
 /// Stays until no process serves any more. Its own connections drain as in every replaced process.
 pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<(), Failure> {
     let Some(reports) = retiring.heard() else {
-        return Err(Failure::answer("cannot follow the new process"));
+        return Err(Failure::operation("cannot follow the new process"));
     };
     let successors = Successors::new(reports.clone());
     let end_now = successors.end_now.clone();
@@ -112,7 +112,7 @@ impl Successors {
         // Orphaned descendants become children of this process, also if it is not process 1.
         let _ = set_child_subreaper(Some(getpid()));
         let mut children = signal(SignalKind::child())
-            .map_err(|error| Failure::answer("cannot catch signals").because(&error))?;
+            .map_err(|error| Failure::operation("cannot catch signals").caused_by(&error))?;
         let mut changes = self.reports.clone();
         let mut draining = pin!(draining);
         let mut drained = None;

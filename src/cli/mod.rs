@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
     };
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
+        Err(failure) => failure.report(),
     }
 }
 
@@ -194,7 +194,7 @@ fn print(text: &str) -> Result<OutputReader, Failure> {
     match written {
         Ok(()) => Ok(OutputReader::Present),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(OutputReader::Gone),
-        Err(error) => Err(Failure::answer("cannot write to standard output").because(&error)),
+        Err(error) => Err(Failure::operation("cannot write to standard output").caused_by(&error)),
     }
 }
 

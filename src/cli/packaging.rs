@@ -42,7 +42,9 @@ impl Man {
             .source(concat!("lyncpin ", env!("CARGO_PKG_VERSION")))
             .manual("lyncpin")
             .render(&mut page)
-            .map_err(|error| Failure::answer("cannot generate the manual page").because(&error))?;
+            .map_err(|error| {
+                Failure::operation("cannot generate the manual page").caused_by(&error)
+            })?;
         answer(&String::from_utf8_lossy(&page))
     }
 }

@@ -68,8 +68,8 @@ pub(super) fn all_reached(replies: &[PredecessorAnswer]) -> Result<(), Failure> 
     let errors = replies.iter().filter_map(error_text);
     let failure = errors.fold(None, |failure: Option<Failure>, cause| {
         Some(match failure {
-            Some(failure) => failure.also(cause),
-            None => Failure::answer(cause),
+            Some(failure) => failure.with_line(cause),
+            None => Failure::operation(cause),
         })
     });
     failure.map_or(Ok(()), Err)

@@ -29,7 +29,7 @@ impl Reload {
             let is_of_configuration = error.is_of_configuration();
             let error = error.rejected();
             if is_of_configuration {
-                error.also("the running balancer was not contacted")
+                error.with_line("the running balancer was not contacted")
             } else {
                 error
             }
@@ -41,11 +41,11 @@ impl Reload {
             Err(error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _)) => {
                 let failure = Failure::from(error);
                 return Err(match unreadable {
-                    Some(unreadable) => Failure::answer(unreadable.text())
-                        .also(
+                    Some(unreadable) => Failure::operation(unreadable.text())
+                        .with_line(
                             "the running balancer was contacted without a token and has not reloaded",
                         )
-                        .also(failure.text()),
+                        .with_line(failure.text()),
                     None => failure,
                 });
             }
@@ -53,7 +53,7 @@ impl Reload {
             // The balancer cannot report what is wrong with the file.
             Err(error) => {
                 return Err(match self.admin.errors() {
-                    Some(errors) => errors.rejected().also(Failure::from(error).text()),
+                    Some(errors) => errors.rejected().with_line(Failure::from(error).text()),
                     None => error.into(),
                 });
             }

@@ -35,7 +35,7 @@ impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
         // First of all, because standard input may be the channel of a handoff.
         let handoff = Handoff::from_environment().map_err(|error| {
-            Failure::answer("cannot take over from the old process").because(&error)
+            Failure::operation("cannot take over from the old process").caused_by(&error)
         })?;
         let refusal = handoff.as_ref().map(Handoff::refusal).transpose();
         let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
@@ -140,7 +140,7 @@ pub(super) fn start_log_on(
         None => Sink::stderr(format, lines_lost),
     };
     let (sink, writer) =
-        started.map_err(|error| Failure::answer("cannot start the log").because(&error))?;
+        started.map_err(|error| Failure::operation("cannot start the log").caused_by(&error))?;
     let log = Arc::new(Log::new(config.log, sink));
     log.take_events(finest);
     Ok((log, registry, writer))
@@ -176,7 +176,7 @@ pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, 
         Role::Failed(reason) => {
             drop(server.stop(std::future::ready(())).await);
             let text = format!("this process did not take over: {reason}");
-            return Err(Failure::answer(text));
+            return Err(Failure::operation(text));
         }
     }
     Ok(role)

@@ -23,7 +23,8 @@ impl Signals {
     /// Starts catching them.
     pub(super) fn catch() -> Result<Self, Failure> {
         let catch = |kind| {
-            signal(kind).map_err(|error| Failure::answer("cannot catch signals").because(&error))
+            signal(kind)
+                .map_err(|error| Failure::operation("cannot catch signals").caused_by(&error))
         };
         Ok(Self {
             stop: [

@@ -110,7 +110,7 @@ fn failure(error: ClientError, change: &StateChange) -> Failure {
         && matches!(&error, ClientError::Refused(status, _) if *status == StatusCode::CONFLICT);
     let failure = Failure::from(error);
     if is_last {
-        failure.also("nothing was changed; use --force to do it anyway")
+        failure.with_line("nothing was changed; use --force to do it anyway")
     } else {
         failure
     }

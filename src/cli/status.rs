@@ -56,7 +56,7 @@ impl Status {
                 match self.fetch(&client).await {
                     Ok(text) => reader = print(&text)?,
                     Err(failure) => {
-                        failure.tell();
+                        failure.report();
                     }
                 }
             }
@@ -68,8 +68,9 @@ impl Status {
         let whole = client.status().await?;
         let status = self.filtered(whole.clone())?;
         let json = |written: Result<String, serde_json::Error>| {
-            let written = written
-                .map_err(|error| Failure::answer("cannot serialise the response").because(&error));
+            let written = written.map_err(|error| {
+                Failure::operation("cannot serialise the response").caused_by(&error)
+            });
             Ok(written? + "\n")
         };
         match (self.json, self.watch) {
@@ -99,7 +100,7 @@ impl Status {
     fn filtered(&self, mut status: View) -> Result<View, Failure> {
         for wanted in &self.only {
             if !is_known(wanted, &status) {
-                return Err(Failure::answer(unknown_text(wanted, &status)));
+                return Err(Failure::operation(unknown_text(wanted, &status)));
             }
         }
         if self.only.is_empty() {

@@ -59,7 +59,7 @@ pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Re
             Ok(status) => status,
             Err(error) if failed + 1 < MAX_FAILURES => {
                 failed += 1;
-                Failure::from(error).tell();
+                Failure::from(error).report();
                 tokio::time::sleep(INTERVAL).await;
                 continue;
             }
@@ -89,11 +89,11 @@ fn remaining(status: &StatusView, pools: &[String], backend: &str) -> Result<Rem
     };
     for name in pools {
         let (pool, found) = find(status, name, backend).ok_or_else(|| {
-            Failure::answer(format!("pool {name:?} no longer has a backend {backend:?}"))
+            Failure::operation(format!("pool {name:?} no longer has a backend {backend:?}"))
         })?;
         if found.state != AdminState::Drain {
             let state = found.state.as_str();
-            return Err(Failure::answer(format!(
+            return Err(Failure::operation(format!(
                 "{name}/{backend} is no longer draining: its state is {state}"
             )));
         }

@@ -75,8 +75,9 @@ async fn list_json(client: &Client, filter: &PinFilter, limit: u64) -> Result<()
         let wanted = size(PAGE.min(limit - listed));
         let page = client.pins(filter, cursor.as_deref(), wanted).await?;
         listed += page.entries.len() as u64;
-        let json = serde_json::to_string(&page)
-            .map_err(|error| Failure::answer("cannot serialise the response").because(&error))?;
+        let json = serde_json::to_string(&page).map_err(|error| {
+            Failure::operation("cannot serialise the response").caused_by(&error)
+        })?;
         cursor = page.cursor;
         let reader = print(&(json + "\n"))?;
         if cursor.is_none() || listed >= limit || reader == OutputReader::Gone {
@@ -100,14 +101,14 @@ impl Show {
         let shown = block_on(async { Ok(client.client_pins(&query).await?) })?;
         if self.json {
             let json = serde_json::to_string_pretty(&shown).map_err(|error| {
-                Failure::answer("cannot serialise the response").because(&error)
+                Failure::operation("cannot serialise the response").caused_by(&error)
             })?;
             answer(&(json + "\n"))?;
         } else if !shown.pins.is_empty() {
             answer(&client_table(&shown))?;
         }
         if shown.pins.is_empty() {
-            return Err(Failure::answer(format!("{} has no pin", shown.client)));
+            return Err(Failure::operation(format!("{} has no pin", shown.client)));
         }
         Ok(())
     }

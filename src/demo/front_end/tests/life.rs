@@ -119,7 +119,7 @@ async fn connections_beyond_the_limit_are_reset_and_the_others_continue() {
     let front_end = FrontEnd::start(config).unwrap();
     let mut first = Client::http(&front_end).await;
     assert_eq!(first.get("/", "").await.0, 200);
-    // The reset may come before connect(2) has told of its success.
+    // The reset may come before connect(2) has returned.
     let second = match TcpStream::connect(front_end.http_addr()).await {
         Ok(mut stream) => stream.read_u8().await,
         Err(reset) => Err(reset),
@@ -139,7 +139,7 @@ async fn an_idle_client_and_an_endless_head_are_closed() {
     let front_end = FrontEnd::start(config).unwrap();
     for address in [front_end.https_addr(), front_end.http_addr()] {
         let mut silent = TcpStream::connect(address).await.unwrap();
-        let _answer_or_end = silent.read_to_end(&mut Vec::new()).await;
+        let _response_or_end = silent.read_to_end(&mut Vec::new()).await;
     }
     let mut endless = TcpStream::connect(front_end.http_addr()).await.unwrap();
     endless

@@ -93,9 +93,9 @@ async fn a_user_is_challenged_and_then_gets_the_applications_link() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let user = "/Autodiscover/AutodiscoverService.svc/root/oauth/user?originalDomain=contoso.com";
-    let answer = client.send("GET", user, &[], Bytes::new()).await;
-    assert_eq!(answer.status(), 401);
-    let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+    let response = client.send("GET", user, &[], Bytes::new()).await;
+    assert_eq!(response.status(), 401);
+    let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert!(
         challenge.contains("MsRtcOAuth href=\"https://lyncweb.contoso.com/WebTicket/oauthtoken\""),
         "{challenge}"
@@ -120,13 +120,13 @@ async fn every_response_names_the_front_end() {
         "/big?bytes=0",
         "/autodiscover/autodiscoverservice.svc/root/oauth/user",
     ] {
-        let answer = client.send("GET", path, &[], Bytes::new()).await;
+        let response = client.send("GET", path, &[], Bytes::new()).await;
         assert_eq!(
-            answer.headers()["x-ms-server-fqdn"],
+            response.headers()["x-ms-server-fqdn"],
             "fe01.contoso.local",
             "{path}"
         );
-        text(answer).await;
+        text(response).await;
     }
     assert_eq!(client.get("/nothing/here", "").await.0, 404);
 }
@@ -150,15 +150,15 @@ async fn an_event_ends_a_poll() {
     let mut client = Client::https(&ca, &front_end).await;
     let application = application(&mut client).await;
     let poll = format!("{application}/events?ack=1&timeout=1800");
-    let (answer, ()) = tokio::join!(client.get(&poll, ""), async {
+    let (response, ()) = tokio::join!(client.get(&poll, ""), async {
         eventually("a poll waits", || front_end.waiting_polls() == 1).await;
         front_end.poke();
     });
-    assert_eq!(answer.0, 200);
+    assert_eq!(response.0, 200);
     assert!(
-        answer.1.contains("/events?ack=2") && answer.1.contains("\"updated\""),
+        response.1.contains("/events?ack=2") && response.1.contains("\"updated\""),
         "{}",
-        answer.1
+        response.1
     );
     assert_eq!(front_end.waiting_polls(), 0);
 }
@@ -225,11 +225,11 @@ async fn an_application_is_unknown_to_another_front_end() {
 async fn big_streams_the_pattern() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
-    let answer = client
+    let response = client
         .send("GET", "/big?bytes=1000003", &[], Bytes::new())
         .await;
-    assert_eq!(answer.headers()["content-length"], "1000003");
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(response.headers()["content-length"], "1000003");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body.len(), 1_000_003);
     assert!(
         body.iter()
@@ -263,11 +263,11 @@ async fn a_simple_url_returns_a_page_that_names_the_front_end() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let request = Request::get("/user/ABC123").header("host", "meet.contoso.com:8443");
-    let answer = client
+    let response = client
         .try_send(request.body(Full::default()).unwrap())
         .await
         .unwrap();
-    let (status, text) = text(answer).await;
+    let (status, text) = text(response).await;
     assert!(
         status == 200 && text.contains("fe01.contoso.local"),
         "{text}"
