@@ -3,14 +3,13 @@
 //! Owns the configuration of the demo, its output, and the commands that can be typed meanwhile. Must not know how Front Ends
 //! or clients are simulated. Invariant: everything ends with the command.
 
+mod typed;
+
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::fs::File;
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::signals::Signals;
@@ -91,12 +90,12 @@ impl Demo {
                         .with_line("choose other ports: see `lyncpin demo --help`")
                 })?;
             answer(&self.introduction(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
-            let typed = Cell::new(false);
+            let has_typed = Cell::new(false);
             let _clients = self.start_clients(&ca)?;
             tokio::select! {
                 served = run::serve(signals, server) => drop(served?),
-                never = run_typed_commands(&front_ends, &typed) => match never {},
-                never = simulation::fail_servers(&front_ends, &typed), if !self.quiet => match never {},
+                never = typed::run_typed_commands(&front_ends, &has_typed) => match never {},
+                never = simulation::fail_servers(&front_ends, &has_typed), if !self.quiet => match never {},
             }
             drop(front_ends);
             drop(writer);
@@ -240,68 +239,6 @@ fn short_name(fqdn: &str) -> &str {
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
-}
-
-/// Runs the commands typed on standard input, forever, and sets `typed` after the first one.
-async fn run_typed_commands(front_ends: &[FrontEnd], typed: &Cell<bool>) -> Infallible {
-    let (sender, mut lines) = mpsc::channel::<String>(1);
-    // A separate thread, because reading from a terminal cannot be cancelled; it ends with the process.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    while let Some(line) = lines.recv().await {
-        let reply = match run_command(front_ends, &line) {
-            Ok(None) => continue,
-            Ok(Some(reply)) => {
-                typed.set(true);
-                reply
-            }
-            Err(error) => error,
-        };
-        // A closed standard output is ignored.
-        let _ = answer(&format!("{reply}\n"));
-    }
-    std::future::pending().await
-}
-
-/// Runs one typed command. Returns the reply, `None` for an empty line, or an error text.
-fn run_command(front_ends: &[FrontEnd], line: &str) -> Result<Option<String>, String> {
-    let usage = "usage: stop|start|close-sip|open-sip fe01|fe02|fe03";
-    let mut words = line.split_whitespace();
-    let Some(command) = words.next() else {
-        return Ok(None);
-    };
-    let (Some(name), None) = (words.next(), words.next()) else {
-        return Err(usage.into());
-    };
-    let front_end = front_ends
-        .iter()
-        .find(|front_end| short_name(front_end.fqdn()) == name || front_end.fqdn() == name)
-        .ok_or(usage)?;
-    let (done, now) = match command {
-        "stop" => {
-            front_end.stop();
-            (Ok(()), "is stopped; its checks fail in a few seconds")
-        }
-        "start" => (front_end.start_again(), "is running"),
-        "close-sip" => {
-            front_end.close_sip();
-            (
-                Ok(()),
-                "has closed its SIP port; its checks fail in a few seconds",
-            )
-        }
-        "open-sip" => (front_end.open_sip(), "has its SIP port open"),
-        _ => return Err(usage.into()),
-    };
-    match done {
-        Ok(()) => Ok(Some(format!("{name} {now}"))),
-        Err(error) => Err(format!("{name}: {error}")),
-    }
 }
 
 /// A file of the demo, such as its root certificate for curl; removed at the end.

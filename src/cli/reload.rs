@@ -25,39 +25,13 @@ pub(super) struct Reload {
 
 impl Reload {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let client = self.admin.client_or_without_token().map_err(|error| {
-            let is_of_configuration = error.is_of_configuration();
-            let error = error.rejected();
-            if is_of_configuration {
-                error.with_line("the running balancer was not contacted")
-            } else {
-                error
-            }
-        })?;
-        // An unreadable token is not an error yet either: the running balancer may require none, or another one.
-        let (client, unreadable) = client;
-        let reloaded = match block_on(async { Ok(reload(&client).await) })? {
-            Ok(reloaded) => reloaded,
-            Err(error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _)) => {
-                let failure = Failure::from(error);
-                return Err(match unreadable {
-                    Some(unreadable) => Failure::operation(unreadable.text())
-                        .with_line(
-                            "the running balancer was contacted without a token and has not reloaded",
-                        )
-                        .with_line(failure.text()),
-                    None => failure,
-                });
-            }
-            Err(error @ ClientError::Refused(..)) => return Err(error.into()),
-            // The balancer cannot report what is wrong with the file.
-            Err(error) => {
-                return Err(match self.admin.errors() {
-                    Some(errors) => errors.rejected().with_line(Failure::from(error).text()),
-                    None => error.into(),
-                });
-            }
-        };
+        // An unreadable token is not an error yet: the running balancer may require none, or another one.
+        let (client, unreadable) = self
+            .admin
+            .client_or_without_token()
+            .map_err(not_contacted)?;
+        let reloaded = block_on(async { Ok(reload(&client).await) })?;
+        let reloaded = reloaded.map_err(|error| self.failure(error, unreadable))?;
         if let Some(errors) = self.admin.errors() {
             warn(&errors.text());
             warn("warning: the running balancer has loaded a different file");
@@ -73,6 +47,35 @@ impl Reload {
             text += "  no changes\n";
         }
         answer(&text)
+    }
+    /// The error of a rejected or failed reload. `unreadable` is why the request had no token.
+    fn failure(&self, error: ClientError, unreadable: Option<Failure>) -> Failure {
+        match (error, unreadable) {
+            (error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _), Some(unreadable)) => {
+                Failure::operation(unreadable.text())
+                    .with_line(
+                        "the running balancer was contacted without a token and has not reloaded",
+                    )
+                    .with_line(Failure::from(error).text())
+            }
+            (error @ ClientError::Refused(..), _) => error.into(),
+            // The balancer cannot report what is wrong with the file.
+            (error, _) => match self.admin.errors() {
+                Some(errors) => errors.rejected().with_line(Failure::from(error).text()),
+                None => error.into(),
+            },
+        }
+    }
+}
+
+/// The error of a configuration that hides the address of the balancer.
+fn not_contacted(error: Failure) -> Failure {
+    let is_of_configuration = error.is_of_configuration();
+    let error = error.rejected();
+    if is_of_configuration {
+        error.with_line("the running balancer was not contacted")
+    } else {
+        error
     }
 }
 

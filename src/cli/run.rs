@@ -75,15 +75,7 @@ impl Run {
             let (source, loaded) = read.map_err(|error| Failure::from_error(&error))??;
             let (log, registry, log_writer) = start_log(&loaded.config, finest)?;
             writer = Some(log_writer);
-            // The server itself warns of few descriptors, because it knows how many its workers need.
-            for lint in &loaded.lints {
-                let warning = lint.as_fault();
-                let at = format!("{}:{}:{}", warning.file, warning.line, warning.column);
-                tracing::warn!(target: "lyncpin::config", at, "{}", warning.message);
-            }
-            if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
-                tracing::warn!(target: "lyncpin::server", "the old process died before it had transferred every socket; this process starts like a first one");
-            }
+            warn_at_start(&loaded, handoff.is_some());
             // This reads files and may wait for their file systems; a stop does not wait for it.
             let preparing = files::aside("start", move || Prepared::new(handoff, loaded.config));
             let prepared = tokio::select! {
@@ -104,6 +96,19 @@ impl Run {
         });
         drop(writer);
         served
+    }
+}
+
+/// Logs the warnings of the configuration, and that a handoff was lost. The server itself warns of few descriptors, because
+/// it knows how many its workers need.
+fn warn_at_start(loaded: &Loaded, has_handoff: bool) {
+    for lint in &loaded.lints {
+        let warning = lint.as_fault();
+        let at = format!("{}:{}:{}", warning.file, warning.line, warning.column);
+        tracing::warn!(target: "lyncpin::config", at, "{}", warning.message);
+    }
+    if !has_handoff && std::env::var_os(PREDECESSOR).is_some() {
+        tracing::warn!(target: "lyncpin::server", "the old process died before it had transferred every socket; this process starts like a first one");
     }
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Owns the selection of pools and backends, and the choice between full, short and per-server output.
 
+mod checks;
 mod full;
 mod overview;
+mod routing;
+mod selection;
 mod servers;
 
 use std::io::IsTerminal as _;
@@ -11,11 +14,9 @@ use std::time::Duration;
 
 use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
-use super::table::printable;
 use super::{OutputReader, print};
 use crate::admin::client::Client;
 use crate::admin::view::StatusView as View;
-use crate::config::did_you_mean;
 
 /// Between two refreshes with `--watch`.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
@@ -99,8 +100,8 @@ impl Status {
     /// Only the requested pools and backends.
     fn filtered(&self, mut status: View) -> Result<View, Failure> {
         for wanted in &self.only {
-            if !is_known(wanted, &status) {
-                return Err(Failure::operation(unknown_text(wanted, &status)));
+            if !selection::is_known(wanted, &status) {
+                return Err(Failure::operation(selection::unknown_text(wanted, &status)));
             }
         }
         if self.only.is_empty() {
@@ -111,102 +112,11 @@ impl Status {
             let wanted = |backend: &str| {
                 self.only
                     .iter()
-                    .any(|wanted| matches(wanted, name, backend))
+                    .any(|wanted| selection::matches(wanted, name, backend))
             };
             pool.backends.retain(|backend| wanted(&backend.name));
         }
         status.pools.retain(|pool| !pool.backends.is_empty());
         Ok(status)
-    }
-}
-
-/// Whether an argument matches any backend.
-fn is_known(wanted: &str, status: &View) -> bool {
-    status.pools.iter().any(|pool| {
-        let mut backends = pool.backends.iter();
-        backends.any(|backend| matches(wanted, &pool.name, &backend.name))
-    })
-}
-
-/// The error for an unknown pool or backend, with the nearest name or the existing ones.
-fn unknown_text(wanted: &str, status: &View) -> String {
-    /// Limits of the names that are listed, and of those that are compared.
-    const LISTED: usize = 20;
-    const COMPARED: usize = 2000;
-    let pools: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
-    let mut backends: Vec<String> = Vec::new();
-    let mut both: Vec<String> = Vec::new();
-    for pool in &status.pools {
-        for backend in &pool.backends {
-            both.push(format!("{}/{}", pool.name, backend.name));
-            backends.push(backend.name.clone());
-        }
-    }
-    backends.sort_unstable();
-    backends.dedup();
-    let what = format!("no pool or backend {wanted:?}");
-    let typed = wanted.trim().trim_matches('/');
-    if typed != wanted && is_known(typed, status) {
-        return format!("{what}; did you mean `{}`?", printable(typed));
-    }
-    let single = pools
-        .iter()
-        .copied()
-        .chain(backends.iter().map(String::as_str));
-    let all = single.chain(both.iter().map(String::as_str));
-    if let Some(near) = did_you_mean(typed, all.take(COMPARED)) {
-        return format!("{what}; {}", printable(&near));
-    }
-    // The pool of POOL/BACKEND may be known.
-    let pool = wanted.split_once('/').map(|(pool, _)| pool);
-    let of_pool = status.pools.iter().find(|known| Some(&*known.name) == pool);
-    if let Some(pool) = of_pool {
-        let names = pool.backends.iter().map(|backend| &*backend.name);
-        let names = listed(&names.collect::<Vec<_>>(), LISTED);
-        return format!(
-            "{what}; the backends of pool {} are {names}",
-            printable(&pool.name)
-        );
-    }
-    let (pools, backends) = (
-        listed(&pools, LISTED),
-        listed(
-            &backends.iter().map(String::as_str).collect::<Vec<_>>(),
-            LISTED,
-        ),
-    );
-    format!("{what}; the pools are {pools}; the backends are {backends}")
-}
-
-/// The names, at most `limit` of them.
-fn listed(names: &[&str], limit: usize) -> String {
-    let mut text = printable(&names[..names.len().min(limit)].join(", "));
-    if names.len() > limit {
-        text += &format!(" and {} more", names.len() - limit);
-    }
-    text
-}
-
-/// Whether an argument matches this backend of this pool. Names may contain a slash, so it is not split.
-fn matches(wanted: &str, pool: &str, backend: &str) -> bool {
-    let of_pool = wanted
-        .strip_prefix(pool)
-        .and_then(|rest| rest.strip_prefix('/'));
-    wanted == pool || wanted == backend || of_pool == Some(backend)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_argument_may_name_a_pool_a_backend_or_both() {
-        for wanted in ["web", "fe01", "web/fe01"] {
-            assert!(matches(wanted, "web", "fe01"), "{wanted}");
-        }
-        for wanted in ["we", "fe0", "web/", "mail/fe01", "web/fe02", ""] {
-            assert!(!matches(wanted, "web", "fe01"), "{wanted}");
-        }
-        assert!(matches("web/a/b", "web", "a/b"));
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
+use std::time::SystemTime;
+
 use crate::types::invisible::escaped;
+use crate::types::timestamp::Timestamp;
 pub(super) use crate::types::timestamp::{counted, span};
 
 /// Aligns columns; those in `right` hold numbers.
@@ -51,6 +54,11 @@ pub(super) fn printable(text: &str) -> String {
         }
     };
     escaped(text).chars().map(shown).collect()
+}
+
+/// The time since a point in the past.
+pub(super) fn ago(then: Timestamp, now: SystemTime) -> String {
+    span(now.duration_since(then.0).unwrap_or_default())
 }
 
 /// A number of bytes in its largest unit.

@@ -7,11 +7,13 @@
 mod applications;
 mod autodiscover;
 mod certificate;
+mod http;
 mod pattern;
 mod port;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod ucwa;
 mod web;
 
 use std::io;

@@ -2,17 +2,15 @@
 //!
 //! Owns the form of its tables and lines. Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::admin::view::{BackendView, CheckView, ListenerView, PoolView, StatusView};
+use super::checks::checks;
+use super::routing::{port, reaches, serves};
+use crate::admin::view::{BackendView, ListenerView, PoolView, StatusView};
 use crate::cli::predecessors;
-use crate::cli::table::{bytes, printable, table};
+use crate::cli::table::{ago, bytes, printable, table};
 use crate::types::backend_state::{AdminState, Health};
-use crate::types::timestamp::{Timestamp, counted, span};
-
-/// A certificate is shown if it expires within this time.
-const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
+use crate::types::timestamp::{counted, span};
 
 /// The pools of `shown`, which is `whole` or a part of it, as tables.
 pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
@@ -187,53 +185,6 @@ fn listener_row(listener: &ListenerView, status: &StatusView) -> Vec<String> {
     ]
 }
 
-/// Whether clients of a listener may reach a pool of `shown`, directly or as the backup of another.
-fn reaches(listener: &ListenerView, shown: &StatusView, status: &StatusView) -> bool {
-    let is_shown = |name: &str| shown.pools.iter().any(|pool| pool.name == name);
-    let direct = status
-        .pools
-        .iter()
-        .filter(|pool| routes_to(listener, &pool.name));
-    direct.into_iter().any(|pool| {
-        let mut next = Some(pool);
-        // A chain of backups has no cycle, so it is not longer than the number of pools.
-        for _ in 0..=status.pools.len() {
-            let Some(pool) = next else {
-                return false;
-            };
-            if is_shown(&pool.name) {
-                return true;
-            }
-            let backup = pool.backup.as_ref();
-            next = backup.and_then(|name| status.pools.iter().find(|other| other.name == *name));
-        }
-        false
-    })
-}
-
-fn routes_to(listener: &ListenerView, pool: &str) -> bool {
-    let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
-    listener.routes.iter().any(|route| route.pool == pool)
-        || fallbacks.into_iter().flatten().any(|name| name == pool)
-}
-
-/// The state of a listener's port.
-fn port(listener: &ListenerView, status: &StatusView) -> &'static str {
-    let known = status
-        .pools
-        .iter()
-        .filter(|pool| routes_to(listener, &pool.name));
-    let known: Vec<&PoolView> = known.collect();
-    if !listener.open {
-        "closed"
-    } else if known.is_empty() || known.iter().any(|pool| pool.can_serve) {
-        "open"
-    } else {
-        // `when_pool_down: refuse`.
-        "open, rejects all"
-    }
-}
-
 fn pool_line(pool: &PoolView, status: &StatusView) -> String {
     let mut text = format!(
         "pool {}: {}",
@@ -250,32 +201,6 @@ fn pool_line(pool: &PoolView, status: &StatusView) -> String {
     let of = status.pools.iter().find(|known| known.name == pool.name);
     text += serves(of.unwrap_or(pool), status);
     text
-}
-
-/// Which clients a pool can serve now.
-pub(super) fn serves(pool: &PoolView, status: &StatusView) -> &'static str {
-    let has_room = |backend: &BackendView| {
-        let full = backend
-            .max_connections
-            .is_some_and(|limit| backend.connections >= limit);
-        backend.effective_weight > 0.0 && !full
-    };
-    let ready = |backend: &&BackendView| backend.effective_weight > 0.0;
-    if !pool.can_serve {
-        return "cannot serve";
-    }
-    if pool.backends.iter().any(has_room) {
-        return "can serve";
-    }
-    let named = pool.backup.as_ref();
-    let backup = named.map(|name| status.pools.iter().find(|other| other.name == *name));
-    match backup {
-        Some(Some(backup)) if backup.can_serve => "its backup serves",
-        // The backup is not in this selection.
-        Some(None) => "can serve",
-        _ if pool.backends.iter().any(|backend| ready(&backend)) => "full: rejects new clients",
-        _ => "serves pinned clients only",
-    }
 }
 
 fn backend_row(backend: &BackendView, now: SystemTime) -> Vec<String> {
@@ -317,65 +242,4 @@ fn weight(backend: &BackendView) -> String {
     } else {
         full.to_string()
     }
-}
-
-/// Checks that fail or are about to change, and certificates that expire soon.
-fn checks(backend: &BackendView, now: SystemTime) -> String {
-    let mut text = String::new();
-    for check in &backend.checks {
-        if check.passing == Some(false) || (check.decides && check.against > 0) {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {}", check_line(backend, check, now));
-        }
-        if let Some(end) = check.certificate_expiry {
-            let name = printable(&backend.name);
-            let label = printable(&check.label);
-            let _ = match end.0.duration_since(now) {
-                Ok(left) if left > EXPIRES_SOON => continue,
-                Ok(left) => writeln!(
-                    text,
-                    "  {name}: certificate seen by check {label} expires in {}",
-                    span(left)
-                ),
-                Err(expired) => writeln!(
-                    text,
-                    "  {name}: certificate seen by check {label} expired {} ago",
-                    span(expired.duration())
-                ),
-            };
-        }
-    }
-    text
-}
-
-fn check_line(backend: &BackendView, check: &CheckView, now: SystemTime) -> String {
-    let passes = check.passing == Some(true);
-    let progress = match (check.decides && check.against > 0, passes) {
-        (false, _) => String::new(),
-        (true, false) => format!(
-            ", {} of {} until it counts as failing",
-            check.against, check.needed
-        ),
-        (true, true) => format!(
-            ", {} of {} until it counts as passing",
-            check.against, check.needed
-        ),
-    };
-    format!(
-        "{}: {} check {} {} for {}{progress}: {}",
-        printable(&backend.name),
-        if check.decides {
-            "deciding"
-        } else {
-            "observing"
-        },
-        printable(&check.label),
-        if passes { "passes" } else { "fails" },
-        ago(check.since, now),
-        printable(&check.detail)
-    )
-}
-
-fn ago(then: Timestamp, now: SystemTime) -> String {
-    span(now.duration_since(then.0).unwrap_or_default())
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::full;
+use super::{full, routing};
 use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::{printable, table};
 use crate::types::timestamp::counted;
@@ -50,7 +50,7 @@ fn row(pool: &PoolView, status: &StatusView) -> Vec<String> {
         .collect();
     vec![
         pool.name.clone(),
-        full::serves(pool, status).to_owned(),
+        routing::serves(pool, status).to_owned(),
         format!("{}/{}", serving.count(), backends.len()),
         connections.to_string(),
         if pins.is_empty() {

@@ -6,11 +6,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,18 +16,14 @@ use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 
 use super::DeploymentNames;
-use super::applications::{ApplicationId, Applications, Polled};
+use super::applications::Applications;
 use super::autodiscover::{self, Form};
+use super::http::{WebResponse, discard, json_response, parameter, respond, status};
 use super::pattern::Pattern;
+use super::ucwa::{self, APPLICATIONS};
 
 const SERVER_FQDN: HeaderName = HeaderName::from_static("x-ms-server-fqdn");
 const ROOT: &str = "/autodiscover/autodiscoverservice.svc/root";
-const APPLICATIONS: &str = "/ucwa/oauth/v1/applications";
-/// The default and the maximum time of a poll, in seconds (UCWA, "Event channel details").
-const POLL_DEFAULT: u64 = 180;
-const POLL_MAX: u64 = 1800;
-/// The maximum size of a request body whose content is ignored.
-const SMALL_BODY_MAX: usize = 64 * 1024;
 /// The maximum size of `/big` and `/upload`.
 const LARGE_BODY_MAX: u64 = 64 << 30;
 
@@ -77,8 +71,6 @@ impl WebSite {
     }
 }
 
-type WebResponse = Response<BoxBody<Bytes, Infallible>>;
-
 /// Handles one request; adds the headers that every response has.
 pub(super) async fn respond_to(
     site: Arc<WebSite>,
@@ -116,12 +108,14 @@ async fn route(site: &WebSite, scheme: &Scheme, request: Request<Incoming>) -> W
         (_, Scheme::Http) => status(StatusCode::NOT_FOUND),
         ("/autodiscover/autodiscoverservice.svc/root/oauth/user", _) if get => user(site, &request),
         ("/webticket/oauthtoken", _) if post => token(request.into_body()).await,
-        (APPLICATIONS, _) if post => create_application(site, request.into_body()).await,
+        (APPLICATIONS, _) if post => {
+            ucwa::create_application(&site.applications, request.into_body()).await
+        }
         (path, _) => match path
             .strip_prefix(APPLICATIONS)
             .and_then(|rest| rest.strip_prefix('/'))
         {
-            Some(rest) => application(site, rest, &request).await,
+            Some(rest) => ucwa::application(&site.applications, rest, &request).await,
             None if get && is_simple_url(site, &request) => page(site),
             None => status(StatusCode::NOT_FOUND),
         },
@@ -163,70 +157,6 @@ async fn token(body: Incoming) -> WebResponse {
     }
     let ticket = json!({ "access_token": "cwt=demo", "expires_in": 28_800, "ms_rtc_identityscope": "local", "token_type": "Bearer" });
     json_response(StatusCode::OK, &ticket)
-}
-
-async fn create_application(site: &WebSite, body: Incoming) -> WebResponse {
-    if !discard(body).await {
-        return status(StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    let id = site.applications.create();
-    json_response(StatusCode::CREATED, &application_document(id))
-}
-
-fn application_document(id: ApplicationId) -> serde_json::Value {
-    json!({
-        "rel": "application",
-        "_links": {
-            "self": { "href": format!("{APPLICATIONS}/{id}") },
-            "events": { "href": format!("{APPLICATIONS}/{id}/events?ack=1") },
-        },
-        "_embedded": { "me": { "_links": {
-            "reportMyActivity": { "href": format!("{APPLICATIONS}/{id}/me/reportMyActivity") },
-        }}},
-    })
-}
-
-/// The resources of an application; any action of its user sends it an event.
-async fn application(site: &WebSite, rest: &str, request: &Request<Incoming>) -> WebResponse {
-    let (id, resource) = rest.split_once('/').unwrap_or((rest, ""));
-    let known = id.parse().ok().filter(|id| site.applications.knows(*id));
-    let Some(id) = known else {
-        return status(StatusCode::NOT_FOUND);
-    };
-    match (request.method().as_str(), resource) {
-        ("GET", "") => json_response(StatusCode::OK, &application_document(id)),
-        ("DELETE", "") if site.applications.remove(id) => status(StatusCode::NO_CONTENT),
-        ("GET", "events") => events(site, id, request).await,
-        ("POST", "me/reportmyactivity") if site.applications.poke(id) => {
-            status(StatusCode::NO_CONTENT)
-        }
-        _ => status(StatusCode::NOT_FOUND),
-    }
-}
-
-/// The long poll. `ack=N` acknowledges the events before the Nth.
-async fn events(site: &WebSite, id: ApplicationId, request: &Request<Incoming>) -> WebResponse {
-    let number = |name| parameter(request, name).map(str::parse::<u64>).transpose();
-    let (Ok(ack), Ok(seconds)) = (number("ack"), number("timeout")) else {
-        return status(StatusCode::BAD_REQUEST);
-    };
-    let time_limit = Duration::from_secs(seconds.unwrap_or(POLL_DEFAULT).clamp(1, POLL_MAX));
-    let seen = ack.map(|ack| ack.saturating_sub(1));
-    let address = format!("{APPLICATIONS}/{id}/events");
-    let document = match site.applications.poll(id, seen, time_limit).await {
-        Polled::Unknown => return status(StatusCode::NOT_FOUND),
-        Polled::Nothing => {
-            let next = ack.map_or_else(String::new, |ack| format!("?ack={ack}"));
-            json!({ "_links": { "next": { "href": address + &next } }, "sender": [] })
-        }
-        Polled::Event(count) => json!({
-            "_links": { "next": { "href": format!("{address}?ack={}", count.saturating_add(1)) } },
-            "sender": [{ "rel": "me", "href": format!("{APPLICATIONS}/{id}/me"), "events": [{
-                "type": "updated", "link": { "rel": "me", "href": format!("{APPLICATIONS}/{id}/me") },
-            }]}],
-        }),
-    };
-    json_response(StatusCode::OK, &document)
 }
 
 /// A body of the requested length, in which gaps and repetitions can be detected.
@@ -291,45 +221,4 @@ fn form(request: &Request<Incoming>) -> Form {
             .and_then(|accept| accept.to_str().ok())
             .unwrap_or_default(),
     )
-}
-
-/// A query parameter, undecoded; names are matched without regard to case.
-fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
-    let pairs = request
-        .uri()
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
-    pairs
-        .into_iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-}
-
-/// Reads and ignores a body; false if it is too long or incomplete.
-async fn discard(body: Incoming) -> bool {
-    Limited::new(body, SMALL_BODY_MAX).collect().await.is_ok()
-}
-
-fn status(code: StatusCode) -> WebResponse {
-    let mut response = Response::new(BoxBody::default());
-    *response.status_mut() = code;
-    response
-}
-
-fn json_response(code: StatusCode, document: &serde_json::Value) -> WebResponse {
-    respond(
-        code,
-        "application/json; charset=utf-8",
-        document.to_string(),
-    )
-}
-
-fn respond(code: StatusCode, content_type: &'static str, text: String) -> WebResponse {
-    let mut response = Response::new(BoxBody::new(Full::from(text)));
-    *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
