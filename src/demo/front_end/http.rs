@@ -1,6 +1,6 @@
-//! Responses and requests of the simulated web site, in the small.
+//! Helpers for HTTP requests and responses.
 //!
-//! Pure but for [`discard`], which reads a body. Must not know paths. Invariant: no more than [`SMALL_BODY_MAX`] of a body is read.
+//! Pure, except that [`discard`] reads a body. Must not know paths. Invariant: at most [`SMALL_BODY_MAX`] of a body is read.
 
 use std::convert::Infallible;
 
