@@ -2,16 +2,16 @@ use super::*;
 use crate::affinity::table::Pins;
 use crate::types::backend_state::AdminState;
 use crate::upstream::backend::{Availability, Deadline};
-use crate::upstream::pool::tests::{backend, pins, pool, visit};
+use crate::upstream::pool::tests::{backend, connect, pins, pool};
 use crate::upstream::pool::{Obstacle, PickedBy};
 
-/// The backend of this name goes down and comes back.
-fn falls_and_returns(pool: &Arc<Pool>, place: usize) {
-    pool.backends[place].set_health(Health::Down, "test");
-    pool.backends[place].set_health(Health::Up, "test");
+/// The backend at this index goes down and comes back.
+fn falls_and_returns(pool: &Arc<Pool>, index: usize) {
+    pool.backends[index].set_health(Health::Down, "test");
+    pool.backends[index].set_health(Health::Up, "test");
 }
 
-/// So slow that no step is made while a test runs.
+/// So slow that no step happens during a test.
 const SLOW: Duration = Duration::from_secs(24 * 3600);
 
 fn slow(names: &[&str], pins: &Arc<Pins>) -> Arc<Pool> {
@@ -19,16 +19,18 @@ fn slow(names: &[&str], pins: &Arc<Pins>) -> Arc<Pool> {
     Arc::new(pool.with_slow_start(SLOW))
 }
 
-/// How many of these clients come to the backend at this place; they come and go.
-fn drawn(pool: &Arc<Pool>, place: usize, clients: impl Iterator<Item = u8>) -> usize {
-    let name = &*pool.backends[place].name;
-    clients.filter(|&last| visit(pool, last).0 == name).count()
+/// How many of these clients are sent to the backend at this index, one after the other.
+fn drawn(pool: &Arc<Pool>, index: usize, clients: impl Iterator<Item = u8>) -> usize {
+    let name = &*pool.backends[index].name;
+    clients
+        .filter(|&last| connect(pool, last).0 == name)
+        .count()
 }
 
 #[test]
-fn a_backend_that_comes_back_begins_with_a_sixteenth_of_its_weight() {
+fn a_backend_that_comes_back_starts_with_a_sixteenth_of_its_weight() {
     let pool = slow(&["fe01", "fe02"], &pins());
-    assert_eq!(drawn(&pool, 0, 1..=10), 5, "at the start all begin alike");
+    assert_eq!(drawn(&pool, 0, 1..=10), 5, "no slow start at startup");
     falls_and_returns(&pool, 0);
     assert!((pool.effective_weight(&pool.backends[0]) - 1.0 / 16.0).abs() < 1e-9);
     assert!((pool.effective_weight(&pool.backends[1]) - 1.0).abs() < 1e-9);
@@ -36,20 +38,20 @@ fn a_backend_that_comes_back_begins_with_a_sixteenth_of_its_weight() {
 }
 
 #[test]
-fn clients_come_back_to_a_backend_whatever_its_weight_has_grown_to() {
+fn pinned_clients_return_to_a_backend_in_slow_start() {
     let pool = slow(&["fe01", "fe02"], &pins());
     let pinned: Vec<u8> = (1..=10)
-        .filter(|&last| visit(&pool, last).0 == "fe01")
+        .filter(|&last| connect(&pool, last).0 == "fe01")
         .collect();
     falls_and_returns(&pool, 0);
     assert_eq!(drawn(&pool, 0, pinned.iter().copied()), pinned.len());
 }
 
 #[test]
-fn those_that_ramp_together_share_as_their_weights_say_and_no_weight_is_none() {
+fn backends_in_slow_start_share_by_weight_and_weight_0_stays_0() {
     let pool = slow(&["fe01", "fe02"], &pins());
-    for place in [0, 1] {
-        falls_and_returns(&pool, place);
+    for index in [0, 1] {
+        falls_and_returns(&pool, index);
     }
     assert_eq!(drawn(&pool, 0, 1..=20), 10);
     let mut configured = (*pool.backends[0].configured()).clone();
@@ -68,7 +70,7 @@ fn those_that_ramp_together_share_as_their_weights_say_and_no_weight_is_none() {
 }
 
 #[test]
-fn a_return_is_what_lets_new_clients_in_again() {
+fn a_return_is_a_change_that_allows_new_clients_again() {
     let is_back = |steps: &dyn Fn(&Backend)| {
         let backend = backend("https", "fe01", None);
         steps(&backend);
@@ -105,7 +107,7 @@ fn falls(backend: &Backend) {
 }
 
 #[test]
-fn a_ramp_that_is_over_is_forgotten() {
+fn the_return_is_cleared_when_slow_start_ends() {
     let pool = Arc::into_inner(pool("https", &["fe01", "fe02"], &pins(), None)).unwrap();
     let pool = pool.with_slow_start(Duration::from_millis(1));
     falls(&pool.backends[0]);
@@ -117,7 +119,7 @@ fn a_ramp_that_is_over_is_forgotten() {
 }
 
 #[test]
-fn a_pool_whose_last_backend_is_only_kept_out_for_its_falls_can_serve() {
+fn a_pool_whose_last_backend_is_only_damped_can_serve() {
     let pool = pool("https", &["fe01"], &pins(), None);
     let backend = &pool.backends[0];
     falls(backend);
@@ -132,7 +134,7 @@ fn a_pool_whose_last_backend_is_only_kept_out_for_its_falls_can_serve() {
     assert!(!pool.can_serve());
 }
 
-/// Two pools of one group whose backends have the same names, the second's in another order.
+/// Two pools of one group whose backends have the same names, in different order.
 fn group() -> [Arc<Pool>; 2] {
     let pins = pins();
     let names = [["fe01", "fe02", "fe03"], ["fe03", "fe01", "fe02"]];
@@ -167,10 +169,10 @@ fn named<'a>(pool: &'a Pool, name: &str) -> &'a Arc<Backend> {
 }
 
 #[test]
-fn new_clients_go_to_whom_every_pool_of_the_group_can_use() {
+fn new_clients_go_to_backends_that_are_usable_in_every_pool_of_the_group() {
     let [https, http] = group();
     named(&http, "fe01").set_health(Health::Down, "test");
-    assert!((1..=9).all(|last| visit(&https, last).0 != "fe01"));
+    assert!((1..=9).all(|last| connect(&https, last).0 != "fe01"));
     let obstacles = |pool: &Pool| -> Vec<_> {
         let all = pool.standings().into_iter();
         all.map(|standing| standing.obstacle).collect()
@@ -179,41 +181,45 @@ fn new_clients_go_to_whom_every_pool_of_the_group_can_use() {
     assert_eq!(obstacles(&https), [elsewhere, None, None]);
     assert_eq!(obstacles(&http), [None, Some(Obstacle::Down), None]);
     named(&http, "fe02").set_state(AdminState::Drain, None);
-    assert!((10..=19).all(|last| visit(&https, last).0 == "fe03"));
+    assert!((10..=19).all(|last| connect(&https, last).0 == "fe03"));
     named(&http, "fe03").set_health(Health::Unknown, "test");
     assert_eq!(obstacles(&https), [None, None, None]);
-    let mut used: Vec<String> = (20..=29).map(|last| visit(&https, last).0).collect();
+    let mut used: Vec<String> = (20..=29).map(|last| connect(&https, last).0).collect();
     used.sort();
     used.dedup();
     assert_eq!(
         used,
         ["fe01", "fe02", "fe03"],
-        "none is whole, so all that are up here serve"
+        "none is usable in all pools, so all that are up here serve"
     );
     for name in ["fe01", "fe02"] {
         named(&https, name).set_health(Health::Unknown, "test");
     }
     assert!(
-        (30..=39).all(|last| visit(&https, last).0 == "fe03"),
+        (30..=39).all(|last| connect(&https, last).0 == "fe03"),
         "up before unknown"
     );
 }
 
 #[test]
-fn a_pin_holds_where_its_backend_is_not_whole_and_moves_where_it_cannot_serve() {
+fn a_pin_stays_if_its_backend_is_down_in_another_pool_and_moves_there() {
     let [https, http] = group();
     let last = (1..=9)
-        .find(|&last| visit(&https, last).0 == "fe01")
+        .find(|&last| connect(&https, last).0 == "fe01")
         .unwrap();
     named(&http, "fe01").set_health(Health::Down, "test");
-    assert_eq!(visit(&https, last), ("fe01".into(), PickedBy::Pin));
-    let (moved, _) = visit(&http, last);
+    assert_eq!(connect(&https, last), ("fe01".into(), PickedBy::Pin));
+    let (moved, _) = connect(&http, last);
     assert_ne!(moved, "fe01");
-    assert_eq!(visit(&https, last), (moved, PickedBy::Pin), "for all ports");
+    assert_eq!(
+        connect(&https, last),
+        (moved, PickedBy::Pin),
+        "for all ports"
+    );
 }
 
 #[test]
-fn the_pins_of_a_drained_backend_serve_where_the_administrator_lets_it() {
+fn the_pins_of_a_drained_backend_serve_in_pools_where_it_is_not_drained() {
     let [https, http] = group();
     let (here, there) = (named(&https, "fe01"), named(&http, "fe01"));
     assert!(https.pins_serve_elsewhere(here));

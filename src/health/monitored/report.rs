@@ -1,6 +1,6 @@
-//! Owns what becomes of a check's result in status, metrics and log.
+//! Owns how the result of a check is published: status, metrics and log.
 //!
-//! Must not know what results do to health. Invariant: a warning that stays true is not told more than once a day.
+//! Must not know the effect of results on health. Invariant: a warning that remains true is logged at most once a day.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,35 +10,36 @@ use super::MonitoredBackend;
 use crate::health::LOG;
 use crate::health::probe::{CheckResult, Finding, certificate};
 
-/// How often a certificate near its end is warned of.
+/// How often an expiring certificate is logged.
 const WARN_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl MonitoredBackend {
-    /// Brings what is known of a check to the status.
-    pub(super) fn report(&mut self, place: usize) {
+    /// Publishes the report of a check to the status.
+    pub(super) fn report(&mut self, index: usize) {
         let rule = self.rule();
-        let watch = &mut self.checks[place];
-        watch.report.counts = watch.judge.verdict();
+        let check_state = &mut self.checks[index];
+        check_state.report.counts = check_state.state.passing();
         if let Some(rule) = rule {
-            (watch.report.against, watch.report.needed) = watch.judge.progress(rule);
+            (check_state.report.against, check_state.report.needed) =
+                check_state.state.progress(rule);
         }
-        self.backend.report_check(watch.report.clone());
+        self.backend.report_check(check_state.report.clone());
     }
 
-    /// Brings the result to metrics and log, and to the report.
-    pub(super) fn show(&mut self, place: usize, finding: &Finding) {
+    /// Publishes a result to metrics, log and the report.
+    pub(super) fn show(&mut self, index: usize, finding: &Finding) {
         let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-        let watch = &mut self.checks[place];
-        let (check, detail) = (&*watch.check.label, &*finding.detail);
+        let check_state = &mut self.checks[index];
+        let (check, detail) = (&*check_state.check.label, &*finding.detail);
         let now = SystemTime::now();
-        let report = &mut watch.report;
+        let report = &mut check_state.report;
         report.at = now;
         report.took = finding.took;
         report.detail = finding.detail.clone();
         let passing = match finding.result {
             CheckResult::Pass => Some(true),
             CheckResult::Fail => Some(false),
-            CheckResult::Unmade => None,
+            CheckResult::NotRun => None,
         };
         if let Some(passed) = passing {
             debug!(target: LOG, pool, backend, check, detail, passed, "checked");
@@ -48,55 +49,55 @@ impl MonitoredBackend {
                 report.since = now;
             }
             report.passing = passing;
-        } else if !watch.unmade {
-            warn!(target: LOG, pool, backend, check, detail, "check could not be made, health stays as it is");
+        } else if !check_state.not_run {
+            warn!(target: LOG, pool, backend, check, detail, "check could not be run, health unchanged");
         }
-        watch.unmade = passing.is_none();
+        check_state.not_run = passing.is_none();
         if let Some(expiry) = finding.certificate_expiry {
             report.certificate_expiry = Some(expiry);
         }
         if finding.certificate_expiry.is_some() {
-            self.show_certificate(place, now);
+            self.show_certificate(index, now);
         }
     }
 
-    fn show_certificate(&mut self, place: usize, now: SystemTime) {
-        let seen = self
+    fn show_certificate(&mut self, index: usize, now: SystemTime) {
+        let expiries = self
             .checks
             .iter()
-            .map(|watch| watch.report.certificate_expiry);
-        if let Some(earliest) = seen.flatten().min() {
+            .map(|check| check.report.certificate_expiry);
+        if let Some(earliest) = expiries.flatten().min() {
             self.backend.metrics.show_certificate_expiry(earliest);
         }
-        let watch = &mut self.checks[place];
-        let Some(expiry) = watch.report.certificate_expiry else {
+        let check_state = &mut self.checks[index];
+        let Some(expiry) = check_state.report.certificate_expiry else {
             return;
         };
-        let near = certificate::is_near(expiry, now, watch.warn_days_left());
-        let due = watch.warned.is_none_or(|warned| {
+        let near = certificate::is_near(expiry, now, check_state.warn_days_left());
+        let due = check_state.warned.is_none_or(|warned| {
             now.duration_since(warned)
                 .is_ok_and(|since| since >= WARN_EVERY)
         });
         if !near {
-            watch.warned = None;
+            check_state.warned = None;
         } else if due {
-            watch.warned = Some(now);
+            check_state.warned = Some(now);
             let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-            let check = &*watch.check.label;
+            let check = &*check_state.check.label;
             let left = certificate::remaining(expiry, now);
-            warn!(target: LOG, pool, backend, check, left, "certificate is near its end");
+            warn!(target: LOG, pool, backend, check, left, "certificate expires soon");
         }
     }
 
-    pub(super) fn log_observed(&self, place: usize, finding: &Finding) {
+    pub(super) fn log_observed(&self, index: usize, finding: &Finding) {
         let (pool, backend) = (&*self.backend.pool, &*self.backend.name);
-        let check = &*self.checks[place].check.label;
+        let check = &*self.checks[index].check.label;
         let detail = &*finding.detail;
         match finding.result {
             CheckResult::Fail => {
                 warn!(target: LOG, pool, backend, check, detail, "observed check fails");
             }
-            CheckResult::Pass | CheckResult::Unmade => {
+            CheckResult::Pass | CheckResult::NotRun => {
                 info!(target: LOG, pool, backend, check, detail, "observed check passes");
             }
         }
