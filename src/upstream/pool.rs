@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::affinity::shard::Member;
 use crate::affinity::table::Pins;
-use crate::config::defaults::SOURCE_PREFIX;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
 use crate::types::backend_state::Health;
 use crate::upstream::backend::Backend;
@@ -129,9 +128,11 @@ impl Pool {
     }
 
     fn prefix(&self) -> SourcePrefix {
-        self.affinity.as_ref().map_or(SOURCE_PREFIX, |affinity| {
-            affinity.pins.settings().source_prefix
-        })
+        self.affinity
+            .as_ref()
+            .map_or(SourcePrefix::WHOLE, |affinity| {
+                affinity.pins.settings().source_prefix
+            })
     }
 }
 
