@@ -11,8 +11,8 @@
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use lyncpin::affinity::shard::{Eligibility, Key, Member};
@@ -212,22 +212,28 @@ fn cleared(scale: Scale) {
 /// How long lookups take while this happens, in the order of a table's row.
 fn beside(pins: &Arc<Pins>, what: &str, happens: impl FnOnce()) {
     let is_over = AtomicBool::new(false);
+    // A small table is listed before a thread has started: the lookups go first.
+    let started = Barrier::new(2);
     let (mut took, lasted) = std::thread::scope(|scope| {
         let lookups = scope.spawn(|| {
             let mut took = Vec::new();
             for number in (0..REGULAR).cycle() {
+                let began = Instant::now();
+                come(pins, number);
+                took.push(began.elapsed());
+                if took.len() == 1 {
+                    started.wait();
+                }
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                let started = Instant::now();
-                come(pins, number);
-                took.push(started.elapsed());
             }
             took
         });
-        let started = Instant::now();
+        started.wait();
+        let began = Instant::now();
         happens();
-        let lasted = started.elapsed();
+        let lasted = began.elapsed();
         is_over.store(true, Ordering::Relaxed);
         (lookups.join().unwrap(), lasted)
     });

@@ -326,7 +326,7 @@ fn the_data_path_has_never_heard_of_lync() {
     let beside = ["cli", "config", "demo", "main", "lib"];
     for source in sources() {
         let code = source.code();
-        let knows = code.contains("lync::") || code.contains("config::preset");
+        let knows = code.contains("lync::");
         assert!(
             beside.contains(&source.folder()) || !knows,
             "{} knows Lync",

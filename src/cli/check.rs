@@ -1,4 +1,4 @@
-//! `check` and `expand`: what a file says, without running it.
+//! `check` and `expand`: reading a configuration without running it.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -16,22 +16,22 @@ pub(super) struct CheckCommand {
 }
 
 impl CheckCommand {
-    /// Lints go to stderr as faults do, and leave the exit status alone.
+    /// Warnings go to stderr, as errors do; they do not change the exit status.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.file.read()?;
-        // The balancer raises its own limit as far as it may.
+        // The balancer raises its own limit as far as it is allowed to.
         let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         let descriptors = descriptors - reserve::of(descriptors);
         let lints = config::lint(&loaded, descriptors);
         for lint in &lints {
             warn(&lint.to_string());
         }
-        let said = match lints.len() {
+        let summary = match lints.len() {
             0 => "the configuration is valid".to_owned(),
             1 => "the configuration is valid, with one warning".to_owned(),
             more => format!("the configuration is valid, with {more} warnings"),
         };
-        answer(&format!("{said}\n"))
+        answer(&format!("{summary}\n"))
     }
 }
 

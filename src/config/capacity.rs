@@ -1,58 +1,58 @@
-//! Descriptors: how many connections and pipes a number of them allows.
+//! How many connections and pipes a number of file descriptors allows.
 //!
-//! Owns the shares of what uses descriptors. Must not know how many there are. Invariants: a connection only counts where
-//! the two descriptors that it needs are there; pipes, without which streams are copied, give way to connections.
+//! Owns the share of each use of descriptors. Must not know how many there are. Invariants: a connection is only counted
+//! if its two descriptors are available; connections take precedence over pipes, without which streams are copied.
 
 /// Descriptors that one relayed connection holds: the client's and the backend's.
 pub const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// Those of a pipe: its two ends.
-const A_PIPE: u64 = 2;
-/// Kept for each worker's event loop.
-const A_WORKER: u64 = 8;
-/// Kept for files, the log, the admin listener, checks and resolving: a part of all, within these bounds.
+/// Descriptors of one pipe: its two ends.
+const PER_PIPE: u64 = 2;
+/// Descriptors reserved for each worker's event loop.
+const PER_WORKER: u64 = 8;
+/// Descriptors reserved for files, the log, the admin listener, checks and resolving: a share of all, within this range.
 const OTHERS: [u64; 2] = [16, 64];
-const OTHERS_PART: u64 = 4;
-/// What all pipes together take of what connections could have, at most, where nobody says how many of those there are.
-const PIPES_PART: u64 = 4;
+const OTHERS_DIVISOR: u64 = 4;
+/// The maximum share of all pipes together if the number of connections is not configured.
+const PIPES_DIVISOR: u64 = 4;
 
-/// Connections below which it is worth a word that there are so few.
+/// Fewer connections than this are worth a warning.
 pub const FEW_CONNECTIONS: u32 = 256;
 
-/// What descriptors are used for beside connections.
+/// The uses of descriptors other than connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uses {
     /// Listening sockets of all workers.
     pub listening: usize,
-    /// Workers.
+    /// Number of workers.
     pub workers: usize,
-    /// Pipes of each worker, if there are descriptors for them.
+    /// Pipes per worker, if there are enough descriptors.
     pub pipes: usize,
 }
 
-/// What they allow.
+/// The connections and pipes that a number of descriptors allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// Connections at once; one at least.
+    /// Concurrent connections, at least one.
     pub connections: u32,
-    /// Pipes of each worker.
+    /// Pipes per worker.
     pub pipes: usize,
 }
 
 impl Capacity {
-    /// Of so many descriptors, with `connections` at once where the configuration says so.
+    /// The capacity of so many descriptors. `connections` is the configured limit.
     #[must_use]
     pub fn of(descriptors: u64, uses: Uses, connections: Option<u32>) -> Self {
-        let [least, most] = OTHERS;
-        let others = (descriptors / OTHERS_PART).clamp(least, most);
+        let [min, max] = OTHERS;
+        let others = (descriptors / OTHERS_DIVISOR).clamp(min, max);
         let workers = uses.workers as u64;
-        let used = others + uses.listening as u64 + workers * A_WORKER;
+        let used = others + uses.listening as u64 + workers * PER_WORKER;
         let left = descriptors.saturating_sub(used);
-        let for_pipes = connections.map_or(left / PIPES_PART, |connections| {
+        let for_pipes = connections.map_or(left / PIPES_DIVISOR, |connections| {
             left.saturating_sub(u64::from(connections) * DESCRIPTORS_PER_CONNECTION)
         });
-        let pipes = for_pipes / A_PIPE / workers.max(1);
+        let pipes = for_pipes / PER_PIPE / workers.max(1);
         let pipes = usize::try_from(pipes).map_or(uses.pipes, |pipes| pipes.min(uses.pipes));
-        let left = left - workers * A_PIPE * pipes as u64;
+        let left = left - workers * PER_PIPE * pipes as u64;
         let connections = u32::try_from(left / DESCRIPTORS_PER_CONNECTION).unwrap_or(u32::MAX);
         Self {
             connections: connections.max(1),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_connections_as_are_configured_come_before_pipes() {
+    fn configured_connections_take_precedence_over_pipes() {
         assert_eq!(allowed(300, 2, Some(20)).1, 43);
         assert_eq!(allowed(300, 2, Some(100)), (100, 3));
         assert_eq!(allowed(300, 2, Some(1000)), (106, 0));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_descriptors_are_given_away_than_there_are() {
+    fn the_capacity_never_exceeds_the_descriptors() {
         for descriptors in (50..4000).step_by(7) {
             for connections in [None, Some(1), Some(100), Some(5000)] {
                 let (connections, pipes) = allowed(descriptors, 3, connections);

@@ -1,179 +1,154 @@
 //! The configuration: from a YAML file to values that cannot be wrong.
 //!
-//! A file goes as written -> validated, and every fault is reported at once with its place. What comes out is
-//! [`model::Config`]: references are resolved, durations are durations, names are names. Knows no socket and no
-//! clock; reading the file itself is the caller's.
+//! A file is parsed, then validated; all errors are reported at once with their locations. The result is a
+//! [`model::Config`]: references are resolved, durations are durations, names are names. Must not know sockets or clocks;
+//! the caller reads the file.
 //!
-//! The way of a file: `tree` (YAML, with places), `walk` (keys, types, bounds), the short form's expansion
-//! (`lync::preset`), `resolve` (what can be wrong only in view of the whole), `lint`; and back, [`expand`].
+//! In the order of a file's way through them: `source` (YAML as a tree with locations), `schema` (the mappings of the
+//! file: keys, types, defaults, ranges, and the short form), `validate` (references and conflicts), [`model`] (the
+//! result), `lint` (warnings). [`expand`] prints a configuration as a file again. `scalar` parses single values,
+//! `diagnostics` prints errors.
 
-mod admin_alone;
+mod arguments;
+mod bind_overlap;
 mod capacity;
-pub(crate) mod defaults;
 pub(crate) mod diagnostics;
-mod excerpt;
-#[cfg(test)]
-mod generate;
-mod keys;
+mod expand;
 mod lint;
-mod list;
-mod location;
 pub mod model;
-mod overlap;
-pub(crate) mod preset;
-mod render;
-mod resolve;
 mod scalar;
-mod section;
-mod tree;
-mod typed;
-mod walk;
-pub(crate) mod written;
+mod schema;
+mod source;
+mod suggestion;
+mod validate;
 
 use std::sync::Arc;
 
-use diagnostics::{FileLocation, Note, Notes, SourceFile};
-use model::Config;
+use diagnostics::{Diagnostic, Diagnostics, FileLocation, SourceFile};
+use model::{AdminSettings, Config};
+use source::{admin_section, tree};
 
-pub use admin_alone::read_admin;
+pub use arguments::{address, admin_address, admin_bind, deadline, network as network_hint};
 pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
 pub(crate) use diagnostics::did_you_mean;
 pub use diagnostics::{ConfigError, ConfigErrors, Lint};
-pub use keys::keys;
+pub use expand::expand;
 pub use lint::{DESCRIPTORS_RESERVED, lint};
 pub use model::AdminAddress;
-pub use render::expand;
+pub use schema::keys;
 pub use tree::MAX_FILE_BYTES;
-pub use typed::{address, admin_address, admin_bind, deadline, network as network_hint};
 
-/// A configuration that was read without a fault.
+/// A valid configuration with its warnings.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What it says.
+    /// The configuration.
     pub config: Config,
-    /// What it hardly means, in the order of the file; see also [`lint()`].
+    /// The warnings that the file alone shows, in its order; see also [`lint()`].
     pub lints: Vec<Lint>,
     source: SourceFile,
     connections_at: FileLocation,
 }
 
-/// Reads a configuration out of the text of a file, whose name is only printed.
+/// Reads a configuration from the text of a file. The file's name is only printed.
 ///
 /// # Errors
 ///
-/// Every fault of the file.
+/// All errors of the file.
 pub fn read(text: &str, file: &str) -> Result<Loaded, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let source = SourceFile {
         file: file.into(),
         text: text.into(),
     };
-    let root = tree::parse(text).map_err(|note| ConfigErrors::new(vec![note], &source))?;
-    let mut notes = Notes::default();
-    let written = walk::walk(&root, &mut notes);
-    let config = resolve::resolve(&written, &mut notes);
-    if !notes.faults.is_empty() {
-        return Err(ConfigErrors::looked_at(
-            notes.faults,
-            &source,
-            look_at_source,
-        ));
+    let root = tree::parse(text).map_err(|error| ConfigErrors::new(vec![error], &source))?;
+    let mut diagnostics = Diagnostics::default();
+    let parsed = schema::parse(&root, &mut diagnostics);
+    let config = validate::validate(&parsed, &mut diagnostics);
+    if !diagnostics.errors.is_empty() {
+        return Err(ConfigErrors::new(diagnostics.errors, &source));
     }
-    lint::find(&written, &config, &mut notes);
+    lint::find(&parsed, &config, &mut diagnostics);
     Ok(Loaded {
         config,
-        lints: diagnostics::lints(notes.lints, &source),
-        connections_at: written.limits.at,
+        lints: diagnostics::lints(diagnostics.lints, &source),
+        connections_at: parsed.limits.connections_at,
         source,
     })
 }
 
-/// Gives a note a hint that only the source shows: YAML took for a list or a mapping what was meant as one value.
-fn look_at_source(note: &mut Note, line: &str) {
-    let is_value = ["not a list", "not a mapping"]
-        .iter()
-        .any(|end| note.message.ends_with(end));
-    let is_key = note.message.contains(" has no key ") || note.message.ends_with("is no word");
-    if is_key || is_value && note.hint.is_none() {
-        let meant = scalar::advice::no_value(line, note.at.column - 1);
-        note.hint = meant.or(note.hint.take());
-    }
-}
-
-/// Reads a configuration out of the bytes of a file, which may not even be text.
+/// Reads a configuration from the bytes of a file, which may not even be text.
 ///
 /// # Errors
 ///
-/// As [`read`]; a byte that is not UTF-8 is a fault at its place.
+/// As [`read`]; a byte that is not UTF-8 is an error with its location.
 pub fn read_bytes(bytes: &[u8], file: &str) -> Result<Loaded, ConfigErrors> {
-    if bytes.len() > MAX_FILE_BYTES {
-        // Who reads within a bound has a piece of the file alone, which may end within a character.
+    let without_text = |error| {
         let source = SourceFile {
             file: file.into(),
             text: Arc::from(""),
         };
-        return Err(ConfigErrors::new(vec![tree::too_large()], &source));
-    }
-    let error = match std::str::from_utf8(bytes) {
-        Ok(text) => return read(text, file),
-        Err(error) => error,
+        Err(ConfigErrors::new(vec![error], &source))
     };
-    let file = file.into();
+    if bytes.len() > MAX_FILE_BYTES {
+        // A caller that reads up to this limit has only a part of the file, which may end within a character.
+        return without_text(tree::too_large());
+    }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        let note = Note::new(FileLocation::START, "the file is UTF-16").hint("save it as UTF-8");
-        return Err(ConfigErrors::new(
-            vec![note],
-            &SourceFile {
-                file,
-                text: Arc::from(""),
-            },
-        ));
+        let error = Diagnostic::new(FileLocation::START, "the file is encoded in UTF-16");
+        return without_text(error.hint("save it as UTF-8"));
     }
-    let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-    let last_line = before.rsplit(['\n', '\r']).next().unwrap_or_default();
-    let line = before.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1;
-    let at = FileLocation {
-        line,
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read(text, file),
+        Err(error) => {
+            let at = location_after(&String::from_utf8_lossy(&bytes[..error.valid_up_to()]));
+            let error = Diagnostic::new(at, "this byte is not valid UTF-8");
+            let source = SourceFile {
+                file: file.into(),
+                text: String::from_utf8_lossy(bytes).into(),
+            };
+            let error = error.hint("save the file as UTF-8");
+            Err(ConfigErrors::new(vec![error], &source))
+        }
+    }
+}
+
+/// The location of the character after a text.
+fn location_after(text: &str) -> FileLocation {
+    let last_line = text.rsplit(['\n', '\r']).next().unwrap_or_default();
+    FileLocation {
+        line: text.replace("\r\n", "\n").matches(['\n', '\r']).count() + 1,
         column: last_line.chars().count() + 1,
+    }
+}
+
+/// Reads `admin` from the bytes of a file. Errors elsewhere in the file are ignored; without `admin`, the defaults apply.
+///
+/// # Errors
+///
+/// The errors of the section. If the file is not valid YAML and the section cannot be separated from the rest, the YAML
+/// error.
+pub fn read_admin(bytes: &[u8], file: &str) -> Result<AdminSettings, ConfigErrors> {
+    if bytes.contains(&0) {
+        // Such a file may be UTF-16, in which no key is found.
+        return read_bytes(bytes, file).map(|loaded| loaded.config.admin);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let source = SourceFile {
+        file: file.into(),
+        text: text.into(),
     };
-    let note = Note::new(at, "this byte is not UTF-8").hint("save the file as UTF-8");
-    let text = String::from_utf8_lossy(bytes).into();
-    Err(ConfigErrors::new(vec![note], &SourceFile { file, text }))
+    let invalid = |errors: Vec<Diagnostic>| ConfigErrors::new(errors, &source);
+    let root = admin_section::parse(text).map_err(|error| invalid(vec![error]))?;
+    let mut diagnostics = Diagnostics::default();
+    let parsed = schema::parse_admin(&root, &mut diagnostics);
+    let admin = validate::admin::validate(&parsed, &mut diagnostics);
+    if diagnostics.errors.is_empty() {
+        Ok(admin)
+    } else {
+        Err(invalid(diagnostics.errors))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::*;
-
-    /// Looking at each error's line took minutes where there are so many.
-    #[test]
-    fn a_file_with_tens_of_thousands_of_errors_is_judged_soon() {
-        let entries = |between: &str| -> String {
-            let pools = (0..20_000).map(|number| format!("p{number}: {{x: 1}}"));
-            pools.collect::<Vec<_>>().join(between)
-        };
-        let lines = format!("pools:\n  {}\n", entries("\n  "));
-        let one_line = format!("pools: {{{}}}\n", entries(", "));
-        let merged = "m: &m {".to_owned()
-            + &(0..30_000)
-                .map(|n| format!("k{n}: 1, "))
-                .collect::<String>()
-            + "}\nn: {<<: *m, "
-            + &(0..30_000)
-                .map(|n| format!("l{n}: 1, "))
-                .collect::<String>()
-            + "}\n";
-        let begun = Instant::now();
-        for text in [&lines, &one_line, &merged] {
-            let errors = read(text, "f.yaml").unwrap_err();
-            assert!(errors.iter().count() <= ConfigErrors::MAX);
-        }
-        assert!(
-            begun.elapsed() < Duration::from_secs(40),
-            "{:?}",
-            begun.elapsed()
-        );
-    }
-}
+mod tests;

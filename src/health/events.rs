@@ -1,6 +1,6 @@
-//! Owns the last ups and downs of all backends, for people who look after the fact.
+//! Owns the recent health changes of all backends, for display.
 //!
-//! Must not know why a backend changed. Invariant: it never holds more than [`KEPT`] events.
+//! Must not know why a backend changed. Invariant: there are never more than [`MAX_EVENTS`] events.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,39 +8,39 @@ use std::time::SystemTime;
 
 use crate::types::backend_state::Health;
 
-/// How many events are kept.
-pub const KEPT: usize = 200;
+/// Most events that are kept.
+pub const MAX_EVENTS: usize = 200;
 
 /// A backend went up or down.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthChangeEvent {
     /// When.
     pub at: SystemTime,
-    /// Its pool.
+    /// The pool.
     pub pool: Arc<str>,
-    /// Its name there.
+    /// The name of the backend in the pool.
     pub backend: Arc<str>,
-    /// What it became.
+    /// The new health.
     pub health: Health,
-    /// Why, in words.
+    /// Why, as text.
     pub why: String,
 }
 
-/// The last events; clones share them.
+/// The recent events; clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct HealthEvents(Arc<Mutex<VecDeque<HealthChangeEvent>>>);
 
 impl HealthEvents {
-    /// Adds an event, and forgets the oldest when there are too many.
+    /// Adds an event, and removes the oldest if there are too many.
     pub(super) fn push(&self, event: HealthChangeEvent) {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if events.len() == KEPT {
+        if events.len() == MAX_EVENTS {
             events.pop_front();
         }
         events.push_back(event);
     }
 
-    /// All of them, the oldest first.
+    /// All events, the oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<HealthChangeEvent> {
         let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn oldest_events_give_way() {
+    fn the_oldest_events_are_removed() {
         let events = HealthEvents::default();
-        for number in 0..KEPT + 5 {
+        for number in 0..MAX_EVENTS + 5 {
             events.push(HealthChangeEvent {
                 at: SystemTime::UNIX_EPOCH,
                 pool: "web".into(),
@@ -65,8 +65,8 @@ mod tests {
             });
         }
         let all = events.all();
-        assert_eq!(all.len(), KEPT);
+        assert_eq!(all.len(), MAX_EVENTS);
         assert_eq!(all[0].why, "5");
-        assert_eq!(all[KEPT - 1].why, (KEPT + 4).to_string());
+        assert_eq!(all[MAX_EVENTS - 1].why, (MAX_EVENTS + 4).to_string());
     }
 }

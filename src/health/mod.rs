@@ -1,21 +1,21 @@
-//! Owns the watch over backends: where they are, whether they are up, and what is said and done when that changes.
+//! Owns the monitoring of backends: their addresses, their health, and what happens when these change.
 //!
-//! Must not know listeners, sessions or pins: it writes a backend's health and address, and recalls its connections; who
-//! reads that is not its business. Must not know the administrator's wishes beyond [`AdminState`](crate::types::backend_state::AdminState).
+//! Must not know listeners, sessions or pins: it writes a backend's health and address and ends its connections. Must not know
+//! more of administration than [`AdminState`](crate::types::backend_state::AdminState).
 //!
-//! Invariant: one task, the keeper, is the only writer of every backend's health, address and check reports; the tasks
-//! that make checks and resolve names only send it news. All of them end when the [`Monitor`] is dropped.
+//! Invariant: one task, `HealthMonitor`, is the only writer of the health, address and check reports of all backends; the tasks
+//! that run checks and resolve names only send it events. All of them end when the [`Monitor`] is dropped.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `monitor` | which checks are made and names resolved, each once, and who hears of the news |
-//! | `monitored` | one backend: what news do to its health, and what is logged, shown and recalled |
-//! | `damping` | for how long a backend that falls again and again is kept out |
-//! | `rise_fall` | rise, fall, and the sum of several checks |
-//! | `schedule` | when a check is made |
-//! | `probe` | what is asked of a server and what it answered |
-//! | `resolver` | addresses of names |
-//! | `events` | the last ups and downs |
+//! | `monitor` | which checks run and which names are resolved, each once, and which backends get the results |
+//! | `monitored` | one backend: its address, the results of its checks, and the changes of its health |
+//! | `damping` | flap damping |
+//! | `rise_fall` | rise, fall, and the combination of several checks |
+//! | `schedule` | when a check runs |
+//! | `probe` | one check: the request to a server and the result |
+//! | `resolver` | the addresses of names |
+//! | `events` | the recent health changes |
 
 use std::sync::Arc;
 
@@ -37,20 +37,20 @@ mod resolver;
 mod rise_fall;
 mod schedule;
 
-pub use events::{HealthChangeEvent, HealthEvents, KEPT};
-pub use resolver::{Resolver, TestResolver};
+pub use events::{HealthChangeEvent, HealthEvents, MAX_EVENTS};
+pub use resolver::{LookupFn, Resolver};
 
-/// Where the log events of this module go.
+/// The log target of this module.
 const LOG: &str = "lyncpin::health";
 
-/// A pool whose backends are to be watched.
+/// A pool whose backends are monitored.
 #[derive(Debug, Clone)]
 pub struct WatchedPool {
     /// All of its backends.
     pub backends: Vec<Arc<Backend>>,
-    /// `None`: a backend is up as soon as its name is resolved.
+    /// `None`: a backend is up once its name is resolved.
     pub health: Option<model::HealthSettings>,
-    /// What becomes of a backend's connections when its checks fail.
+    /// What happens to the connections of a backend whose checks fail.
     pub on_down: OnDown,
 }
 
@@ -69,7 +69,7 @@ impl WatchedPool {
     }
 }
 
-/// The running watch; it ends when this is dropped.
+/// The running monitoring; ends when this is dropped.
 #[derive(Debug)]
 pub struct Monitor {
     pools: watch::Sender<Vec<WatchedPool>>,
@@ -79,8 +79,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Begins to watch `pools` on `runtime`. `availability` is what the backends announce their changes to: by it the
-    /// watch learns that a backend has come back from maintenance.
+    /// Starts to monitor `pools` on `runtime`. `availability` announces changes of backends, for example a return from
+    /// maintenance.
     #[must_use]
     pub fn start(
         runtime: &Handle,
@@ -92,9 +92,9 @@ impl Monitor {
         let events = events::HealthEvents::default();
         let tasks = TaskTracker::new();
         let token = CancellationToken::new();
-        let keeper =
+        let monitor =
             monitor::HealthMonitor::new(resolver, events.clone(), tasks.clone(), token.clone());
-        tasks.spawn_on(keeper.run(receiver, availability), runtime);
+        tasks.spawn_on(monitor.run(receiver, availability), runtime);
         tasks.close();
         Self {
             pools: sender,
@@ -104,26 +104,26 @@ impl Monitor {
         }
     }
 
-    /// Watches `pools` from now on. A backend that was watched before (the same `Arc`) keeps its health, and those of its
-    /// checks that ask the same keep what they have seen.
+    /// Monitors `pools` from now on. A backend that was monitored before (the same `Arc`) keeps its health, and checks with the
+    /// same request keep their results.
     pub fn update(&self, pools: Vec<WatchedPool>) {
-        // Nobody receives only after a panic of the keeper, which is in the log.
+        // Fails only if the task has panicked, which is logged.
         let _ = self.pools.send(pools);
     }
 
-    /// The last [`KEPT`] ups and downs, the oldest first.
+    /// The last [`MAX_EVENTS`] health changes, the oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<HealthChangeEvent> {
         self.events.all()
     }
 
-    /// A view of those ups and downs that outlives the watch.
+    /// A handle to these changes that outlives the monitoring.
     #[must_use]
     pub fn record(&self) -> HealthEvents {
         self.events.clone()
     }
 
-    /// Ends the watch and waits until the last of its tasks is gone.
+    /// Stops the monitoring and waits for all of its tasks.
     pub async fn stop(self) {
         drop(self.stop);
         self.tasks.wait().await;

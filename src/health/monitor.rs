@@ -1,8 +1,8 @@
-//! Owns which checks are made and which names are resolved, each once however many backends want it, and who hears of
-//! what came of it.
+//! Owns which checks run and which names are resolved, each once however many backends need it, and which backends get the
+//! results.
 //!
-//! Must not know how a check is made or judged. Invariant: after every change, the rounds under way are exactly those
-//! that some backend wants, and so are the names that are followed.
+//! Must not know how a check runs or how results are weighed. Invariant: after every change, exactly the checks and names that
+//! some backend needs are running and being resolved.
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
@@ -23,62 +23,62 @@ use super::schedule::{self, CheckEvent, ScheduledCheck};
 use super::{LOG, WatchedPool};
 use crate::types::host_name::HostName;
 
-/// How many news may wait; who brings more waits too.
-const NEWS: usize = 256;
+/// Capacity of the event queue; senders wait when it is full.
+const EVENT_QUEUE: usize = 256;
 
-/// A check that is made again and again.
+/// A check that runs periodically.
 struct RunningCheck {
     last: Option<Finding>,
     _stop: DropGuard,
 }
 
-/// A name that is asked for again and again.
+/// A name that is resolved periodically.
 struct WatchedName {
     address: Option<IpAddr>,
-    /// Why the last answer was none.
-    fault: Option<String>,
+    /// Why the last lookup failed.
+    error: Option<String>,
     _stop: DropGuard,
 }
 
-/// The one task that writes what is known of backends.
+/// The only task that writes the monitored state of backends.
 pub(super) struct HealthMonitor {
-    watched: Vec<MonitoredBackend>,
-    rounds: HashMap<ScheduledCheck, RunningCheck>,
-    /// Who hears of a round: places in `watched`, and of a check there.
-    listeners: HashMap<ScheduledCheck, Vec<(usize, usize)>>,
+    backends: Vec<MonitoredBackend>,
+    running: HashMap<ScheduledCheck, RunningCheck>,
+    /// The users of a check: indexes in `backends`, and of the check there.
+    users: HashMap<ScheduledCheck, Vec<(usize, usize)>>,
     names: HashMap<HostName, WatchedName>,
     resolver: Resolver,
     events: HealthEvents,
     tasks: TaskTracker,
     token: CancellationToken,
     sender: mpsc::Sender<CheckEvent>,
-    news: mpsc::Receiver<CheckEvent>,
+    receiver: mpsc::Receiver<CheckEvent>,
 }
 
 impl HealthMonitor {
-    /// A keeper that watches nothing yet.
+    /// A monitor without backends.
     pub(super) fn new(
         resolver: Resolver,
         events: HealthEvents,
         tasks: TaskTracker,
         token: CancellationToken,
     ) -> Self {
-        let (sender, news) = mpsc::channel(NEWS);
+        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
         Self {
-            watched: Vec::new(),
-            rounds: HashMap::new(),
-            listeners: HashMap::new(),
+            backends: Vec::new(),
+            running: HashMap::new(),
+            users: HashMap::new(),
             names: HashMap::new(),
             resolver,
             events,
             tasks,
             token,
             sender,
-            news,
+            receiver,
         }
     }
 
-    /// Watches what `pools` says, until the token is cancelled.
+    /// Monitors the pools that `pools` publishes, until the token is cancelled.
     pub(super) async fn run(
         mut self,
         mut pools: watch::Receiver<Vec<WatchedPool>>,
@@ -95,78 +95,78 @@ impl HealthMonitor {
                     let next = pools.borrow_and_update().clone();
                     self.replace(next);
                 }
-                () = changed(&mut availability) => self.reconsider(),
-                () = until(self.next_taken_back()) => self.reconsider(),
-                // The keeper holds a sender, so that there is always a next one to wait for.
-                Some(news) = self.news.recv() => self.hear(news),
+                () = changed(&mut availability) => self.reevaluate(),
+                () = until(self.next_release()) => self.reevaluate(),
+                // Never `None`: this task holds a sender itself.
+                Some(event) = self.receiver.recv() => self.handle(event),
             }
         }
     }
 
-    fn reconsider(&mut self) {
-        for watched in &mut self.watched {
-            watched.reconsider(&self.events);
+    fn reevaluate(&mut self) {
+        for monitored in &mut self.backends {
+            monitored.reevaluate(&self.events);
         }
     }
 
-    /// When the first of those is taken back that are kept out for their falls.
-    fn next_taken_back(&self) -> Option<Instant> {
-        self.watched
+    /// When flap damping next ends for a backend.
+    fn next_release(&self) -> Option<Instant> {
+        self.backends
             .iter()
-            .filter_map(MonitoredBackend::kept_out_until)
+            .filter_map(MonitoredBackend::held_out_until)
             .min()
     }
 
-    fn hear(&mut self, news: CheckEvent) {
-        match news {
-            CheckEvent::Resolved { name, answer } => self.resolved(&name, answer),
-            CheckEvent::Found { round, finding } => {
-                // A round that nobody wants any more may have had its last result on the way.
-                let Some(under_way) = self.rounds.get_mut(&round) else {
+    fn handle(&mut self, event: CheckEvent) {
+        match event {
+            CheckEvent::Resolved { name, result } => self.resolved(&name, result),
+            CheckEvent::Checked { check, finding } => {
+                // The last result of a check that has been stopped may still arrive.
+                let Some(running) = self.running.get_mut(&check) else {
                     return;
                 };
-                for &(backend, check) in self.listeners.get(&round).into_iter().flatten() {
-                    self.watched[backend].take(check, &finding, &self.events);
+                for &(backend, index) in self.users.get(&check).into_iter().flatten() {
+                    self.backends[backend].record(index, &finding, &self.events);
                 }
-                under_way.last = Some(finding);
-                // If that took the last of a pool down, one that is kept out is taken before anybody notices.
-                self.reconsider();
+                running.last = Some(finding);
+                // If this took down the last backend of a pool, one that is held out comes back at once.
+                self.reevaluate();
             }
         }
     }
 
-    /// Watches `pools` in the place of those before.
+    /// Monitors `pools` instead of those before.
     fn replace(&mut self, pools: Vec<WatchedPool>) {
-        let mut before = std::mem::take(&mut self.watched);
+        let mut before = std::mem::take(&mut self.backends);
         for pool in pools {
             for backend in &pool.backends {
-                let known = before.iter().position(|known| known.is(backend));
-                let known = known.map(|place| before.swap_remove(place));
-                self.watched
+                let known = before.iter().position(|known| known.monitors(backend));
+                let known = known.map(|index| before.swap_remove(index));
+                self.backends
                     .push(MonitoredBackend::new(backend, &pool, known));
             }
         }
-        self.follow_names();
-        for watched in &mut self.watched {
-            let followed = watched.name().and_then(|name| self.names.get(name));
-            if let Some(WatchedName { address, fault, .. }) = followed {
-                match (address, fault) {
-                    (Some(address), fault) => {
-                        watched.keep_address(fault.as_deref());
-                        watched.move_to(*address, &self.events);
+        self.update_names();
+        for monitored in &mut self.backends {
+            let known = monitored.name().and_then(|name| self.names.get(name));
+            if let Some(WatchedName { address, error, .. }) = known {
+                match (address, error) {
+                    (Some(address), error) => {
+                        monitored.set_resolve_error(error.as_deref());
+                        monitored.set_address(*address, &self.events);
                     }
-                    (None, Some(fault)) => watched.lost(fault, &self.events),
+                    (None, Some(error)) => monitored.set_unresolved(error, &self.events),
                     (None, None) => {}
                 }
             }
-            watched.settle(&self.events);
+            monitored.update_health(&self.events);
         }
-        self.arrange();
+        self.update_checks();
     }
 
-    fn follow_names(&mut self) {
+    fn update_names(&mut self) {
         let wanted: HashSet<HostName> = self
-            .watched
+            .backends
             .iter()
             .filter_map(MonitoredBackend::name)
             .cloned()
@@ -177,102 +177,114 @@ impl HealthMonitor {
                 continue;
             }
             let task = resolver::follow(name.clone(), self.resolver.clone(), self.sender.clone());
-            let followed = WatchedName {
+            let watched = WatchedName {
                 address: None,
-                fault: None,
+                error: None,
                 _stop: self.spawn(task),
             };
-            self.names.insert(name, followed);
+            self.names.insert(name, watched);
         }
     }
 
-    /// Begins and ends rounds, so that those are under way that are wanted.
-    fn arrange(&mut self) {
-        self.listeners.clear();
-        for (backend, watched) in self.watched.iter().enumerate() {
-            for (check, round) in watched.rounds() {
-                self.listeners
-                    .entry(round)
-                    .or_default()
-                    .push((backend, check));
+    /// Starts and stops checks, so that exactly the needed ones run.
+    fn update_checks(&mut self) {
+        self.users.clear();
+        for (backend, monitored) in self.backends.iter().enumerate() {
+            for (index, check) in monitored.scheduled_checks() {
+                self.users.entry(check).or_default().push((backend, index));
             }
         }
-        self.rounds
-            .retain(|round, _| self.listeners.contains_key(round));
-        for (round, listeners) in &self.listeners {
-            let Some(under_way) = self.rounds.get(round) else {
-                let stop = self.spawn(schedule::make(round.clone(), self.sender.clone()));
-                let under_way = RunningCheck {
+        self.running
+            .retain(|check, _| self.users.contains_key(check));
+        for (check, users) in &self.users {
+            let Some(running) = self.running.get(check) else {
+                let stop = self.spawn(schedule::run(check.clone(), self.sender.clone()));
+                let running = RunningCheck {
                     last: None,
                     _stop: stop,
                 };
-                self.rounds.insert(round.clone(), under_way);
+                self.running.insert(check.clone(), running);
                 continue;
             };
-            // Who joins a round hears its last result at once.
-            for &(backend, check) in listeners {
-                if let Some(finding) = &under_way.last {
-                    self.watched[backend].catch_up(check, finding, &self.events);
+            // A new user of a running check gets its last result at once.
+            for &(backend, index) in users {
+                if let Some(finding) = &running.last {
+                    self.backends[backend].record_first(index, finding, &self.events);
                 }
             }
         }
     }
 
-    fn resolved(&mut self, name: &HostName, answer: Result<Vec<IpAddr>, String>) {
+    fn resolved(&mut self, name: &HostName, result: Result<Vec<IpAddr>, String>) {
+        match result {
+            Ok(addresses) => self.lookup_succeeded(name, &addresses),
+            Err(error) => self.lookup_failed(name, &error),
+        }
+    }
+
+    fn lookup_succeeded(&mut self, name: &HostName, addresses: &[IpAddr]) {
         let Some(known) = self.names.get_mut(name) else {
             return;
         };
-        match answer {
-            Ok(addresses) => {
-                let again = known.fault.take().is_some();
-                let before = known.address;
-                if again {
-                    info!(target: LOG, %name, "name resolves again");
-                    self.tell(name, |watched, _| watched.keep_address(None));
-                }
-                let chosen = resolver::choose(before, &addresses);
-                let Some(address) = chosen.filter(|_| chosen != before) else {
-                    return;
-                };
-                if let Some(known) = self.names.get_mut(name) {
-                    known.address = Some(address);
-                }
-                match before {
-                    Some(before) => {
-                        info!(target: LOG, %name, %before, %address, "address of a name has changed");
-                    }
-                    None => info!(target: LOG, %name, %address, "name is resolved"),
-                }
-                self.tell(name, |watched, events| watched.move_to(address, events));
-                self.arrange();
+        let again = known.error.take().is_some();
+        let before = known.address;
+        let chosen = resolver::choose(before, addresses);
+        known.address = chosen.or(before);
+        if again {
+            info!(target: LOG, %name, "name resolves again");
+            self.for_each_named(name, |monitored, _| monitored.set_resolve_error(None));
+        }
+        let Some(address) = chosen.filter(|_| chosen != before) else {
+            return;
+        };
+        match before {
+            Some(before) => {
+                info!(target: LOG, %name, %before, %address, "address of name has changed");
             }
-            Err(fault) => {
-                if known.fault.replace(fault.clone()).is_some() {
-                    return;
-                }
-                match known.address {
-                    Some(address) => {
-                        warn!(target: LOG, %name, %address, fault, "name does not resolve any more, its last address is kept");
-                        self.tell(name, |watched, _| watched.keep_address(Some(&fault)));
-                    }
-                    None => {
-                        warn!(target: LOG, %name, fault, "name does not resolve");
-                        self.tell(name, |watched, events| watched.lost(&fault, events));
-                    }
-                }
+            None => info!(target: LOG, %name, %address, "name resolved"),
+        }
+        self.for_each_named(name, |monitored, events| {
+            monitored.set_address(address, events);
+        });
+        self.update_checks();
+    }
+
+    fn lookup_failed(&mut self, name: &HostName, error: &str) {
+        let Some(known) = self.names.get_mut(name) else {
+            return;
+        };
+        if known.error.replace(error.to_owned()).is_some() {
+            return;
+        }
+        match known.address {
+            Some(address) => {
+                warn!(target: LOG, %name, %address, fault = error, "name no longer resolves, keeping its last address");
+                self.for_each_named(name, |monitored, _| {
+                    monitored.set_resolve_error(Some(error))
+                });
+            }
+            None => {
+                warn!(target: LOG, %name, fault = error, "name does not resolve");
+                self.for_each_named(name, |monitored, events| {
+                    monitored.set_unresolved(error, events);
+                });
             }
         }
     }
 
-    fn tell(&mut self, name: &HostName, news: impl Fn(&mut MonitoredBackend, &HealthEvents)) {
-        for watched in &mut self.watched {
-            if watched.name() == Some(name) {
-                news(watched, &self.events);
+    fn for_each_named(
+        &mut self,
+        name: &HostName,
+        f: impl Fn(&mut MonitoredBackend, &HealthEvents),
+    ) {
+        for monitored in &mut self.backends {
+            if monitored.name() == Some(name) {
+                f(monitored, &self.events);
             }
         }
     }
 
-    /// Runs `task` until the guard is dropped or the watch ends.
+    /// Runs `task` until the guard is dropped or the monitoring ends.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> DropGuard {
         let token = self.token.child_token();
         let until = token.clone();
@@ -283,7 +295,7 @@ impl HealthMonitor {
     }
 }
 
-/// Completes at that moment; never, where there is none.
+/// Completes at that time; never if there is none.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment.into()).await,
@@ -291,7 +303,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Completes at the next change; never, once nobody can make one.
+/// Completes at the next change; never once the sender is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         pending::<()>().await;

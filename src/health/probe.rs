@@ -1,7 +1,7 @@
-//! Owns the making of one check: what is asked of a server, within which time, and what was found, in words.
+//! Owns one check: the request to a server, its time limit, and a description of the result.
 //!
-//! Must not know backends, pools or how results are judged. Invariant: a check ends within its timeout, reads no more than
-//! [`metered`] allows and leaves no descriptor behind; what this machine lacks is never held against the server.
+//! Must not know backends, pools or how results are weighed. Invariant: a check ends within its timeout, reads no more than
+//! [`metered`] allows and leaves no descriptor open; a shortage on this machine never counts against the server.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,14 +21,14 @@ mod metered;
 mod modern_tls;
 mod tls;
 
-/// One question to one server.
+/// One request to one server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Probe {
-    /// Who is asked.
+    /// The server.
     pub(super) address: SocketAddr,
-    /// Bound of the whole.
+    /// Time limit of the whole check.
     pub(super) timeout: Duration,
-    ask: ProbeRequest,
+    request: ProbeRequest,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,55 +39,55 @@ enum ProbeRequest {
     Https(http::HttpRequest),
 }
 
-/// What a check found.
+/// The result of a check, with its description.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding {
-    /// Whether the server did what was wanted.
+    /// Whether the check passed.
     pub(super) result: CheckResult,
-    /// What was seen, in words.
+    /// A description of the result.
     pub(super) detail: String,
-    /// How long it took.
+    /// Duration.
     pub(super) took: Duration,
     /// End of validity of the certificate that was seen.
     pub(super) certificate_expiry: Option<SystemTime>,
 }
 
-/// Whether the server did what was wanted.
+/// Whether the check passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckResult {
-    /// It did.
+    /// The response was as expected.
     Pass,
-    /// It did not.
+    /// It was not, or there was none.
     Fail,
-    /// It was not asked, because this machine lacked a descriptor, a port or memory.
-    Unmade,
+    /// The check could not be run: this machine was short of descriptors, ports or memory.
+    NotRun,
 }
 
-/// What was seen of a server that answered, whether or not the answer was the wanted one.
+/// The response of a server, expected or not.
 #[derive(Debug)]
 struct Observation {
-    wanted: bool,
+    passed: bool,
     detail: String,
     certificate_expiry: Option<SystemTime>,
 }
 
 impl Observation {
-    /// A wanted answer that showed no certificate.
+    /// An expected response without a certificate.
     fn pass(detail: impl Into<String>) -> Self {
         Self {
-            wanted: true,
+            passed: true,
             detail: detail.into(),
             certificate_expiry: None,
         }
     }
 }
 
-/// Why there was no answer to judge.
+/// Why there was no response.
 #[derive(Debug)]
 enum ProbeError {
-    /// The server's fault, or the network's.
+    /// An error of the server or the network.
     Server(String),
-    /// This machine's.
+    /// An error of this machine.
     Local(String),
 }
 
@@ -108,13 +108,13 @@ impl From<io::Error> for ProbeError {
         ];
         match Errno::from_io_error(&error) {
             Some(errno) if local.contains(&errno) => Self::Local(error.to_string()),
-            _ => Self::Server(words(&error)),
+            _ => Self::Server(describe_io(&error)),
         }
     }
 }
 
-/// I/O errors as a person would say them.
-const WORDS: [(io::ErrorKind, &str); 8] = [
+/// Descriptions of I/O errors.
+const DESCRIPTIONS: [(io::ErrorKind, &str); 8] = [
     (io::ErrorKind::ConnectionRefused, "connection refused"),
     (io::ErrorKind::ConnectionReset, "connection reset"),
     (io::ErrorKind::ConnectionAborted, "connection aborted"),
@@ -125,59 +125,64 @@ const WORDS: [(io::ErrorKind, &str); 8] = [
     (io::ErrorKind::TimedOut, "connection timed out"),
 ];
 
-fn words(error: &io::Error) -> String {
-    let known = WORDS.iter().find(|(kind, _)| *kind == error.kind());
-    known.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
+fn describe_io(error: &io::Error) -> String {
+    let known = DESCRIPTIONS.iter().find(|(kind, _)| *kind == error.kind());
+    known.map_or_else(
+        || error.to_string(),
+        |(_, description)| (*description).to_owned(),
+    )
 }
 
-const CLOSED: &str = "closed without an answer";
+const CLOSED: &str = "closed without a response";
 
 impl Probe {
-    /// What `check` asks of `backend` while that is at `address`.
-    pub(super) fn of(
+    /// The request of `check` to `backend` at `address`.
+    pub(super) fn new(
         check: &CheckConfig,
         timeout: Duration,
         backend: &BackendConfig,
         address: IpAddr,
     ) -> Self {
         let port = check.port_of(backend);
-        let http = |ask: &HttpCheck, usual_port| {
-            http::HttpRequest::new(ask, &backend.address.host, port, usual_port)
+        let http = |check: &HttpCheck, usual_port| {
+            http::HttpRequest::new(check, &backend.address.host, port, usual_port)
         };
         Self {
             address: SocketAddr::new(address, port),
             timeout,
-            ask: match &check.kind {
+            request: match &check.kind {
                 CheckKind::Tcp => ProbeRequest::Tcp,
                 CheckKind::Tls { name, .. } => ProbeRequest::Tls { name: name.clone() },
-                CheckKind::Http(ask) => ProbeRequest::Http(http(ask, 80)),
-                CheckKind::Https(ask) => ProbeRequest::Https(http(ask, 443)),
+                CheckKind::Http(check) => ProbeRequest::Http(http(check, 80)),
+                CheckKind::Https(check) => ProbeRequest::Https(http(check, 443)),
             },
         }
     }
 
-    /// Asks, and says what came of it.
-    pub(super) async fn make(&self) -> Finding {
+    /// Runs the check.
+    pub(super) async fn run(&self) -> Finding {
         let start = Instant::now();
         let within = TimeLimit {
             deadline: start + self.timeout,
             timeout: self.timeout,
         };
-        let outcome = match &self.ask {
+        let seen = match &self.request {
             ProbeRequest::Tcp => tcp(self.address, within).await,
             ProbeRequest::Tls { name } => {
-                Box::pin(tls::ask(self.address, name.as_ref(), within)).await
+                Box::pin(tls::check(self.address, name.as_ref(), within)).await
             }
-            ProbeRequest::Http(ask) => Box::pin(http::ask(self.address, ask, within)).await,
-            ProbeRequest::Https(ask) => {
-                Box::pin(http::ask_over_tls(self.address, ask, within)).await
+            ProbeRequest::Http(request) => {
+                Box::pin(http::check(self.address, request, within)).await
+            }
+            ProbeRequest::Https(request) => {
+                Box::pin(http::check_over_tls(self.address, request, within)).await
             }
         };
-        let (result, detail, certificate_expiry) = match outcome {
-            Ok(seen) if seen.wanted => (CheckResult::Pass, seen.detail, seen.certificate_expiry),
+        let (result, detail, certificate_expiry) = match seen {
+            Ok(seen) if seen.passed => (CheckResult::Pass, seen.detail, seen.certificate_expiry),
             Ok(seen) => (CheckResult::Fail, seen.detail, seen.certificate_expiry),
             Err(ProbeError::Server(detail)) => (CheckResult::Fail, detail, None),
-            Err(ProbeError::Local(detail)) => (CheckResult::Unmade, detail, None),
+            Err(ProbeError::Local(detail)) => (CheckResult::NotRun, detail, None),
         };
         Finding {
             result,
@@ -188,10 +193,10 @@ impl Probe {
     }
 }
 
-/// To a server; what it may send is bounded.
+/// A connection to a server, with a limit on what it may send.
 type Connection = Metered<TcpStream>;
 
-/// The time that a check has.
+/// The time limit of a check.
 #[derive(Debug, Clone, Copy)]
 struct TimeLimit {
     deadline: Instant,
@@ -199,7 +204,7 @@ struct TimeLimit {
 }
 
 impl TimeLimit {
-    /// Runs one stage of a check; `stage` is what has been reached already, for the words of a timeout.
+    /// Runs one stage of a check; `stage` describes the progress so far, for the text of a timeout.
     async fn run<T, E: Into<ProbeError>>(
         self,
         stage: &str,
@@ -208,14 +213,14 @@ impl TimeLimit {
         match timeout_at(self.deadline, work).await {
             Ok(done) => done.map_err(Into::into),
             Err(_) => Err(ProbeError::Server(format!(
-                "{stage}no answer within {:?}",
+                "{stage}no response within {:?}",
                 self.timeout
             ))),
         }
     }
 
-    /// A connection that ends with a reset when it is dropped. So neither side is left with a socket in TIME-WAIT for
-    /// every check, and a TLS server in mid-handshake gets no alert that it would log (Schannel's event 36887).
+    /// Opens a connection that is reset when it is dropped. So neither side keeps a socket in TIME-WAIT for each check, and a
+    /// TLS server in mid-handshake receives no alert that it would log (Schannel's event 36887).
     async fn connect(self, address: SocketAddr) -> Result<Connection, ProbeError> {
         let socket = socket(address)?;
         let stream = self.run("", socket.connect(address)).await?;
@@ -232,11 +237,11 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Whether a connection is taken.
+/// Whether the server accepts a connection.
 ///
-/// The last packet of the three-way handshake is held back (TCP_QUICKACK off, tcp(7)), and the reset goes in its place:
-/// the server's kernel has answered, and its application never hears of a client that has nothing to say. A busy machine
-/// may send the acknowledgement first; then the application sees a connection that is reset.
+/// The last packet of the three-way handshake is delayed (TCP_QUICKACK off, tcp(7)), and the reset is sent instead: the server's
+/// kernel has responded, and its application never sees the connection. A busy machine may send the acknowledgement first; then
+/// the application sees a connection that is reset.
 async fn tcp(address: SocketAddr, within: TimeLimit) -> Result<Observation, ProbeError> {
     let socket = socket(address)?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false).map_err(io::Error::from)?;
@@ -244,7 +249,7 @@ async fn tcp(address: SocketAddr, within: TimeLimit) -> Result<Observation, Prob
     Ok(Observation::pass("connected"))
 }
 
-/// The server name that a request over TLS carries: what the check says, else the backend's own.
+/// The server name of a request over TLS: the one of the check, else the backend's own.
 fn server_name(configured: Option<&HostName>, host: &ServerHost) -> Option<HostName> {
     match (configured, host) {
         (Some(name), _) | (None, ServerHost::Name(name)) => Some(name.clone()),
@@ -257,22 +262,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_machine_lacks_is_not_held_against_the_server() {
+    fn a_shortage_on_this_machine_does_not_count_against_the_server() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL] {
-            let fault = ProbeError::from(io::Error::from(errno));
-            assert!(matches!(fault, ProbeError::Local(_)), "{fault:?}");
+            let error = ProbeError::from(io::Error::from(errno));
+            assert!(matches!(error, ProbeError::Local(_)), "{error:?}");
         }
         for errno in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::NETUNREACH] {
-            let fault = ProbeError::from(io::Error::from(errno));
-            assert!(matches!(fault, ProbeError::Server(_)), "{fault:?}");
+            let error = ProbeError::from(io::Error::from(errno));
+            assert!(matches!(error, ProbeError::Server(_)), "{error:?}");
         }
     }
 
     #[test]
-    fn errors_are_said_in_plain_words() {
-        let say = |errno: Errno| words(&io::Error::from(errno));
-        assert_eq!(say(Errno::CONNREFUSED), "connection refused");
-        assert_eq!(say(Errno::HOSTUNREACH), "host unreachable");
-        assert_eq!(say(Errno::PIPE), CLOSED);
+    fn io_errors_have_plain_descriptions() {
+        let describe = |errno: Errno| describe_io(&io::Error::from(errno));
+        assert_eq!(describe(Errno::CONNREFUSED), "connection refused");
+        assert_eq!(describe(Errno::HOSTUNREACH), "host unreachable");
+        assert_eq!(describe(Errno::PIPE), CLOSED);
     }
 }

@@ -1,44 +1,44 @@
-//! Owns when results of checks make a backend up or down.
+//! Owns when the results of checks change the health of a backend.
 //!
-//! Must not know what a check asks, nor the time. Invariant: the first result decides at once; after it, only `rise` or
-//! `fall` results in a row against the verdict turn it.
+//! Must not know what a check does, nor the time. Invariant: the first result counts at once; later only `rise` passes or `fall`
+//! failures in a row change the state.
 
 use crate::types::backend_state::Health;
 
-/// How many results in a row turn a verdict.
+/// How many results in a row change the state of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RiseFallRule {
-    /// Passing results that end a failure.
+    /// Passes that make a failing check pass.
     pub(super) rise: u32,
-    /// Failing results that begin one.
+    /// Failures that make a passing check fail.
     pub(super) fall: u32,
 }
 
-/// The verdict on one check of one backend.
+/// The state of one check of one backend.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RiseFall {
-    verdict: Option<bool>,
-    /// Results in a row that contradict the verdict.
+    passing: Option<bool>,
+    /// Number of results in a row that contradict the state.
     against: u32,
 }
 
 impl RiseFall {
-    /// One that passes, as another process has seen.
-    pub(super) fn passing() -> Self {
+    /// The state of a check that passed in the process before this one.
+    pub(super) fn inherited() -> Self {
         Self {
-            verdict: Some(true),
+            passing: Some(true),
             against: 0,
         }
     }
 
     /// Whether the check counts as passing; `None` before the first result.
-    pub(super) fn verdict(self) -> Option<bool> {
-        self.verdict
+    pub(super) fn passing(self) -> Option<bool> {
+        self.passing
     }
 
-    /// Results in a row that contradict the verdict, and how many of these turn it.
+    /// Number of results in a row that contradict the state, and how many of these change it.
     pub(super) fn progress(self, rule: RiseFallRule) -> (u32, u32) {
-        let needed = match self.verdict {
+        let needed = match self.passing {
             Some(true) => rule.fall,
             Some(false) => rule.rise,
             None => 1,
@@ -46,32 +46,32 @@ impl RiseFall {
         (self.against, needed)
     }
 
-    /// Takes the next result.
-    pub(super) fn take(&mut self, passed: bool, rule: RiseFallRule) {
-        let Some(verdict) = self.verdict else {
-            self.verdict = Some(passed);
+    /// Adds the next result.
+    pub(super) fn add(&mut self, passed: bool, rule: RiseFallRule) {
+        let Some(passing) = self.passing else {
+            self.passing = Some(passed);
             return;
         };
-        if passed == verdict {
+        if passed == passing {
             self.against = 0;
             return;
         }
         self.against += 1;
         if self.against >= if passed { rule.rise } else { rule.fall } {
             *self = Self {
-                verdict: Some(passed),
+                passing: Some(passed),
                 against: 0,
             };
         }
     }
 }
 
-/// What the verdicts on all deciding checks of a backend come to. One that fails takes it down, whatever the others say;
-/// without any, nothing stands against it.
-pub(super) fn combine(verdicts: impl IntoIterator<Item = Option<bool>>) -> Health {
+/// The health from the states of all deciding checks. One failing check takes the backend down, whatever the others are; without
+/// deciding checks it is up.
+pub(super) fn combine(states: impl IntoIterator<Item = Option<bool>>) -> Health {
     let mut health = Health::Up;
-    for verdict in verdicts {
-        match verdict {
+    for state in states {
+        match state {
             Some(false) => return Health::Down,
             None => health = Health::Unknown,
             Some(true) => {}
@@ -86,15 +86,15 @@ mod tests {
 
     use super::*;
 
-    /// `results` and `expected` are a `+` for passing, a `-` for failing, one by one.
+    /// `results` and `expected`: `+` is a pass, `-` a failure.
     #[track_caller]
     fn check(rise: u32, fall: u32, results: &str, expected: &str) {
-        let mut judge = RiseFall::default();
+        let mut state = RiseFall::default();
         let seen: String = results
             .chars()
             .map(|result| {
-                judge.take(result == '+', RiseFallRule { rise, fall });
-                match judge.verdict() {
+                state.add(result == '+', RiseFallRule { rise, fall });
+                match state.passing() {
                     Some(true) => '+',
                     Some(false) => '-',
                     None => '?',
@@ -135,19 +135,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn verdict_turns_only_on_a_full_run(
+        fn the_state_changes_only_after_a_full_run(
             rise in 1_u32..5,
             fall in 1_u32..5,
             results in proptest::collection::vec(any::<bool>(), 1..60),
         ) {
-            let mut judge = RiseFall::default();
+            let mut state = RiseFall::default();
             let mut before = None;
-            for (place, &passed) in results.iter().enumerate() {
-                judge.take(passed, RiseFallRule { rise, fall });
-                let now = judge.verdict();
+            for (index, &passed) in results.iter().enumerate() {
+                state.add(passed, RiseFallRule { rise, fall });
+                let now = state.passing();
                 if before.is_some() && now != before {
                     let needed = if passed { rise } else { fall } as usize;
-                    let run = &results[..=place];
+                    let run = &results[..=index];
                     prop_assert!(run.len() >= needed);
                     prop_assert!(run[run.len() - needed..].iter().all(|result| *result == passed));
                 }

@@ -1,6 +1,6 @@
 //! Sockets, pipes and the event loop of a worker.
 //!
-//! Owns every system call on a connection's descriptors. Knows no configuration, no pool and no protocol. Invariant: every
+//! Owns every system call on a connection's descriptors. Must not know configuration, pools or protocols. Invariant: every
 //! descriptor is nonblocking and close-on-exec.
 
 pub mod event_loop;

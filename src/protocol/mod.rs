@@ -1,6 +1,7 @@
-//! What clients and servers say on the wire.
+//! The protocols of clients and servers, as bytes.
 //!
-//! Owns the parsers and the bytes of rejections. Knows no socket. Invariant: parsing never waits, never panics, and is bounded.
+//! Owns the parsers and the bytes of rejections. Must not know sockets. Invariant: parsing never blocks, never panics, and is
+//! limited in time and memory.
 
 pub mod http1;
 pub mod tls;

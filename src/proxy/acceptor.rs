@@ -1,10 +1,10 @@
-//! Accepting: one loop for each worker and bound address.
+//! Accepting connections: one loop for each worker and bound address.
 //!
-//! Owns when connections are taken and what is decided before a byte is read. Knows nothing of names and pools.
-//! Invariants: a fault of this machine ends no loop and spins none; what is refused here is reset and counted.
+//! Owns when connections are accepted, and the checks before a byte is read. Must not know names or pools. Invariants: an error
+//! of this machine neither ends nor spins a loop; a connection that is rejected here is reset and counted.
 //!
-//! The socket belongs to the assembly, and a loop watches it only while the gate is open and there is nothing that keeps
-//! it from accepting: a socket that was shut down, or whose queue nobody takes from, is "ready" all the time.
+//! The server owns the socket. A loop registers it only while it listens and can accept: a socket that was shut down, or whose
+//! queue is not emptied, is always "ready".
 
 use std::future::poll_fn;
 use std::io;
@@ -30,158 +30,158 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::{Registry, definitions};
 use crate::types::outcome::Outcome;
 
-/// The first wait after this machine lacked something, and the longest.
+/// The first and the longest wait after an error of this machine.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Connections that are accepted in a row before others have their turn.
-const BATCH: usize = 64;
-/// Seconds between two log lines about that.
-const COMPLAINT_EVERY: u64 = 10;
+/// Most connections accepted in a row before other tasks run.
+const MAX_BATCH: usize = 64;
+/// Seconds between two log lines about such an error.
+const ERROR_LOG_INTERVAL: u64 = 10;
 
-/// Whether the sockets of a listener listen; told by who opens and closes them.
+/// Whether the sockets of a listener listen; set by the code that opens and closes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenState {
-    /// They do; the number grows with every opening.
+    /// They listen; the number grows with every opening.
     Open(u64),
-    /// They refuse.
+    /// They are shut down: connections are refused.
     Closed,
-    /// They are configured no more: what the kernel has queued is taken, and that is the end.
+    /// The listener was removed: queued connections are accepted, then the loop ends.
     Removed,
-    /// Another process has them too and accepts now: what is queued is its own.
+    /// Another process has taken them over: queued connections are accepted there.
     Left,
 }
 
-/// What every accept loop shares.
+/// Shared by all accept loops.
 pub struct ProxyContext {
     /// The configuration in force.
     pub snapshot: ArcSwap<Snapshot>,
-    /// Where lines go.
+    /// The access log.
     pub log: Arc<Log>,
-    /// What counts against `limits`.
+    /// The counters behind `limits`.
     pub limits: Arc<ConnectionLimits>,
-    /// Every series.
+    /// All metrics.
     pub registry: Registry,
-    /// Cancelled when the balancer is to stop.
+    /// Cancelled when the balancer stops.
     pub stop: CancellationToken,
-    /// Seconds since `started` at which this machine's lack was last complained of.
+    /// When an accept error was last logged, in seconds since `started`.
     pub complained: AtomicU64,
     /// When the balancer started.
     pub started: Instant,
 }
 
-/// Accepts on one socket until it is removed or the balancer stops, then what the kernel has queued, unless another process
-/// takes that. Whose connections
-/// these are is asked for each of them by `address`, which is the configured one: it may become another listener's.
+/// Accepts on one socket until it is removed or the balancer stops, then accepts the queued connections unless another process
+/// has taken over. `address` is the configured one; the listener is looked up for each connection, since a reload may give the
+/// address to another listener.
 pub async fn accept(
-    reactor: EventLoop,
+    event_loop: EventLoop,
     listening: Arc<Listening>,
     address: SocketAddr,
-    shared: Arc<ProxyContext>,
-    mut gate: watch::Receiver<ListenState>,
+    context: Arc<ProxyContext>,
+    mut state: watch::Receiver<ListenState>,
 ) {
-    let door = Acceptor {
-        reactor,
+    let acceptor = Acceptor {
+        event_loop,
         listening,
         address,
-        shared,
+        context,
     };
     let mut served = None;
     loop {
-        // The same opening is never served twice: the socket has been shut down since.
+        // An opening is never served twice: the socket has been shut down since.
         let opened = tokio::select! {
-            () = door.shared.stop.cancelled() => break,
-            opened = gate.wait_for(|gate| *gate != ListenState::Closed && Some(*gate) != served) => opened,
+            () = acceptor.context.stop.cancelled() => break,
+            opened = state.wait_for(|state| *state != ListenState::Closed && Some(*state) != served) => opened,
         };
         let Ok(opened @ ListenState::Open(_)) = opened.map(|opened| *opened) else {
             break;
         };
         served = Some(opened);
-        door.serve(opened, &mut gate).await;
+        acceptor.serve(opened, &mut state).await;
     }
-    let queue_is_ours = match *gate.borrow() {
+    let queue_is_ours = match *state.borrow() {
         ListenState::Open(_) | ListenState::Removed => true,
-        // One that is closed has no queue, but where another process has it still.
+        // A closed socket has no queue, unless another process has the socket too.
         ListenState::Closed | ListenState::Left => false,
     };
     if queue_is_ours {
-        // Nobody waits for what is still queued: each is let in, and ends with the others.
-        door.take_the_queued();
+        // The queued connections are admitted and end together with the others.
+        acceptor.accept_queued();
     }
 }
 
 /// One socket of one address.
 struct Acceptor {
-    reactor: EventLoop,
+    event_loop: EventLoop,
     listening: Arc<Listening>,
-    /// As configured.
+    /// The configured address.
     address: SocketAddr,
-    shared: Arc<ProxyContext>,
+    context: Arc<ProxyContext>,
 }
 
 impl Acceptor {
-    /// Serves one opening, until the gate moves on or the balancer stops.
-    async fn serve(&self, opened: ListenState, gate: &mut watch::Receiver<ListenState>) {
+    /// Accepts during one opening, until the state changes or the balancer stops.
+    async fn serve(&self, opened: ListenState, state: &mut watch::Receiver<ListenState>) {
         tokio::select! {
             biased;
-            () = self.shared.stop.cancelled() => {}
-            // Any other state ends it, for one that closed and opened in a moment shows the last of the two alone.
-            _ = gate.wait_for(|now| *now != opened) => {}
+            () = self.context.stop.cancelled() => {}
+            // Any other state ends it: after a quick close and open only the last state is visible.
+            _ = state.wait_for(|now| *now != opened) => {}
             () = self.accept_all() => {}
         }
     }
 
-    /// Accepts until the socket listens no more.
+    /// Accepts until the socket stops listening.
     async fn accept_all(&self) {
         let mut backoff = BACKOFF.0;
         loop {
-            let error = match AcceptReadiness::new(&self.reactor, &self.listening) {
-                Ok(watch) => self.accept_from(&watch, &mut backoff).await,
+            let error = match AcceptReadiness::new(&self.event_loop, &self.listening) {
+                Ok(readiness) => self.accept_from(&readiness, &mut backoff).await,
                 Err(error) => error,
             };
             if error.kind() == io::ErrorKind::InvalidInput {
                 return;
             }
-            // The watch is gone by now, or it would say without end that somebody waits.
-            self.complain(&error);
-            self.reactor.sleep(backoff).await;
+            // The socket is no longer registered here; otherwise it would be reported as ready without end.
+            self.report_error(&error);
+            self.event_loop.sleep(backoff).await;
             backoff = (backoff * 2).min(BACKOFF.1);
         }
     }
 
-    /// Accepts until there is an error that is not one connection's own.
-    async fn accept_from(&self, watch: &AcceptReadiness, backoff: &mut Duration) -> io::Error {
+    /// Accepts until an error that is not specific to one connection.
+    async fn accept_from(&self, readiness: &AcceptReadiness, backoff: &mut Duration) -> io::Error {
         loop {
-            poll_fn(|_| watch.poll_waiting()).await;
-            for _ in 0..BATCH {
+            poll_fn(|_| readiness.poll_acceptable()).await;
+            for _ in 0..MAX_BATCH {
                 match self.accept_one() {
                     Ok(true) => *backoff = BACKOFF.0,
                     Ok(false) => break,
                     Err(error) => return error,
                 }
-                // When this is all that happens it is one client's coming, and the call that finds nobody is spared.
-                if self.reactor.is_quiet() {
+                // With a single event there is most likely a single connection: saves the call that would return EAGAIN.
+                if self.event_loop.is_quiet() {
                     break;
                 }
             }
         }
     }
 
-    /// `false` where nobody waits.
+    /// Accepts one connection; `false` if the queue is empty.
     fn accept_one(&self) -> io::Result<bool> {
         if reserve::is_lifted() {
-            // What there is now is there for others.
+            // The remaining descriptors are reserved for other uses.
             return Err(Errno::MFILE.into());
         }
         let accepted = self.listening.accept();
-        match accepted.and_then(|(client, peer)| self.welcome(client, peer)) {
+        match accepted.and_then(|(client, peer)| self.start_session(client, peer)) {
             Ok(()) => Ok(true),
-            Err(error) if is_of_one_connection(&error) => Ok(true),
+            Err(error) if is_connection_error(&error) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Takes what the kernel still holds, without waiting; in a storm of connections that alone has an end.
-    fn take_the_queued(&self) {
+    /// Accepts the queued connections without waiting; no more than the queue can have, so that it ends even under a flood.
+    fn accept_queued(&self) {
         for _ in 0..socket::BACKLOG {
             if !matches!(self.accept_one(), Ok(true)) {
                 return;
@@ -189,24 +189,24 @@ impl Acceptor {
         }
     }
 
-    fn welcome(&self, client: OwnedFd, peer: SocketAddr) -> io::Result<()> {
-        let client = Stream::accepted(&self.reactor, client)?;
-        let snapshot = self.shared.snapshot.load();
+    fn start_session(&self, client: OwnedFd, peer: SocketAddr) -> io::Result<()> {
+        let client = Stream::accepted(&self.event_loop, client)?;
+        let snapshot = self.context.snapshot.load();
         let Some(listener) = snapshot.listener_at(self.address) else {
             return Ok(());
         };
-        let now = self.reactor.now();
-        let mut account =
-            ConnectionRecord::open(listener.clone(), self.shared.log.clone(), peer, now);
+        let now = self.event_loop.now();
+        let mut record =
+            ConnectionRecord::new(listener.clone(), self.context.log.clone(), peer, now);
         match self.admit(listener, peer.ip(), now) {
             Ok(admission) => {
-                let session = session::serve(client, listener.clone(), account, admission);
-                self.reactor.spawn(session);
+                let session = session::serve(client, listener.clone(), record, admission);
+                self.event_loop.spawn(session);
             }
             Err(outcome) => {
                 socket::reset_on_close(&client);
                 drop(client);
-                account.settle(outcome);
+                record.finish(outcome);
             }
         }
         Ok(())
@@ -221,29 +221,30 @@ impl Acceptor {
         if !listener.admits(source) {
             return Err(Outcome::Denied);
         }
-        self.shared.limits.admit(source, now)
+        self.context.limits.admit(source, now)
     }
 
-    fn complain(&self, error: &io::Error) {
+    /// Counts the error, and logs it at most every [`ERROR_LOG_INTERVAL`].
+    fn report_error(&self, error: &io::Error) {
         let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::MFILE) => "descriptors_of_process",
             Some(Errno::NFILE) => "descriptors_of_system",
             Some(Errno::NOBUFS | Errno::NOMEM) => "memory",
             _ => "other",
         };
-        let snapshot = self.shared.snapshot.load();
+        let snapshot = self.context.snapshot.load();
         let listener = snapshot.listener_at(self.address);
         let listener = listener.map_or("", |listener| &*listener.config.name);
-        self.shared
+        self.context
             .registry
             .counter(&definitions::ACCEPT_ERRORS, &[listener, reason])
             .increment(1);
-        let now = self.shared.started.elapsed().as_secs() + COMPLAINT_EVERY;
-        let last = self.shared.complained.load(Ordering::Relaxed);
-        let due = now >= last + COMPLAINT_EVERY;
+        let now = self.context.started.elapsed().as_secs() + ERROR_LOG_INTERVAL;
+        let last = self.context.complained.load(Ordering::Relaxed);
+        let due = now >= last + ERROR_LOG_INTERVAL;
         if due
             && self
-                .shared
+                .context
                 .complained
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
@@ -252,14 +253,14 @@ impl Acceptor {
                 target: "lyncpin::listener",
                 listener,
                 %error,
-                "cannot accept; connections wait until this machine has what is lacking (limits.connections, LimitNOFILE)"
+                "cannot accept connections, retrying; check limits.connections and LimitNOFILE"
             );
         }
     }
 }
 
-/// Network errors of the new connection alone, which accept(2) says to treat like EAGAIN: there may be more.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Network errors that concern only the new connection; accept(2) says to treat them like EAGAIN, and more may be queued.
+fn is_connection_error(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(

@@ -1,7 +1,7 @@
-//! How many connections may live at once, and how fast one source may come.
+//! Limits on concurrent connections and on the connection rate of one source.
 //!
-//! Owns the counts behind `limits`. Knows no listener. Invariants: each [`Admission`] is counted once and given back
-//! by `Drop`; a source takes memory only while it has connections or has just come.
+//! Owns the counters behind `limits`. Must not know listeners. Invariants: each [`Admission`] is counted once and released by
+//! `Drop`; a source takes memory only while it has connections or has connected recently.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -14,8 +14,8 @@ use crate::affinity::shard::source_bits;
 use crate::config::model::SourcePrefix;
 use crate::types::outcome::Outcome;
 
-/// What counts as one source: an IPv4 address, and an IPv6 /64, which is what one site or phone has.
-const SOURCE: SourcePrefix = SourcePrefix { ipv4: 32, ipv6: 64 };
+/// One source is an IPv4 address or an IPv6 /64, which is the prefix of one site or phone.
+const SOURCE_PREFIX: SourcePrefix = SourcePrefix { ipv4: 32, ipv6: 64 };
 const SHARDS: usize = 16;
 
 type Sources = HashMap<[u8; 16], ClientSource>;
@@ -23,67 +23,68 @@ type Sources = HashMap<[u8; 16], ClientSource>;
 #[derive(Debug)]
 struct ClientSource {
     connections: u32,
-    /// When the source has paid for all that it has opened (the theoretical arrival time of GCRA, ITU-T I.371).
-    paid: Instant,
+    /// When the source may have opened all its connections at the configured rate (the theoretical arrival time of GCRA, ITU-T
+    /// I.371).
+    paid_until: Instant,
 }
 
-/// The limits in force and what counts against them.
+/// The limits in force and the current counts.
 #[derive(Debug)]
 pub struct ConnectionLimits {
-    most: AtomicU32,
-    /// [`u32::MAX`] is no bound.
+    max: AtomicU32,
+    /// [`u32::MAX`] is no limit.
     per_source: AtomicU32,
-    /// Nanoseconds that one new connection of a source costs; 0 is nothing.
-    cost: AtomicU64,
+    /// Nanoseconds between two new connections of a source at the configured rate; 0 is no limit.
+    interval: AtomicU64,
     connections: AtomicU32,
     hasher: RandomState,
     sources: [Mutex<Sources>; SHARDS],
 }
 
 impl ConnectionLimits {
-    /// At most `most` connections at once, of each source `per_source` at once and `rate` new ones a second.
+    /// Allows at most `max` connections at once and, for each source, `per_source` at once and `rate` new ones a second.
     #[must_use]
-    pub fn new(most: u32, per_source: Option<u32>, rate: Option<u32>) -> Self {
+    pub fn new(max: u32, per_source: Option<u32>, rate: Option<u32>) -> Self {
         let limits = Self {
-            most: AtomicU32::new(most),
+            max: AtomicU32::new(max),
             per_source: AtomicU32::new(u32::MAX),
-            cost: AtomicU64::new(0),
+            interval: AtomicU64::new(0),
             connections: AtomicU32::new(0),
             hasher: RandomState::new(),
             sources: Default::default(),
         };
-        limits.set(most, per_source, rate);
+        limits.set(max, per_source, rate);
         limits
     }
 
-    /// From now on as [`ConnectionLimits::new`] says. No connection that lives is ended for it, and where sources were not counted
-    /// before, it counts against none.
-    pub fn set(&self, most: u32, per_source: Option<u32>, rate: Option<u32>) {
+    /// Changes the limits to those of [`ConnectionLimits::new`]. No connection is ended. If sources were not counted before,
+    /// existing connections do not count for any source.
+    pub fn set(&self, max: u32, per_source: Option<u32>, rate: Option<u32>) {
         let rate = rate.filter(|&rate| rate > 0).map(u64::from);
-        let cost = rate.map_or(0, |rate| 1_000_000_000 / rate);
-        self.most.store(most, Ordering::Relaxed);
+        let interval = rate.map_or(0, |rate| 1_000_000_000 / rate);
+        self.max.store(max, Ordering::Relaxed);
         self.per_source
             .store(per_source.unwrap_or(u32::MAX), Ordering::Relaxed);
-        self.cost.store(cost, Ordering::Relaxed);
+        self.interval.store(interval, Ordering::Relaxed);
     }
 
     fn per_source(&self) -> Option<u32> {
-        let bound = self.per_source.load(Ordering::Relaxed);
-        (bound != u32::MAX).then_some(bound)
+        let limit = self.per_source.load(Ordering::Relaxed);
+        (limit != u32::MAX).then_some(limit)
     }
 
-    fn cost(&self) -> Option<Duration> {
-        let cost = self.cost.load(Ordering::Relaxed);
-        (cost != 0).then_some(Duration::from_nanos(cost))
+    fn interval(&self) -> Option<Duration> {
+        let interval = self.interval.load(Ordering::Relaxed);
+        (interval != 0).then_some(Duration::from_nanos(interval))
     }
 
-    /// The bound of connections at once.
+    /// The limit of concurrent connections.
     #[must_use]
     pub fn most(&self) -> u32 {
-        self.most.load(Ordering::Relaxed)
+        self.max.load(Ordering::Relaxed)
     }
 
-    /// Connections that live now.
+    /// Number of current connections.
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
@@ -93,19 +94,19 @@ impl ConnectionLimits {
     ///
     /// # Errors
     ///
-    /// The limit that it would pass.
+    /// The limit that it would exceed.
     pub fn admit(self: &Arc<Self>, source: IpAddr, now: Instant) -> Result<Admission, Outcome> {
-        let grown = |connections: u32| (connections < self.most()).then(|| connections + 1);
-        let counted = self
-            .connections
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, grown);
+        let incremented = |connections: u32| (connections < self.most()).then(|| connections + 1);
+        let counted =
+            self.connections
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, incremented);
         counted.map_err(|_| Outcome::LimitConnections)?;
         let mut admission = Admission {
             limits: self.clone(),
             source: None,
         };
-        if self.per_source().is_some() || self.cost().is_some() {
-            let source = source_bits(source, SOURCE);
+        if self.per_source().is_some() || self.interval().is_some() {
+            let source = source_bits(source, SOURCE_PREFIX);
             self.admit_source(source, now)?;
             admission.source = Some(source);
         }
@@ -116,30 +117,30 @@ impl ConnectionLimits {
         let mut sources = self.shard(&source);
         let known = sources.entry(source).or_insert(ClientSource {
             connections: 0,
-            paid: now,
+            paid_until: now,
         });
         if self
             .per_source()
-            .is_some_and(|most| known.connections >= most)
+            .is_some_and(|max| known.connections >= max)
         {
             return Err(Outcome::LimitPerSource);
         }
-        if let Some(cost) = self.cost() {
-            let paid = known.paid.max(now) + cost;
-            // One second's worth may come at once.
-            if paid > now + Duration::from_secs(1) {
+        if let Some(interval) = self.interval() {
+            let paid_until = known.paid_until.max(now) + interval;
+            // A burst of one second's worth is allowed.
+            if paid_until > now + Duration::from_secs(1) {
                 return Err(Outcome::LimitRate);
             }
-            known.paid = paid;
+            known.paid_until = paid_until;
         }
         known.connections += 1;
         Ok(())
     }
 
-    /// Forgets sources that have no connections and owe nothing; to be called now and then.
+    /// Removes sources that have no connections and are within their rate; to be called periodically.
     pub fn sweep(&self, now: Instant) {
         for sources in &self.sources {
-            lock(sources).retain(|_, source| source.connections > 0 || source.paid > now);
+            lock(sources).retain(|_, source| source.connections > 0 || source.paid_until > now);
         }
     }
 
@@ -149,7 +150,7 @@ impl ConnectionLimits {
     }
 }
 
-/// A connection that counts; given back by `Drop`.
+/// One counted connection; released by `Drop`.
 #[derive(Debug)]
 pub struct Admission {
     limits: Arc<ConnectionLimits>,
@@ -163,7 +164,7 @@ impl Drop for Admission {
         let mut sources = self.limits.shard(&source);
         if let Some(known) = sources.get_mut(&source) {
             known.connections -= 1;
-            if known.connections == 0 && self.limits.cost().is_none() {
+            if known.connections == 0 && self.limits.interval().is_none() {
                 sources.remove(&source);
             }
         }
@@ -181,12 +182,12 @@ mod tests {
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    fn refusal(limits: &Arc<ConnectionLimits>, source: IpAddr, now: Instant) -> Option<Outcome> {
+    fn rejection(limits: &Arc<ConnectionLimits>, source: IpAddr, now: Instant) -> Option<Outcome> {
         limits.admit(source, now).err()
     }
 
     #[test]
-    fn the_bound_of_all_connections_is_reached_and_given_back() {
+    fn the_limit_of_all_connections_is_enforced_and_released() {
         let limits = Arc::new(ConnectionLimits::new(2, None, None));
         let now = Instant::now();
         let held = [
@@ -194,25 +195,25 @@ mod tests {
             limits.admit(ONE, now).unwrap(),
         ];
         assert_eq!(
-            refusal(&limits, OTHER, now),
+            rejection(&limits, OTHER, now),
             Some(Outcome::LimitConnections)
         );
         drop(held);
         assert_eq!(
-            (refusal(&limits, OTHER, now), limits.connections()),
+            (rejection(&limits, OTHER, now), limits.connections()),
             (None, 0)
         );
     }
 
     #[test]
-    fn one_source_does_not_take_the_place_of_another() {
+    fn one_source_does_not_use_up_the_limit_of_another() {
         let limits = Arc::new(ConnectionLimits::new(100, Some(1), None));
         let now = Instant::now();
         let held = limits.admit(ONE, now).unwrap();
-        assert_eq!(refusal(&limits, ONE, now), Some(Outcome::LimitPerSource));
-        assert_eq!(refusal(&limits, OTHER, now), None);
+        assert_eq!(rejection(&limits, ONE, now), Some(Outcome::LimitPerSource));
+        assert_eq!(rejection(&limits, OTHER, now), None);
         drop(held);
-        assert_eq!(refusal(&limits, ONE, now), None);
+        assert_eq!(rejection(&limits, ONE, now), None);
         assert!(
             limits
                 .sources
@@ -222,18 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_comes_too_fast_waits_for_its_next_turn() {
+    fn a_source_that_connects_too_fast_is_rejected_until_its_next_interval() {
         let limits = Arc::new(ConnectionLimits::new(100, None, Some(10)));
         let start = Instant::now();
-        assert!((0..10).all(|_| refusal(&limits, ONE, start).is_none()));
-        assert_eq!(refusal(&limits, ONE, start), Some(Outcome::LimitRate));
-        assert_eq!(refusal(&limits, OTHER, start), None);
+        assert!((0..10).all(|_| rejection(&limits, ONE, start).is_none()));
+        assert_eq!(rejection(&limits, ONE, start), Some(Outcome::LimitRate));
+        assert_eq!(rejection(&limits, OTHER, start), None);
         assert_eq!(
-            refusal(&limits, ONE, start + Duration::from_millis(100)),
+            rejection(&limits, ONE, start + Duration::from_millis(100)),
             None
         );
         assert_eq!(
-            refusal(&limits, ONE, start + Duration::from_millis(150)),
+            rejection(&limits, ONE, start + Duration::from_millis(150)),
             Some(Outcome::LimitRate)
         );
         limits.sweep(start + Duration::from_secs(5));
@@ -246,29 +247,32 @@ mod tests {
     }
 
     #[test]
-    fn other_limits_hold_from_now_on_and_end_no_connection() {
+    fn changed_limits_apply_at_once_and_end_no_connection() {
         let limits = Arc::new(ConnectionLimits::new(100, None, None));
         let now = Instant::now();
         let before: Vec<Admission> = (0..3).map(|_| limits.admit(ONE, now).unwrap()).collect();
         limits.set(100, Some(1), None);
         let counted = limits.admit(ONE, now).unwrap();
-        assert_eq!(refusal(&limits, ONE, now), Some(Outcome::LimitPerSource));
+        assert_eq!(rejection(&limits, ONE, now), Some(Outcome::LimitPerSource));
         limits.set(4, None, None);
-        assert_eq!(refusal(&limits, ONE, now), Some(Outcome::LimitConnections));
+        assert_eq!(
+            rejection(&limits, ONE, now),
+            Some(Outcome::LimitConnections)
+        );
         drop((before, counted));
         assert_eq!(
-            (refusal(&limits, ONE, now), limits.connections()),
+            (rejection(&limits, ONE, now), limits.connections()),
             (None, 0)
         );
     }
 
     #[test]
-    fn what_is_refused_counts_against_nothing() {
+    fn a_rejected_connection_is_not_counted() {
         let limits = Arc::new(ConnectionLimits::new(100, Some(1), None));
         let now = Instant::now();
         let held = limits.admit(ONE, now).unwrap();
         for _ in 0..10 {
-            assert!(refusal(&limits, ONE, now).is_some());
+            assert!(rejection(&limits, ONE, now).is_some());
         }
         assert_eq!(limits.connections(), 1);
         drop(held);

@@ -1,8 +1,8 @@
-//! Reaching a backend: the one that was picked, then others.
+//! Connecting to a backend: the one that was picked, then others.
 //!
-//! Owns the order and number of tries. Knows no listener and no protocol. Invariant: at most [`MOST_BACKENDS`]
-//! backends and [`MOST_TIME`] in all; the pin moves only when another backend has answered, and stays where only this
-//! machine had no way to its backend.
+//! Owns the order and the number of attempts. Must not know listeners or protocols. Invariants: at most [`MAX_BACKENDS`]
+//! backends and [`MAX_TIME`] in total; the pin moves only after another backend has accepted the connection, and stays if the
+//! failure was local to this machine.
 
 use std::future::poll_fn;
 use std::io;
@@ -16,71 +16,72 @@ use crate::net::socket;
 use crate::telemetry::metrics::ConnectFailure;
 use crate::upstream::pool::{PickedBy, Selection};
 
-/// Backends that one connection tries.
-pub const MOST_BACKENDS: u32 = 3;
-/// Time for all of them.
-pub const MOST_TIME: Duration = Duration::from_secs(10);
-/// Before a pinned backend is tried again: a service that restarts is back in a moment, and its client stays.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Most backends that one connection tries.
+pub const MAX_BACKENDS: u32 = 3;
+/// Time limit for all attempts together.
+pub const MAX_TIME: Duration = Duration::from_secs(10);
+/// Wait before the second attempt at a pinned backend: a restarting service is soon back, and then its client stays.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Why no backend was reached.
+/// Why the connection to a backend failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectError {
-    /// What the last try failed with.
+    /// The failure of the last attempt.
     Backend(ConnectFailure),
     /// The client reset meanwhile.
     ClientGone,
 }
 
-/// Connects to the picked backend or to another one, and leaves `pick` with the one that answered, or was tried last.
-/// `tries` counts.
+/// Connects to the selected backend or to another one. Afterwards `selection` has the backend that was connected to, or tried
+/// last. `tries` counts the attempts.
 ///
 /// # Errors
 ///
-/// Why no backend was reached.
+/// Why the connection failed.
 pub async fn connect(
     client: &Stream,
-    pick: &mut Selection,
-    bound: Duration,
+    selection: &mut Selection,
+    timeout: Duration,
     tries: &mut u32,
 ) -> Result<Stream, ConnectError> {
-    let reactor = client.reactor();
-    let give_up = reactor.now() + MOST_TIME;
+    let event_loop = client.event_loop();
+    let give_up_at = event_loop.now() + MAX_TIME;
     let mut last = None;
-    for backend in 1..=MOST_BACKENDS {
-        let tries_here = match pick.by() {
+    for backend in 1..=MAX_BACKENDS {
+        let attempts = match selection.by() {
             PickedBy::Pin | PickedBy::Session => 2,
             PickedBy::Policy(_) | PickedBy::Backup | PickedBy::Redispatch => 1,
         };
-        for try_here in 1..=tries_here {
-            if try_here > 1 {
-                reactor.sleep(PAUSE).await;
+        for attempt in 1..=attempts {
+            if attempt > 1 {
+                event_loop.sleep(RETRY_DELAY).await;
             }
             *tries += 1;
-            let started = reactor.now();
-            let failed = match try_once(client, pick, give_up.min(started + bound)).await {
+            let started = event_loop.now();
+            let failed = match try_once(client, selection, give_up_at.min(started + timeout)).await
+            {
                 Ok(stream) => {
-                    let took = reactor.now() - started;
-                    pick.backend().metrics.connected(took.as_secs_f64());
-                    pick.answered(last);
+                    let took = event_loop.now() - started;
+                    selection.backend().metrics.connected(took.as_secs_f64());
+                    selection.connected(last);
                     return Ok(stream);
                 }
                 Err(failed) => failed,
             };
-            let (fault, everywhere) = match failed {
-                Failed::ClientGone => return Err(ConnectError::ClientGone),
-                Failed::Here(fault) => (fault, false),
-                Failed::Everywhere => (ConnectFailure::Local, true),
+            let (failure, affects_all) = match failed {
+                AttemptError::ClientGone => return Err(ConnectError::ClientGone),
+                AttemptError::ThisBackend(failure) => (failure, false),
+                AttemptError::AllBackends => (ConnectFailure::Local, true),
             };
-            pick.backend().metrics.connect_failed(fault);
-            last = Some(fault);
-            if everywhere || reactor.now() >= give_up {
-                return Err(ConnectError::Backend(fault));
+            selection.backend().metrics.connect_failed(failure);
+            last = Some(failure);
+            if affects_all || event_loop.now() >= give_up_at {
+                return Err(ConnectError::Backend(failure));
             }
         }
-        let Some(fault) = last else { break };
-        if backend == MOST_BACKENDS || !pick.redispatch(fault) {
-            return Err(ConnectError::Backend(fault));
+        let Some(failure) = last else { break };
+        if backend == MAX_BACKENDS || !selection.redispatch(failure) {
+            return Err(ConnectError::Backend(failure));
         }
     }
     Err(ConnectError::Backend(
@@ -88,51 +89,58 @@ pub async fn connect(
     ))
 }
 
-/// How one try failed.
+/// How one attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    /// This backend cannot be reached; another one may be.
-    Here(ConnectFailure),
-    /// This machine lacks what every connection takes.
-    Everywhere,
+enum AttemptError {
+    /// This backend cannot be connected to; another one might be.
+    ThisBackend(ConnectFailure),
+    /// This machine is short of something that every connection needs.
+    AllBackends,
     /// The client reset meanwhile.
     ClientGone,
 }
 
-async fn try_once(client: &Stream, pick: &Selection, deadline: Instant) -> Result<Stream, Failed> {
-    let Some(address) = pick.backend().address() else {
-        return Err(Failed::Here(ConnectFailure::Unreachable));
+async fn try_once(
+    client: &Stream,
+    selection: &Selection,
+    deadline: Instant,
+) -> Result<Stream, AttemptError> {
+    let Some(address) = selection.backend().address() else {
+        return Err(AttemptError::ThisBackend(ConnectFailure::Unreachable));
     };
     let stream = socket::connect(address)
-        .and_then(|socket| Stream::connecting(client.reactor(), socket))
-        .map_err(|error| failed(&error))?;
+        .and_then(|socket| Stream::connecting(client.event_loop(), socket))
+        .map_err(|error| attempt_error(&error))?;
     let connected = poll_fn(|_| {
-        // A socket that has failed is writable too.
+        // A failed socket is writable too.
         if stream.poll_failed().is_ready() {
-            return Poll::Ready(Err(failed(&stream.error())));
+            return Poll::Ready(Err(attempt_error(&stream.error())));
         }
         if stream.poll_writable().is_ready() {
             return Poll::Ready(Ok(()));
         }
         if client.poll_failed().is_ready() {
-            return Poll::Ready(Err(Failed::ClientGone));
+            return Poll::Ready(Err(AttemptError::ClientGone));
         }
-        let timeout = || Err(Failed::Here(ConnectFailure::Timeout));
-        client.reactor().poll_deadline(deadline).map(|()| timeout())
+        let timeout = || Err(AttemptError::ThisBackend(ConnectFailure::Timeout));
+        client
+            .event_loop()
+            .poll_deadline(deadline)
+            .map(|()| timeout())
     });
     connected.await.map(|()| stream)
 }
 
-fn failed(error: &io::Error) -> Failed {
-    Failed::Here(match error.raw_os_error().map(Errno::from_raw_os_error) {
+fn attempt_error(error: &io::Error) -> AttemptError {
+    AttemptError::ThisBackend(match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED) => ConnectFailure::Refused,
         Some(Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE) => ConnectFailure::Reset,
         Some(Errno::TIMEDOUT) => ConnectFailure::Timeout,
-        // Descriptors, memory, watches of the epoll.
+        // Descriptors, memory, or epoll watches are short.
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC) => {
-            return Failed::Everywhere;
+            return AttemptError::AllBackends;
         }
-        // No port is left to this backend, or no address; a firewall forbids this one; its family is switched off here.
+        // No local port or address for this backend; a firewall rejects it; its address family is disabled here.
         Some(
             Errno::ADDRNOTAVAIL
             | Errno::ADDRINUSE
@@ -151,17 +159,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_this_machine_lacks_is_told_from_what_it_lacks_for_one_backend() {
-        let of = |errno: Errno| failed(&errno.into());
+    fn a_shortage_that_affects_all_backends_is_distinguished_from_one_that_affects_this_one() {
+        let of = |errno: Errno| attempt_error(&errno.into());
         for errno in [Errno::ADDRNOTAVAIL, Errno::PERM, Errno::INVAL, Errno::AGAIN] {
-            assert_eq!(of(errno), Failed::Here(ConnectFailure::Local));
+            assert_eq!(of(errno), AttemptError::ThisBackend(ConnectFailure::Local));
         }
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
-            assert_eq!(of(errno), Failed::Everywhere);
+            assert_eq!(of(errno), AttemptError::AllBackends);
         }
         assert_eq!(
             of(Errno::HOSTUNREACH),
-            Failed::Here(ConnectFailure::Unreachable)
+            AttemptError::ThisBackend(ConnectFailure::Unreachable)
         );
     }
 }

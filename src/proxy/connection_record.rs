@@ -1,7 +1,7 @@
-//! What one connection came to: its line in the log and its counts.
+//! The record of one connection: its access log line and its metrics.
 //!
-//! Owns the facts that the stages of a session leave behind. Knows no socket. Invariant: each account is settled
-//! exactly once, by [`ConnectionRecord::settle`] or, where a session is dropped in the middle, by `Drop`.
+//! Owns the facts that the stages of a session report. Must not know sockets. Invariant: each record is finished exactly once,
+//! by [`ConnectionRecord::finish`] or, if a session is dropped midway, by `Drop`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::proxy::preread::{Hello, RequestedName};
-use crate::proxy::relay::Moved;
+use crate::proxy::relay::ByteCounts;
 use crate::snapshot::{ActiveListener, Destination};
 use crate::telemetry::log::{AccessRecord, Log};
 use crate::telemetry::metrics::Active;
@@ -31,19 +31,19 @@ pub struct ConnectionRecord {
     by: Option<PickedBy>,
     hello: Option<Duration>,
     connect: Option<Duration>,
-    /// How many times a connection to a backend was tried.
+    /// Number of attempts to connect to a backend.
     pub tries: u32,
-    /// Bytes that were relayed.
-    pub moved: Moved,
+    /// Bytes relayed so far.
+    pub moved: ByteCounts,
     detail: Option<String>,
     active: Option<Active>,
-    settled: bool,
+    finished: bool,
 }
 
 impl ConnectionRecord {
-    /// Opens the account of a connection that has been accepted.
+    /// The record of an accepted connection.
     #[must_use]
-    pub fn open(
+    pub fn new(
         listener: Arc<ActiveListener>,
         log: Arc<Log>,
         client: SocketAddr,
@@ -63,14 +63,14 @@ impl ConnectionRecord {
             hello: None,
             connect: None,
             tries: 0,
-            moved: Moved::default(),
+            moved: ByteCounts::default(),
             detail: None,
             active,
-            settled: false,
+            finished: false,
         }
     }
 
-    /// When the connection was accepted.
+    /// When it was accepted.
     #[must_use]
     pub fn accepted(&self) -> Instant {
         self.accepted
@@ -82,26 +82,19 @@ impl ConnectionRecord {
         self.client
     }
 
-    /// Why it is refused, where there is more to say than the outcome.
-    pub fn explain(&mut self, why: &impl std::fmt::Display) {
-        self.detail = Some(why.to_string());
+    /// Sets the reason of a rejection, if there is more to report than the outcome.
+    pub fn set_detail(&mut self, detail: &impl std::fmt::Display) {
+        self.detail = Some(detail.to_string());
     }
 
-    /// No route took the hello. What it asked for is shown in words where it is no host name.
-    pub fn name_nothing(&mut self, hello: &Hello) {
-        if hello.asked() == RequestedName::NoHostName {
-            self.explain(&"it asks for an address, or for what is no host name");
-        }
-    }
-
-    /// The hello is whole since `now`.
-    pub fn heard(&mut self, hello: &Hello, now: Instant) {
+    /// The hello was complete at `now`.
+    pub fn hello_received(&mut self, hello: &Hello, now: Instant) {
         if !matches!(hello, Hello::Unread) {
             let took = now - self.accepted;
             self.hello = Some(took);
             self.listener.hello_seconds.record(took.as_secs_f64());
         }
-        if let RequestedName::Name(name) = hello.asked() {
+        if let RequestedName::Name(name) = hello.requested_name() {
             self.name = Some(name.clone());
         }
         if let Hello::Tls(hello) = hello {
@@ -114,7 +107,7 @@ impl ConnectionRecord {
         self.destination = Some(destination.clone());
     }
 
-    /// A backend was picked, or another one was.
+    /// A backend was picked, the first one or another.
     pub fn picked(&mut self, backend: &Arc<Backend>, by: PickedBy) {
         self.by = Some(by);
         if self
@@ -128,29 +121,37 @@ impl ConnectionRecord {
         self.active = Some(self.listener.metrics(Some(backend)).begin());
     }
 
-    /// A backend answered; `took` counts from the first try.
+    /// A backend was connected to, `took` after the first attempt started.
     pub fn connected(&mut self, took: Duration) {
         self.connect = Some(took);
     }
 
-    /// Writes the line and counts.
-    pub fn settle(&mut self, outcome: Outcome) {
-        self.settled = true;
+    /// Writes the access log line and updates the metrics.
+    pub fn finish(&mut self, outcome: Outcome) {
+        self.finished = true;
         self.active = None;
-        let whole = self.accepted.elapsed();
+        let duration = self.accepted.elapsed();
         self.listener.metrics(self.backend.as_ref()).ended(outcome);
         if let (Some(backend), Some(_)) = (&self.backend, self.connect) {
-            backend.metrics.ended(whole.as_secs_f64());
+            backend.metrics.ended(duration.as_secs_f64());
         }
         if !outcome.is_refusal() && !self.log.wants_access() {
             return;
         }
+        let record = self.access_record(outcome, duration);
+        if outcome.is_refusal() {
+            self.log.refused(&record);
+        }
+        self.log.access(&record);
+    }
+
+    fn access_record(&self, outcome: Outcome, duration: Duration) -> AccessRecord<'_> {
         let pool = self
             .destination
             .as_ref()
             .map(|destination| &destination.pool);
         let affinity = pool.and_then(|pool| pool.affinity.as_ref());
-        let record = AccessRecord {
+        AccessRecord {
             time: SystemTime::now(),
             listener: &self.listener.config.name,
             client: self.client,
@@ -167,24 +168,20 @@ impl ConnectionRecord {
             bytes_to_client: self.moved.to_client,
             hello: self.hello,
             connect: self.connect,
-            whole,
+            whole: duration,
             tls_offered: self.tls_offered,
             tries: self.tries,
             outcome,
             detail: self.detail.as_deref(),
-        };
-        if outcome.is_refusal() {
-            self.log.refused(&record);
         }
-        self.log.access(&record);
     }
 }
 
 impl Drop for ConnectionRecord {
     fn drop(&mut self) {
-        if !self.settled {
-            let fault = std::thread::panicking();
-            self.settle(if fault {
+        if !self.finished {
+            let panicking = std::thread::panicking();
+            self.finish(if panicking {
                 Outcome::InternalError
             } else {
                 Outcome::Shutdown

@@ -1,7 +1,7 @@
-//! The path of one connection, from accept to the end.
+//! The path of one connection, from accept to close.
 //!
-//! Owns the stages and their order (`session`). Knows no file, no person and no Lync. Invariant: whatever a connection takes, it
-//! gives back by `Drop`.
+//! Owns the stages and their order (`session`). Must not know files, administrators or Lync. Invariant: every resource that a
+//! connection takes is released by `Drop`.
 
 pub mod acceptor;
 pub mod admission;

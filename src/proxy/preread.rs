@@ -1,7 +1,7 @@
-//! Reading what a client says first, until the parser has decided.
+//! Reading the first bytes of a client until the parser has a result.
 //!
-//! Owns the reading and its bound in time; what the bytes mean is the parsers'. Knows no route. Invariant: every byte
-//! that was read stands in `received`, in order, whatever the outcome: it is what the backend gets.
+//! Owns the reading and its time limit; the parsers own the meaning. Must not know routes. Invariant: every byte that was
+//! read is in `received`, in order, whatever the result: `received` is sent to the backend.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -18,37 +18,37 @@ use crate::protocol::http1::{self, Host, HttpHead, HttpHeadParser};
 use crate::protocol::tls::client_hello::{self, ClientHello, ClientHelloParser, ServerName};
 use crate::types::host_name::HostName;
 
-/// What one read takes at most, in bytes: more than most hellos.
-const READ: usize = 16 * 1024;
-/// How long a client gets to read a refusal before the socket is closed; a reset would overtake the answer.
+/// Most bytes of one read: more than most hellos have.
+const MAX_READ: usize = 16 * 1024;
+/// How long a rejected client may read the response before the socket is closed; a reset would overtake the response.
 const LINGER: Duration = Duration::from_secs(1);
-/// What is read and thrown away meanwhile, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
+/// Most bytes that are read and discarded meanwhile.
+const MAX_DISCARDED: usize = 256 * 1024;
 
-/// What a client says first.
+/// The first message of a client.
 #[derive(Debug)]
 pub enum Hello {
     /// On a `tls` listener.
     Tls(Box<ClientHello>),
     /// On an `http` listener.
     Http(HttpHead),
-    /// On a `tcp` listener, which does not ask.
+    /// On a `tcp` listener, which does not read it.
     Unread,
 }
 
-/// The name that a client asks for.
+/// The name that a client requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestedName<'a> {
-    /// A name.
+    /// A host name.
     Name(&'a HostName),
-    /// An address, or characters that no host name has: nothing that a route can name.
+    /// An IP address, or characters that no host name has; no route can match it.
     NoHostName,
-    /// Nothing.
-    Nothing,
+    /// No name.
+    Absent,
 }
 
 impl Hello {
-    /// What a TLS client says; `None` for others.
+    /// The ClientHello; `None` on other listeners.
     #[must_use]
     pub fn tls(&self) -> Option<&ClientHello> {
         match self {
@@ -57,68 +57,72 @@ impl Hello {
         }
     }
 
-    /// The name that the client asks for.
+    /// The requested name.
     #[must_use]
-    pub fn asked(&self) -> RequestedName<'_> {
+    pub fn requested_name(&self) -> RequestedName<'_> {
         match self {
             Self::Tls(hello) => match &hello.server_name {
                 ServerName::Name(name) => RequestedName::Name(name),
                 ServerName::NoHostName => RequestedName::NoHostName,
-                ServerName::Absent => RequestedName::Nothing,
+                ServerName::Absent => RequestedName::Absent,
             },
             Self::Http(head) => match &head.host {
                 Host::Name(name) => RequestedName::Name(name),
                 Host::NoHostName => RequestedName::NoHostName,
-                Host::Absent => RequestedName::Nothing,
+                Host::Absent => RequestedName::Absent,
             },
-            Self::Unread => RequestedName::Nothing,
+            Self::Unread => RequestedName::Absent,
         }
     }
 }
 
-/// Why there is no hello.
+/// Why the hello could not be read.
 #[derive(Debug)]
 pub enum PrereadError {
-    /// The client closed first.
+    /// The client closed before the hello was complete.
     Closed,
-    /// The client reset, or is gone.
+    /// The client reset, or the connection failed.
     Reset,
-    /// Nothing came in time.
+    /// No byte arrived in time.
     Silent,
-    /// Something came, but not the whole in time.
+    /// Part of the hello arrived in time, but not all of it.
     Timeout,
-    /// It is not TLS.
+    /// The bytes are not TLS.
     NotTls(client_hello::NotTls),
-    /// It is not HTTP.
+    /// The bytes are not HTTP.
     NotHttp(http1::NotHttp),
-    /// It is TLS and breaks its rules.
+    /// The bytes are TLS but not a valid ClientHello.
     MalformedTls(client_hello::MalformedHello),
-    /// It is HTTP and breaks its rules.
+    /// The bytes are HTTP but not a valid request head.
     MalformedHttp(http1::MalformedHead),
-    /// A ClientHello over the bound.
+    /// The ClientHello is over the size limit.
     TooLargeTls(client_hello::TooLarge),
-    /// A head over the bound.
+    /// The request head is over the size limit.
     TooLargeHttp,
 }
 
 impl fmt::Display for PrereadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the client closed before its hello was whole"),
-            Self::Reset => f.write_str("the client reset before its hello was whole"),
+            Self::Closed => f.write_str("the client closed before its hello was complete"),
+            Self::Reset => f.write_str("the client reset before its hello was complete"),
             Self::Silent => f.write_str("the client sent nothing"),
-            Self::Timeout => f.write_str("the hello was not whole in time"),
+            Self::Timeout => f.write_str("the hello was not complete in time"),
             Self::NotTls(why) => why.fmt(f),
             Self::NotHttp(why) => why.fmt(f),
             Self::MalformedTls(why) => why.fmt(f),
             Self::MalformedHttp(why) => why.fmt(f),
             Self::TooLargeTls(why) => why.fmt(f),
-            Self::TooLargeHttp => write!(f, "the head is over {} bytes", http1::MAX_HEAD),
+            Self::TooLargeHttp => write!(
+                f,
+                "the request head is larger than {} bytes",
+                http1::MAX_HEAD
+            ),
         }
     }
 }
 
-/// Reads until the hello is whole or `deadline` has come; `received` gets every byte.
+/// Reads until the hello is complete or `deadline` passes; appends every byte to `received`.
 ///
 /// # Errors
 ///
@@ -129,7 +133,7 @@ pub async fn read(
     deadline: Instant,
     received: &mut Vec<u8>,
 ) -> Result<Hello, PrereadError> {
-    let decided = {
+    let result = {
         let read = pin!(async {
             match protocol {
                 Protocol::Tls => {
@@ -143,9 +147,9 @@ pub async fn read(
                 Protocol::Tcp => Ok(Hello::Unread),
             }
         });
-        client.reactor().timeout_at(deadline, read).await
+        client.event_loop().timeout_at(deadline, read).await
     };
-    match decided {
+    match result {
         Some(read) => read,
         None if received.is_empty() => Err(PrereadError::Silent),
         None => Err(PrereadError::Timeout),
@@ -177,7 +181,7 @@ fn http(progress: http1::HeadProgress) -> Option<Result<Hello, PrereadError>> {
 async fn read_until(
     client: &Stream,
     received: &mut Vec<u8>,
-    mut decide: impl FnMut(&[u8]) -> Option<Result<Hello, PrereadError>>,
+    mut parse: impl FnMut(&[u8]) -> Option<Result<Hello, PrereadError>>,
 ) -> Result<Hello, PrereadError> {
     loop {
         match read_some(client, received).await {
@@ -185,8 +189,8 @@ async fn read_until(
             Ok(_) => {}
             Err(_) => return Err(PrereadError::Reset),
         }
-        if let Some(decided) = decide(received) {
-            return decided;
+        if let Some(result) = parse(received) {
+            return result;
         }
     }
 }
@@ -195,8 +199,8 @@ async fn read_some(client: &Stream, received: &mut Vec<u8>) -> io::Result<usize>
     poll_fn(|_| {
         loop {
             ready!(client.poll_readable());
-            let read = client.reactor().with_buffer(|buffer| {
-                let read = client.receive(&mut buffer[..READ])?;
+            let read = client.event_loop().with_buffer(|buffer| {
+                let read = client.receive(&mut buffer[..MAX_READ])?;
                 Ok::<_, io::Error>(read.map(|chunk| {
                     received.extend_from_slice(&buffer[..chunk.len]);
                     chunk.len
@@ -210,27 +214,29 @@ async fn read_some(client: &Stream, received: &mut Vec<u8>) -> io::Result<usize>
     .await
 }
 
-/// Sends an answer and closes in order, so that the client can read it.
-pub async fn answer_and_close(client: &Stream, answer: &[u8]) {
+/// Sends a response and closes in order, so that the client can read it.
+pub async fn respond_and_close(client: &Stream, response: &[u8]) {
     let close = pin!(async {
-        let mut rest = answer;
-        while !rest.is_empty() {
+        let mut unsent = response;
+        while !unsent.is_empty() {
             poll_fn(|_| client.poll_writable()).await;
-            rest = &rest[client.send(rest)?..];
+            unsent = &unsent[client.send(unsent)?..];
         }
         shutdown(client, Shutdown::Write)?;
-        let mut thrown_away = Vec::new();
-        let mut left = LINGER_BYTES;
+        let mut discarded = Vec::new();
+        let mut left = MAX_DISCARDED;
         while left > 0 {
-            thrown_away.clear();
-            match read_some(client, &mut thrown_away).await? {
+            discarded.clear();
+            match read_some(client, &mut discarded).await? {
                 0 => break,
                 read => left = left.saturating_sub(read),
             }
         }
         Ok::<_, io::Error>(())
     });
-    let reactor = client.reactor();
-    // The client has its second; what it does with it is its own affair.
-    let _ = reactor.timeout_at(reactor.now() + LINGER, close).await;
+    let event_loop = client.event_loop();
+    // The result does not matter: the client had its time to read the response.
+    let _ = event_loop
+        .timeout_at(event_loop.now() + LINGER, close)
+        .await;
 }

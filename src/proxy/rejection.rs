@@ -1,7 +1,7 @@
-//! How a client is told no.
+//! The response to a rejected client.
 //!
-//! Owns what the kind of listener and the case come to. Sends nothing itself. Invariant: no answer
-//! holds a byte that the client sent.
+//! Owns the mapping from outcome and kind of listener to a response. Sends nothing itself. Invariant: no response
+//! contains a byte that the client sent.
 
 use crate::config::model::{self, Protocol};
 use crate::protocol::http1::{self, Method};
@@ -10,21 +10,21 @@ use crate::proxy::preread::{Hello, PrereadError};
 use crate::snapshot::ActiveListener;
 use crate::types::outcome::Outcome;
 
-/// What a refused client gets.
+/// The response to a rejected client.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RejectionAnswer {
-    /// These bytes and an orderly close.
-    Say(Vec<u8>),
+pub enum RejectionResponse {
+    /// These bytes, then an orderly close.
+    Send(Vec<u8>),
     /// An orderly close.
     Close,
     /// A reset.
     Reset,
 }
 
-/// The outcome of a hello that never was.
+/// The outcome of a hello that could not be read.
 #[must_use]
-pub fn outcome_of(fault: &PrereadError) -> Outcome {
-    match fault {
+pub fn outcome_of(error: &PrereadError) -> Outcome {
+    match error {
         PrereadError::Closed => Outcome::HelloClosed,
         PrereadError::Reset => Outcome::HelloReset,
         PrereadError::Silent => Outcome::HelloSilent,
@@ -36,18 +36,18 @@ pub fn outcome_of(fault: &PrereadError) -> Outcome {
     }
 }
 
-/// The answer to a client that ends with `outcome`; `received` is what it sent, `hello` what that was.
+/// The response to a client whose connection ends with `outcome`; `received` is all that it sent, `hello` the parsed form.
 #[must_use]
-pub fn answer(
+pub fn response(
     listener: &ActiveListener,
     outcome: Outcome,
     received: &[u8],
     hello: Option<&Hello>,
-) -> RejectionAnswer {
+) -> RejectionResponse {
     match listener.config.protocol {
         Protocol::Tls => answer_tls(listener.config.refusal, outcome, received, hello),
         Protocol::Http => answer_http(outcome, hello),
-        Protocol::Tcp => RejectionAnswer::Reset,
+        Protocol::Tcp => RejectionResponse::Reset,
     }
 }
 
@@ -109,11 +109,11 @@ fn case(outcome: Outcome) -> RejectionCase {
 }
 
 fn answer_tls(
-    refusal: model::RejectionMode,
+    mode: model::RejectionMode,
     outcome: Outcome,
     received: &[u8],
     hello: Option<&Hello>,
-) -> RejectionAnswer {
+) -> RejectionResponse {
     let alert = match case(outcome) {
         RejectionCase::UnknownName => Alert::UnrecognizedName,
         RejectionCase::NoName => match hello {
@@ -122,21 +122,21 @@ fn answer_tls(
         },
         RejectionCase::Malformed => Alert::DecodeError,
         RejectionCase::TooLarge => Alert::RecordOverflow,
-        RejectionCase::Late | RejectionCase::Silence => return RejectionAnswer::Close,
-        RejectionCase::Unserved | RejectionCase::Reset => return RejectionAnswer::Reset,
+        RejectionCase::Late | RejectionCase::Silence => return RejectionResponse::Close,
+        RejectionCase::Unserved | RejectionCase::Reset => return RejectionResponse::Reset,
     };
-    match refusal {
+    match mode {
         model::RejectionMode::Alert => alert
             .record(received)
-            .map_or(RejectionAnswer::Close, |record| {
-                RejectionAnswer::Say(record.into())
+            .map_or(RejectionResponse::Close, |record| {
+                RejectionResponse::Send(record.into())
             }),
-        model::RejectionMode::Reset => RejectionAnswer::Reset,
-        model::RejectionMode::Close => RejectionAnswer::Close,
+        model::RejectionMode::Reset => RejectionResponse::Reset,
+        model::RejectionMode::Close => RejectionResponse::Close,
     }
 }
 
-fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionAnswer {
+fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
     let refusal = match case(outcome) {
         RejectionCase::UnknownName => http1::HttpRejection::UnknownName,
         RejectionCase::NoName => http1::HttpRejection::NoName,
@@ -144,12 +144,12 @@ fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionAnswer {
         RejectionCase::TooLarge => http1::HttpRejection::TooLarge,
         RejectionCase::Late => http1::HttpRejection::Timeout,
         RejectionCase::Unserved => http1::HttpRejection::Unavailable,
-        RejectionCase::Silence => return RejectionAnswer::Close,
-        RejectionCase::Reset => return RejectionAnswer::Reset,
+        RejectionCase::Silence => return RejectionResponse::Close,
+        RejectionCase::Reset => return RejectionResponse::Reset,
     };
     let method = match hello {
         Some(Hello::Http(head)) => head.method,
         Some(Hello::Tls(_) | Hello::Unread) | None => Method::Other,
     };
-    RejectionAnswer::Say(refusal.answer(method).to_vec())
+    RejectionResponse::Send(refusal.response(method).to_vec())
 }

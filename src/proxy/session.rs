@@ -1,20 +1,19 @@
-//! The life of one connection, from accept to the end.
+//! One connection, from accept to close.
 //!
-//! Owns the order of the stages: read the hello, route, pick, connect, send, relay. Each stage returns a value and
-//! calls no other; what a stage leaves behind stands in the [`ConnectionRecord`]. Invariant: whatever a session takes (a place
-//! at a backend, a pin, a count) it gives back by `Drop`.
+//! Owns the order of the stages: read, route, pick, connect, send, relay, close. A stage returns a value and does not call the
+//! next one; the facts that it finds go into the [`ConnectionRecord`]. Invariant: every resource that a session takes (a
+//! backend permit, a pin, an admission) is released by `Drop`.
 
 use std::sync::Arc;
 
 use crate::net::event_loop::Stream;
-use crate::net::socket::{self, ResetUntilEnded};
+use crate::net::socket::{self, ResetGuard};
 use crate::protocol::tls::client_hello::ClientHello;
-use crate::protocol::tls::server_hello::ReaderStatus;
 use crate::proxy::admission::Admission;
-use crate::proxy::connect::{ConnectError, connect};
+use crate::proxy::connect::{self, ConnectError};
 use crate::proxy::connection_record::ConnectionRecord;
-use crate::proxy::preread::{self, Hello, RequestedName, answer_and_close};
-use crate::proxy::rejection::{RejectionAnswer, answer, outcome_of};
+use crate::proxy::preread::{self, Hello, RequestedName, respond_and_close};
+use crate::proxy::rejection::{self, RejectionResponse};
 use crate::proxy::relay::{End, RelayContext, Side, relay};
 use crate::snapshot::{ActiveListener, Destination};
 use crate::telemetry::metrics::{ConnectFailure, Direction, Path};
@@ -22,17 +21,17 @@ use crate::types::outcome::Outcome;
 use crate::upstream::backend::Disconnect;
 use crate::upstream::pool::{NoPick, PoolClient, Selection};
 
-/// What the client has said first; kept until it has been passed on or refused.
+/// The first bytes of the client and what they mean; kept until they are forwarded or rejected.
 #[derive(Default)]
 struct Preread {
     received: Vec<u8>,
     hello: Option<Hello>,
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end, logs and counts it.
 ///
-/// Thousands of these wait at once, so their size is looked after: a block holds what it captures once, where an
-/// `async fn` would hold its arguments twice, and stages that are short but large are boxed while they last.
+/// Thousands of these futures wait at once, so their size matters. An async block stores its captures once, where an `async
+/// fn` would store its arguments twice. Stages that are short but large are boxed.
 #[allow(
     clippy::manual_async_fn,
     reason = "an async fn would be 550 bytes larger"
@@ -40,129 +39,137 @@ struct Preread {
 pub fn serve(
     client: Stream,
     listener: Arc<ActiveListener>,
-    mut account: ConnectionRecord,
+    mut record: ConnectionRecord,
     admission: Admission,
 ) -> impl Future<Output = ()> {
     async move {
-        let mut peeked = Preread::default();
-        let cut = ResetUntilEnded::new(&client);
-        let conversed = converse(&client, &listener, &mut account, &mut peeked).await;
-        cut.ended();
-        match conversed {
-            Ok(outcome) => account.settle(outcome),
+        let mut preread = Preread::default();
+        let guard = ResetGuard::new(&client);
+        let result = run(&client, &listener, &mut record, &mut preread).await;
+        guard.disarm();
+        match result {
+            Ok(outcome) => record.finish(outcome),
             Err(outcome) => {
-                let answer = answer(&listener, outcome, &peeked.received, peeked.hello.as_ref());
-                account.settle(outcome);
-                Box::pin(refuse(&client, &answer)).await;
+                let (received, hello) = (&preread.received, preread.hello.as_ref());
+                let response = rejection::response(&listener, outcome, received, hello);
+                record.finish(outcome);
+                Box::pin(reject(&client, &response)).await;
             }
         }
-        // Counted until its socket is closed.
+        // Counts until the socket is closed.
         let _ = &admission;
     }
 }
 
-/// The stages, a line each. An error is a refusal, which the client is still to be told.
-async fn converse(
+/// Runs the stages, one line each. An error is a rejection: the client has not been sent a response yet.
+async fn run(
     client: &Stream,
     listener: &ActiveListener,
-    account: &mut ConnectionRecord,
-    peeked: &mut Preread,
+    record: &mut ConnectionRecord,
+    preread: &mut Preread,
 ) -> Result<Outcome, Outcome> {
-    let hello = read(client, listener, account, peeked).await?;
-    let destination = route(listener, hello).inspect_err(|_| account.name_nothing(hello))?;
-    account.routed(destination);
-    let tls = hello.tls();
-    let mut pick = pick(destination, tls, account)?;
-    let backend = reach(client, listener, &mut pick, account).await?;
-    let cut = ResetUntilEnded::new(&backend);
-    let mut learner = tls.and_then(|hello| pick.learner(hello));
-    let mut hear = move |said: &[u8]| match &mut learner {
-        Some(learner) => learner.hear(said),
-        None => ReaderStatus::Over,
-    };
-    let rest = send(&backend, std::mem::take(peeked).received, &pick, account);
-    let oversight = RelayContext {
+    let hello = read(client, listener, record, preread).await?;
+    let destination = route(listener, hello, record)?;
+    let mut selection = pick(destination, hello.tls(), record)?;
+    let backend = connect(client, listener, &mut selection, record).await?;
+    let guard = ResetGuard::new(&backend);
+    let mut observer = selection.observer(hello.tls());
+    let unsent = send(
+        &backend,
+        std::mem::take(preread).received,
+        &selection,
+        record,
+    );
+    let context = RelayContext {
         timeouts: &listener.timeouts,
-        metrics: &pick.backend().metrics,
-        recalled: &|| pick.recalled(),
-        listen: Some(&mut hear),
+        metrics: &selection.backend().metrics,
+        disconnect: &|| selection.disconnect_reason(),
+        observer: Some(&mut observer),
     };
-    let end = relay(client, &backend, rest, oversight, &mut account.moved).await;
-    cut.ended();
+    let end = relay(client, &backend, unsent, context, &mut record.moved).await;
+    guard.disarm();
     Ok(close(client, &backend, &end))
 }
 
+/// Reads the hello, within `timeouts.client_hello` from accept.
 async fn read<'a>(
     client: &Stream,
     listener: &ActiveListener,
-    account: &mut ConnectionRecord,
-    peeked: &'a mut Preread,
+    record: &mut ConnectionRecord,
+    preread: &'a mut Preread,
 ) -> Result<&'a Hello, Outcome> {
-    let deadline = account.accepted() + listener.timeouts.client_hello;
-    let protocol = listener.config.protocol;
-    // Boxed: it lasts for a moment, and would make every session larger for as long as it lives.
-    match Box::pin(preread::read(
-        client,
-        protocol,
-        deadline,
-        &mut peeked.received,
-    ))
-    .await
-    {
+    let deadline = record.accepted() + listener.timeouts.client_hello;
+    let (protocol, received) = (listener.config.protocol, &mut preread.received);
+    // Boxed: it is short, and would make every session larger for its whole life.
+    match Box::pin(preread::read(client, protocol, deadline, received)).await {
         Ok(hello) => {
-            account.heard(&hello, client.reactor().now());
-            Ok(peeked.hello.insert(hello))
+            record.hello_received(&hello, client.event_loop().now());
+            Ok(preread.hello.insert(hello))
         }
-        Err(fault) => {
-            let outcome = outcome_of(&fault);
-            account.explain(&fault);
-            Err(outcome)
+        Err(error) => {
+            record.set_detail(&error);
+            Err(rejection::outcome_of(&error))
         }
     }
 }
 
-fn route<'a>(listener: &'a ActiveListener, hello: &Hello) -> Result<&'a Destination, Outcome> {
-    if let Some(only) = listener.only_pool() {
-        return Ok(only);
+/// Finds the pool for the requested name.
+fn route<'a>(
+    listener: &'a ActiveListener,
+    hello: &Hello,
+    record: &mut ConnectionRecord,
+) -> Result<&'a Destination, Outcome> {
+    let requested = hello.requested_name();
+    let found = match (listener.only_pool(), requested) {
+        (Some(only), _) => Ok(only),
+        (None, RequestedName::Name(name)) => listener.route(name).ok_or(Outcome::UnknownName),
+        (None, RequestedName::NoHostName) => listener.route_unknown().ok_or(Outcome::UnknownName),
+        (None, RequestedName::Absent) => listener.route_no_name().ok_or(Outcome::NoName),
+    };
+    match found {
+        Ok(destination) => record.routed(destination),
+        Err(_) if requested == RequestedName::NoHostName => {
+            record.set_detail(&"the client requested an IP address or an invalid host name");
+        }
+        Err(_) => {}
     }
-    match hello.asked() {
-        RequestedName::Name(name) => listener.route(name).ok_or(Outcome::UnknownName),
-        RequestedName::NoHostName => listener.route_unknown().ok_or(Outcome::UnknownName),
-        RequestedName::Nothing => listener.route_no_name().ok_or(Outcome::NoName),
-    }
+    found
 }
 
+/// Picks a backend: by TLS session, by pin, by the balance policy, or from the backup pool.
 fn pick(
     destination: &Destination,
     hello: Option<&ClientHello>,
-    account: &mut ConnectionRecord,
+    record: &mut ConnectionRecord,
 ) -> Result<Selection, Outcome> {
     let client = PoolClient {
-        source: account.client().ip(),
+        source: record.client().ip(),
         name: destination.name,
     };
-    let pick = destination
+    let selection = destination
         .pool
         .pick(client, hello)
         .map_err(|none| match none {
             NoPick::Down => Outcome::PoolDown,
             NoPick::Full => Outcome::PoolFull,
         })?;
-    account.picked(pick.backend(), pick.by());
-    Ok(pick)
+    record.picked(selection.backend(), selection.by());
+    Ok(selection)
 }
 
-async fn reach(
+/// Connects to the picked backend, or to another one if that fails.
+async fn connect(
     client: &Stream,
     listener: &ActiveListener,
-    pick: &mut Selection,
-    account: &mut ConnectionRecord,
+    selection: &mut Selection,
+    record: &mut ConnectionRecord,
 ) -> Result<Stream, Outcome> {
-    let started = client.reactor().now();
-    let connected = connect(client, pick, listener.timeouts.connect, &mut account.tries).await;
-    account.picked(pick.backend(), pick.by());
+    let started = client.event_loop().now();
+    let timeout = listener.timeouts.connect;
+    let connected = connect::connect(client, selection, timeout, &mut record.tries).await;
+    record.picked(selection.backend(), selection.by());
     if connected.is_ok() {
-        account.connected(client.reactor().now() - started);
+        record.connected(client.event_loop().now() - started);
     }
     connected.map_err(|error| match error {
         ConnectError::Backend(ConnectFailure::Refused) => Outcome::ConnectRefused,
@@ -174,30 +181,32 @@ async fn reach(
     })
 }
 
-/// Passes on what was peeked; what the backend's socket does not take at once is left to the relay, as is a fault.
+/// Sends the preread bytes; returns those that the socket did not accept. The relay sends them, and also finds any error.
 fn send(
     backend: &Stream,
     mut received: Vec<u8>,
-    pick: &Selection,
-    account: &mut ConnectionRecord,
+    selection: &Selection,
+    record: &mut ConnectionRecord,
 ) -> Vec<u8> {
     if received.is_empty() {
         return received;
     }
     let sent = backend.send(&received).unwrap_or(0);
-    pick.backend()
+    selection
+        .backend()
         .metrics
         .moved(Direction::ToBackend, Path::Copied, sent as u64);
-    account.moved.to_backend = sent as u64;
+    record.moved.to_backend = sent as u64;
     if sent == received.len() {
-        // What it has room for would be held for as long as the connection lives.
+        // Frees the buffer, which would otherwise live as long as the connection.
         return Vec::new();
     }
     received.drain(..sent);
     received
 }
 
-/// Whatever is not an orderly end is a reset for whoever would take a cut stream for a whole.
+/// Decides between close and reset for both sockets. Every end that is not orderly resets a side that would otherwise take a
+/// truncated stream for a complete one.
 fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
     let outcome = match end {
         End::Closed(Side::Client) => return Outcome::ClientClosed,
@@ -207,8 +216,8 @@ fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
         End::Lost(Side::Client) => Outcome::ClientLost,
         End::Lost(Side::Backend) => Outcome::BackendLost,
         End::Idle => Outcome::IdleTimeout,
-        // The other side's stream is whole, and a slow one may still be getting the last of it from the kernel, which
-        // a reset would throw away: its socket is closed in order.
+        // The stream to the other side is complete. The kernel may still be delivering the last of it to a slow peer, and a
+        // reset would discard that: its socket is closed in order.
         End::HalfClosed(first) => {
             socket::reset_on_close(match first {
                 Side::Client => client,
@@ -216,13 +225,13 @@ fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
             });
             return Outcome::HalfCloseTimeout;
         }
-        End::Recalled(Disconnect::Down) => Outcome::BackendDown,
-        End::Recalled(Disconnect::Maintain) => Outcome::Maintenance,
-        End::Recalled(Disconnect::DrainDeadline) => Outcome::DrainDeadline,
-        End::Recalled(Disconnect::PinMoved) => Outcome::PinMoved,
-        End::Recalled(Disconnect::Shutdown) => Outcome::Shutdown,
+        End::Disconnected(Disconnect::Down) => Outcome::BackendDown,
+        End::Disconnected(Disconnect::Maintain) => Outcome::Maintenance,
+        End::Disconnected(Disconnect::DrainDeadline) => Outcome::DrainDeadline,
+        End::Disconnected(Disconnect::PinMoved) => Outcome::PinMoved,
+        End::Disconnected(Disconnect::Shutdown) => Outcome::Shutdown,
         End::Local(error) => {
-            tracing::error!(target: "lyncpin::session", %error, "a connection was lost to a fault of this machine");
+            tracing::error!(target: "lyncpin::session", %error, "connection lost to a local error");
             Outcome::InternalError
         }
     };
@@ -231,10 +240,11 @@ fn close(client: &Stream, backend: &Stream, end: &End) -> Outcome {
     outcome
 }
 
-async fn refuse(client: &Stream, answer: &RejectionAnswer) {
-    match answer {
-        RejectionAnswer::Say(bytes) => answer_and_close(client, bytes).await,
-        RejectionAnswer::Close => answer_and_close(client, &[]).await,
-        RejectionAnswer::Reset => socket::reset_on_close(client),
+/// Sends the response to a rejected client.
+async fn reject(client: &Stream, response: &RejectionResponse) {
+    match response {
+        RejectionResponse::Send(bytes) => respond_and_close(client, bytes).await,
+        RejectionResponse::Close => respond_and_close(client, &[]).await,
+        RejectionResponse::Reset => socket::reset_on_close(client),
     }
 }

@@ -1,14 +1,14 @@
-//! From a name to where it leads: the exact name, then the longest suffix.
+//! Looking up a name: the exact name, then the longest suffix.
 //!
-//! Owns the order of matches. Knows neither pools nor listeners: what a name leads to is the caller's. Invariant: a
-//! look costs as many steps as the name has labels, however many names are known.
+//! Owns the order of matches. Must not know pools or listeners: the caller chooses the type of the target. Invariant: a lookup
+//! takes as many steps as the name has labels, however many routes there are.
 
 use std::collections::HashMap;
 
 use crate::config::model::NamePattern;
 use crate::types::host_name::HostName;
 
-/// Names and where they lead.
+/// Names and their targets.
 #[derive(Debug, Clone)]
 pub struct Routes<T> {
     exact: HashMap<HostName, T>,
@@ -16,7 +16,7 @@ pub struct Routes<T> {
 }
 
 impl<T> Routes<T> {
-    /// The table of these names; of two equal ones the later counts, which a validated configuration never has.
+    /// The table of these names. Of two equal names the later counts; a validated configuration never has those.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = (NamePattern, T)>) -> Self {
         let mut routes = Self {
@@ -32,7 +32,7 @@ impl<T> Routes<T> {
         routes
     }
 
-    /// Where `name` leads.
+    /// The target of `name`.
     #[must_use]
     pub fn find(&self, name: &HostName) -> Option<&T> {
         if let Some(target) = self.exact.get(name) {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suffix_wants_one_label_more_at_least() {
+    fn a_suffix_matches_only_with_one_more_label() {
         assert_eq!(routes().find(&name("apps.contoso.com")), Some(&2));
         assert_eq!(routes().find(&name("contoso.com")), None);
         assert_eq!(routes().find(&name("notcontoso.com")), None);

@@ -1,9 +1,9 @@
-//! One server of one pool while the balancer runs: its address, health, administrative state and connections.
+//! One server of one pool at run time: its address, health, administrative state and connections.
 //!
-//! One writer per cell: `health` writes the health, the address and the check reports, the administrator writes the
-//! state; eligibility reads both. What is configured is written by the assembly, when a configuration comes into force.
-//! Knows no policy, no pins and no descriptor. Invariants: `in_flight` is the number of living [`BackendPermit`]s; a return is noted
-//! exactly when health and state together let new clients in again.
+//! Owns these cells, each with one writer: `health` writes health, address and check reports; the administrator writes the
+//! state; the server writes the configured values when a configuration takes effect. Must not know policies, pins or
+//! descriptors. Invariants: `in_flight` is the number of [`BackendPermit`]s; a return is recorded exactly when health and state
+//! together allow new clients again.
 
 mod availability;
 mod reconfigure;
@@ -21,110 +21,110 @@ use crate::telemetry::metrics::BackendMetrics;
 use crate::types::backend_state::{AdminState, Health};
 pub use availability::Availability;
 
-/// Why the connections that a backend holds are ended by the balancer.
+/// Why the balancer ends the connections of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Disconnect {
-    /// Its deciding checks fail and `on_down` is `close`.
+    /// Its deciding checks failed and `on_down` is `close`.
     Down = 1,
     /// It was put into maintenance.
     Maintain = 2,
-    /// The deadline of its drain has come.
+    /// The deadline of its drain has passed.
     DrainDeadline = 3,
     /// The balancer stops.
     Shutdown = 4,
-    /// An administrator moved the pin. No backend's recall: it is its clients' alone.
+    /// An administrator moved the pin. Concerns only the clients with that pin, never a whole backend.
     PinMoved = 5,
 }
 
-/// Bits of [`Backend::recalls`] that hold the reason; the rest counts the recalls.
-const RECALL_BITS: u32 = 3;
+/// Low bits of [`Backend::disconnects`] with the reason; the other bits count the disconnects.
+const REASON_BITS: u32 = 3;
 
 /// The last result of one check, for status and page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckReport {
     /// The check's name in its pool.
     pub label: Arc<str>,
-    /// Whether it takes the backend up and down.
+    /// Whether it decides the health of the backend.
     pub decides: bool,
-    /// What the last result was; `None` before the first.
+    /// The last result; `None` before the first.
     pub passing: Option<bool>,
-    /// What it counts as, by rise and fall; `None` before the first result.
+    /// The result after `rise` and `fall`; `None` before the first result.
     pub counts: Option<bool>,
-    /// Results in a row that contradict what it counts as.
+    /// Number of results in a row that contradict `counts`.
     pub against: u32,
-    /// How many of these turn it: `fall` where it counts as passing, else `rise`.
+    /// How many of these change it: `fall` if it counts as passing, else `rise`.
     pub needed: u32,
-    /// What was seen, in words: `connection refused`, `status 503, wanted 200`.
+    /// A description of the result: `connection refused`, `status 503, expected 200`.
     pub detail: String,
     /// When `passing` last changed.
     pub since: SystemTime,
-    /// When the last result came.
+    /// When the last result arrived.
     pub at: SystemTime,
-    /// How long the last check took.
+    /// Duration of the last check.
     pub took: Duration,
     /// End of validity of the certificate that was seen.
     pub certificate_expiry: Option<SystemTime>,
 }
 
-/// When something ends: a drain, or the time for which a backend is kept out.
+/// When something ends: a drain, or the time for which a backend is held out of rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
-    /// On the clock that never jumps.
+    /// On the monotonic clock.
     pub at: Instant,
-    /// On the wall, for people.
+    /// On the wall clock, for display.
     pub shown: SystemTime,
 }
 
-/// A backend whose checks pass and which is kept out because it has fallen again and again.
+/// A backend whose checks pass but that is held out of rotation because it has failed repeatedly (flap damping).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Damped {
-    /// When it is taken back, if its checks go on to pass.
+    /// When it comes back, if its checks keep passing.
     pub until: Deadline,
-    /// How often it has fallen since it was last forgiven.
+    /// Number of failures since the count was last reset.
     pub falls: u32,
 }
 
 /// One server of one pool.
 pub struct Backend {
-    /// The pool's name.
+    /// Name of the pool.
     pub pool: Arc<str>,
-    /// Unique in the pool.
+    /// Name, unique in the pool.
     pub name: Arc<str>,
-    /// What is counted of it.
+    /// Its metrics.
     pub metrics: BackendMetrics,
     configured: ArcSwap<model::BackendConfig>,
     weight: AtomicU32,
-    /// [`u32::MAX`] is no bound.
+    /// [`u32::MAX`] is no limit.
     max_connections: AtomicU32,
     address: ArcSwapOption<SocketAddr>,
-    /// Why its name does not resolve any more.
-    name_fault: Mutex<Option<String>>,
+    /// Why its name no longer resolves.
+    resolve_error: Mutex<Option<String>>,
     health: AtomicU8,
     state: AtomicU8,
     deadline: Mutex<Option<Deadline>>,
-    /// Nanoseconds since `Availability::began` at which it came back; 0 is not, or long ago.
-    returned: AtomicU64,
+    /// When it came back, in nanoseconds since `Availability::started`; 0 if it did not, or long ago.
+    returned_at: AtomicU64,
     /// How often it has come back.
     returns: AtomicU32,
-    /// How often the administrator said `ready`.
-    pardons: AtomicU32,
-    /// Held while health or state changes, so that a return is noted once.
+    /// How often the administrator has set it to `ready`.
+    damping_resets: AtomicU32,
+    /// Locked while health or state changes, so that a return is recorded once.
     changing: Mutex<()>,
     damped: Mutex<Option<Damped>>,
     in_flight: AtomicU32,
-    recalls: AtomicU32,
-    changed: Mutex<HealthChange>,
+    disconnects: AtomicU32,
+    health_change: Mutex<HealthChange>,
     checks: Mutex<Vec<CheckReport>>,
     availability: Arc<Availability>,
 }
 
-/// When and why health last changed, for people.
+/// When and why health last changed.
 #[derive(Debug, Clone)]
 pub struct HealthChange {
     /// When.
     pub at: SystemTime,
-    /// Why, in words.
+    /// Why, as text.
     pub why: String,
 }
 
@@ -135,7 +135,7 @@ impl std::fmt::Debug for Backend {
 }
 
 impl Backend {
-    /// A backend of which nothing is known yet; `availability` is told of every change.
+    /// A backend that is not checked yet; every change is announced to `availability`.
     #[must_use]
     pub fn new(
         pool: Arc<str>,
@@ -152,18 +152,18 @@ impl Backend {
             max_connections: AtomicU32::new(max_connections.unwrap_or(u32::MAX)),
             configured: ArcSwap::from_pointee(configured),
             address: ArcSwapOption::empty(),
-            name_fault: Mutex::new(None),
+            resolve_error: Mutex::new(None),
             health: AtomicU8::new(Health::Unknown as u8),
             state: AtomicU8::new(AdminState::Ready as u8),
             deadline: Mutex::new(None),
-            returned: AtomicU64::new(0),
+            returned_at: AtomicU64::new(0),
             returns: AtomicU32::new(0),
-            pardons: AtomicU32::new(0),
+            damping_resets: AtomicU32::new(0),
             changing: Mutex::new(()),
             damped: Mutex::new(None),
             in_flight: AtomicU32::new(0),
-            recalls: AtomicU32::new(0),
-            changed: Mutex::new(HealthChange {
+            disconnects: AtomicU32::new(0),
+            health_change: Mutex::new(HealthChange {
                 at: SystemTime::now(),
                 why: "not checked yet".into(),
             }),
@@ -174,39 +174,39 @@ impl Backend {
         backend
     }
 
-    /// Where connections go; `None` while the name has never been resolved.
+    /// The address to connect to; `None` until the name is first resolved.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.load().as_deref().copied()
     }
 
-    /// For `health` alone: where the server is now.
+    /// Sets the current address. Only for `health`.
     pub fn set_address(&self, address: SocketAddr) {
         self.address.store(Some(Arc::new(address)));
         self.announce();
     }
 
-    /// Why its name does not resolve any more, while its last address is kept; `None` while it resolves.
+    /// Why its name no longer resolves, while its last address is still used; `None` while it resolves.
     #[must_use]
     pub fn name_fault(&self) -> Option<String> {
-        lock(&self.name_fault).clone()
+        lock(&self.resolve_error).clone()
     }
 
-    /// For `health` alone.
-    pub fn set_name_fault(&self, fault: Option<&str>) {
-        *lock(&self.name_fault) = fault.map(str::to_owned);
+    /// Sets or clears that error. Only for `health`.
+    pub fn set_resolve_error(&self, error: Option<&str>) {
+        *lock(&self.resolve_error) = error.map(str::to_owned);
     }
 
-    /// What the checks say.
+    /// Its health.
     #[must_use]
     pub fn health(&self) -> Health {
         Health::from_cell(self.health.load(Ordering::Acquire))
     }
 
-    /// For `health` alone. Does not touch connections: see [`Backend::recall`].
+    /// Sets the health. Only for `health`. Does not end connections: see [`Backend::recall`].
     pub fn set_health(&self, health: Health, why: &str) {
         self.change(|| self.health.store(health as u8, Ordering::Release));
-        *lock(&self.changed) = HealthChange {
+        *lock(&self.health_change) = HealthChange {
             at: SystemTime::now(),
             why: why.to_owned(),
         };
@@ -217,27 +217,27 @@ impl Backend {
     /// When and why health last changed.
     #[must_use]
     pub fn changed(&self) -> HealthChange {
-        lock(&self.changed).clone()
+        lock(&self.health_change).clone()
     }
 
-    /// What the administrator wants.
+    /// The administrative state.
     #[must_use]
     pub fn state(&self) -> AdminState {
         AdminState::from_cell(self.state.load(Ordering::Acquire))
     }
 
-    /// When its drain ends; `None` in the other states.
+    /// When its drain ends; `None` in other states.
     #[must_use]
     pub fn deadline(&self) -> Option<Deadline> {
         *lock(&self.deadline)
     }
 
-    /// For the administrator alone; `deadline` goes with [`AdminState::Drain`].
+    /// Sets the administrative state. Only for the administrator; `deadline` is for [`AdminState::Drain`].
     pub fn set_state(&self, state: AdminState, deadline: Option<Deadline>) {
         *lock(&self.deadline) = deadline;
         self.change(|| self.state.store(state as u8, Ordering::Release));
         if state == AdminState::Ready {
-            self.pardons.fetch_add(1, Ordering::AcqRel);
+            self.damping_resets.fetch_add(1, Ordering::AcqRel);
         }
         self.metrics.show_state(state);
         self.metrics
@@ -245,19 +245,19 @@ impl Backend {
         self.announce();
     }
 
-    /// Whether a client without a pin may be sent here; says nothing of `max_connections`.
+    /// Whether it accepts clients without a pin, apart from `max_connections`.
     #[must_use]
     pub fn takes_new(&self) -> bool {
-        self.state() == AdminState::Ready && self.serves()
+        self.state() == AdminState::Ready && self.is_reachable()
     }
 
-    /// Whether a client that is pinned here may come back.
+    /// Whether it accepts clients that are pinned to it, apart from `max_connections`.
     #[must_use]
     pub fn takes_pinned(&self) -> bool {
-        self.wants_pinned() && self.serves()
+        self.wants_pinned() && self.is_reachable()
     }
 
-    /// Whether the administrator lets clients that are pinned here come back.
+    /// Whether the administrative state allows clients that are pinned to it.
     #[must_use]
     pub fn wants_pinned(&self) -> bool {
         match self.state() {
@@ -269,54 +269,54 @@ impl Backend {
         }
     }
 
-    fn serves(&self) -> bool {
+    fn is_reachable(&self) -> bool {
         self.health() != Health::Down && self.address.load().is_some()
     }
 
-    /// Whether every place under `max_connections` is taken.
+    /// Whether it has `max_connections` connections.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.in_flight() >= self.max_connections.load(Ordering::Relaxed)
     }
 
-    /// Connections that it holds or that are on their way to it.
+    /// Current connections, including those being established.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// A place for one connection; `None` where `max_connections` are in flight.
+    /// A permit for one connection; `None` if there are `max_connections` already.
     #[must_use]
-    pub fn enter(self: &Arc<Self>) -> Option<BackendPermit> {
-        let bound = self.max_connections.load(Ordering::Relaxed);
-        let grown = |now: u32| (now < bound).then(|| now + 1);
+    pub fn try_acquire(self: &Arc<Self>) -> Option<BackendPermit> {
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        let incremented = |now: u32| (now < limit).then(|| now + 1);
         self.in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, grown)
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, incremented)
             .ok()?;
         Some(BackendPermit {
-            recalls: self.recalls.load(Ordering::Acquire),
+            disconnects: self.disconnects.load(Ordering::Acquire),
             backend: self.clone(),
         })
     }
 
-    /// Ends every connection that it holds, for `reason`. Those that enter later are not meant.
+    /// Ends all current connections for `reason`; later ones are not affected.
     pub fn recall(&self, reason: Disconnect) {
         let next =
-            |now: u32| Some((((now >> RECALL_BITS) + 1) << RECALL_BITS) | u32::from(reason as u8));
-        // The closure never says `None`.
+            |now: u32| Some((((now >> REASON_BITS) + 1) << REASON_BITS) | u32::from(reason as u8));
+        // The closure never returns `None`.
         let _ = self
-            .recalls
+            .disconnects
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         self.availability.wake_workers();
     }
 
-    /// What the checks last saw.
+    /// The last reports of its checks.
     #[must_use]
     pub fn checks(&self) -> Vec<CheckReport> {
         lock(&self.checks).clone()
     }
 
-    /// For `health` alone: replaces the report of the check with the same label, or adds it.
+    /// Replaces the report of the check with the same label, or adds it. Only for `health`.
     pub fn report_check(&self, report: CheckReport) {
         let mut checks = lock(&self.checks);
         match checks.iter_mut().find(|known| known.label == report.label) {
@@ -325,8 +325,8 @@ impl Backend {
         }
     }
 
-    /// For `health` alone: forgets the reports of checks whose label is not wanted.
-    pub fn keep_checks(&self, wanted: impl Fn(&str) -> bool) {
+    /// Removes the reports of checks whose label is not wanted. Only for `health`.
+    pub fn retain_checks(&self, wanted: impl Fn(&str) -> bool) {
         lock(&self.checks).retain(|known| wanted(&known.label));
     }
 
@@ -335,28 +335,28 @@ impl Backend {
     }
 }
 
-/// One connection's place at a backend; given back by `Drop`.
+/// A permit for one connection to a backend; released by `Drop`.
 #[derive(Debug)]
 pub struct BackendPermit {
     backend: Arc<Backend>,
-    recalls: u32,
+    disconnects: u32,
 }
 
 impl BackendPermit {
-    /// Whose place it is.
+    /// The backend.
     #[must_use]
     pub fn backend(&self) -> &Arc<Backend> {
         &self.backend
     }
 
-    /// Why this connection must end, if it must.
+    /// Why the balancer ends this connection, if it does.
     #[must_use]
-    pub fn recalled(&self) -> Option<Disconnect> {
-        let now = self.backend.recalls.load(Ordering::Acquire);
-        if now == self.recalls {
+    pub fn disconnect_reason(&self) -> Option<Disconnect> {
+        let now = self.backend.disconnects.load(Ordering::Acquire);
+        if now == self.disconnects {
             return None;
         }
-        Some(match now & ((1 << RECALL_BITS) - 1) {
+        Some(match now & ((1 << REASON_BITS) - 1) {
             2 => Disconnect::Maintain,
             3 => Disconnect::DrainDeadline,
             4 => Disconnect::Shutdown,
@@ -371,7 +371,7 @@ impl Drop for BackendPermit {
     }
 }
 
-/// A value behind a lock whose holder panicked is still whole here: every critical section is one assignment.
+/// Ignores poisoning: every critical section is one assignment, so the value is valid even after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

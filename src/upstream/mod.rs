@@ -1,6 +1,7 @@
-//! Pools and their backends.
+//! Where connections go: backends, and pools that choose among them.
 //!
-//! Owns the choice of a backend. Knows no socket and no listener. Invariant: whoever holds a pick holds a permit at its backend.
+//! Owns eligibility, policies and permits. Must not know sockets or the configuration file. Invariant: a connection counts for
+//! a backend from the permit to its drop.
 
 pub mod backend;
 pub mod balance;

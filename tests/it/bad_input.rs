@@ -1,4 +1,4 @@
-//! Clients of every bad kind: each ends in time with its own outcome, and nobody else notices.
+//! Invalid clients of every kind: each ends in time with its own outcome and does not affect other clients.
 
 mod case;
 mod plain;
@@ -19,7 +19,7 @@ use case::Case;
 const TLS: u16 = 443;
 const HTTP: u16 = 80;
 const TCP: u16 = 1000;
-/// What a hello may take.
+/// The time limit of a hello.
 const HELLO: Duration = Duration::from_secs(3);
 
 fn start() -> Balancer {
@@ -40,7 +40,7 @@ timeouts: {{ client_hello: {}ms, half_close: 5s }}
 }
 
 #[test]
-fn each_bad_client_ends_in_time_with_its_own_outcome_and_nobody_else_notices() {
+fn each_invalid_client_ends_in_time_with_its_own_outcome_and_affects_no_other() {
     let balancer = start();
     let neighbour = Neighbour::start(balancer.at(TLS));
     let cases: Vec<Case> = tls::cases().into_iter().chain(plain::cases()).collect();
@@ -52,7 +52,7 @@ fn each_bad_client_ends_in_time_with_its_own_outcome_and_nobody_else_notices() {
                 let source = own_address();
                 let client = connect_from(source, balancer.at(case.port)).unwrap();
                 let heard = (case.act)(client);
-                if let (Some(heard), Some(answer)) = (&heard, case.hears) {
+                if let (Some(heard), Some(answer)) = (&heard, case.response) {
                     heard.must_be(answer, case.what);
                 }
                 let line = line_of(balancer, source);
@@ -79,7 +79,7 @@ fn each_bad_client_ends_in_time_with_its_own_outcome_and_nobody_else_notices() {
 }
 
 #[test]
-fn the_bound_of_a_hello_counts_from_accept_and_not_from_its_last_byte() {
+fn the_time_limit_of_a_hello_starts_at_accept_and_not_at_its_last_byte() {
     let balancer = start();
     let mut client = connect(balancer.at(TLS));
     let begun = std::time::Instant::now();
@@ -100,7 +100,7 @@ fn the_bound_of_a_hello_counts_from_accept_and_not_from_its_last_byte() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
-/// Connects and resets, `count` times at each port, from a few threads.
+/// Connects and resets `count` times on each port, from several threads.
 fn storm(balancer: &Balancer, count: usize) {
     std::thread::scope(|scope| {
         for (port, first) in [
@@ -121,13 +121,13 @@ fn storm(balancer: &Balancer, count: usize) {
     });
 }
 
-/// `count` clients that dribble their hello.
+/// `count` clients that send their hello slowly.
 fn slow_crowd(to: SocketAddr, count: usize) {
     let hello = served_hello();
     let mut crowd: Vec<TcpStream> = (0..count).map(|_| connect(to)).collect();
     for byte in &hello[..6] {
         for client in &mut crowd {
-            // Who was connected first may have had its time.
+            // The first clients may have timed out already.
             let _ = client.write_all(&[*byte]);
         }
         std::thread::sleep(HELLO / 8);
@@ -138,7 +138,7 @@ fn slow_crowd(to: SocketAddr, count: usize) {
 }
 
 #[test]
-fn storms_and_slow_crowds_leave_neither_memory_nor_descriptors_nor_counts_behind() {
+fn storms_and_slow_clients_leak_no_memory_descriptors_or_counts() {
     const STORM: usize = 1_000;
     const CROWD: usize = 500;
     let balancer = start();
@@ -171,7 +171,7 @@ fn storms_and_slow_crowds_leave_neither_memory_nor_descriptors_nor_counts_behind
         last < first + 6 * 1024,
         "resident KiB after each round: {resident:?}"
     );
-    // Every connection has its line and its count, whoever it was and however short it stayed.
+    // Every connection has a log line and a count, however short it was.
     let total = balancer.metric("lyncpin_connections_total", &[]);
     eventually("a line for each connection", || {
         (balancer.access().len() as f64 == total).then_some(())
@@ -184,7 +184,7 @@ fn storms_and_slow_crowds_leave_neither_memory_nor_descriptors_nor_counts_behind
 }
 
 #[test]
-fn a_request_with_a_long_body_reaches_its_server_whole() {
+fn a_request_with_a_long_body_reaches_its_server_complete() {
     let balancer = start();
     let head = format!("POST / HTTP/1.1\r\nHost: {SERVED}\r\nContent-Length: 500000\r\n\r\n");
     let whole = [head.into_bytes(), vec![b'b'; 500_000]].concat();

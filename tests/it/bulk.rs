@@ -1,4 +1,4 @@
-//! Long streams arrive whole, in every shape of connection, and are counted.
+//! Long streams arrive complete in every kind of connection, and are counted.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,11 +19,11 @@ use crate::support::peers::{close_write, pair, request};
 use crate::support::{PATIENCE, eventually, own_address};
 
 const GIBIBYTE: u64 = 1 << 30;
-/// What is written and read at once where the size does not matter.
+/// Size of one read or write where it does not matter.
 const LARGE: usize = 1 << 20;
 const NAME: &str = "bulk.contoso.test";
 
-/// A backend's socket, accepted on by the test, and a balancer with listeners of each kind before it.
+/// A backend's socket, on which the test accepts, and a balancer with a listener of each kind in front of it.
 fn start() -> (TcpListener, Balancer) {
     start_with(|_| {})
 }
@@ -42,7 +42,7 @@ fn start_with(prepare: impl FnOnce(&mut Command)) -> (TcpListener, Balancer) {
     (server, Balancer::start_with(&yaml, prepare))
 }
 
-/// Bytes that the metrics tell of one direction, in all and spliced.
+/// Bytes counted for one direction: in total and spliced.
 fn counted(balancer: &Balancer, direction: &str) -> (u64, u64) {
     let direction = format!("direction=\"{direction}\"");
     let bytes = |labels: &[&str]| balancer.metric("lyncpin_bytes_total", labels);
@@ -77,7 +77,7 @@ fn down() -> Pattern {
 }
 
 #[test]
-fn a_gibibyte_each_way_at_once_arrives_whole_and_is_counted() {
+fn a_gibibyte_in_each_direction_at_once_arrives_complete_and_is_counted() {
     let (server, balancer) = start();
     let hello = HelloBuilder::named(NAME).build();
     let (client, backend) = pair(balancer.at(443), &server, &hello);
@@ -102,7 +102,7 @@ fn a_gibibyte_each_way_at_once_arrives_whole_and_is_counted() {
 }
 
 #[test]
-fn a_gibibyte_comes_down_after_the_client_has_closed_its_side() {
+fn a_gibibyte_reaches_a_client_that_has_half_closed() {
     let (server, balancer) = start();
     let first = request(NAME);
     let (client, backend) = pair(balancer.at(80), &server, &first);
@@ -114,7 +114,7 @@ fn a_gibibyte_comes_down_after_the_client_has_closed_its_side() {
 }
 
 #[test]
-fn a_gibibyte_goes_up_after_the_server_has_closed_its_side() {
+fn a_gibibyte_reaches_a_server_that_has_half_closed() {
     let (server, balancer) = start();
     let (client, backend) = pair(balancer.at(5000), &server, b"?");
     close_write(&backend);
@@ -127,7 +127,7 @@ fn a_gibibyte_goes_up_after_the_server_has_closed_its_side() {
     assert_spliced(&balancer, "to_backend", GIBIBYTE + 1);
 }
 
-/// `from` sends it all and closes; `to` has closed its own side before.
+/// `from` sends everything and closes; `to` has half-closed before.
 fn receive_after_close(to: &TcpStream, from: &TcpStream, pattern: Pattern) {
     scope(|threads| {
         threads.spawn(|| {
@@ -139,7 +139,7 @@ fn receive_after_close(to: &TcpStream, from: &TcpStream, pattern: Pattern) {
 }
 
 #[test]
-fn pieces_of_every_odd_size_arrive_whole() {
+fn pieces_of_odd_sizes_arrive_complete() {
     const LENGTH: u64 = 1_500_007;
     // Around the sizes of segments, messages, pipes and buffers.
     let sizes = [
@@ -177,7 +177,7 @@ fn upload(from: &TcpStream, to: &TcpStream, pattern: Pattern, write: usize, read
 }
 
 #[test]
-fn a_slow_reader_gets_all_and_costs_no_memory_meanwhile() {
+fn a_slow_reader_receives_everything_and_uses_no_memory_meanwhile() {
     const LENGTH: u64 = 64 << 20;
     let (server, balancer) = start();
     let (client, backend) = pair(balancer.at(5000), &server, b"?");
@@ -194,7 +194,7 @@ fn a_slow_reader_gets_all_and_costs_no_memory_meanwhile() {
             pattern.write(&backend, LARGE).unwrap();
             close_write(&backend);
         });
-        // Nothing more moves: every buffer on the way is full.
+        // No byte moves: every buffer on the path is full.
         let mut last = 0;
         eventually("the stream is stalled", || {
             std::thread::sleep(Duration::from_millis(100));
@@ -203,7 +203,7 @@ fn a_slow_reader_gets_all_and_costs_no_memory_meanwhile() {
         });
         let grown = balancer.resident_kib().saturating_sub(before);
         assert!(grown < 2048, "{grown} KiB");
-        // A reader of small and odd pieces that rests now and then, and takes all in the end.
+        // Reads small pieces of odd sizes with pauses, to the end.
         let mut whole = Slow {
             from: &client,
             read: 0,
@@ -214,7 +214,7 @@ fn a_slow_reader_gets_all_and_costs_no_memory_meanwhile() {
     balancer.ended("backend_closed");
 }
 
-/// Rests for a moment after every 16 MiB.
+/// Pauses after every 16 MiB.
 struct Slow<'a> {
     from: &'a TcpStream,
     read: usize,
@@ -233,7 +233,7 @@ impl Read for Slow<'_> {
 }
 
 #[test]
-fn many_streams_at_once_arrive_whole_each_to_its_own_end() {
+fn many_concurrent_streams_arrive_complete_at_the_right_end() {
     const STREAMS: u64 = 150;
     const LENGTH: u64 = 1 << 20;
     let (server, balancer) = start();
@@ -241,7 +241,7 @@ fn many_streams_at_once_arrive_whole_each_to_its_own_end() {
     let at = balancer.at(443);
     scope(|threads| {
         for number in 0..STREAMS {
-            // The backend's answer is made of the client's number, so a mistaken end shows.
+            // The backend's stream depends on the client's number, so a mix-up is detected.
             let (up, down) = (stream(number), stream(number + STREAMS));
             let first = [&hello[..], &number.to_be_bytes()].concat();
             threads.spawn(move || {

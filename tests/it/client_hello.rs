@@ -1,6 +1,5 @@
-//! The ClientHello parser against hellos of our own, against those of others where they are at
-//! hand, and against whatever proptest makes up. What a single field does is tested beside the
-//! parser.
+//! The ClientHello parser on our own hellos, on those of others if available, and on generated ones.
+//! Single fields are tested next to the parser.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -10,13 +9,13 @@ mod samples;
 
 use lyncpin::protocol::tls::client_hello::{ClientHelloParser, HelloProgress, ServerName};
 
-/// The verdict on bytes that come in one piece.
+/// The result for bytes in one piece.
 fn whole(bytes: &[u8]) -> HelloProgress {
     ClientHelloParser::new().advance(bytes)
 }
 
-/// The verdict on bytes that come in pieces, given the lengths at which the parser is asked. It is
-/// asked once more after its verdict, which must not change.
+/// The result for bytes in pieces, with the lengths at which the parser is called. It is called once
+/// more after its result, which must not change.
 #[track_caller]
 fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgress {
     let mut parser = ClientHelloParser::new();
@@ -32,10 +31,10 @@ fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgre
     verdict
 }
 
-/// Asserts that cutting does not matter: byte by byte, and every prefix on its own, the parser
-/// waits or says what it says of the whole. `step` thins the prefixes out.
+/// Asserts that the split does not matter: byte by byte, and for every prefix separately, the parser
+/// needs more or returns the result for all bytes. `step` skips prefixes.
 #[track_caller]
-fn cutting_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
+fn assert_split_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
     let verdict = whole(bytes);
     assert_eq!(in_pieces(bytes, 0..bytes.len()), verdict);
     for len in (0..bytes.len()).step_by(step) {
@@ -48,7 +47,7 @@ fn cutting_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
     verdict
 }
 
-/// A verdict in a word or two, names and reasons included.
+/// A result as text, with names and reasons.
 fn describe(verdict: &HelloProgress) -> String {
     match verdict {
         HelloProgress::NeedMore => "incomplete".to_owned(),
@@ -63,8 +62,7 @@ fn describe(verdict: &HelloProgress) -> String {
     }
 }
 
-/// The handshake bytes in the records at the beginning of `wire`, up to what is no handshake
-/// record.
+/// The handshake bytes in the records at the beginning of `wire`, up to the first other record.
 fn deframed(mut wire: &[u8]) -> Vec<u8> {
     let mut handshake = Vec::new();
     while let [22, 3, _, high, low, rest @ ..] = wire {

@@ -1,5 +1,4 @@
-//! Clients that are not ours reach servers that are not ours, by name and in every version of TLS, and understand why
-//! where they do not.
+//! Third-party clients reach third-party servers by name and in every TLS version, and report the reason if they are rejected.
 
 mod browser;
 mod refused;
@@ -31,7 +30,7 @@ fn openssl_reaches_each_server_by_its_name() {
 }
 
 #[test]
-fn openssl_resumes_its_session_at_the_same_server() {
+fn openssl_resumes_its_session_with_the_same_server() {
     let deployment = Deployment::start();
     let tls12 = SERVERS
         .iter()
@@ -66,7 +65,7 @@ fn gnutls_reaches_each_server_by_its_name() {
 }
 
 #[test]
-fn python_reaches_each_server_by_its_name_in_the_version_that_it_speaks() {
+fn python_reaches_each_server_by_its_name_in_its_tls_version() {
     let deployment = Deployment::start();
     for server in SERVERS {
         let said = deployment.python(server.name, server.name);
@@ -79,7 +78,7 @@ fn python_reaches_each_server_by_its_name_in_the_version_that_it_speaks() {
 }
 
 #[test]
-fn a_wildcard_takes_the_names_below_it_and_the_longer_one_wins() {
+fn a_wildcard_matches_the_names_below_it_and_the_longer_one_wins() {
     let deployment = Deployment::start();
     for (name, server) in [
         ("one.apps.contoso.test", "tls12.contoso.test"),
@@ -132,7 +131,7 @@ fn one_connection_carries_many_requests() {
     ]);
     let wanted = format!("{0} 1\n{0} 0\n{0} 0\n", SERVERS[2].name);
     assert_eq!(said.out, wanted, "{said:?}");
-    // Whoever is faster: nginx closes as soon as curl has said that it will.
+    // Either may be first: nginx closes once curl has announced that it will.
     let line = eventually("the connection ends", || deployment.balancer.access().pop());
     assert_eq!(line["name"], SERVERS[2].name);
     assert_eq!(line["tls_offered"], "TLSv1.3");

@@ -1,4 +1,4 @@
-//! Configuration files as people write them, wrong ones and right ones.
+//! Configuration files as people write them, invalid and valid ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use lyncpin::config::{self, ConfigErrors, Loaded};
 use proptest::prelude::*;
 
-/// Where the files are.
+/// A folder of test files.
 fn data(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data/config")
@@ -40,13 +40,13 @@ fn round_trips(loaded: &Loaded, of: &str) {
     let long_form = config::expand(&loaded.config);
     let again = match config::read(&long_form, "expanded") {
         Ok(again) => again,
-        Err(faults) => panic!("{of}\n{faults}\n{long_form}"),
+        Err(errors) => panic!("{of}\n{errors}\n{long_form}"),
     };
     assert_eq!(again.config, loaded.config, "{of}\n{long_form}");
     assert_eq!(config::expand(&again.config), long_form, "{of}");
 }
 
-/// Compares what was printed with a file beside `path`; `UPDATE_EXPECTED=1` writes the file.
+/// Compares the output with the `.expected` file of `path`; `UPDATE_EXPECTED=1` writes that file.
 fn compare(path: &Path, printed: &str, failures: &mut String) {
     let expected_path = path.with_extension("expected");
     if std::env::var_os("UPDATE_EXPECTED").is_some() {
@@ -69,7 +69,7 @@ fn compare(path: &Path, printed: &str, failures: &mut String) {
 }
 
 #[test]
-fn every_bad_file_is_refused_with_the_expected_words() {
+fn every_bad_file_is_rejected_with_the_expected_errors() {
     let mut failures = String::new();
     let mut kinds = std::collections::BTreeSet::new();
     for path in files("bad") {
@@ -77,19 +77,19 @@ fn every_bad_file_is_refused_with_the_expected_words() {
             Ok(_) => {
                 let _ = write!(failures, "\n{} loads", path.display());
             }
-            Err(faults) => {
-                faults
+            Err(errors) => {
+                errors
                     .iter()
-                    .for_each(|fault| has_the_house_style(&fault.message));
-                kinds.extend(faults.iter().map(|fault| kind_of(&fault.message)));
-                compare(&path, &format!("{faults}\n"), &mut failures);
+                    .for_each(|error| has_the_house_style(&error.message));
+                kinds.extend(errors.iter().map(|error| kind_of(&error.message)));
+                compare(&path, &format!("{errors}\n"), &mut failures);
             }
         }
     }
     assert!(failures.is_empty(), "{failures}");
     assert!(
         kinds.len() >= 45,
-        "{} kinds of fault: {kinds:#?}",
+        "{} kinds of error: {kinds:#?}",
         kinds.len()
     );
 }
@@ -104,17 +104,17 @@ fn has_the_house_style(message: &str) {
     );
 }
 
-/// A message without what it quotes, so that two faults that differ in words alone are one kind.
+/// A message without its quoted words, so that two errors that differ only in these are one kind.
 fn kind_of(message: &str) -> String {
     message.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }
 
 #[test]
-fn every_good_file_loads_and_survives_expand() {
+fn every_good_file_loads_and_is_unchanged_after_expand() {
     let mut failures = String::new();
     for path in files("good") {
         let name = path.display().to_string();
-        let loaded = load(&path).unwrap_or_else(|faults| panic!("{name}\n{faults}"));
+        let loaded = load(&path).unwrap_or_else(|errors| panic!("{name}\n{errors}"));
         round_trips(&loaded, &name);
         let lints: String = loaded
             .lints
@@ -144,9 +144,9 @@ fn every_expected_file_belongs_to_a_yaml_file() {
     }
 }
 
-/// A key that the walk forgets would be accepted and do nothing, so each is given a value that nothing can mean.
+/// A key without a parser would be accepted and ignored, so each key gets a value that is never valid.
 #[test]
-fn every_known_key_is_looked_at() {
+fn every_known_key_is_parsed() {
     for path in config::keys() {
         let mut text = String::new();
         let mut in_list = false;
@@ -158,51 +158,51 @@ fn every_known_key_is_looked_at() {
             let _ = writeln!(text, "{indent}{dash}{}:", part.trim_end_matches("[]"));
         }
         let text = format!("{} [[nonsense]]\n", text.trim_end());
-        let faults = config::read(&text, "f").unwrap_err();
+        let errors = config::read(&text, "f").unwrap_err();
         assert!(
-            faults.iter().any(|fault| fault.line == parts.len()),
-            "{path}\n{text}\n{faults}"
+            errors.iter().any(|error| error.line == parts.len()),
+            "{path}\n{text}\n{errors}"
         );
-        let unknown = faults
+        let unknown = errors
             .iter()
-            .find(|fault| fault.message.contains("has no key"));
-        assert!(unknown.is_none(), "{path}\n{text}\n{faults}");
+            .find(|error| error.message.contains("unknown key"));
+        assert!(unknown.is_none(), "{path}\n{text}\n{errors}");
     }
 }
 
 #[test]
-fn more_connections_than_descriptors_are_a_lint() {
+fn more_connections_than_descriptors_cause_a_warning() {
     let path = data("good").join("everything_else.yaml");
     let loaded = load(&path).unwrap();
     let enough = 2 * 1000 + config::DESCRIPTORS_RESERVED;
     assert_eq!(config::lint(&loaded, enough), loaded.lints);
     let lints = config::lint(&loaded, enough - 1);
-    let expected = "everything_else.yaml:29:24: warning: 1000 connections need 2256 descriptors, and the process may \
-                    have 2255\n  | limits: { connections: 1000, per_source: 10, new_per_source_per_second: 5 }\n  \
+    let expected = "everything_else.yaml:29:24: warning: 1000 connections need 2256 descriptors, but the process' \
+                    limit is 2255\n  | limits: { connections: 1000, per_source: 10, new_per_source_per_second: 5 }\n  \
                     |                        ^ raise the limit (LimitNOFILE=, ulimit -n), or write `auto`";
     assert_eq!(lints.last().unwrap().to_string(), expected);
 }
 
 #[test]
-fn few_connections_that_the_descriptors_allow_are_a_lint() {
+fn a_low_descriptor_limit_causes_a_warning() {
     let loaded = load(&data("good").join("lync_minimal.yaml")).unwrap();
     assert_eq!(loaded.config.limits.connections, None);
     assert_eq!(config::lint(&loaded, 1024), loaded.lints);
     for descriptors in [0, 64, 300] {
         let lints = config::lint(&loaded, descriptors);
-        let said = lints.first().unwrap().to_string();
-        let expected = format!("the {descriptors} descriptors that the process may have allow ");
-        assert!(said.contains(&expected), "{said}");
+        let first = lints.first().unwrap().to_string();
+        let expected = format!("the process' limit of {descriptors} descriptors allows only ");
+        assert!(first.contains(&expected), "{first}");
         assert_eq!(lints.len(), loaded.lints.len() + 1);
     }
 }
 
 #[test]
-fn the_bounds_on_a_file_hold_with_many_faults() {
+fn the_number_of_listed_errors_is_limited() {
     let many: String = (0..5000).map(|n| format!("key{n}: 1\n")).collect();
-    let faults = config::read(&many, "f").unwrap_err();
-    assert_eq!(faults.iter().count(), ConfigErrors::MAX);
-    assert!(faults.to_string().ends_with("and 4800 more"), "{faults}");
+    let errors = config::read(&many, "f").unwrap_err();
+    assert_eq!(errors.iter().count(), ConfigErrors::MAX);
+    assert!(errors.to_string().ends_with("and 4800 more"), "{errors}");
 }
 
 #[test]
@@ -225,19 +225,19 @@ fn a_large_configuration_loads() {
     for n in 0..200 {
         let _ = writeln!(text, "  p{n}:\n    backends: [\"192.0.2.{}:443\"]", n + 1);
     }
-    let loaded = config::read(&text, "f").unwrap_or_else(|faults| panic!("{faults}"));
+    let loaded = config::read(&text, "f").unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.config.listeners.len(), 200);
     assert_eq!(loaded.lints, []);
     round_trips(&loaded, "large");
 }
 
-fn shipped() -> String {
+fn supplied_file() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("balancer.yaml")).unwrap()
 }
 
 #[track_caller]
-fn loads_without_a_lint(text: &str) -> Loaded {
-    let loaded = config::read(text, "balancer.yaml").unwrap_or_else(|faults| panic!("{faults}"));
+fn loads_without_a_warning(text: &str) -> Loaded {
+    let loaded = config::read(text, "balancer.yaml").unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(
         loaded.lints,
         [],
@@ -253,9 +253,9 @@ fn loads_without_a_lint(text: &str) -> Loaded {
 }
 
 #[test]
-fn the_shipped_file_loads_without_a_lint_as_it_is_and_with_all_its_lines_in_use() {
-    let as_it_is = loads_without_a_lint(&shipped());
-    let in_use: Vec<String> = shipped()
+fn the_supplied_file_has_no_warning_as_it_is_and_with_all_lines_enabled() {
+    let as_it_is = loads_without_a_warning(&supplied_file());
+    let in_use: Vec<String> = supplied_file()
         .lines()
         .map(|line| match line.strip_prefix('#') {
             Some(rest)
@@ -267,7 +267,7 @@ fn the_shipped_file_loads_without_a_lint_as_it_is_and_with_all_its_lines_in_use(
         })
         .collect();
     let in_use = in_use.join("\n");
-    let all = loads_without_a_lint(&in_use);
+    let all = loads_without_a_warning(&in_use);
     assert_eq!(
         all.config.listeners.len(),
         as_it_is.config.listeners.len() + 2
@@ -279,10 +279,10 @@ fn the_shipped_file_loads_without_a_lint_as_it_is_and_with_all_its_lines_in_use(
 }
 
 #[test]
-fn the_shipped_file_shows_every_key() {
+fn the_supplied_file_contains_every_key() {
     for path in config::keys() {
         let key = path.rsplit('.').next().unwrap_or_default();
-        assert!(shipped().contains(&format!("{key}:")), "{path}");
+        assert!(supplied_file().contains(&format!("{key}:")), "{path}");
     }
 }
 
@@ -308,14 +308,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn any_text_is_read_or_refused_and_printed(text in any::<String>(), bytes in any::<Vec<u8>>()) {
+    fn any_text_is_accepted_or_rejected_and_printed(text in any::<String>(), bytes in any::<Vec<u8>>()) {
         read_and_print(text.as_bytes());
         read_and_print(&bytes);
     }
 
-    /// Nearly right files go deeper than garbage does.
+    /// Nearly valid files reach more code than garbage.
     #[test]
-    fn any_damage_to_a_file_is_read_or_refused_and_printed(
+    fn any_damaged_file_is_accepted_or_rejected_and_printed(
         which in any::<prop::sample::Index>(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), "[\\PC\n\t]{0,3}", 0..6_usize), 1..5),
     ) {
@@ -337,12 +337,12 @@ fn read_and_print(bytes: &[u8]) {
             assert!(lints.iter().all(|lint| !lint.to_string().is_empty()));
             round_trips(&loaded, "damaged");
         }
-        Err(faults) => {
-            assert!(faults.iter().count() > 0);
-            for fault in &faults {
-                assert!(fault.line > 0 && fault.column > 0, "{fault}");
-                let lines = fault.to_string().lines().count();
-                assert!((2..=3).contains(&lines), "{fault}");
+        Err(errors) => {
+            assert!(errors.iter().count() > 0);
+            for error in &errors {
+                assert!(error.line > 0 && error.column > 0, "{error}");
+                let lines = error.to_string().lines().count();
+                assert!((2..=3).contains(&lines), "{error}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What clients see when servers die, half die, hang and come back.
+//! What clients see when servers fail, fail partly, hang and come back.
 
 mod administration;
 mod local;
@@ -17,14 +17,14 @@ use crate::support::nginx::{Nginx, NginxServer};
 use crate::support::peers::{assert_reset, connect_from, request};
 use crate::support::{eventually, own_address};
 
-/// A client with an address of its own, the connection that it holds, and where that leads.
+/// A client with its own address, its connection, and the server of that connection.
 struct Client {
     source: IpAddr,
     held: WebClient,
     server: String,
 }
 
-/// So many clients over TLS, each on a connection that it keeps.
+/// `count` TLS clients, each with an open connection.
 fn clients(front_ends: &FrontEnds, balancer: &Balancer, count: usize) -> Vec<Client> {
     let connect = |_| {
         let source = own_address();
@@ -39,7 +39,7 @@ fn clients(front_ends: &FrontEnds, balancer: &Balancer, count: usize) -> Vec<Cli
     (0..count).map(connect).collect()
 }
 
-/// Waits until the checks have this to say of a backend of both pools.
+/// Waits until the checks report this health for the backend in both pools.
 fn wait_until(balancer: &Balancer, backend: &str, up: bool) {
     let backend = format!("backend=\"{backend}\"");
     eventually("the checks say so", || {
@@ -48,9 +48,9 @@ fn wait_until(balancer: &Balancer, backend: &str, up: bool) {
     });
 }
 
-/// Waits until a client that never came before is sent to this server.
+/// Waits until a new client is sent to this server.
 fn assert_takes_new_clients(balancer: &Balancer, server: &str) {
-    // They stay, so that the least loaded server is soon the one that is wanted.
+    // They stay connected, so that this server soon has the least connections.
     let mut held = Vec::new();
     eventually("the server gets a new client", || {
         let mut client = http(own_address(), balancer.at(80)).unwrap();
@@ -61,9 +61,9 @@ fn assert_takes_new_clients(balancer: &Balancer, server: &str) {
 }
 
 #[test]
-fn a_killed_front_ends_clients_are_reset_and_move_at_once_and_stay_after_its_return() {
+fn clients_of_a_killed_front_end_are_reset_move_at_once_and_stay_after_its_return() {
     let front_ends = FrontEnds::start(3);
-    // Checks every 5 s: what follows is over before they notice.
+    // Checks every 5 s: the test ends before they detect anything.
     let balancer = Balancer::start(&front_ends.short_form()).ready();
     eventually("all are up", || {
         (balancer.metric("lyncpin_backend_up", &[]) == 6.0).then_some(())
@@ -116,7 +116,7 @@ fn a_killed_front_ends_clients_are_reset_and_move_at_once_and_stay_after_its_ret
 }
 
 #[test]
-fn a_flapping_sip_port_moves_only_the_clients_that_come_while_it_is_down() {
+fn a_flapping_sip_port_moves_only_clients_that_connect_while_it_is_down() {
     let front_ends = FrontEnds::start(3);
     let balancer = Balancer::start(&front_ends.expanded()).ready();
     for number in 1..=3 {
@@ -128,7 +128,7 @@ fn a_flapping_sip_port_moves_only_the_clients_that_come_while_it_is_down() {
         .into_iter()
         .partition(|client| client.server == flapping);
     assert_eq!(victims.len(), 4);
-    // Half dead: the web answers on.
+    // Partly failed: the web service still responds.
     front_ends.named(&flapping).close_sip();
     wait_until(&balancer, &flapping, false);
     for victim in &mut victims {
@@ -180,7 +180,7 @@ fn a_flapping_sip_port_moves_only_the_clients_that_come_while_it_is_down() {
 }
 
 #[test]
-fn connections_of_a_half_dead_front_end_are_kept_where_that_is_wanted() {
+fn connections_of_a_partly_failed_front_end_are_kept_with_on_down_keep() {
     let front_ends = FrontEnds::start(2);
     let yaml = front_ends
         .expanded()
@@ -204,7 +204,7 @@ fn connections_of_a_half_dead_front_end_are_kept_where_that_is_wanted() {
 }
 
 #[test]
-fn connections_are_kept_where_no_other_front_end_is_left() {
+fn connections_are_kept_if_no_other_front_end_is_available() {
     let front_ends = FrontEnds::start(2);
     let balancer = Balancer::start(&front_ends.expanded()).ready();
     wait_until(&balancer, "fe01", true);
@@ -241,7 +241,7 @@ fn a_long_poll_is_reset_when_its_server_dies() {
     client.held.assert_reset();
 }
 
-/// Sends a request and reads the answer, which is JSON.
+/// Sends a request and reads the JSON response.
 fn exchange(client: &mut WebClient, request: &str) -> String {
     client.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
@@ -255,7 +255,7 @@ fn exchange(client: &mut WebClient, request: &str) -> String {
 }
 
 #[test]
-fn a_server_that_hangs_loses_its_clients_to_another_one() {
+fn clients_of_a_server_that_hangs_move_to_another() {
     let start = |body| {
         Nginx::start(&NginxServer {
             protocols: &[],
@@ -296,7 +296,7 @@ fn a_server_that_hangs_loses_its_clients_to_another_one() {
     };
     let (held, first) = ask(balancer.at(80));
     let frozen = &servers.iter().find(|(body, _)| *body == first).unwrap().1;
-    // Its kernel still takes connections, and it says nothing.
+    // Its kernel still accepts connections, but it sends nothing.
     frozen.signal(Signal::STOP);
     assert_reset(&held);
     balancer.ended("backend_down");

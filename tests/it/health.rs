@@ -1,4 +1,4 @@
-//! Health over real sockets: what each kind of check says of each kind of server, and what that does to backends.
+//! Health checks over real sockets: the result of each kind of check for each kind of server, and its effect on backends.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 

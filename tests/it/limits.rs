@@ -1,4 +1,4 @@
-//! Bounds in number: connections, sources, networks and descriptors.
+//! Limits: connections, sources, networks and descriptors.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::support::{eventually, own_address};
 
 const TLS: u16 = 443;
 
-/// A balancer with one `tls` listener before an echo; `more` goes into the listener, `whole` beside it.
+/// A balancer with one `tls` listener and an echo backend; `more` are keys of the listener, `whole` top-level keys.
 fn start(more: &str, whole: &str) -> Balancer {
     start_with(more, whole, |_| {})
 }
@@ -33,20 +33,20 @@ pools: {{ web: {{ backends: [{{ name: fe01, address: "{}" }}] }} }}
     Balancer::start_with(&yaml, prepare).ready()
 }
 
-/// A connection that is served, from this source.
+/// A served connection from this source.
 fn served_from(source: IpAddr, to: SocketAddr) -> TcpStream {
     let stream = connect_from(source, to).unwrap();
     echoed(&stream, &served_hello()).unwrap();
     stream
 }
 
-/// A connection from this source is reset before it hears a byte.
+/// Asserts that a connection from this source is reset before a byte arrives.
 fn is_reset_from(source: IpAddr, to: SocketAddr) {
     match connect_from(source, to) {
         Ok(stream) => {
             say_and_hear(&stream, &served_hello()).must_be(Answer::Reset, "from the source");
         }
-        // So soon that connect(2) itself says so.
+        // So early that connect(2) itself fails.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }
@@ -72,7 +72,7 @@ fn outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
 }
 
 #[test]
-fn past_the_bound_of_connections_the_next_one_is_reset_until_one_has_gone() {
+fn connections_above_the_limit_are_reset_until_one_ends() {
     let balancer = start("", "limits: { connections: 3 }");
     let to = balancer.at(TLS);
     let source = own_address();
@@ -91,7 +91,7 @@ fn past_the_bound_of_connections_the_next_one_is_reset_until_one_has_gone() {
 }
 
 #[test]
-fn one_source_takes_no_more_than_its_share() {
+fn one_source_has_no_more_than_its_limit() {
     let balancer = start("", "limits: { per_source: 2 }");
     let to = balancer.at(TLS);
     let (greedy, modest) = (own_address(), own_address());
@@ -110,14 +110,13 @@ fn one_source_takes_no_more_than_its_share() {
 }
 
 #[test]
-fn a_source_that_comes_too_fast_is_reset_and_others_are_not() {
+fn a_source_that_connects_too_fast_is_reset_and_others_are_not() {
     let balancer = start("", "limits: { new_per_source_per_second: 5 }");
     let to = balancer.at(TLS);
     let (hasty, other) = (own_address(), own_address());
     let mut held: Vec<TcpStream> = Vec::new();
     let mut refused = 0;
-    // Faster than five a second, however slow the machine is: some must be refused, and no more than five may pass at
-    // once.
+    // Faster than five a second on any machine: some must be rejected, and at most five may pass at once.
     for _ in 0..40 {
         let Ok(stream) = connect_from(hasty, to) else {
             refused += 1;
@@ -149,7 +148,7 @@ fn network(address: IpAddr, bits: u8) -> String {
 }
 
 #[test]
-fn deny_wins_over_allow_and_both_take_networks() {
+fn deny_wins_over_allow_and_both_accept_networks() {
     let (allowed, denied, stranger) = (own_address(), own_address(), IpAddr::from([127, 1, 2, 3]));
     let [first, second, ..] = match allowed {
         IpAddr::V4(v4) => v4.octets(),
@@ -170,7 +169,7 @@ fn deny_wins_over_allow_and_both_take_networks() {
     all_ended(&balancer);
 }
 
-/// Runs the balancer with so many descriptors and no way to more.
+/// Runs the balancer with a hard limit of `count` descriptors.
 fn with_descriptors(count: u32) -> impl FnOnce(&mut Command) {
     move |command| {
         let mut limited = Command::new("prlimit");
@@ -184,7 +183,7 @@ fn with_descriptors(count: u32) -> impl FnOnce(&mut Command) {
     }
 }
 
-fn complains(balancer: &Balancer) {
+fn logs_accept_error(balancer: &Balancer) {
     eventually("it says that it cannot accept", || {
         balancer
             .log()
@@ -199,7 +198,7 @@ fn complains(balancer: &Balancer) {
 }
 
 #[test]
-fn without_descriptors_it_waits_quietly_serves_whom_it_has_and_recovers() {
+fn without_descriptors_it_waits_without_cpu_serves_its_clients_and_recovers() {
     raise_descriptors();
     let balancer = start_with(
         "",
@@ -209,9 +208,9 @@ fn without_descriptors_it_waits_quietly_serves_whom_it_has_and_recovers() {
     let to = balancer.at(TLS);
     let old = served(to);
     let crowd: Vec<TcpStream> = (0..200).map(|_| connect(to)).collect();
-    complains(&balancer);
+    logs_accept_error(&balancer);
     let before = ticks(&balancer);
-    // What is measured is what it does in this time: next to nothing.
+    // It must use almost no CPU during this time.
     std::thread::sleep(Duration::from_secs(2));
     let spent = ticks(&balancer) - before;
     assert!(spent < 40, "{spent} ticks in two seconds");
@@ -236,7 +235,7 @@ fn without_descriptors_it_waits_quietly_serves_whom_it_has_and_recovers() {
     assert!(balancer.log().iter().any(warned));
 }
 
-/// The fields of the warnings that say this.
+/// The fields of the warnings with this text.
 fn warnings(balancer: &Balancer, text: &str) -> Vec<serde_json::Value> {
     let says = |line: &serde_json::Value| {
         let message = line["message"].as_str().unwrap_or_default();
@@ -246,7 +245,7 @@ fn warnings(balancer: &Balancer, text: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn few_descriptors_are_spent_on_connections_before_pipes_and_it_says_how_many_there_are() {
+fn few_descriptors_are_used_for_connections_before_pipes_and_the_number_is_logged() {
     const FEW: &str = "allows few connections";
     raise_descriptors();
     for (descriptors, least) in [(64, 8), (128, 20), (300, 60), (500, 130)] {
@@ -262,7 +261,7 @@ fn few_descriptors_are_spent_on_connections_before_pipes_and_it_says_how_many_th
         let to = balancer.at(TLS);
         let mut held: Vec<TcpStream> = (0..allowed).map(|_| served(to)).collect();
         is_reset_from(own_address(), to);
-        // Streams have what they need, pipes or not, and so has the administrator.
+        // Streams work with or without pipes, and so does administration.
         for stream in &held {
             echoed(stream, &[1; 60_000]).unwrap();
         }
@@ -277,7 +276,7 @@ fn few_descriptors_are_spent_on_connections_before_pipes_and_it_says_how_many_th
 }
 
 #[test]
-fn a_reload_shares_the_descriptors_out_again_and_says_how_many_connections_they_allow() {
+fn a_reload_redistributes_the_descriptors_and_logs_how_many_connections_they_allow() {
     raise_descriptors();
     let echo = echo();
     let yaml = |limits: &str| {
@@ -315,7 +314,7 @@ workers: 2
 }
 
 #[test]
-fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded() {
+fn administration_and_reload_work_with_all_descriptors_used_by_clients() {
     raise_descriptors();
     for count in [90, 300] {
         let whole = "limits: { connections: 1000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
@@ -323,7 +322,7 @@ fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded()
         let to = balancer.at(TLS);
         let _old = served(to);
         let _crowd: Vec<TcpStream> = (0..400).map(|_| connect(to)).collect();
-        complains(&balancer);
+        logs_accept_error(&balancer);
         let file = std::fs::read_to_string(balancer.file()).unwrap();
         for round in 0..5 {
             for path in ["/healthz", "/readyz", "/metrics", "/api/v1/status"] {
@@ -339,7 +338,7 @@ fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded()
             let said = balancer.said(&["drain", "web/fe01", "--force"]);
             assert_eq!(said.status, 0, "{count} {said:?}");
             assert_eq!(balancer.said(&["ready", "web/fe01"]).status, 0);
-            // Others that ask nothing take what there is for that, too.
+            // Idle connections use up the reserve for administration too.
             let _idle: Vec<TcpStream> = (0..70).map(|_| connect(balancer.at(9900))).collect();
             assert_eq!(balancer.get("/readyz").status, 200, "{count}");
         }
@@ -347,7 +346,7 @@ fn with_every_descriptor_taken_by_clients_it_can_be_asked_changed_and_reloaded()
 }
 
 #[test]
-fn a_port_that_opens_while_there_are_no_descriptors_is_served_once_there_are() {
+fn a_port_that_opens_without_descriptors_is_served_once_there_are_some() {
     raise_descriptors();
     let yaml = format!(
         r#"
@@ -370,15 +369,15 @@ workers: 2
     admin.set_state("web", "fe01", "maintain");
     eventually("the port refuses", || TcpStream::connect(to).err());
     let crowd: Vec<TcpStream> = (0..200).map(|_| connect(balancer.at(444))).collect();
-    complains(&balancer);
+    logs_accept_error(&balancer);
     admin.set_state("web", "fe01", "ready");
     eventually("the port listens", || TcpStream::connect(to).ok());
     drop(crowd);
-    // Also those that waited in the kernel's queue have had their descriptor and given it back.
+    // Connections from the kernel's queue have used and released a descriptor too.
     let crowd = "listener=\"other\"";
     counted(&balancer, "lyncpin_connections_total", &[crowd], 200.0);
     all_ended(&balancer);
-    // The kernel shares these between the workers, so that both are met.
+    // The kernel distributes these over the workers, so both are tested.
     for _ in 0..40 {
         exchange(to).unwrap();
     }
@@ -386,7 +385,7 @@ workers: 2
 }
 
 #[test]
-fn a_limit_is_given_back_by_every_kind_of_end() {
+fn every_kind_of_end_releases_the_limits() {
     let balancer = start(
         "",
         "limits: { connections: 4 }\ntimeouts: { client_hello: 300ms }",
@@ -403,7 +402,7 @@ fn a_limit_is_given_back_by_every_kind_of_end() {
             }
         }
         all_ended(&balancer);
-        // Who was answered is counted until its socket is closed.
+        // A rejected client counts until its socket is closed.
         eventually(&format!("room for all again after round {round}"), || {
             let held: Vec<TcpStream> = (0..4)
                 .map_while(|_| {
@@ -418,16 +417,16 @@ fn a_limit_is_given_back_by_every_kind_of_end() {
     }
 }
 
-/// Clients of the balancer have every descriptor, and idle ones that come back crowd both admin listeners.
+/// Clients use all descriptors, and idle connections fill both admin listeners.
 #[test]
-fn the_admin_listeners_answer_a_crowd_soon_where_clients_have_taken_every_descriptor() {
+fn the_admin_listeners_respond_quickly_under_load_without_free_descriptors() {
     raise_descriptors();
     for count in [64, 128, 300] {
         let whole = "admin: { bind: \"HOST:9900\", metrics_bind: \"HOST:9901\" }\n\
              limits: { connections: 5000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
         let balancer = start_with("", whole, with_descriptors(count));
         let _clients: Vec<TcpStream> = (0..600).map(|_| connect(balancer.at(TLS))).collect();
-        complains(&balancer);
+        logs_accept_error(&balancer);
         let mut idle: Vec<TcpStream> = Vec::new();
         let mut took = Vec::new();
         for round in 0..20 {
@@ -447,7 +446,7 @@ fn the_admin_listeners_answer_a_crowd_soon_where_clients_have_taken_every_descri
             }
         }
         took.sort();
-        // The contract's second, but for a busy machine.
+        // One second, plus a margin for a busy machine.
         assert!(
             took[took.len() / 2] < Duration::from_secs(1),
             "{count}: {took:?}"
@@ -478,7 +477,7 @@ fn asked(at: std::net::SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn a_start_with_too_few_descriptors_says_so() {
+fn a_start_with_too_few_descriptors_fails_with_a_message() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
     let yaml = "pools: { web: { backends: [\"192.0.2.1:80\"], health: none } }\n\

@@ -101,6 +101,6 @@ fn what_no_host_name_is_has_its_reason_in_the_log_where_no_pool_takes_it() {
     let told = balancer.ended("unknown_name");
     assert_eq!(
         told["detail"],
-        "it asks for an address, or for what is no host name"
+        "the client requested an IP address or an invalid host name"
     );
 }

@@ -1,4 +1,4 @@
-//! How clients are told no: every row of the contract's table, byte for byte, and as real clients see it.
+//! Responses to rejected clients: every row of the table, byte for byte, and as real clients see them.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -86,7 +86,7 @@ fn get(host: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// A hello that has a NUL in its name.
+/// A hello with a NUL in its name.
 fn malformed() -> Vec<u8> {
     HelloBuilder::new().name(b"served.test\0.evil").build()
 }
@@ -303,7 +303,7 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
-fn every_row_of_the_contract_is_answered_logged_and_counted_as_it_says() {
+fn every_rejection_has_the_documented_response_log_line_and_count() {
     let balancer = start();
     let rows = rows();
     std::thread::scope(|scope| {
@@ -327,7 +327,7 @@ fn every_row_of_the_contract_is_answered_logged_and_counted_as_it_says() {
     all_ended(&balancer);
 }
 
-/// Says the first part, goes on with more, and listens only then.
+/// Sends the first part, then more, and reads only then.
 fn goes_on(to: SocketAddr, first: &[u8], more: usize) -> (How, Vec<u8>) {
     let mut client = connect(to);
     client.write_all(first).unwrap();
@@ -344,7 +344,7 @@ fn goes_on(to: SocketAddr, first: &[u8], more: usize) -> (How, Vec<u8>) {
 }
 
 #[test]
-fn no_reset_overtakes_the_answer_to_a_client_that_still_sends() {
+fn no_reset_overtakes_the_response_to_a_client_that_still_sends() {
     let balancer = start();
     let alert = [21, 3, 3, 0, 2, 2, 50];
     for _ in 0..20 {
@@ -354,28 +354,28 @@ fn no_reset_overtakes_the_answer_to_a_client_that_still_sends() {
         assert_eq!(how, How::Closed);
         assert!(bytes.starts_with(b"HTTP/1.1 404 "));
     }
-    // Nobody is listened to for ever; the answer is there before the reset all the same.
+    // Reading is limited in time; the response still arrives before the reset.
     let (_, bytes) = goes_on(balancer.at(HTTPS), &malformed(), 20_000_000);
     assert_eq!(bytes, alert);
     all_ended(&balancer);
 }
 
 #[test]
-fn a_client_that_never_closes_is_left_after_a_moment() {
+fn a_client_that_never_closes_is_closed_after_a_moment() {
     let balancer = start();
     let mut client = connect(balancer.at(HTTPS));
     client.write_all(&malformed()).unwrap();
     let mut alert = [0; 8];
     assert_eq!(client.read(&mut alert).unwrap(), 7);
     assert_eq!(client.read(&mut alert).unwrap(), 0);
-    // The socket is gone on the other side, so there is nobody to take more.
+    // The socket is closed on the other side.
     crate::support::eventually("the socket is closed on the other side", || {
         client.write_all(b"x").err()
     });
 }
 
 #[test]
-fn an_answer_to_head_has_no_body() {
+fn a_response_to_head_has_no_body() {
     let balancer = start();
     let heard = say_and_hear(
         &connect(balancer.at(HTTP)),

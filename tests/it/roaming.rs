@@ -1,5 +1,5 @@
-//! A phone that changes networks keeps its Front End: clients that are not ours resume, from another address, the TLS
-//! sessions that servers which are not ours have granted.
+//! A phone that changes networks keeps its Front End: third-party clients resume, from another address, the TLS sessions of
+//! third-party servers.
 
 mod renewal;
 
@@ -17,16 +17,16 @@ const IDS: &str = "ssl_session_cache shared:sessions:1m; ssl_session_tickets off
 const TICKETS: &str = "ssl_session_cache off; ssl_session_tickets on;";
 const BODIES: [&str; 3] = ["fe01", "fe02", "fe03"];
 
-/// Front Ends and a balancer that knows clients by `by`.
+/// Front Ends and a balancer with `affinity.by`.
 struct Deployment {
     balancer: Balancer,
     servers: Vec<Nginx>,
 }
 
-/// Where a client comes from, which session it saves and which it resumes.
+/// The address of a client, the session that it saves and the one that it resumes.
 type Visit<'a> = (IpAddr, &'a str, &'a str);
 
-/// Who answered, and whether the session was resumed.
+/// The server that responded, and whether the session was resumed.
 type Met = (String, bool);
 
 impl Deployment {
@@ -96,7 +96,7 @@ fn names(number: usize) -> Vec<String> {
     (0..number).map(|number| format!("s{number}")).collect()
 }
 
-/// 200 clients come from one address each, and then from another, where they find their own Front End again.
+/// 200 clients connect from one address each and then from another, and reach their own Front End again.
 fn all_roam(directives: &str, by: &str) {
     let deployment = Deployment::start(directives, "TLSv1.2", by);
     let names = names(200);
@@ -145,12 +145,12 @@ fn clients_that_resume_by_ticket_keep_their_front_end_200_of_200() {
 }
 
 #[test]
-fn clients_that_are_known_by_nothing_but_sessions_keep_their_front_end() {
+fn clients_identified_only_by_sessions_keep_their_front_end() {
     all_roam(TICKETS, "[tls_session]");
 }
 
 #[test]
-fn tls13_teaches_nothing_and_its_clients_follow_source_and_name() {
+fn with_tls13_nothing_is_learned_and_clients_follow_source_and_name() {
     let deployment = Deployment::start(TICKETS, "TLSv1.3", "[source, tls_session]");
     let (home, away) = (own_address(), own_address());
     let visits = [
@@ -170,13 +170,13 @@ fn tls13_teaches_nothing_and_its_clients_follow_source_and_name() {
 }
 
 #[test]
-fn a_hit_moves_nobody_else_behind_the_same_address() {
+fn a_recognised_session_moves_no_other_client_of_the_same_address() {
     let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
     let (home, network) = (own_address(), own_address());
     let visits = [
         (home, "phone", "-"),
         (network, "other", "-"),
-        // The phone comes into the other's network.
+        // The phone joins the other's network.
         (network, "phone", "phone"),
         (network, "third", "-"),
         (network, "other", "other"),
@@ -197,7 +197,7 @@ fn a_hit_moves_nobody_else_behind_the_same_address() {
 }
 
 #[test]
-fn a_recognised_client_is_pinned_where_it_is_from_an_address_that_has_no_pin() {
+fn a_recognised_client_from_an_unpinned_address_is_pinned_there() {
     let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
     let (home, away) = (own_address(), own_address());
     let visits = [
@@ -211,10 +211,10 @@ fn a_recognised_client_is_pinned_where_it_is_from_an_address_that_has_no_pin() {
 }
 
 #[test]
-fn a_session_whose_front_end_is_down_follows_its_client_elsewhere() {
+fn a_session_whose_front_end_is_down_moves_with_its_client() {
     let mut deployment = Deployment::start(TICKETS, "TLSv1.2", "[source, tls_session]");
     let (home, away) = (own_address(), own_address());
-    // Python's sessions end with its process, openssl's stand in a file.
+    // Python's sessions end with its process; those of openssl are in a file.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("session").display().to_string();
     let first = deployment.s_client(home, &["-sess_out", &file]);
@@ -258,7 +258,7 @@ impl Deployment {
 }
 
 #[test]
-fn openssl_comes_back_from_another_address_with_the_session_of_its_file() {
+fn openssl_returns_from_another_address_with_its_saved_session() {
     for directives in [IDS, TICKETS] {
         let deployment = Deployment::start(directives, "TLSv1.2", "[source, tls_session]");
         let directory = tempfile::tempdir().unwrap();
@@ -280,9 +280,9 @@ fn openssl_comes_back_from_another_address_with_the_session_of_its_file() {
     }
 }
 
-/// curl asks for no ticket up to TLS 1.2 (SSL_OP_NO_TICKET), so ids are all that it resumes by.
+/// curl requests no ticket up to TLS 1.2 (SSL_OP_NO_TICKET), so it resumes by id only.
 #[test]
-fn curl_comes_back_from_another_address() {
+fn curl_returns_from_another_address() {
     let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
     for number in 0..6 {
         let (home, away) = (own_address().to_string(), own_address().to_string());

@@ -1,5 +1,4 @@
-//! Peers that vanish without a word are noticed, and those that answer are not mistaken for them, however long they read
-//! nothing.
+//! Peers that vanish silently are detected; peers that acknowledge are not, however long they read nothing.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -13,11 +12,11 @@ use crate::support::pattern::{Pattern, read_sum};
 use crate::support::peers::{close_write, read_to_end};
 use crate::support::{PATIENCE, at, eventually, own_address};
 
-/// Of the balancer: how long a peer may leave something unanswered.
+/// `tcp_user` of the balancer.
 const USER: Duration = Duration::from_secs(2);
 /// Far longer than that.
 const LONG: Duration = Duration::from_secs(8);
-/// What comes on top of it at most before a vanished peer is noticed, on a machine with other things to do.
+/// Most additional time before a vanished peer is detected, on a busy machine.
 const SOME: Duration = Duration::from_secs(25);
 
 fn start(bind: &[SocketAddr], server: SocketAddr) -> Balancer {
@@ -30,7 +29,7 @@ fn start(bind: &[SocketAddr], server: SocketAddr) -> Balancer {
     ))
 }
 
-/// Writes until nothing more fits on the whole way.
+/// Writes until every buffer on the path is full.
 fn fill(mut stream: &TcpStream) {
     let short = Some(Duration::from_millis(500));
     stream.set_write_timeout(short).unwrap();
@@ -60,14 +59,14 @@ fn accept(server: &TcpListener) -> TcpStream {
     stream
 }
 
-/// So many connections have ended so since the peers vanished, in time.
+/// Asserts that `count` connections end with `outcome` in time after the peers vanished.
 fn noticed(balancer: &Balancer, outcome: &str, count: usize, vanished: Instant) {
     let ended = || {
         let lines = balancer.access();
         let lines = lines.iter().filter(|line| line["outcome"] == outcome);
         lines.count()
     };
-    eventually("all are noticed", || (ended() == count).then_some(()));
+    eventually("all are detected", || (ended() == count).then_some(()));
     let took = vanished.elapsed();
     assert!(took < USER + SOME, "after {took:?}");
     assert_eq!(balancer.access().len(), count);
@@ -77,7 +76,7 @@ fn active(balancer: &Balancer) -> f64 {
     balancer.metric("lyncpin_connections_active", &[])
 }
 
-/// Connections whose far ends, in another network, do what such ends do; `far` connects or accepts there.
+/// Connections whose far ends are in another network namespace and vanish there.
 fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
     let far = Far::start();
     let (near_address, far_address) = (far.near, far.far);
@@ -123,7 +122,7 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
         fill(&paused_both_ways.0);
         fill(&paused_both_ways.1);
         let busy = pair();
-        // The time in which nobody may be given up.
+        // During this time no peer may be given up.
         std::thread::sleep(LONG);
         assert!(balancer.access().is_empty(), "{:?}", balancer.access());
         assert_eq!(active(&balancer), 5.0);
@@ -144,32 +143,32 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
 }
 
 #[test]
-fn clients_that_vanish_are_noticed_and_those_that_read_nothing_are_kept() {
+fn vanished_clients_are_detected_and_clients_that_read_nothing_are_kept() {
     in_own_network(
-        "vanished::clients_that_vanish_are_noticed_and_those_that_read_nothing_are_kept",
+        "vanished::vanished_clients_are_detected_and_clients_that_read_nothing_are_kept",
         || vanishing("client_lost", true, false),
     );
 }
 
 #[test]
-fn backends_that_vanish_are_noticed_and_those_that_read_nothing_are_kept() {
+fn vanished_backends_are_detected_and_backends_that_read_nothing_are_kept() {
     in_own_network(
-        "vanished::backends_that_vanish_are_noticed_and_those_that_read_nothing_are_kept",
+        "vanished::vanished_backends_are_detected_and_backends_that_read_nothing_are_kept",
         || vanishing("backend_lost", false, false),
     );
 }
 
 #[test]
-fn clients_behind_a_link_that_is_cut_are_noticed() {
+fn clients_behind_a_link_that_goes_down_are_detected() {
     in_own_network(
-        "vanished::clients_behind_a_link_that_is_cut_are_noticed",
+        "vanished::clients_behind_a_link_that_goes_down_are_detected",
         || vanishing("client_lost", true, true),
     );
 }
 
-/// A stream whose reader pauses for longer than `tcp_user`, each way, into a window as small as the kernel has one.
+/// A stream in each direction whose reader pauses for longer than `tcp_user`, with the smallest receive window.
 #[test]
-fn who_pauses_for_longer_than_tcp_user_gets_every_byte_either_way() {
+fn a_reader_that_pauses_for_longer_than_tcp_user_receives_every_byte() {
     let server = TcpListener::bind((own_address(), 7000)).unwrap();
     let to = at(own_address(), 5000);
     let balancer = start(&[to], server.local_addr().unwrap());
@@ -230,7 +229,7 @@ fn idle_ends_a_reader_that_pauses_before_and_after_tcp_user() {
         ));
         let client = connect(balancer.at(5000));
         let backend = accept(&server);
-        // Until nothing moves any more, and the connection is ended for it.
+        // Until no byte moves and the connection is ended.
         let bytes = vec![7; 1 << 20];
         backend.set_write_timeout(Some(PATIENCE)).unwrap();
         while (&backend).write(&bytes).is_ok() {}

@@ -1,23 +1,26 @@
-//! How backends are watched: the part of a pool that its checks are made of.
+//! Health checks: how the state of a backend is determined.
+//!
+//! Owns the validated form of `pools.NAME.health`. Must not know how a check is run. Invariant: there is at least one
+//! check, and a check times out before the next one starts.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::BackendConfig;
+use super::backend::BackendConfig;
 use crate::types::host_name::HostName;
 
-/// How backends are watched.
+/// How backends are checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthSettings {
-    /// From one check's start to the next.
+    /// From the start of one check to the start of the next.
     pub interval: Duration,
-    /// Bound of one check; not longer than `interval`.
+    /// Time limit of one check; not longer than `interval`.
     pub timeout: Duration,
-    /// Passing results in a row that bring a backend up, at least 1.
+    /// Consecutive passed checks that bring a backend up, at least 1.
     pub rise: u32,
-    /// Failing results in a row that take it down, at least 1.
+    /// Consecutive failed checks that take it down, at least 1.
     pub fall: u32,
-    /// The longest that a backend is kept out that falls again and again; `None` is `damping: none`.
+    /// The longest time that a flapping backend is held out of rotation; `None` is `damping: none`.
     pub damping: Option<Duration>,
     /// At least one.
     pub checks: Vec<CheckConfig>,
@@ -28,7 +31,7 @@ pub struct HealthSettings {
 pub struct CheckConfig {
     /// Unique in the pool, for metrics, status and log: `tcp`, `tcp:5061`, `https`, `https#2`.
     pub label: Arc<str>,
-    /// What is asked.
+    /// The kind of check and its settings.
     pub kind: CheckKind,
     /// The port in the check, before a backend's `check_ports`; `None` is the traffic's own.
     pub port: Option<u16>,
@@ -37,7 +40,7 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// The port at which `backend` is asked.
+    /// The port of `backend` that this check connects to.
     #[must_use]
     pub fn port_of(&self, backend: &BackendConfig) -> u16 {
         let Some(port) = self.port else {
@@ -47,10 +50,10 @@ impl CheckConfig {
     }
 }
 
-/// What a check asks.
+/// The kind of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CheckKind {
-    /// A TCP connection is taken.
+    /// A TCP connection is accepted.
     Tcp,
     /// A TLS handshake gets as far as the server's certificate, from TLS 1.0 on.
     Tls {
@@ -59,14 +62,14 @@ pub enum CheckKind {
         /// Warns when the certificate has fewer days left.
         warn_days_left: u32,
     },
-    /// An HTTP request gets one of the statuses.
+    /// The response to an HTTP request has one of the expected statuses.
     Http(HttpCheck),
-    /// The same over TLS, whose certificate is not judged.
+    /// The same over TLS; the certificate is not verified.
     Https(HttpCheck),
 }
 
 impl CheckKind {
-    /// The word in the file, the log and the API.
+    /// The name in the file, the log and the API.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -78,7 +81,7 @@ impl CheckKind {
     }
 }
 
-/// A request and what it must be answered with.
+/// A request and the statuses that pass.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpCheck {
     /// Starts with `/`.

@@ -1,7 +1,7 @@
-//! Owns what a check tells of a certificate: until when it is valid.
+//! Owns what a check reports about a certificate: its expiry.
 //!
-//! Must not know who showed it; a chain is never judged here. Invariant: a certificate that cannot be read is a missing
-//! date, not a failure.
+//! Must not know the server; no chain is verified here. Invariant: a certificate that cannot be parsed is a missing date, not a
+//! failure.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ pub(super) fn expiry(der: &[u8]) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// What is left of a certificate, in words.
+/// The remaining validity of a certificate, as text.
 pub(in crate::health) fn remaining(expiry: SystemTime, now: SystemTime) -> String {
     match expiry.duration_since(now) {
         Ok(left) => format!("certificate valid for {}", days(left)),
@@ -26,10 +26,10 @@ pub(in crate::health) fn remaining(expiry: SystemTime, now: SystemTime) -> Strin
     }
 }
 
-/// Whether fewer than `days` days are left.
+/// Whether it expires in less than `days` days.
 pub(in crate::health) fn is_near(expiry: SystemTime, now: SystemTime, days: u32) -> bool {
     now.checked_add(DAY * days)
-        .is_some_and(|bound| expiry < bound)
+        .is_some_and(|limit| expiry < limit)
 }
 
 fn days(span: Duration) -> String {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expiry_is_read_out_of_a_certificate() {
+    fn the_expiry_is_read_from_a_certificate() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(["fe01.contoso.local".to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(2031, 2, 3);
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn days_left_are_said_in_words() {
+    fn the_remaining_days_are_described() {
         let now = SystemTime::UNIX_EPOCH + DAY * 10_000;
         assert_eq!(
             remaining(now + DAY * 30, now),
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn end_is_near_below_the_configured_days() {
+    fn the_expiry_is_near_below_the_configured_days() {
         let now = SystemTime::UNIX_EPOCH + DAY * 10_000;
         assert!(!is_near(now + DAY * 14, now, 14));
         assert!(is_near(now + DAY * 13, now, 14));

@@ -1,7 +1,7 @@
-//! Owns the `http` and `https` checks: one request, of whose answer only the status counts.
+//! Owns the `http` and `https` checks: one request, whose response counts by its status only.
 //!
-//! Must not know backends or pools. Invariant: of a body at most [`MAX_BODY`] bytes are read, and never past the check's
-//! time; whatever becomes of it, the status has decided.
+//! Must not know backends or pools. Invariant: at most [`MAX_BODY`] bytes of a body are read, and never past the time limit; the
+//! body has no effect on the result.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -21,82 +21,83 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::{
-    CLOSED, Observation, ProbeError, TimeLimit, certificate, modern_tls, server_name, tls, words,
+    CLOSED, Observation, ProbeError, TimeLimit, certificate, describe_io, modern_tls, server_name,
+    tls,
 };
 use crate::config::model::{HttpCheck, ServerHost};
 use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::types::host_name::HostName;
 
-/// How much of a body is read, so that the server can finish what it says and logs no broken connection.
+/// Most bytes of a body that are read, so that the server can finish and logs no broken connection.
 const MAX_BODY: usize = 64 * 1024;
-/// How large the head of an answer may be.
+/// The largest head of a response.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// How many answers with a status of 1xx may come before the one that counts (RFC 9110 section 15.2).
+/// Most responses with a 1xx status before the final one (RFC 9110 section 15.2).
 const MAX_INTERIM: usize = 16;
 
-/// Tells servers' logs who asks.
+/// Identifies the check in the server's log.
 const USER_AGENT: &str = concat!("lyncpin-health/", env!("CARGO_PKG_VERSION"));
 
 /// A request, and the statuses that pass.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct HttpRequest {
     path: String,
-    /// As it stands in the header.
+    /// The value of the Host header.
     host: String,
-    /// Over TLS: the server name.
+    /// The TLS server name.
     name: Option<HostName>,
     status: Vec<u16>,
 }
 
 impl HttpRequest {
-    /// What `check` asks of the server `host`. A configured host is written as clients write it who come to the balancer's
-    /// port; the backend's own goes with its port, unless that is the usual one (RFC 9110 section 7.2).
+    /// The request of `check` to the server `host`. A configured host is sent without a port, as clients of the balancer send it;
+    /// the backend's own host is sent with its port unless that is the usual one (RFC 9110 section 7.2).
     pub(super) fn new(check: &HttpCheck, host: &ServerHost, port: u16, usual_port: u16) -> Self {
-        let written = match (&check.host, host) {
+        let header = match (&check.host, host) {
             (Some(name), _) => name.to_string(),
             (None, ServerHost::Name(name)) if port == usual_port => name.to_string(),
             (None, ServerHost::Name(name)) => format!("{name}:{port}"),
             (None, ServerHost::Address(ip)) => {
-                let written = SocketAddr::new(*ip, port).to_string();
-                let usual = written.strip_suffix(&format!(":{usual_port}"));
-                usual.map_or(written.clone(), str::to_owned)
+                let address = SocketAddr::new(*ip, port).to_string();
+                let without_port = address.strip_suffix(&format!(":{usual_port}"));
+                without_port.map_or(address.clone(), str::to_owned)
             }
         };
         Self {
             path: check.path.clone(),
-            host: written,
+            host: header,
             name: server_name(check.host.as_ref(), host),
             status: check.status.clone(),
         }
     }
 }
 
-/// Asks in clear.
-pub(super) async fn ask(
+/// Runs an `http` check.
+pub(super) async fn check(
     address: SocketAddr,
-    ask: &HttpRequest,
+    request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
     let stream = within.connect(address).await?;
-    exchange(stream, ask, within).await
+    exchange(stream, request, within).await
 }
 
-/// Asks over TLS 1.2 or 1.3.
-pub(super) async fn ask_over_tls(
+/// Runs an `https` check, over TLS 1.2 or 1.3.
+pub(super) async fn check_over_tls(
     address: SocketAddr,
-    ask: &HttpRequest,
+    request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
     let stream = within.connect(address).await?;
-    let stream = match modern_tls::begin(stream, address, ask.name.as_ref(), within).await? {
+    let stream = match modern_tls::start(stream, address, request.name.as_ref(), within).await? {
         Ok(stream) => stream,
-        Err(error) => return explain(&error, address, ask, within).await,
+        Err(error) => return explain(&error, address, request, within).await,
     };
     let certificate_expiry = modern_tls::leaf_of(&stream).and_then(certificate::expiry);
-    let answer = exchange(stream, ask, within).await;
-    let (wanted, mut detail) = match answer {
-        Ok(seen) => (seen.wanted, seen.detail),
+    let result = exchange(stream, request, within).await;
+    let (passed, mut detail) = match result {
+        Ok(seen) => (seen.passed, seen.detail),
         Err(ProbeError::Server(detail)) => (false, detail),
         Err(local @ ProbeError::Local(_)) => return Err(local),
     };
@@ -105,18 +106,18 @@ pub(super) async fn ask_over_tls(
         detail += &certificate::remaining(expiry, SystemTime::now());
     }
     Ok(Observation {
-        wanted,
+        passed,
         detail,
         certificate_expiry,
     })
 }
 
-/// Says why TLS did not come about. An old server is asked once more in the way of a `tls` check, so that the words, and
-/// the end of its certificate, are right.
+/// Describes why the TLS handshake failed. An old server is contacted once more like in a `tls` check, to report its version and
+/// the expiry of its certificate.
 async fn explain(
     error: &Error,
     address: SocketAddr,
-    ask: &HttpRequest,
+    request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
     let too_old = matches!(
@@ -133,41 +134,41 @@ async fn explain(
     if !too_old {
         return Err(ProbeError::Server(format!("no TLS session: {error}")));
     }
-    let Some(identity) = tls::identity(address, ask.name.as_ref(), within).await else {
+    let Some(identity) = tls::identity(address, request.name.as_ref(), within).await else {
         return Err(ProbeError::Server(format!("no TLS session: {error}")));
     };
     let version = identity.hello.version;
-    let lack = if version < ProtocolVersion::TLS1_2 {
-        format!("the server speaks only {version}")
+    let unsupported = if version < ProtocolVersion::TLS1_2 {
+        format!("the server supports only {version}")
     } else {
-        format!("the server speaks {version} with old cipher suites alone")
+        format!("the server supports {version} only with old cipher suites")
     };
     Ok(Observation {
-        wanted: false,
-        detail: format!("{lack}, which an https check cannot: use a tls check"),
+        passed: false,
+        detail: format!("{unsupported}, which an https check does not support: use a tls check"),
         certificate_expiry: certificate::expiry(&identity.leaf),
     })
 }
 
 async fn exchange<S>(
     stream: S,
-    ask: &HttpRequest,
+    request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut request = Request::get(&*ask.path)
-        .header(header::HOST, &*ask.host)
+    let mut http_request = Request::get(&*request.path)
+        .header(header::HOST, &*request.host)
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| ProbeError::Server(format!("the request cannot be written: {error}")))?;
+        .map_err(|error| ProbeError::Server(format!("the request is invalid: {error}")))?;
     let (interim, too_many) = (AtomicUsize::new(0), Arc::new(Notify::new()));
-    let tell = too_many.clone();
-    hyper::ext::on_informational(&mut request, move |_| {
+    let notify = too_many.clone();
+    hyper::ext::on_informational(&mut http_request, move |_| {
         if interim.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
-            tell.notify_one();
+            notify.notify_one();
         }
     });
     let opened = http1::Builder::new()
@@ -177,36 +178,36 @@ where
         .await;
     let (mut sender, connection) = opened.map_err(|error| ProbeError::Server(describe(&error)))?;
     let exchange = async {
-        let answer = within
-            .run("connected, but ", sender.send_request(request))
+        let response = within
+            .run("connected, but ", sender.send_request(http_request))
             .await?;
-        let seen = judge(&answer, &ask.status);
-        // Only the status counts.
-        let _ = timeout_at(within.deadline, drain(answer)).await;
+        let seen = evaluate(&response, &request.status);
+        // The body has no effect on the result.
+        let _ = timeout_at(within.deadline, drain(response)).await;
         Ok(seen)
     };
     tokio::select! {
         biased;
         () = too_many.notified() => Err(ProbeError::Server(format!("more than {MAX_INTERIM} interim responses"))),
-        seen = beside(exchange, connection) => seen,
+        seen = drive(exchange, connection) => seen,
     }
 }
 
-fn judge(answer: &Response<Incoming>, wanted: &[u16]) -> Observation {
-    let status = answer.status().as_u16();
-    if wanted.contains(&status) {
+fn evaluate(response: &Response<Incoming>, expected: &[u16]) -> Observation {
+    let status = response.status().as_u16();
+    if expected.contains(&status) {
         return Observation::pass(format!("status {status}"));
     }
-    let wanted: Vec<String> = wanted.iter().map(u16::to_string).collect();
+    let expected: Vec<String> = expected.iter().map(u16::to_string).collect();
     Observation {
-        wanted: false,
-        detail: format!("status {status}, wanted {}", wanted.join(" or ")),
+        passed: false,
+        detail: format!("status {status}, expected {}", expected.join(" or ")),
         certificate_expiry: None,
     }
 }
 
-async fn drain(answer: Response<Incoming>) {
-    let mut body = answer.into_body();
+async fn drain(response: Response<Incoming>) {
+    let mut body = response.into_body();
     let mut left = MAX_BODY;
     while let Some(Ok(frame)) = body.frame().await {
         let len = frame.data_ref().map_or(0, Bytes::len);
@@ -217,8 +218,8 @@ async fn drain(answer: Response<Incoming>) {
     }
 }
 
-/// Does `work` while `connection` moves its bytes. The connection may end first: what it brought is still there.
-async fn beside<T>(work: impl Future<Output = T>, connection: impl Future) -> T {
+/// Runs `work` while `connection` moves its bytes. The connection may end first; its data is still available.
+async fn drive<T>(work: impl Future<Output = T>, connection: impl Future) -> T {
     let mut work = pin!(work);
     let mut connection = pin!(connection);
     tokio::select! {
@@ -239,14 +240,14 @@ fn describe(error: &hyper::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            return words(io);
+            return describe_io(io);
         }
         cause = inner.source();
     }
     if error.is_parse_too_large() {
-        "the answer's head is too large".into()
+        "the head of the response is too large".into()
     } else if error.is_parse() {
-        "the answer is not HTTP".into()
+        "the response is not HTTP".into()
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         CLOSED.into()
     } else {
@@ -261,7 +262,7 @@ mod tests {
     #[track_caller]
     fn check(configured: Option<&str>, host: &str, port: u16, expected: &str, name: Option<&str>) {
         let parse = |name: &str| HostName::parse(name.as_bytes()).unwrap();
-        let asked = HttpCheck {
+        let configured_check = HttpCheck {
             path: "/".into(),
             host: configured.map(parse),
             status: vec![200],
@@ -270,13 +271,13 @@ mod tests {
             Ok(ip) => ServerHost::Address(ip),
             Err(_) => ServerHost::Name(parse(host)),
         };
-        let ask = HttpRequest::new(&asked, &host, port, 443);
-        assert_eq!(ask.host, expected);
-        assert_eq!(ask.name.as_ref().map(HostName::as_str), name);
+        let request = HttpRequest::new(&configured_check, &host, port, 443);
+        assert_eq!(request.host, expected);
+        assert_eq!(request.name.as_ref().map(HostName::as_str), name);
     }
 
     #[test]
-    fn host_header_is_the_configured_name_or_the_backends_own() {
+    fn the_host_header_is_the_configured_name_or_the_backends_own() {
         let name = Some("lync.contoso.com");
         check(name, "fe01", 4443, "lync.contoso.com", name);
         check(None, "fe01", 443, "fe01", Some("fe01"));

@@ -1,7 +1,7 @@
-//! Owns how much a server may make a check read.
+//! Owns how much a server can make a check read.
 //!
-//! Knows nothing of what is read. Invariant: whatever a server sends, and however it cuts it, a check ends after some
-//! thousand reads at most.
+//! Must not know what is read. Invariant: whatever a server sends, and in whatever pieces, a check ends after some thousand
+//! reads at most.
 
 use std::io;
 use std::pin::Pin;
@@ -9,10 +9,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that a whole check may read: a TLS handshake, the largest head and as much of a body as is read.
-const MOST: usize = 256 * 1024;
-/// What a read costs at least, so that it is no use to send single bytes.
-const A_READ: usize = 128;
+/// Most bytes that a check reads: a TLS handshake, the largest head and the part of a body that is read.
+const MAX_BYTES: usize = 256 * 1024;
+/// The least that one read counts, so that sending single bytes has no advantage.
+const MIN_COST: usize = 128;
 
 /// A connection to a server under check.
 #[derive(Debug)]
@@ -23,7 +23,10 @@ pub(super) struct Metered<S> {
 
 impl<S> Metered<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, left: MOST }
+        Self {
+            inner,
+            left: MAX_BYTES,
+        }
     }
 }
 
@@ -39,7 +42,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;
-        self.left = self.left.saturating_sub(read.max(A_READ));
+        self.left = self.left.saturating_sub(read.max(MIN_COST));
         Poll::Ready(Ok(()))
     }
 }
@@ -68,9 +71,9 @@ mod tests {
 
     use super::*;
 
-    async fn read(at_once: usize) -> usize {
+    async fn read(size: usize) -> usize {
         let mut metered = Metered::new(tokio::io::repeat(0));
-        let mut buffer = vec![0; at_once];
+        let mut buffer = vec![0; size];
         let mut total = 0;
         while let Ok(read) = metered.read(&mut buffer).await {
             total += read;
@@ -79,8 +82,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reading_ends_after_so_many_bytes_and_sooner_for_single_ones() {
-        assert_eq!(read(4096).await, MOST);
-        assert_eq!(read(1).await, MOST / A_READ);
+    async fn reading_ends_after_the_limit_and_sooner_for_single_bytes() {
+        assert_eq!(read(4096).await, MAX_BYTES);
+        assert_eq!(read(1).await, MAX_BYTES / MIN_COST);
     }
 }

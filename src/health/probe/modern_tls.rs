@@ -1,8 +1,7 @@
-//! Owns TLS 1.2 and 1.3 by rustls, for `https` checks and for servers that speak nothing below TLS 1.3.
+//! Owns TLS 1.2 and 1.3 with rustls, for `https` checks and for servers that support only TLS 1.3.
 //!
-//! Must not know HTTP, and judges no certificate: what a backend shows is for its clients to judge, and an expired
-//! certificate takes nothing down. Invariant: every session is a full handshake, so that the certificate is seen each
-//! time.
+//! Must not know HTTP, and verifies no certificate: that is up to the clients, and an expired certificate takes no backend down.
+//! Invariant: every session is a full handshake, so that the certificate is seen each time.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +14,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVer
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Connection, ProbeError, TimeLimit, words};
+use super::{Connection, ProbeError, TimeLimit, describe_io};
 use crate::types::host_name::HostName;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -43,33 +42,33 @@ pub(super) fn random() -> Result<[u8; 32], ProbeError> {
     }
 }
 
-/// The certificate of a server that speaks TLS 1.3.
+/// The certificate of a server that supports TLS 1.3.
 pub(super) async fn leaf(
     address: SocketAddr,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Vec<u8>, ProbeError> {
     let stream = within.connect(address).await?;
-    let handshake = shake_hands(&TLS13, stream, address, name);
+    let session = handshake(&TLS13, stream, address, name);
     let stream = within
-        .run("connected, but ", handshake)
+        .run("connected, but ", session)
         .await?
         .map_err(|error| ProbeError::Server(error.to_string()))?;
     match leaf_of(&stream) {
         Some(leaf) => Ok(leaf.to_vec()),
-        None => Err(ProbeError::server("the server shows no certificate")),
+        None => Err(ProbeError::server("the server sent no certificate")),
     }
 }
 
-/// A TLS session over `stream`; the inner error is what the two sides could not agree on.
-pub(super) async fn begin(
+/// Starts a TLS session over `stream`; the inner error is that of the handshake.
+pub(super) async fn start(
     stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Result<TlsStream<Connection>, Error>, ProbeError> {
-    let handshake = shake_hands(&ANY, stream, address, name);
-    within.run("connected, but ", handshake).await
+    let session = handshake(&ANY, stream, address, name);
+    within.run("connected, but ", session).await
 }
 
 /// The server's own certificate, as DER.
@@ -82,13 +81,13 @@ pub(super) fn leaf_of(stream: &TlsStream<Connection>) -> Option<&[u8]> {
         .map(|leaf| &**leaf)
 }
 
-async fn shake_hands(
+async fn handshake(
     config: &Arc<ClientConfig>,
     stream: Connection,
     address: SocketAddr,
     name: Option<&HostName>,
 ) -> Result<Result<TlsStream<Connection>, Error>, ProbeError> {
-    // For an address rustls sends no server name (RFC 6066 section 3).
+    // rustls sends no server name for an address (RFC 6066 section 3).
     let name = match name {
         Some(name) => DnsName::try_from(name.as_str().to_owned())
             .map(ServerName::DnsName)
@@ -105,12 +104,12 @@ async fn shake_hands(
             .and_then(|inner| inner.downcast_ref::<Error>())
         {
             Some(inner) => Ok(Err(inner.clone())),
-            None => Err(ProbeError::Server(words(&error))),
+            None => Err(ProbeError::Server(describe_io(&error))),
         },
     }
 }
 
-/// Takes any certificate, and any signature: checks watch whether a server serves, not who it is.
+/// Accepts every certificate and signature: a check tests whether a server responds, not its identity.
 #[derive(Debug)]
 struct AnyCertificate;
 

@@ -1,7 +1,7 @@
-//! Owns the `tls` check: a handshake that gets as far as the server's certificate, from TLS 1.0 to 1.3.
+//! Owns the `tls` check: a handshake up to the server's certificate, from TLS 1.0 to 1.3.
 //!
-//! Must not know HTTP. Invariant: up to TLS 1.2 nothing but a ClientHello is ever sent, and what comes is read by
-//! [`crate::protocol::tls::server_hello`]; a TLS stack is asked only where a server speaks nothing below TLS 1.3.
+//! Must not know HTTP. Invariant: up to TLS 1.2 only a ClientHello is sent, and the response is read by
+//! [`crate::protocol::tls::server_hello`]; a TLS stack is used only if a server supports only TLS 1.3.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -15,43 +15,43 @@ use crate::protocol::tls::server_hello::{
 };
 use crate::types::host_name::HostName;
 
-/// How a server answered a ClientHello for up to TLS 1.2.
-enum TlsAnswer {
+/// The response to a ClientHello for up to TLS 1.2.
+enum TlsResponse {
     Certificate(Box<Identity>),
     Alert(ServerAlert),
 }
 
-/// Asks the server at `address` for its certificate.
-pub(super) async fn ask(
+/// Runs a `tls` check of the server at `address`.
+pub(super) async fn check(
     address: SocketAddr,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
-    match greet(address, name, within).await? {
-        TlsAnswer::Certificate(identity) => Ok(seen(identity.hello.version, &identity.leaf)),
-        // So refuses a server that speaks only TLS 1.3 (RFC 8446 section 4.1.3 and appendix D.2).
-        TlsAnswer::Alert(
+    match send_hello(address, name, within).await? {
+        TlsResponse::Certificate(identity) => Ok(seen(identity.hello.version, &identity.leaf)),
+        // The response of a server that supports only TLS 1.3 (RFC 8446 section 4.1.3 and appendix D.2).
+        TlsResponse::Alert(
             alert @ (ServerAlert::PROTOCOL_VERSION
             | ServerAlert::HANDSHAKE_FAILURE
             | ServerAlert::INSUFFICIENT_SECURITY),
         ) => match modern_tls::leaf(address, name, within).await {
             Ok(leaf) => Ok(seen(ProtocolVersion::TLS1_3, &leaf)),
-            Err(ProbeError::Server(_)) => Err(refused(alert)),
+            Err(ProbeError::Server(_)) => Err(rejected(alert)),
             Err(local @ ProbeError::Local(_)) => Err(local),
         },
-        TlsAnswer::Alert(alert) => Err(refused(alert)),
+        TlsResponse::Alert(alert) => Err(rejected(alert)),
     }
 }
 
-/// The certificate of a server that speaks TLS 1.2 or less; `None` for another, whatever the reason.
+/// The certificate of a server that supports TLS 1.2 or older; `None` otherwise.
 pub(super) async fn identity(
     address: SocketAddr,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Option<Box<Identity>> {
-    match greet(address, name, within).await {
-        Ok(TlsAnswer::Certificate(identity)) => Some(identity),
-        Ok(TlsAnswer::Alert(_)) | Err(_) => None,
+    match send_hello(address, name, within).await {
+        Ok(TlsResponse::Certificate(identity)) => Some(identity),
+        Ok(TlsResponse::Alert(_)) | Err(_) => None,
     }
 }
 
@@ -59,24 +59,26 @@ fn seen(version: ProtocolVersion, leaf: &[u8]) -> Observation {
     let certificate_expiry = certificate::expiry(leaf);
     let certificate = match certificate_expiry {
         Some(expiry) => certificate::remaining(expiry, SystemTime::now()),
-        None => "certificate that cannot be read".into(),
+        None => "unreadable certificate".into(),
     };
     Observation {
-        wanted: true,
+        passed: true,
         detail: format!("{version}, {certificate}"),
         certificate_expiry,
     }
 }
 
-fn refused(alert: ServerAlert) -> ProbeError {
-    ProbeError::Server(format!("the server refused with the alert {alert}"))
+fn rejected(alert: ServerAlert) -> ProbeError {
+    ProbeError::Server(format!(
+        "the server rejected the handshake with the alert {alert}"
+    ))
 }
 
-async fn greet(
+async fn send_hello(
     address: SocketAddr,
     name: Option<&HostName>,
     within: TimeLimit,
-) -> Result<TlsAnswer, ProbeError> {
+) -> Result<TlsResponse, ProbeError> {
     let mut stream = within.connect(address).await?;
     let hello = client_hello(name, &modern_tls::random()?);
     let exchange = async {
@@ -91,13 +93,13 @@ async fn greet(
             match reader.read(&buffer[..len]) {
                 FlightProgress::NeedMore => {}
                 FlightProgress::Certificate(identity) => {
-                    return Ok(TlsAnswer::Certificate(identity.clone()));
+                    return Ok(TlsResponse::Certificate(identity.clone()));
                 }
-                FlightProgress::Alert(alert) => return Ok(TlsAnswer::Alert(*alert)),
+                FlightProgress::Alert(alert) => return Ok(TlsResponse::Alert(*alert)),
                 FlightProgress::NoCertificate(_) => {
-                    return Err(ProbeError::server("the server shows no certificate"));
+                    return Err(ProbeError::server("the server sent no certificate"));
                 }
-                FlightProgress::Fault(fault) => return Err(ProbeError::Server(fault.to_string())),
+                FlightProgress::Error(error) => return Err(ProbeError::Server(error.to_string())),
             }
         }
     };

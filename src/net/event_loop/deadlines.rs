@@ -1,12 +1,12 @@
-//! Which task wants to be looked at when: one deadline a task, the earliest at hand.
+//! The deadlines of tasks: one for each task, the earliest first.
 //!
-//! A binary heap that knows where each task stands in it, so that a deadline can be brought forward or removed. Deadlines
-//! come mostly in the order in which they are due, and then cost one comparison. Invariant: `places[task]` is the
-//! place in `heap` of the one entry of `task`, or [`NOWHERE`].
+//! Owns a binary heap that knows the position of each task, so that a deadline can be brought forward or removed. Reads no
+//! clock. Most deadlines are added in the order in which they are due, which costs one comparison. Invariant:
+//! `positions[task]` is the position in `heap` of the only entry of `task`, or [`ABSENT`].
 
 use std::time::Instant;
 
-const NOWHERE: u32 = u32::MAX;
+const ABSENT: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
 struct DeadlineEntry {
@@ -18,52 +18,52 @@ struct DeadlineEntry {
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     heap: Vec<DeadlineEntry>,
-    places: Vec<u32>,
+    positions: Vec<u32>,
 }
 
 impl Deadlines {
-    /// The earliest.
+    /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Instant> {
         self.heap.first().map(|entry| entry.at)
     }
 
-    /// Sees to it that `task` is due at `at` or before.
+    /// Makes `task` due at `at` or earlier.
     pub(super) fn bring_forward(&mut self, task: u32, at: Instant) {
         let index = task as usize;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, NOWHERE);
+        if self.positions.len() <= index {
+            self.positions.resize(index + 1, ABSENT);
         }
-        match self.places[index] {
-            NOWHERE => {
+        match self.positions[index] {
+            ABSENT => {
                 self.heap.push(DeadlineEntry { at, task });
-                self.rise(self.heap.len() - 1);
+                self.sift_up(self.heap.len() - 1);
             }
-            place => {
-                let place = place as usize;
-                if at < self.heap[place].at {
-                    self.heap[place].at = at;
-                    self.rise(place);
+            position => {
+                let position = position as usize;
+                if at < self.heap[position].at {
+                    self.heap[position].at = at;
+                    self.sift_up(position);
                 }
             }
         }
     }
 
-    /// Forgets the deadline of `task`.
+    /// Removes the deadline of `task`.
     pub(super) fn remove(&mut self, task: u32) {
-        let place = self.places.get_mut(task as usize);
-        let place = place.map_or(NOWHERE, |place| std::mem::replace(place, NOWHERE));
-        if place == NOWHERE {
+        let position = self.positions.get_mut(task as usize);
+        let position = position.map_or(ABSENT, |position| std::mem::replace(position, ABSENT));
+        if position == ABSENT {
             return;
         }
-        let place = place as usize;
-        self.heap.swap_remove(place);
-        if place < self.heap.len() {
-            let place = self.rise(place);
-            self.sink(place);
+        let position = position as usize;
+        self.heap.swap_remove(position);
+        if position < self.heap.len() {
+            let position = self.sift_up(position);
+            self.sift_down(position);
         }
     }
 
-    /// A task whose deadline has come; the deadline is forgotten.
+    /// A task whose deadline has passed; the deadline is removed.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let DeadlineEntry { at, task } = *self.heap.first()?;
         (at <= now).then(|| {
@@ -72,25 +72,25 @@ impl Deadlines {
         })
     }
 
-    /// Moves an entry up to where it belongs, and says where that is.
-    fn rise(&mut self, mut place: usize) -> usize {
-        let entry = self.heap[place];
-        while place > 0 {
-            let parent = (place - 1) / 2;
+    /// Moves an entry up to its position, and returns that.
+    fn sift_up(&mut self, mut position: usize) -> usize {
+        let entry = self.heap[position];
+        while position > 0 {
+            let parent = (position - 1) / 2;
             if self.heap[parent].at <= entry.at {
                 break;
             }
-            self.put(place, self.heap[parent]);
-            place = parent;
+            self.put(position, self.heap[parent]);
+            position = parent;
         }
-        self.put(place, entry);
-        place
+        self.put(position, entry);
+        position
     }
 
-    fn sink(&mut self, mut place: usize) {
-        let entry = self.heap[place];
+    fn sift_down(&mut self, mut position: usize) {
+        let entry = self.heap[position];
         loop {
-            let left = 2 * place + 1;
+            let left = 2 * position + 1;
             let children = self.heap.iter().enumerate().skip(left).take(2);
             let Some((child, &earlier)) = children.min_by_key(|(_, child)| child.at) else {
                 break;
@@ -98,15 +98,16 @@ impl Deadlines {
             if entry.at <= earlier.at {
                 break;
             }
-            self.put(place, earlier);
-            place = child;
+            self.put(position, earlier);
+            position = child;
         }
-        self.put(place, entry);
+        self.put(position, entry);
     }
 
-    fn put(&mut self, place: usize, entry: DeadlineEntry) {
-        self.heap[place] = entry;
-        self.places[entry.task as usize] = u32::try_from(place).expect("fewer than 2^32 tasks");
+    fn put(&mut self, position: usize, entry: DeadlineEntry) {
+        self.heap[position] = entry;
+        self.positions[entry.task as usize] =
+            u32::try_from(position).expect("fewer than 2^32 tasks");
     }
 }
 
@@ -137,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn says_what_a_plain_map_says(steps in steps()) {
+        fn agrees_with_a_plain_map(steps in steps()) {
             let start = Instant::now();
             let at = |offset| start + Duration::from_millis(offset);
             let (mut deadlines, mut plain) = (Deadlines::default(), BTreeMap::<u32, u64>::new());

@@ -1,49 +1,51 @@
-//! A registered descriptor: what is known of its readiness, and who waits for it.
+//! A registered descriptor: its readiness, and the task that waits for it.
 //!
-//! Owns the meaning of epoll's events. Invariant: a bit is set by an event, and cleared by the call that found nothing.
+//! Owns the meaning of epoll's events. Makes no system call. Invariant: a bit is set by an event, and cleared by the call that
+//! found nothing.
 
 use std::cell::Cell;
 
 use rustix::event::epoll::EventFlags;
 
-use super::NOBODY;
+use super::NO_TASK;
 
-/// Bits of a source's readiness.
+/// Readiness bits.
 pub(super) mod ready {
-    /// Something may be read: bytes, the end, or an error.
+    /// A read may return bytes, the end of the stream or an error.
     pub(in super::super) const READABLE: u8 = 1;
-    /// Something may be written.
+    /// A write may succeed.
     pub(in super::super) const WRITABLE: u8 = 2;
-    /// The peer has sent its last byte, and nothing stands between the reader and that byte.
+    /// The peer has sent its last byte, and no urgent mark comes before it.
     pub(in super::super) const ENDED: u8 = 4;
     /// The connection has failed.
     pub(in super::super) const FAILED: u8 = 8;
-    /// An urgent byte has come, before which reads stop though there may be more (tcp(7)).
+    /// An urgent byte has arrived; a read stops before it although more may follow (tcp(7)).
     pub(in super::super) const URGENT: u8 = 16;
 }
 
-/// A registered descriptor; shared by who owns that and the table in which events look it up.
+/// A registered descriptor; shared by its owner and the table that events are looked up in.
 pub(super) struct EventSource {
-    pub(super) place: u32,
+    /// In that table.
+    pub(super) index: u32,
     generation: u32,
-    /// Who waits for it.
+    /// The task that waits for it.
     pub(super) task: Cell<u32>,
     ready: Cell<u8>,
 }
 
 impl EventSource {
-    pub(super) fn new(place: u32, generation: u32) -> Self {
+    pub(super) fn new(index: u32, generation: u32) -> Self {
         Self {
-            place,
+            index,
             generation,
-            task: Cell::new(NOBODY),
+            task: Cell::new(NO_TASK),
             ready: Cell::new(0),
         }
     }
 
-    /// What its events are marked with: no other of the last 2^32 sources has the same.
-    pub(super) fn mark(&self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.place)
+    /// The token of its events; none of the last 2^32 sources has the same.
+    pub(super) fn token(&self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     pub(super) fn is(&self, bits: u8) -> bool {
@@ -58,38 +60,38 @@ impl EventSource {
         self.ready.set(self.ready.get() & !bits);
     }
 
-    /// Takes down what an event says.
-    pub(super) fn note(&self, flags: EventFlags) {
+    /// Records an event.
+    pub(super) fn record(&self, flags: EventFlags) {
         self.set(readiness(flags));
     }
 }
 
-/// Where the source of this mark stands, if it still does.
-pub(super) fn place_of(mark: u64) -> usize {
-    usize::try_from(mark & u64::from(u32::MAX)).unwrap_or(usize::MAX)
+/// The index of the source with this token, if it still exists.
+pub(super) fn index_of(token: u64) -> usize {
+    usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX)
 }
 
-/// What a socket's event means. A failed one is readable and writable, so that whoever waits finds the error. The end is
-/// believed at once only where no urgent byte waits, since a read stops before that one.
+/// The readiness bits of an event. A failed socket is also readable and writable, so that a waiting task finds the error. The
+/// end of the stream counts at once only if no urgent byte is pending, since a read stops before that.
 fn readiness(flags: EventFlags) -> u8 {
     let mut bits = 0;
-    let mut note = |wanted: EventFlags, means: u8| {
-        if flags.intersects(wanted) {
-            bits |= means;
+    let mut map = |event: EventFlags, readiness: u8| {
+        if flags.intersects(event) {
+            bits |= readiness;
         }
     };
-    note(EventFlags::IN, ready::READABLE);
-    note(EventFlags::OUT, ready::WRITABLE);
-    note(EventFlags::HUP, ready::READABLE | ready::WRITABLE);
-    note(
+    map(EventFlags::IN, ready::READABLE);
+    map(EventFlags::OUT, ready::WRITABLE);
+    map(EventFlags::HUP, ready::READABLE | ready::WRITABLE);
+    map(
         EventFlags::ERR,
         ready::READABLE | ready::WRITABLE | ready::FAILED,
     );
-    note(EventFlags::PRI, ready::READABLE | ready::URGENT);
+    map(EventFlags::PRI, ready::READABLE | ready::URGENT);
     if flags.intersects(EventFlags::PRI) {
-        note(EventFlags::RDHUP, ready::READABLE);
+        map(EventFlags::RDHUP, ready::READABLE);
     } else {
-        note(EventFlags::RDHUP, ready::READABLE | ready::ENDED);
+        map(EventFlags::RDHUP, ready::READABLE | ready::ENDED);
     }
     bits
 }

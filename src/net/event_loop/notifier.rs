@@ -1,8 +1,10 @@
-//! How other threads reach a worker: one bell for all of its tasks.
+//! Waking a worker from other threads.
 //!
-//! What happens outside of a worker and matters to its tasks is rare: a port opens or closes, a backend's connections
-//! are recalled, the balancer stops. So there is no bell for each task; who rings has all of them look. Who only asks
-//! whether the loop still turns has none of them look.
+//! Owns the eventfd of a worker. Must not know tasks. Invariant: a notification that arrives while tasks run is not lost.
+//!
+//! Events outside a worker that matter to its tasks are rare: a port opens or closes, a backend's connections are ended, the
+//! balancer stops. So there is one notifier for all tasks, and a notification polls all of them. A ping, which only checks
+//! that the loop is alive, polls none.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,74 +14,74 @@ use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// A worker's bell; as a [`std::task::Waker`] it serves every future that waits for another thread.
+/// Wakes one worker; also the [`std::task::Waker`] of every future that waits for another thread.
 #[derive(Debug)]
 pub struct Notifier {
     /// eventfd(2), which the worker's epoll watches.
     pub(super) descriptor: OwnedFd,
-    rung: AtomicBool,
-    ended: AtomicBool,
-    /// How often the loop has heard, whatever it was.
-    heard: AtomicU64,
+    notified: AtomicBool,
+    stopped: AtomicBool,
+    /// How often the loop has been woken, by a notification or a ping.
+    wakes: AtomicU64,
 }
 
 impl Notifier {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             descriptor: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            rung: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            heard: AtomicU64::new(0),
+            notified: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            wakes: AtomicU64::new(0),
         })
     }
 
-    /// Asks the loop for a sign of life: [`Notifier::heard`] grows when it next looks at its sockets, for which it must have
-    /// come back from whatever its tasks do. It costs that one look, and no task is polled.
+    /// Pings the loop: [`Notifier::heard`] grows at its next epoll_wait, for which all tasks must have returned. This costs one
+    /// wake-up and polls no task.
     pub fn ask(&self) {
         self.write();
     }
 
-    /// Grows with each look at the sockets that found the bell rung or the question asked.
+    /// Number of wake-ups by a notification or a ping.
     #[must_use]
     pub fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Acquire)
+        self.wakes.load(Ordering::Acquire)
     }
 
-    /// Ends the worker's loop, in the middle of whatever its tasks do.
+    /// Stops the worker's loop, even if it has tasks.
     pub fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-        self.ring();
+        self.stopped.store(true, Ordering::Release);
+        self.notify();
     }
 
-    fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+    fn notify(&self) {
+        if !self.notified.swap(true, Ordering::AcqRel) {
             self.write();
         }
     }
 
     fn write(&self) {
-        // It can only fail when that was done 2^64 times and not been heard.
+        // Fails only after 2^64 writes without a read.
         let _ = rustix::io::write(&self.descriptor, &1_u64.to_ne_bytes());
     }
 
-    /// Whether the tasks have to look. To be called before they do, so that whoever rings meanwhile is heard again.
-    pub(super) fn hear(&self) -> bool {
+    /// Whether the tasks must be polled. To be called before they are, so that a notification meanwhile is not lost.
+    pub(super) fn acknowledge(&self) -> bool {
         let _ = rustix::io::read(&self.descriptor, &mut [0; 8]);
-        self.heard.fetch_add(1, Ordering::AcqRel);
-        self.rung.swap(false, Ordering::AcqRel)
+        self.wakes.fetch_add(1, Ordering::AcqRel);
+        self.notified.swap(false, Ordering::AcqRel)
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 }
 
 impl Wake for Notifier {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.notify();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        self.notify();
     }
 }

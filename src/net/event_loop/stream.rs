@@ -1,6 +1,7 @@
-//! Sockets as the reactor's tasks use them: a connection, and a listening socket that is watched.
+//! Sockets of the event loop: connections, and listening sockets waiting for connections.
 //!
-//! Invariant: whoever finds a socket not ready has had the running task noted for its next event.
+//! Owns the reads and writes of a connection. Must not know what the bytes mean. Invariant: if a poll finds a socket not ready,
+//! the running task is polled at its next event.
 
 use std::cell::Cell;
 use std::io;
@@ -17,102 +18,102 @@ use super::EventLoop;
 use super::event_source::{EventSource, ready};
 use crate::net::socket::{self, Listening};
 
-/// What one read has brought.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// Bytes.
+    /// Number of bytes.
     pub len: usize,
-    /// Whether these are the last, or the end itself.
+    /// Whether the stream ends with these bytes, or has ended.
     pub last: bool,
 }
 
-/// Whether the kernel may hold back a small segment (Nagle's algorithm, RFC 896).
+/// Whether the kernel may delay a small segment (Nagle's algorithm, RFC 896).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Delay {
-    /// Nothing has been sent, and the first segment always leaves at once.
+enum NagleState {
+    /// Nothing has been sent; the first segment always leaves at once.
     Unsent,
-    /// The next one could wait for the first to be acknowledged.
+    /// The next segment could be delayed until the first is acknowledged.
     Sent,
-    /// No.
+    /// It may not: TCP_NODELAY is set.
     Off,
 }
 
-/// A connection of the running thread's reactor.
+/// A connection of this thread's event loop.
 pub struct Stream {
-    reactor: EventLoop,
+    event_loop: EventLoop,
     socket: OwnedFd,
     source: Rc<EventSource>,
-    delay: Cell<Delay>,
-    /// Whether it is told when the socket takes bytes again: an accepted one does from the start, and few ever fill up.
-    hears_writable: Cell<bool>,
+    nagle: Cell<NagleState>,
+    /// Whether it is registered for EPOLLOUT; an accepted socket is writable from the start, and few ever fill up.
+    watches_writable: Cell<bool>,
 }
 
-/// What every connection is watched for.
-const READING: EventFlags = EventFlags::IN
+/// The events that every connection is registered for.
+const READ_EVENTS: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::PRI)
     .union(EventFlags::ET);
 
 impl Stream {
-    /// Takes an accepted socket over, which inherited TCP_NODELAY and SO_OOBINLINE.
+    /// Takes over an accepted socket, which has inherited TCP_NODELAY and SO_OOBINLINE.
     ///
     /// # Errors
     ///
-    /// What epoll_ctl(2) says: this machine lacks memory or watches.
-    pub fn accepted(reactor: &EventLoop, socket: OwnedFd) -> io::Result<Self> {
-        let stream = Self::adopt(reactor, socket, READING, Delay::Off)?;
+    /// The error of epoll_ctl(2): out of memory or of watches.
+    pub fn accepted(event_loop: &EventLoop, socket: OwnedFd) -> io::Result<Self> {
+        let stream = Self::adopt(event_loop, socket, READ_EVENTS, NagleState::Off)?;
         stream.source.set(ready::WRITABLE);
         Ok(stream)
     }
 
-    /// Takes a socket over that is being connected, with SO_OOBINLINE.
+    /// Takes over a socket that is being connected and has SO_OOBINLINE.
     ///
     /// # Errors
     ///
-    /// What epoll_ctl(2) says: this machine lacks memory or watches.
-    pub fn connecting(reactor: &EventLoop, socket: OwnedFd) -> io::Result<Self> {
-        let events = READING.union(EventFlags::OUT);
-        Self::adopt(reactor, socket, events, Delay::Unsent)
+    /// The error of epoll_ctl(2): out of memory or of watches.
+    pub fn connecting(event_loop: &EventLoop, socket: OwnedFd) -> io::Result<Self> {
+        let events = READ_EVENTS.union(EventFlags::OUT);
+        Self::adopt(event_loop, socket, events, NagleState::Unsent)
     }
 
     fn adopt(
-        reactor: &EventLoop,
+        event_loop: &EventLoop,
         socket: OwnedFd,
         events: EventFlags,
-        delay: Delay,
+        nagle: NagleState,
     ) -> io::Result<Self> {
-        let source = reactor.register(&socket, events)?;
+        let source = event_loop.register(&socket, events)?;
         Ok(Self {
-            reactor: reactor.clone(),
+            event_loop: event_loop.clone(),
             socket,
             source,
-            delay: Cell::new(delay),
-            hears_writable: Cell::new(events.contains(EventFlags::OUT)),
+            nagle: Cell::new(nagle),
+            watches_writable: Cell::new(events.contains(EventFlags::OUT)),
         })
     }
 
-    /// Whose it is.
+    /// The event loop of this connection.
     #[must_use]
-    pub fn reactor(&self) -> &EventLoop {
-        &self.reactor
+    pub fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
     }
 
-    /// Ready when there may be something to read: bytes, the end, or an error.
+    /// Ready when a read may return bytes, the end of the stream or an error.
     pub fn poll_readable(&self) -> Poll<()> {
-        self.reactor.poll_source(&self.source, ready::READABLE)
+        self.event_loop.poll_source(&self.source, ready::READABLE)
     }
 
-    /// Ready when something may be written.
+    /// Ready when a write may succeed.
     pub fn poll_writable(&self) -> Poll<()> {
-        self.reactor.poll_source(&self.source, ready::WRITABLE)
+        self.event_loop.poll_source(&self.source, ready::WRITABLE)
     }
 
-    /// Ready when the connection has failed; [`Stream::error`] says how.
+    /// Ready when the connection has failed; [`Stream::error`] returns the reason.
     pub fn poll_failed(&self) -> Poll<()> {
-        self.reactor.poll_source(&self.source, ready::FAILED)
+        self.event_loop.poll_source(&self.source, ready::FAILED)
     }
 
-    /// What the connection has failed with; a reset where the kernel has told that already.
+    /// The error of a failed connection; a reset if the kernel has reported it already.
     #[must_use]
     pub fn error(&self) -> io::Error {
         match sockopt::socket_error(&self.socket) {
@@ -121,21 +122,21 @@ impl Stream {
         }
     }
 
-    /// Reads once; `None` where there is nothing now.
+    /// Reads once; `None` if nothing is available now.
     ///
-    /// A short count says that the socket is drained, so the call that would say EAGAIN is never made (epoll(7), question
-    /// 9); where the peer's end was known before, it also says that these are the last bytes. Urgent bytes cut reads
-    /// short, so after one only EAGAIN and 0 are believed.
+    /// A short read means that the socket is drained, so the call that would return EAGAIN is never made (epoll(7), question
+    /// 9). If the end of the peer's stream was known before, a short read also means that these are the last bytes. An urgent
+    /// byte cuts a read short, so after one only EAGAIN and 0 count.
     ///
     /// # Errors
     ///
-    /// What recv(2) says.
+    /// The error of recv(2).
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Chunk>> {
         let ended = self.source.is(ready::ENDED);
         let read =
             self.read_with(|| Ok(recv(&self.socket, &mut *buffer, RecvFlags::empty())?.0))?;
         if read.is_none() && !self.source.is(ready::READABLE) {
-            // All of it has been read, the urgent byte as well.
+            // Everything has been read, including the urgent byte.
             self.source.clear(ready::URGENT);
         }
         Ok(read.map(|len| {
@@ -150,12 +151,12 @@ impl Stream {
         }))
     }
 
-    /// Makes a call of splice(2) that reads; `None` where that found nothing. At an urgent byte it finds nothing though more
-    /// may be there (`tcp_read_sock` of Linux): then the socket stays readable, and only [`Stream::receive`] can go on.
+    /// Reads with a call of splice(2); `None` if it found nothing. At an urgent byte it finds nothing although more may follow
+    /// (`tcp_read_sock` of Linux): then the socket stays readable, and only [`Stream::receive`] can continue.
     ///
     /// # Errors
     ///
-    /// What the call says.
+    /// The error of the call.
     pub fn splice_with(
         &self,
         call: impl FnOnce() -> io::Result<usize>,
@@ -167,30 +168,30 @@ impl Stream {
         Ok(found)
     }
 
-    /// Whether it is still to be seen if there is something to read.
+    /// Whether a read may find something.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.source.is(ready::READABLE)
     }
 
-    /// Writes once; says how many bytes the socket took, none where it is full.
+    /// Writes once; returns how many bytes the socket accepted, 0 if it is full.
     ///
     /// # Errors
     ///
-    /// What send(2) says.
+    /// The error of send(2).
     pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
         let sent = self.write_with(|| Ok(send(&self.socket, bytes, SendFlags::NOSIGNAL)?))?;
         if 0 < sent && sent < bytes.len() {
-            self.is_full()?;
+            self.set_full()?;
         }
         Ok(sent)
     }
 
-    /// Makes a call that reads; `None` where that found nothing.
+    /// Reads with `call`; `None` if it found nothing.
     ///
     /// # Errors
     ///
-    /// What the call says.
+    /// The error of the call.
     pub fn read_with(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<Option<usize>> {
         match call() {
             Ok(count) => Ok(Some(count)),
@@ -198,40 +199,41 @@ impl Stream {
                 self.source.clear(ready::READABLE);
                 Ok(None)
             }
-            // As ready as before.
+            // Readiness has not changed.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a call that writes; 0 where the socket is full.
+    /// Writes with `call`; 0 if the socket is full.
     ///
     /// # Errors
     ///
-    /// What the call says.
+    /// The error of the call.
     pub fn write_with(&self, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-        match self.delay.get() {
-            Delay::Off => {}
-            Delay::Unsent => self.delay.set(Delay::Sent),
-            Delay::Sent => {
-                socket::send_at_once(&self.socket);
-                self.delay.set(Delay::Off);
+        match self.nagle.get() {
+            NagleState::Off => {}
+            NagleState::Unsent => self.nagle.set(NagleState::Sent),
+            NagleState::Sent => {
+                socket::set_nodelay(&self.socket);
+                self.nagle.set(NagleState::Off);
             }
         }
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_full().map(|()| 0),
-            // As ready as before.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set_full().map(|()| 0),
+            // Readiness has not changed.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
             called => called,
         }
     }
 
-    /// The socket takes nothing now; the next event says that it does, also if it has begun to meanwhile.
-    fn is_full(&self) -> io::Result<()> {
+    /// Marks the socket as full until the next event, which also comes if it has become writable meanwhile.
+    fn set_full(&self) -> io::Result<()> {
         self.source.clear(ready::WRITABLE);
-        if !self.hears_writable.replace(true) {
-            let events = READING.union(EventFlags::OUT);
-            self.reactor.change(&self.socket, &self.source, events)?;
+        if !self.watches_writable.replace(true) {
+            let events = READ_EVENTS.union(EventFlags::OUT);
+            self.event_loop
+                .reregister(&self.socket, &self.source, events)?;
         }
         Ok(())
     }
@@ -245,45 +247,45 @@ impl AsFd for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.reactor.forget(&self.source);
+        self.event_loop.deregister(&self.source);
     }
 }
 
-/// A listening socket that is watched, level-triggered: as long as somebody waits in its queue, each look at the sockets
-/// says so. It belongs to others too, so its registration ends by `Drop` and not by closing.
+/// The registration of a listening socket, level-triggered: while connections are queued, every epoll_wait reports it. The
+/// socket has other owners, so the registration ends by `Drop` rather than by closing.
 pub struct AcceptReadiness {
-    reactor: EventLoop,
+    event_loop: EventLoop,
     listening: Arc<Listening>,
     source: Rc<EventSource>,
 }
 
 impl AcceptReadiness {
-    /// Watches over `listening`.
+    /// Registers `listening`.
     ///
     /// # Errors
     ///
-    /// What epoll_ctl(2) says: this machine lacks memory or watches.
-    pub fn new(reactor: &EventLoop, listening: &Arc<Listening>) -> io::Result<Self> {
-        let source = reactor.register(&**listening, EventFlags::IN)?;
+    /// The error of epoll_ctl(2): out of memory or of watches.
+    pub fn new(event_loop: &EventLoop, listening: &Arc<Listening>) -> io::Result<Self> {
+        let source = event_loop.register(&**listening, EventFlags::IN)?;
         Ok(Self {
-            reactor: reactor.clone(),
+            event_loop: event_loop.clone(),
             listening: listening.clone(),
             source,
         })
     }
 
-    /// Ready when the last look at the sockets found somebody waiting, or the socket closed.
-    pub fn poll_waiting(&self) -> Poll<()> {
-        let waiting = self.reactor.poll_source(&self.source, ready::READABLE);
+    /// Ready if the last epoll_wait found a queued connection, or the socket closed.
+    pub fn poll_acceptable(&self) -> Poll<()> {
+        let acceptable = self.event_loop.poll_source(&self.source, ready::READABLE);
         self.source.clear(ready::READABLE);
-        waiting
+        acceptable
     }
 }
 
 impl Drop for AcceptReadiness {
     fn drop(&mut self) {
-        // What is not registered any more needs no removal.
-        let _ = epoll::delete(&self.reactor.0.epoll, &*self.listening);
-        self.reactor.forget(&self.source);
+        // Fails only if it is not registered any more.
+        let _ = epoll::delete(&self.event_loop.0.epoll, &*self.listening);
+        self.event_loop.deregister(&self.source);
     }
 }

@@ -1,10 +1,10 @@
 //! Owns the text of a host with or without a port (RFC 3986 section 3.2, RFC 9112 sections 3.2 and
 //! 3.2.3).
 //!
-//! Must not know where in a head it stood.
+//! Must not know where in the head it was.
 //!
-//! Invariant: what is taken reads in one way only: no user, no percent-encoding, no address outside
-//! its brackets.
+//! Invariant: accepted text has only one interpretation: no user, no percent-encoding, no IPv6 address
+//! without brackets.
 
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
@@ -16,7 +16,7 @@ use crate::types::host_name::{HostName, HostNameError};
 /// A host that is not absent, and its port.
 pub(super) struct Authority {
     pub(super) host: Host,
-    /// `None` also where a colon is followed by nothing, which RFC 3986 section 3.2.3 allows.
+    /// `None` also for a colon without a port, which RFC 3986 section 3.2.3 allows.
     pub(super) port: Option<NonZeroU16>,
 }
 
@@ -54,22 +54,22 @@ fn host_of(name: &[u8]) -> Result<Host, AuthorityError> {
     match HostName::parse(name) {
         Ok(name) => Ok(Host::Name(name)),
         Err(HostNameError::IpLiteral) => Ok(Host::NoHostName),
-        Err(HostNameError::BadCharacter) if name.iter().all(|&byte| is_of_host(byte)) => {
+        Err(HostNameError::BadCharacter) if name.iter().all(|&byte| is_host_byte(byte)) => {
             match HostName::parse_sent(name) {
                 Ok(_) => Ok(Host::NoHostName),
-                Err(fault) => Err(AuthorityError::Name(fault)),
+                Err(error) => Err(AuthorityError::Name(error)),
             }
         }
-        Err(fault) => Err(AuthorityError::Name(fault)),
+        Err(error) => Err(AuthorityError::Name(error)),
     }
 }
 
-/// Whether RFC 3986 section 3.2.2 has this byte in a host's name. Not so `%`: what is percent-encoded reads in two ways.
-fn is_of_host(byte: u8) -> bool {
+/// Whether RFC 3986 section 3.2.2 allows this byte in a host name, except `%`: percent-encoded text has two interpretations.
+fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// What stands between brackets: an IPv6 address, without the zone that RFC 9844 took out of
+/// The text between brackets: an IPv6 address, without a zone, which RFC 9844 removed from
 /// addresses in URIs.
 fn address_of(text: &[u8]) -> Result<Host, AuthorityError> {
     let address = str::from_utf8(text).ok().map(Ipv6Addr::from_str);
@@ -83,7 +83,7 @@ fn port_of(digits: &[u8]) -> Result<Option<NonZeroU16>, AuthorityError> {
     if digits.is_empty() {
         return Ok(None);
     }
-    // The standard library's parser takes a sign too.
+    // The parser of the standard library accepts a sign too.
     let digits = str::from_utf8(digits)
         .ok()
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));

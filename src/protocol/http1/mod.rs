@@ -1,24 +1,24 @@
-//! Owns the meaning of the head of an HTTP/1.x request: from the bytes received so far to the
-//! [`Host`] it is for, to the wish for more bytes, or to the reason why they are refused.
+//! Owns the parsing of the head of an HTTP/1.x request: the bytes received so far give the [`Host`]
+//! of the request, need more bytes, or are rejected with a reason.
 //!
-//! Must not know sockets, clocks, routes or what is done with a verdict; the caller reads, waits
-//! and answers.
+//! Must not know sockets, clocks, routes or what is done with a result; the caller reads, waits and
+//! responds.
 //!
-//! Invariant: a verdict is final. Whatever bytes follow, and in whatever pieces they come, the
-//! parser gives the same verdict and the same host. What cannot be parsed is a fault and never a
-//! request without a host.
+//! Invariant: a result is final. Whatever bytes follow, and in whatever pieces they arrive, the
+//! parser returns the same result and the same host. Bytes that cannot be parsed are an error and
+//! never a request without a host.
 //!
-//! What is judged is what two readers could read in two ways: the ends of lines, the request line,
-//! the names of fields and the host. The path, the other fields and the body are the backend's to
-//! judge, and its answer is the better one.
+//! Only the parts that two parsers could interpret differently are checked: line ends, the request
+//! line, the names of fields and the host. The path, the other fields and the body are left to the
+//! backend, which has the better error response.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `parser` | lines, the limit on size, and which of them name the host |
+//! | `parser` | lines, the size limit, and which lines name the host |
 //! | `request_line` | method, target and version |
 //! | `authority` | host and port |
-//! | `error` | why bytes are refused |
-//! | `rejection` | the answers to what is refused |
+//! | `error` | why bytes are rejected |
+//! | `rejection` | the responses to rejected requests |
 
 mod authority;
 mod error;
@@ -34,17 +34,17 @@ pub use rejection::HttpRejection;
 
 use crate::types::host_name::HostName;
 
-/// What the bytes received so far come to.
+/// The result for the bytes received so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HeadProgress {
-    /// Nothing is wrong so far, and the head is not whole.
+    /// The head is valid so far but not complete.
     #[default]
     NeedMore,
-    /// A sound head.
+    /// A valid head.
     Head(HttpHead),
     /// No HTTP/1.x client begins like this.
     NotHttp(NotHttp),
-    /// It began as HTTP and is not a sound head.
+    /// The bytes begin as HTTP but are not a valid head.
     Malformed(MalformedHead),
     /// The head takes more than [`MAX_HEAD`] bytes.
     TooLarge,
@@ -55,10 +55,10 @@ pub enum HeadProgress {
 pub struct HttpHead {
     /// The host that the request is for.
     pub host: Host,
-    /// The method, as far as it decides the form of an answer.
+    /// The method, as far as it decides the form of a response.
     pub method: Method,
-    /// How many of the bytes received the head took, the empty line at its end included. What
-    /// follows is content.
+    /// Length of the head in the received bytes, including the empty line at its end. The content
+    /// follows.
     pub wire_len: usize,
 }
 
@@ -70,19 +70,18 @@ pub enum Host {
     /// no authority.
     #[default]
     Absent,
-    /// A host name, normalised; the port is gone.
+    /// A host name, normalised, without the port.
     Name(HostName),
-    /// An address, or characters that RFC 3986 section 3.2.2 has in a host and no host name has: nothing that could be
-    /// configured.
+    /// An IP address, or characters that RFC 3986 section 3.2.2 allows in a host but no host name has; no route can match it.
     NoHostName,
 }
 
 impl Host {
-    /// What a Host field of this value is for, as [`HttpHeadParser`] takes it.
+    /// The host of a Host field with this value, as [`HttpHeadParser`] parses it.
     ///
     /// # Errors
     ///
-    /// Why a request with it is refused.
+    /// Why a request with it is rejected.
     pub fn of_field(value: &[u8]) -> Result<Self, AuthorityError> {
         match value.trim_ascii() {
             [] => Ok(Self::Absent),
@@ -91,16 +90,16 @@ impl Host {
     }
 }
 
-/// A method, as far as it decides the form of an answer.
+/// A method, as far as it decides the form of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
-    /// HEAD, whose answers have no content (RFC 9110 section 9.3.2).
+    /// HEAD, whose responses have no content (RFC 9110 section 9.3.2).
     Head,
-    /// Any other method, or one that is not known.
+    /// Any other method, or an unknown one.
     Other,
 }
 
-/// A refusal on its way up to [`HeadProgress`].
+/// A rejection, before it becomes a [`HeadProgress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HeadError {
     NotHttp(NotHttp),
@@ -120,8 +119,8 @@ impl From<MalformedHead> for HeadError {
 }
 
 impl From<HeadError> for HeadProgress {
-    fn from(fault: HeadError) -> Self {
-        match fault {
+    fn from(error: HeadError) -> Self {
+        match error {
             HeadError::NotHttp(reason) => Self::NotHttp(reason),
             HeadError::Malformed(reason) => Self::Malformed(reason),
         }

@@ -1,55 +1,54 @@
-//! Owns the lines of a head (RFC 9112 section 2.2), the limit on its size, and which of its lines
-//! name the host.
+//! Owns the lines of a head (RFC 9112 section 2.2), its size limit, and which lines name the host.
 //!
-//! Must not know what a host looks like.
+//! Must not know the syntax of a host.
 //!
-//! Invariant: every byte is judged once, in the order in which it came and by what came before it,
-//! so that a verdict never depends on how much had come when it was asked for.
+//! Invariant: every byte is parsed once, in order and depending only on the bytes before it, so that a
+//! result never depends on how the bytes were split.
 
 use super::authority::Authority;
 use super::request_line::RequestLine;
 use super::{HeadError, HeadProgress, Host, HttpHead, MalformedHead, Method, NotHttp};
 
-/// Most bytes that a head may take, an empty line before it and the one at its end included. Front
-/// Ends themselves refuse more than 16 KiB by default (`MaxRequestBytes` of HTTP.sys, KB 820129).
+/// Largest head in bytes, including an empty line before it and the one at its end. Front Ends
+/// themselves reject more than 16 KiB by default (`MaxRequestBytes` of HTTP.sys, KB 820129).
 pub const MAX_HEAD: usize = 16 * 1024;
 
-/// The preface of HTTP/2 (RFC 9113 section 3.4), up to the byte that tells it from HTTP/1.x.
+/// The preface of HTTP/2 (RFC 9113 section 3.4), up to the byte that distinguishes it from HTTP/1.x.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
 /// First byte of a TLS handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Reads the head of a client's first request as it comes.
+/// Parses the head of a client's first request incrementally.
 ///
-/// It remembers how far it has come, so that all calls together take time in proportion to the
-/// bytes. Nothing is copied but the host.
+/// It remembers its position, so that all calls together take time in proportion to the bytes. Only
+/// the host is copied.
 #[derive(Debug, Default)]
 pub struct HttpHeadParser {
-    /// The verdict, once there is one.
-    verdict: HeadProgress,
-    /// How many bytes are judged.
+    /// The result, once there is one.
+    result: HeadProgress,
+    /// Number of parsed bytes.
     pub(super) at: usize,
-    /// Where the line begins that holds the next byte.
+    /// Start of the line with the next byte.
     line: usize,
-    /// Where in the grammar the next byte stands.
-    place: HeadPosition,
-    /// What the request line said.
+    /// Position of the next byte in the grammar.
+    position: HeadPosition,
+    /// The parsed request line.
     request: Option<RequestLine>,
-    /// What the Host field said.
+    /// The host of the Host field.
     field: Option<Host>,
 }
 
-/// What the next byte may belong to.
+/// The position of the next byte in the grammar.
 #[derive(Clone, Copy, Debug, Default)]
 enum HeadPosition {
-    /// The first byte of all.
+    /// The very first byte.
     #[default]
     Begin,
-    /// The LF of the one empty line that is let through before a request (RFC 9112 section 2.2).
+    /// The LF of the one empty line that is allowed before a request (RFC 9112 section 2.2).
     LeadingLf,
     /// The first byte of the method.
     MethodBegin,
-    /// The method or the space behind it.
+    /// The method or the space after it.
     Method,
     /// The rest of the request line, up to its CR.
     Request,
@@ -57,7 +56,7 @@ enum HeadPosition {
     RequestLf,
     /// The first byte of a field's line, or the CR of the last line.
     LineBegin,
-    /// The name of a field or the colon behind it.
+    /// The name of a field or the colon after it.
     FieldName,
     /// The value of a field, up to the CR.
     FieldValue,
@@ -65,7 +64,7 @@ enum HeadPosition {
     FieldLf,
     /// The LF of the empty line that ends the head.
     LastLf,
-    /// Behind the head, where no byte is judged.
+    /// After the head, where no byte is parsed.
     End,
 }
 
@@ -75,30 +74,30 @@ impl HttpHeadParser {
         Self::default()
     }
 
-    /// Says what `bytes` come to: *all* bytes received so far, from the first one.
+    /// Parses `bytes`, which are *all* bytes received so far, from the first one.
     ///
-    /// Once it has said anything but [`HeadProgress::NeedMore`] the answer stays, also with more bytes.
+    /// Any result except [`HeadProgress::NeedMore`] is final and is returned again for more bytes.
     pub fn advance(&mut self, bytes: &[u8]) -> HeadProgress {
         let within = &bytes[..bytes.len().min(MAX_HEAD)];
-        while self.verdict == HeadProgress::NeedMore
+        while self.result == HeadProgress::NeedMore
             && let Some(&byte) = within.get(self.at)
         {
-            match self.judge(byte, within) {
-                Ok(HeadPosition::End) => self.verdict = HeadProgress::Head(self.head()),
-                Ok(next) => self.place = next,
-                Err(fault) => self.verdict = fault.into(),
+            match self.parse_byte(byte, within) {
+                Ok(HeadPosition::End) => self.result = HeadProgress::Head(self.head()),
+                Ok(next) => self.position = next,
+                Err(error) => self.result = error.into(),
             }
             self.at += 1;
         }
-        if self.verdict == HeadProgress::NeedMore && self.at == MAX_HEAD {
-            self.verdict = HeadProgress::TooLarge;
+        if self.result == HeadProgress::NeedMore && self.at == MAX_HEAD {
+            self.result = HeadProgress::TooLarge;
         }
-        self.verdict.clone()
+        self.result.clone()
     }
 
-    /// Judges the byte at `self.at` and says where the one after it stands.
-    fn judge(&mut self, byte: u8, bytes: &[u8]) -> Result<HeadPosition, HeadError> {
-        match self.place {
+    /// Parses the byte at `self.at` and returns the position of the one after it.
+    fn parse_byte(&mut self, byte: u8, bytes: &[u8]) -> Result<HeadPosition, HeadError> {
+        match self.position {
             HeadPosition::Begin if byte == b'\r' => Ok(HeadPosition::LeadingLf),
             HeadPosition::LeadingLf => lf(byte, HeadPosition::MethodBegin, NotHttp::FirstByte),
             HeadPosition::Begin | HeadPosition::MethodBegin => {
@@ -131,9 +130,9 @@ impl HttpHeadParser {
         }
     }
 
-    /// Reads a field's line without its end, which has a name and a colon.
+    /// Reads the line of a field without its line end. It has a name and a colon.
     fn read_field(&mut self, line: &[u8]) -> Result<(), MalformedHead> {
-        // Of `Host:` five bytes are name and colon; no other name is as long and equal.
+        // `Host:` is five bytes long, and no other name of that length is equal.
         let Some((name, value)) = line.split_at_checked(5) else {
             return Ok(());
         };
@@ -193,7 +192,7 @@ fn method(byte: u8) -> Result<HeadPosition, HeadError> {
     }
 }
 
-/// Bytes past 0x7f are let through, as old browsers send them in the target and Front Ends take
+/// Bytes above 0x7f are allowed, because old browsers send them in the target and Front Ends accept
 /// them.
 fn request(byte: u8) -> Result<HeadPosition, HeadError> {
     match byte {
@@ -224,7 +223,7 @@ fn field_name(byte: u8) -> Result<HeadPosition, HeadError> {
     }
 }
 
-/// What a value may hold: RFC 9110 section 5.5, bytes past 0x7f included.
+/// The bytes of a value: RFC 9110 section 5.5, including bytes above 0x7f.
 fn field_value(byte: u8) -> Result<HeadPosition, HeadError> {
     match byte {
         b'\r' => Ok(HeadPosition::FieldLf),
@@ -241,7 +240,7 @@ fn control(byte: u8) -> HeadError {
     }
 }
 
-/// Whether a token may hold the byte (RFC 9110 section 5.6.2).
+/// Whether the byte may be part of a token (RFC 9110 section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,36 +1,36 @@
-//! Owns the answers to requests that are refused: whole, fixed, and the same for every client.
+//! Owns the responses to rejected requests: complete, fixed, and the same for every client.
 //!
-//! Must not know why a particular request was refused beyond its case, nor how an answer is sent.
+//! Must not know why a particular request was rejected beyond its case, nor how a response is sent.
 //!
-//! Invariant: no answer holds a byte that a client sent; each ends the connection and may be kept
-//! by no cache.
+//! Invariant: no response contains a byte that a client sent; each ends the connection and must not be
+//! cached.
 
 use super::Method;
 
-/// Why a request is refused, as far as the client is told.
+/// Why a request is rejected, as far as the client learns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HttpRejection {
     /// The head cannot be parsed: 400 (RFC 9110 section 15.5.1).
     Malformed,
-    /// The request names no host, and none is served without: 400 (RFC 9112 section 3.2).
+    /// The request names no host, and there is no default: 400 (RFC 9112 section 3.2).
     NoName,
     /// The host is not served: 404 (RFC 9110 section 15.5.5).
     UnknownName,
-    /// Something came, but the head was not whole in time: 408 (RFC 9110 section 15.5.9).
+    /// Part of the head arrived, but not all of it in time: 408 (RFC 9110 section 15.5.9).
     Timeout,
-    /// The head is larger than the bound: 431 (RFC 6585 section 5).
+    /// The head is larger than the limit: 431 (RFC 6585 section 5).
     TooLarge,
-    /// Nothing behind the listener can serve: 503 (RFC 9110 section 15.6.4).
+    /// No backend can serve it: 503 (RFC 9110 section 15.6.4).
     Unavailable,
 }
 
-/// An answer in one piece, its content only where `$method` has one. `$len` is that of `$text`,
-/// which a test sees to, as `concat!` takes literals only.
-macro_rules! answer {
+/// A complete response, with content unless `$method` is HEAD. `$len` is the length of `$text`, which
+/// a test checks, because `concat!` accepts only literals.
+macro_rules! response {
     ($method:ident, $status:literal, $len:literal, $fields:literal, $text:literal) => {
         match $method {
-            Method::Head => answer!($status, $len, $fields, ""),
-            Method::Other => answer!($status, $len, $fields, $text),
+            Method::Head => response!($status, $len, $fields, ""),
+            Method::Other => response!($status, $len, $fields, $text),
         }
     };
     ($status:literal, $len:literal, $fields:literal, $text:literal) => {
@@ -48,7 +48,7 @@ macro_rules! answer {
 }
 
 impl HttpRejection {
-    /// All of them.
+    /// All cases.
     pub const ALL: [Self; 6] = [
         Self::Malformed,
         Self::NoName,
@@ -58,48 +58,47 @@ impl HttpRejection {
         Self::Unavailable,
     ];
 
-    /// The bytes to send to a client that asked with `method`; [`Method::Other`] where the head was
-    /// not understood.
-    pub fn answer(self, method: Method) -> &'static [u8] {
+    /// The bytes to send to a client whose request has this method; [`Method::Other`] if the head was
+    /// not parsed.
+    pub fn response(self, method: Method) -> &'static [u8] {
         match self {
-            Self::Malformed => answer!(
+            Self::Malformed => response!(
                 method,
                 "400 Bad Request",
                 85,
                 "",
                 "The request breaks the rules of HTTP, so it is not known which site it is meant for.\n"
             ),
-            Self::NoName => answer!(
+            Self::NoName => response!(
                 method,
                 "400 Bad Request",
                 90,
                 "",
                 "The request names no site (it has no Host field), and sites are served here by name only.\n"
             ),
-            Self::UnknownName => answer!(
+            Self::UnknownName => response!(
                 method,
                 "404 Not Found",
                 63,
                 "",
                 "No site of this name is served here. Please check the address.\n"
             ),
-            Self::Timeout => answer!(
+            Self::Timeout => response!(
                 method,
                 "408 Request Timeout",
                 71,
                 "",
                 "The request did not arrive in full in the time that is allowed for it.\n"
             ),
-            Self::TooLarge => answer!(
+            Self::TooLarge => response!(
                 method,
                 "431 Request Header Fields Too Large",
                 109,
                 "",
                 "The head of the request is larger than 16 KiB. If it comes from a browser, delete its cookies for this site.\n"
             ),
-            // Two checks of a pool at its default interval: the soonest at which a server can be
-            // back.
-            Self::Unavailable => answer!(
+            // Two intervals of health checks by default: the earliest that a server can be back.
+            Self::Unavailable => response!(
                 method,
                 "503 Service Unavailable",
                 72,
@@ -116,8 +115,8 @@ mod tests {
     use super::*;
 
     /// Status line and fields, and the content.
-    fn parts(answer: &'static [u8]) -> (Vec<&'static str>, &'static str) {
-        let (head, text) = str::from_utf8(answer)
+    fn parts(response: &'static [u8]) -> (Vec<&'static str>, &'static str) {
+        let (head, text) = str::from_utf8(response)
             .unwrap()
             .split_once("\r\n\r\n")
             .unwrap();
@@ -125,16 +124,19 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_whole_and_end_the_connection() {
-        for refusal in HttpRejection::ALL {
-            let (head, text) = parts(refusal.answer(Method::Other));
+    fn responses_are_complete_and_end_the_connection() {
+        for rejection in HttpRejection::ALL {
+            let (head, text) = parts(rejection.response(Method::Other));
             for field in [
                 "Connection: close",
                 "Cache-Control: no-store",
                 "Content-Type: text/plain; charset=utf-8",
                 &format!("Content-Length: {}", text.len()),
             ] {
-                assert!(head.contains(&field), "{refusal:?} lacks {field}: {head:?}");
+                assert!(
+                    head.contains(&field),
+                    "{rejection:?} lacks {field}: {head:?}"
+                );
             }
             assert!(text.ends_with(".\n") && text.is_ascii(), "{text:?}");
         }
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn statuses_are_those_of_the_contract() {
-        let status = |refusal: HttpRejection| parts(refusal.answer(Method::Other)).0[0];
+        let status = |rejection: HttpRejection| parts(rejection.response(Method::Other)).0[0];
         assert_eq!(status(HttpRejection::Malformed), "HTTP/1.1 400 Bad Request");
         assert_eq!(status(HttpRejection::NoName), "HTTP/1.1 400 Bad Request");
         assert_eq!(status(HttpRejection::UnknownName), "HTTP/1.1 404 Not Found");
@@ -161,19 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn only_unavailable_says_when_to_come_back() {
-        for refusal in HttpRejection::ALL {
-            let (head, _) = parts(refusal.answer(Method::Other));
-            let says = head.iter().any(|field| field.starts_with("Retry-After: "));
-            assert_eq!(says, refusal == HttpRejection::Unavailable);
+    fn only_unavailable_has_a_retry_after() {
+        for rejection in HttpRejection::ALL {
+            let (head, _) = parts(rejection.response(Method::Other));
+            let has_retry_after = head.iter().any(|field| field.starts_with("Retry-After: "));
+            assert_eq!(has_retry_after, rejection == HttpRejection::Unavailable);
         }
     }
 
     #[test]
-    fn answer_to_head_is_the_same_without_content() {
-        for refusal in HttpRejection::ALL {
-            let (head, text) = parts(refusal.answer(Method::Head));
-            assert_eq!(head, parts(refusal.answer(Method::Other)).0);
+    fn the_response_to_head_is_the_same_without_content() {
+        for rejection in HttpRejection::ALL {
+            let (head, text) = parts(rejection.response(Method::Head));
+            assert_eq!(head, parts(rejection.response(Method::Other)).0);
             assert_eq!(text, "");
         }
     }

@@ -1,28 +1,28 @@
 //! Owns the request line (RFC 9112 section 3): the version, the four forms of a target, and the
 //! host in two of them.
 //!
-//! Must not know the lines after it, nor how lines are cut.
+//! Must not know the lines after it, nor how lines are split.
 //!
-//! Invariant: a target is in exactly one form, told by its method and first bytes; a host comes
-//! only from an authority.
+//! Invariant: a target has exactly one form, determined by the method and its first bytes; a host
+//! comes only from an authority.
 
 use super::authority::Authority;
 use super::{HeadError, Host, MalformedHead, Method, NotHttp};
 
-/// What a request line says.
+/// A parsed request line.
 #[derive(Debug)]
 pub(super) struct RequestLine {
     pub(super) method: Method,
-    /// The host in the target; `None` for the forms that hold none, where the Host field says it.
+    /// The host in the target; `None` for the forms without one, for which the Host field counts.
     pub(super) host: Option<Host>,
 }
 
 impl RequestLine {
-    /// Parses a line without its end, which begins with a method and a space and holds no control
+    /// Parses a line without its line end. It begins with a method and a space and has no control
     /// byte.
     pub(super) fn parse(line: &[u8]) -> Result<Self, HeadError> {
-        // With the mark of HTTP anywhere in it this is a faulty request and earns an answer;
-        // without, it is another protocol, or HTTP/0.9.
+        // With "HTTP/" anywhere in it this is a malformed request, which gets a response. Without, it
+        // is another protocol or HTTP/0.9.
         if !line
             .windows(6)
             .any(|part| part.eq_ignore_ascii_case(b" HTTP/"))
@@ -43,7 +43,7 @@ impl RequestLine {
         }
         Ok(Self {
             host: host_of(method, target)?,
-            // Methods are told by case (RFC 9110 section 9.1).
+            // Methods are case-sensitive (RFC 9110 section 9.1).
             method: match method {
                 b"HEAD" => Method::Head,
                 _ => Method::Other,
@@ -55,7 +55,7 @@ impl RequestLine {
 /// The host in a target that has one (RFC 9112 section 3.2).
 fn host_of(method: &[u8], target: &[u8]) -> Result<Option<Host>, MalformedHead> {
     match (method, target) {
-        // The authority-form, whose port is never left out (RFC 9112 section 3.2.3).
+        // The authority-form, which must have a port (RFC 9112 section 3.2.3).
         (b"CONNECT", authority) => {
             let authority = Authority::parse(authority).map_err(MalformedHead::TargetAuthority)?;
             authority

@@ -1,4 +1,4 @@
-//! What the parser says of heads that are written out, and properties over heads that are made up.
+//! Results for given heads, and properties over generated heads.
 
 mod hosts;
 mod properties;
@@ -6,36 +6,36 @@ mod properties;
 use super::*;
 use crate::types::host_name::HostNameError;
 
-/// The verdict on `bytes`; asserts that it is the same in one piece, byte by byte, and with bytes
-/// behind it.
+/// The result for `bytes`; asserts that it is the same in one piece, byte by byte, and with more bytes
+/// after them.
 #[track_caller]
-fn verdict(bytes: &[u8]) -> HeadProgress {
+fn result(bytes: &[u8]) -> HeadProgress {
     let whole = HttpHeadParser::new().advance(bytes);
     let mut parser = HttpHeadParser::new();
-    let mut verdict = parser.advance(&[]);
+    let mut result = parser.advance(&[]);
     for len in 1..=bytes.len() {
-        verdict = parser.advance(&bytes[..len]);
-        if verdict != HeadProgress::NeedMore {
+        result = parser.advance(&bytes[..len]);
+        if result != HeadProgress::NeedMore {
             break;
         }
     }
-    assert_eq!(verdict, whole);
-    if verdict != HeadProgress::NeedMore {
+    assert_eq!(result, whole);
+    if result != HeadProgress::NeedMore {
         let followed = [bytes, b"\x00\r\nHost: b.test\r\n\r\n"].concat();
-        assert_eq!(parser.advance(&followed), whole, "a verdict is final");
-        assert_eq!(parser.advance(&followed), whole, "a verdict is final");
+        assert_eq!(parser.advance(&followed), whole, "a result is final");
+        assert_eq!(parser.advance(&followed), whole, "a result is final");
         assert_eq!(HttpHeadParser::new().advance(&followed), whole);
     }
     whole
 }
 
-/// Asserts that `head` is sound, is all of a head, and is for `expected`.
+/// Asserts that `head` is a valid, complete head for the host `expected`.
 #[track_caller]
 fn host(head: impl AsRef<[u8]>, expected: &Host) {
     let head = head.as_ref();
-    let verdict = verdict(head);
-    let HeadProgress::Head(found) = verdict else {
-        panic!("{}: {verdict:?}", head.escape_ascii());
+    let result = result(head);
+    let HeadProgress::Head(found) = result else {
+        panic!("{}: {result:?}", head.escape_ascii());
     };
     assert_eq!(found.host, *expected, "{}", head.escape_ascii());
     assert_eq!(found.wire_len, head.len(), "{}", head.escape_ascii());
@@ -46,32 +46,32 @@ fn named(name: &str) -> Host {
 }
 
 #[track_caller]
-fn refused(head: impl AsRef<[u8]>, expected: MalformedHead) {
+fn rejected(head: impl AsRef<[u8]>, expected: MalformedHead) {
     let head = head.as_ref();
     assert_eq!(
-        verdict(head),
+        result(head),
         HeadProgress::Malformed(expected),
         "{}",
         head.escape_ascii()
     );
 }
 
-/// Asserts that the verdict comes with the last byte and not before.
+/// Asserts that the result is known with the last byte and not before.
 #[track_caller]
 fn not_http(bytes: &[u8], expected: NotHttp) {
-    assert_eq!(verdict(bytes), HeadProgress::NotHttp(expected));
-    assert_eq!(verdict(&bytes[..bytes.len() - 1]), HeadProgress::NeedMore);
+    assert_eq!(result(bytes), HeadProgress::NotHttp(expected));
+    assert_eq!(result(&bytes[..bytes.len() - 1]), HeadProgress::NeedMore);
 }
 
 #[test]
-fn bytes_behind_the_head_are_not_of_it() {
+fn bytes_after_the_head_do_not_belong_to_it() {
     let head = b"POST / HTTP/1.1\r\nHost: a.test\r\n\r\n";
     let bytes = [&head[..], b"\x16\r\nHost: b.test\r\n\r\n"].concat();
-    assert_eq!(verdict(&bytes), verdict(head));
+    assert_eq!(result(&bytes), result(head));
 }
 
 #[test]
-fn unsound_request_lines_are_malformed() {
+fn invalid_request_lines_are_malformed() {
     for line in [
         "GET  HTTP/1.1",
         "GET  / HTTP/1.1",
@@ -81,7 +81,7 @@ fn unsound_request_lines_are_malformed() {
         "GET HTTP/1.1",
         "GET / HTTP/1.1 HTTP/1.1",
     ] {
-        refused(format!("{line}\r\n"), MalformedHead::RequestLine);
+        rejected(format!("{line}\r\n"), MalformedHead::RequestLine);
     }
     for version in [
         "HTTP/2.0",
@@ -92,13 +92,13 @@ fn unsound_request_lines_are_malformed() {
         "HTTP/",
         "HTTP/11",
     ] {
-        refused(format!("GET / {version}\r\n"), MalformedHead::Version);
+        rejected(format!("GET / {version}\r\n"), MalformedHead::Version);
     }
 }
 
 #[test]
-fn unsound_lines_are_malformed_at_the_byte() {
-    for (field, fault) in [
+fn invalid_lines_are_malformed_at_the_byte() {
+    for (field, error) in [
         (" ", MalformedHead::Fold),
         ("\t", MalformedHead::Fold),
         ("Host: a.test\r\n ", MalformedHead::Fold),
@@ -121,20 +121,20 @@ fn unsound_lines_are_malformed_at_the_byte() {
         ("\n", MalformedHead::BareLf),
     ] {
         let head = format!("GET / HTTP/1.1\r\n{field}");
-        refused(&head, fault);
+        rejected(&head, error);
         let before = &head.as_bytes()[..head.len() - 1];
-        assert_eq!(verdict(before), HeadProgress::NeedMore, "{head:?}");
+        assert_eq!(result(before), HeadProgress::NeedMore, "{head:?}");
     }
-    refused(b"GET / HTTP/1.1\r\nH\xf6", MalformedHead::FieldName);
-    refused("GET /\n", MalformedHead::BareLf);
-    refused("GET / HTTP/1.1\n", MalformedHead::BareLf);
-    refused("GET / HTTP/1.1\r\r", MalformedHead::BareCr);
-    refused("GET /\0", MalformedHead::ControlByte);
-    refused("GET /\t", MalformedHead::ControlByte);
+    rejected(b"GET / HTTP/1.1\r\nH\xf6", MalformedHead::FieldName);
+    rejected("GET /\n", MalformedHead::BareLf);
+    rejected("GET / HTTP/1.1\n", MalformedHead::BareLf);
+    rejected("GET / HTTP/1.1\r\r", MalformedHead::BareCr);
+    rejected("GET /\0", MalformedHead::ControlByte);
+    rejected("GET /\t", MalformedHead::ControlByte);
 }
 
 #[test]
-fn bytes_past_ascii_are_let_through_where_they_name_no_host() {
+fn non_ascii_bytes_are_allowed_outside_the_host() {
     host(
         b"GET /\xfc\x80 HTTP/1.1\r\nHost: a.test\r\nX: \xff\t\x80\r\n\r\n",
         &named("a.test"),
@@ -142,7 +142,7 @@ fn bytes_past_ascii_are_let_through_where_they_name_no_host() {
 }
 
 #[test]
-fn other_protocols_are_told_at_the_first_byte_that_proves_them() {
+fn other_protocols_are_recognised_at_the_first_possible_byte() {
     not_http(b"\x16", NotHttp::Tls);
     not_http(b"PRI * HTTP/2", NotHttp::Http2);
     not_http(b"\x80", NotHttp::FirstByte);
@@ -163,11 +163,11 @@ fn other_protocols_are_told_at_the_first_byte_that_proves_them() {
 }
 
 #[test]
-fn only_head_has_answers_without_content() {
+fn only_head_has_responses_without_content() {
     let method = |line: &str| {
-        let verdict = verdict(format!("{line} / HTTP/1.1\r\n\r\n").as_bytes());
-        let HeadProgress::Head(head) = verdict else {
-            panic!("{verdict:?}");
+        let result = result(format!("{line} / HTTP/1.1\r\n\r\n").as_bytes());
+        let HeadProgress::Head(head) = result else {
+            panic!("{result:?}");
         };
         head.method
     };
@@ -176,7 +176,7 @@ fn only_head_has_answers_without_content() {
     assert_eq!(method("head"), Method::Other);
 }
 
-/// A sound head of `len` bytes.
+/// A valid head of `len` bytes.
 fn head_of(len: usize) -> Vec<u8> {
     let (start, end) = ("GET / HTTP/1.1\r\nHost: a.test\r\nCookie: ", "\r\n\r\n");
     let filler = "c".repeat(len - start.len() - end.len());
@@ -184,29 +184,29 @@ fn head_of(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn head_is_bounded_to_the_byte() {
+fn the_size_limit_of_a_head_is_exact() {
     host(head_of(MAX_HEAD), &named("a.test"));
-    assert_eq!(verdict(&head_of(MAX_HEAD + 1)), HeadProgress::TooLarge);
+    assert_eq!(result(&head_of(MAX_HEAD + 1)), HeadProgress::TooLarge);
     let endless = [b'a'; MAX_HEAD];
-    assert_eq!(verdict(&endless[1..]), HeadProgress::NeedMore);
-    assert_eq!(verdict(&endless), HeadProgress::TooLarge);
+    assert_eq!(result(&endless[1..]), HeadProgress::NeedMore);
+    assert_eq!(result(&endless), HeadProgress::TooLarge);
 }
 
 #[test]
-fn malformed_early_line_of_a_large_head_is_malformed() {
+fn a_malformed_early_line_of_a_large_head_is_malformed() {
     let mut head = head_of(2 * MAX_HEAD);
     head[20] = b' ';
-    refused(&head, MalformedHead::SpaceBeforeColon);
+    rejected(&head, MalformedHead::SpaceBeforeColon);
     let mut head = head_of(MAX_HEAD + 1);
     head[MAX_HEAD - 1] = 0;
-    refused(&head, MalformedHead::ControlByte);
+    rejected(&head, MalformedHead::ControlByte);
     head[MAX_HEAD - 1] = b'c';
     head[MAX_HEAD] = 0;
-    assert_eq!(verdict(&head), HeadProgress::TooLarge);
+    assert_eq!(result(&head), HeadProgress::TooLarge);
 }
 
 #[test]
-fn each_byte_is_judged_once() {
+fn each_byte_is_parsed_once() {
     let head = head_of(MAX_HEAD);
     let mut parser = HttpHeadParser::new();
     for len in 0..head.len() {
@@ -216,24 +216,24 @@ fn each_byte_is_judged_once() {
 }
 
 #[test]
-fn fewer_bytes_than_before_are_waited_for() {
+fn fewer_bytes_than_before_need_more() {
     let head = head_of(100);
     let mut parser = HttpHeadParser::new();
     assert_eq!(parser.advance(&head[..60]), HeadProgress::NeedMore);
     assert_eq!(parser.advance(&head[..3]), HeadProgress::NeedMore);
-    assert_eq!(parser.advance(&head), verdict(&head));
+    assert_eq!(parser.advance(&head), result(&head));
 }
 
 #[test]
-fn reasons_are_told_in_words() {
+fn reasons_have_descriptions() {
     for (reason, text) in [
         (
             MalformedHead::Host(AuthorityError::Name(HostNameError::EmptyLabel)).to_string(),
-            "the host field is unsound: the name has an empty label",
+            "the Host field is invalid: the name has an empty label",
         ),
         (
             MalformedHead::TargetAuthority(AuthorityError::Port).to_string(),
-            "the target is unsound: the port is no number from 1 to 65535",
+            "the target is invalid: the port is not a number from 1 to 65535",
         ),
         (
             NotHttp::Tls.to_string(),

@@ -11,11 +11,11 @@ use crate::config;
 use crate::telemetry::log::{Sink, Writer};
 use crate::upstream::backend::Availability;
 
-/// How long anything may take that is bound to happen.
+/// Limit for everything that must happen.
 const SOON: Duration = Duration::from_secs(20);
 
-/// One `tcp` listener whose pool has nobody, so that whoever is accepted is reset.
-fn shared() -> (Arc<ProxyContext>, Writer) {
+/// One `tcp` listener whose pool has no usable backend, so that every accepted connection is reset.
+fn context() -> (Arc<ProxyContext>, Writer) {
     let yaml = "listeners: { tcp: { bind: [\"127.0.0.1:1\"], protocol: tcp, pool: web } }\n\
                 pools: { web: { backends: [fe01.invalid], port: 1 } }";
     let config = config::read(yaml, "test").unwrap().config;
@@ -25,7 +25,7 @@ fn shared() -> (Arc<ProxyContext>, Writer) {
         Sink::start(nowhere.unwrap().into(), config.log.format, Counter::noop()).unwrap();
     let log = Arc::new(Log::new(config.log, sink));
     let availability = Arc::new(Availability::default());
-    let shared = ProxyContext {
+    let context = ProxyContext {
         snapshot: ArcSwap::from_pointee(Snapshot::build(
             config,
             &registry,
@@ -39,11 +39,11 @@ fn shared() -> (Arc<ProxyContext>, Writer) {
         complained: AtomicU64::new(0),
         started: Instant::now(),
     };
-    (Arc::new(shared), writer)
+    (Arc::new(context), writer)
 }
 
-/// Connects from another thread, and is reset once it has been accepted.
-fn is_accepted(address: SocketAddr) -> JoinHandle<()> {
+/// Connects from another thread, and expects a reset, which shows that the connection was accepted.
+fn connect(address: SocketAddr) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut client = TcpStream::connect(address).unwrap();
         client.set_read_timeout(Some(SOON)).unwrap();
@@ -52,35 +52,41 @@ fn is_accepted(address: SocketAddr) -> JoinHandle<()> {
     })
 }
 
-/// The worker sees that its socket has hung up, and comes to look only when it listens again: to believe what it was
-/// told of the socket would be to look for connections without end, and without a pause in which anyone else could run.
+/// The worker gets an event that its socket was shut down, but handles it only after the socket listens again. If it trusted
+/// the event, it would try to accept in an endless loop without letting other tasks run.
 #[test]
-fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
-    // The second one: the first, whose port the kernel chose, would come back on another (bind(2)).
+fn a_port_that_closes_and_opens_quickly_does_not_block_the_worker() {
+    // The second socket: the first, whose port the kernel chose, would get another port when it is reopened (bind(2)).
     let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 2)
         .unwrap()
         .remove(1);
     listening.open().unwrap();
     let address = listening.address();
-    let (shared, _writer) = shared();
-    let stop = shared.stop.clone();
-    let (state, gate) = watch::channel(ListenState::Open(1));
+    let (context, _writer) = context();
+    let stop = context.stop.clone();
+    let (state, listen_state) = watch::channel(ListenState::Open(1));
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || {
-        let reactor = EventLoop::new().unwrap();
-        let own = reactor.clone();
+        let event_loop = EventLoop::new().unwrap();
+        let own = event_loop.clone();
         let configured = "127.0.0.1:1".parse().unwrap();
-        reactor.spawn(accept(own, listening.clone(), configured, shared, gate));
-        let own = reactor.clone();
-        reactor.spawn(async move {
+        event_loop.spawn(accept(
+            own,
+            listening.clone(),
+            configured,
+            context,
+            listen_state,
+        ));
+        let own = event_loop.clone();
+        event_loop.spawn(async move {
             for opening in 2..10 {
                 listening.close().unwrap();
-                // One look at the sockets, while the accept loop has not heard of it.
+                // One epoll_wait before the accept loop sees the new state.
                 own.sleep(Duration::from_millis(1)).await;
                 state.send_replace(ListenState::Closed);
                 listening.open().unwrap();
                 state.send_replace(ListenState::Open(opening));
-                let accepted = is_accepted(address);
+                let accepted = connect(address);
                 while !accepted.is_finished() {
                     own.sleep(Duration::from_millis(1)).await;
                 }
@@ -88,53 +94,68 @@ fn a_port_that_closes_and_opens_in_a_moment_freezes_no_worker() {
             }
             stop.cancel();
         });
-        reactor.run().unwrap();
+        event_loop.run().unwrap();
         done.send(()).unwrap();
     });
-    assert_eq!(ended.recv_timeout(SOON * 2), Ok(()), "the worker is frozen");
+    assert_eq!(
+        ended.recv_timeout(SOON * 2),
+        Ok(()),
+        "the worker is blocked"
+    );
 }
 
 #[test]
-fn who_waits_where_another_process_accepts_is_left_to_it() {
+fn queued_connections_are_left_to_the_process_that_has_taken_over() {
     let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
         .unwrap()
         .remove(0);
     listening.open().unwrap();
-    let _waits = TcpStream::connect(listening.address()).unwrap();
-    let (shared, _writer) = shared();
-    let (_state, gate) = watch::channel(ListenState::Left);
+    let _queued = TcpStream::connect(listening.address()).unwrap();
+    let (context, _writer) = context();
+    let (_state, listen_state) = watch::channel(ListenState::Left);
     let own = listening.clone();
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || {
-        let reactor = EventLoop::new().unwrap();
+        let event_loop = EventLoop::new().unwrap();
         let configured = "127.0.0.1:1".parse().unwrap();
-        reactor.spawn(accept(reactor.clone(), own, configured, shared, gate));
-        reactor.run().unwrap();
+        event_loop.spawn(accept(
+            event_loop.clone(),
+            own,
+            configured,
+            context,
+            listen_state,
+        ));
+        event_loop.run().unwrap();
         done.send(()).unwrap();
     });
     assert_eq!(ended.recv_timeout(SOON), Ok(()), "the loop does not end");
     assert!(
         listening.accept().is_ok(),
-        "nobody has taken the one who waits"
+        "the queued connection was accepted here"
     );
 }
 
-/// Thousands of sessions wait at once, so their size is looked after.
+/// Thousands of sessions wait at once, so their size matters.
 #[test]
-fn a_session_takes_less_than_a_kibibyte() {
+fn a_session_is_smaller_than_a_kibibyte() {
     let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
         .unwrap()
         .remove(0);
     listening.open().unwrap();
     let _client = TcpStream::connect(listening.address()).unwrap();
     let (client, peer) = listening.accept().unwrap();
-    let (shared, _writer) = shared();
-    let reactor = EventLoop::new().unwrap();
-    let client = Stream::accepted(&reactor, client).unwrap();
-    let listener = shared.snapshot.load().listeners[0].clone();
-    let account = ConnectionRecord::open(listener.clone(), shared.log.clone(), peer, reactor.now());
-    let admission = shared.limits.admit(peer.ip(), reactor.now()).unwrap();
-    let session = session::serve(client, listener, account, admission);
+    let (context, _writer) = context();
+    let event_loop = EventLoop::new().unwrap();
+    let client = Stream::accepted(&event_loop, client).unwrap();
+    let listener = context.snapshot.load().listeners[0].clone();
+    let record = ConnectionRecord::new(
+        listener.clone(),
+        context.log.clone(),
+        peer,
+        event_loop.now(),
+    );
+    let admission = context.limits.admit(peer.ip(), event_loop.now()).unwrap();
+    let session = session::serve(client, listener, record, admission);
     let size = size_of_val(&session);
     assert!(size < 1024, "{size} bytes");
 }

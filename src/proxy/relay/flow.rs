@@ -1,51 +1,50 @@
 //! One direction of a relay.
 //!
-//! Owns what has been read and not yet written, and the choice between copying and splicing. Invariant: at most one of
-//! `rest` and `pipe` holds bytes, and nothing is read while either does.
+//! Owns the bytes that were read but not yet written, and the choice between copying and splicing. Must not know the other
+//! direction. Invariant: at most one of `pending` and `pipe` has bytes, and nothing is read while either does.
 //!
-//! Small messages are copied through one buffer a worker, because below some 16 KiB that is cheaper than two calls to
-//! splice(2); a run of full buffers is a stream, and streams are spliced.
+//! Messages are copied through the worker's buffer, because below about 16 KiB that is cheaper than two calls of splice(2).
+//! Several full reads in a row are a stream, and streams are spliced.
 
 use std::io;
 use std::task::{Poll, ready};
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::shelf::Held;
-use super::{FlowError, Listen, Side};
+use super::pending::PendingBytes;
+use super::{FlowError, Observer, Side};
 use crate::net::event_loop::{self, Stream};
 use crate::net::splice::{self, Pipe};
 use crate::protocol::tls::server_hello::ReaderStatus;
 use crate::telemetry::metrics::{BackendMetrics, Direction, Path};
 
-/// What one read of a message takes, in bytes.
-const MESSAGE: usize = 16 * 1024;
-/// What one read of a stream takes while there are no pipes, in bytes: also what a flow holds at most whose target has
-/// stalled.
-const BUFFER: usize = event_loop::BUFFER;
-/// Full reads in a row that make a stream.
+/// Most bytes of one read in message mode.
+const MESSAGE_READ: usize = 16 * 1024;
+/// Most bytes of one read in stream mode if no pipe is available; also the most that a flow keeps while its target is stalled.
+const STREAM_READ: usize = event_loop::BUFFER;
+/// After this many full reads in a row the flow is a stream.
 const STREAM_AFTER: u8 = 2;
-/// Fills under [`MESSAGE`] in a row that make messages of a stream again.
+/// After this many fills below [`MESSAGE_READ`] in a row a stream is back in message mode.
 const MESSAGES_AFTER: u8 = 2;
-/// What one flow moves before other connections have their turn, in bytes: a pipe's worth, for less is dearer a byte, and a
-/// message waits for no more than one turn.
-const TURN: u64 = 256 * 1024;
+/// Most bytes that a flow moves in one turn, before other connections run: the size of a pipe. Less would cost more for each
+/// byte, and a message of another connection waits for one turn at most.
+const MAX_TURN: u64 = 256 * 1024;
 
 /// How bytes are moved now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Through the worker's buffer; counts full reads in a row.
+    /// Copied through the worker's buffer; counts full reads in a row.
     Messages(u8),
-    /// Through a pipe; counts small fills in a row.
+    /// Spliced through a pipe; counts small fills in a row.
     Stream(u8),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FlowState {
     Open,
-    /// The source has closed; what is held is still to be written.
+    /// The source has closed; pending bytes are still to be written.
     Ending,
-    /// The end has been passed on.
+    /// The end of the stream has been passed on.
     Closed,
 }
 
@@ -55,22 +54,22 @@ pub(super) struct Flow<'a> {
     direction: Direction,
     state: FlowState,
     mode: Mode,
-    /// Bytes that were read and that the target has not taken; some, if any.
-    rest: Option<Held>,
+    /// Bytes that were read and that the target has not accepted yet; never empty.
+    pending: Option<PendingBytes>,
     pipe: Option<Pipe>,
-    /// Who still listens to what is read; nothing is spliced meanwhile.
-    listen: Option<Listen<'a>>,
-    /// Bytes that the target's socket took.
+    /// Observes the bytes that are read; nothing is spliced meanwhile.
+    observer: Option<Observer<'a>>,
+    /// Bytes that the target's socket has accepted.
     pub(super) moved: u64,
 }
 
 impl<'a> Flow<'a> {
-    /// `moved` bytes have been moved before, and `rest` is the next to be.
+    /// A flow that has moved `moved` bytes already, and continues with `unsent`.
     pub(super) fn new(
         from: &'a Stream,
         to: &'a Stream,
         direction: Direction,
-        rest: Vec<u8>,
+        unsent: Vec<u8>,
         moved: u64,
     ) -> Self {
         Self {
@@ -79,53 +78,53 @@ impl<'a> Flow<'a> {
             direction,
             state: FlowState::Open,
             mode: Mode::Messages(0),
-            rest: (!rest.is_empty()).then(|| Held::from_vec(rest)),
+            pending: (!unsent.is_empty()).then(|| PendingBytes::from_vec(unsent)),
             pipe: None,
-            listen: None,
+            observer: None,
             moved,
         }
     }
 
-    /// The same, with someone who listens to what it reads.
-    pub(super) fn heard_by(self, listen: Option<Listen<'a>>) -> Self {
-        Self { listen, ..self }
+    /// The same flow with an observer of the bytes that it reads.
+    pub(super) fn with_observer(self, observer: Option<Observer<'a>>) -> Self {
+        Self { observer, ..self }
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.state == FlowState::Closed
     }
 
-    /// Moves what can be moved now, until a socket fails. A closed flow goes on watching its source for a reset.
-    /// `is_last` says that the other flow has closed: then closing the sockets passes this one's end on.
+    /// Moves the bytes that can be moved now; ready when a socket fails. A closed flow still watches its source for a reset.
+    /// `is_last`: the other flow has closed, so closing the sockets passes on the end of this one.
     pub(super) fn poll(&mut self, metrics: &BackendMetrics, is_last: bool) -> Poll<FlowError> {
         match ready!(self.poll_move(metrics, is_last)) {
             Ok(()) => self.poll_reset(),
-            Err(fault) => Poll::Ready(fault),
+            Err(error) => Poll::Ready(error),
         }
     }
 
-    /// Ready when the end has been passed on, or a socket has failed.
+    /// Ready when the end of the stream has been passed on, or a socket has failed.
     fn poll_move(
         &mut self,
         metrics: &BackendMetrics,
         is_last: bool,
     ) -> Poll<Result<(), FlowError>> {
-        let turn_ends = self.moved + TURN;
+        let turn_ends = self.moved + MAX_TURN;
         loop {
             if self.state == FlowState::Closed {
                 return Poll::Ready(Ok(()));
             }
-            if self.holds() {
+            if self.has_pending() {
                 ready!(self.poll_write(metrics))?;
             } else if self.state == FlowState::Ending {
-                self.give_back();
-                // It fails only on a socket that has been reset (tcp(7)), so what it took last may be lost.
+                self.release_pipe();
+                // Fails only if the socket was reset (tcp(7)); then the bytes that it accepted last may be lost.
                 if !is_last && shutdown(self.to, Shutdown::Write).is_err() {
-                    return Poll::Ready(Err(self.fault_of_target(self.to.error())));
+                    return Poll::Ready(Err(self.target_error(self.to.error())));
                 }
                 self.state = FlowState::Closed;
             } else if self.moved >= turn_ends {
-                self.from.reactor().again();
+                self.from.event_loop().yield_turn();
                 return Poll::Pending;
             } else {
                 ready!(self.poll_read(metrics))?;
@@ -133,100 +132,100 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn holds(&self) -> bool {
-        self.rest.is_some() || self.pipe.as_ref().is_some_and(|pipe| pipe.held() > 0)
+    fn has_pending(&self) -> bool {
+        self.pending.is_some() || self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
     }
 
     fn poll_read(&mut self, metrics: &BackendMetrics) -> Poll<Result<(), FlowError>> {
         if self.from.poll_readable().is_pending() {
-            self.give_back();
+            self.release_pipe();
             return Poll::Pending;
         }
         Poll::Ready(self.read(metrics))
     }
 
-    /// One read and, where bytes were copied, one write.
+    /// One read and, if bytes were copied, one write.
     fn read(&mut self, metrics: &BackendMetrics) -> Result<(), FlowError> {
-        if let (Mode::Stream(small), None) = (self.mode, &self.listen)
+        if let (Mode::Stream(small), None) = (self.mode, &self.observer)
             && let Some(filled) = self.fill()
         {
-            return self.has_filled(filled, small);
+            return self.after_fill(filled, small);
         }
         let room = match self.mode {
-            Mode::Stream(_) => BUFFER,
-            Mode::Messages(_) => MESSAGE,
+            Mode::Stream(_) => STREAM_READ,
+            Mode::Messages(_) => MESSAGE_READ,
         };
-        self.from.reactor().with_buffer(|buffer| {
+        self.from.event_loop().with_buffer(|buffer| {
             let read = self.from.receive(&mut buffer[..room]);
-            let Some(chunk) = read.map_err(|error| self.fault_of_source(error))? else {
+            let Some(chunk) = read.map_err(|error| self.source_error(error))? else {
                 return Ok(());
             };
             if chunk.last {
                 self.state = FlowState::Ending;
             }
             if chunk.len > 0 {
-                self.has_read(chunk.len, room);
-                self.let_hear(&buffer[..chunk.len]);
+                self.after_read(chunk.len, room);
+                self.observe(&buffer[..chunk.len]);
                 let written = self.write(&buffer[..chunk.len])?;
                 self.count(Path::Copied, written, metrics);
-                let rest = &buffer[written..chunk.len];
-                self.rest = (!rest.is_empty()).then(|| Held::of(rest));
+                let unsent = &buffer[written..chunk.len];
+                self.pending = (!unsent.is_empty()).then(|| PendingBytes::copy_of(unsent));
             }
             Ok(())
         })
     }
 
-    /// Fills a pipe; `None` where there is none to be had, or the kernel splices nothing.
+    /// Fills a pipe; `None` if no pipe is available or splicing does not work.
     fn fill(&mut self) -> Option<io::Result<Option<usize>>> {
-        self.pipe = self.pipe.take().or_else(Pipe::borrow);
+        self.pipe = self.pipe.take().or_else(Pipe::acquire);
         let pipe = self.pipe.as_mut()?;
         let filled = self.from.splice_with(|| pipe.fill(self.from));
-        if filled.as_ref().is_err_and(splice::note_refusal) {
+        if filled.as_ref().is_err_and(splice::note_unavailable) {
             self.pipe = None;
             return None;
         }
         Some(filled)
     }
 
-    fn has_read(&mut self, read: usize, room: usize) {
+    fn after_read(&mut self, read: usize, room: usize) {
         self.mode = match self.mode {
             Mode::Messages(full) if read == room && full + 1 >= STREAM_AFTER => Mode::Stream(0),
             Mode::Messages(full) if read == room => Mode::Messages(full + 1),
-            Mode::Stream(small) => Self::after_fill(read, small),
+            Mode::Stream(small) => Self::stream_mode(read, small),
             Mode::Messages(_) => Mode::Messages(0),
         };
     }
 
-    /// Before the bytes go on: whoever is told by them finds what was learned.
-    fn let_hear(&mut self, bytes: &[u8]) {
-        if let Some(listen) = &mut self.listen
-            && listen(bytes) == ReaderStatus::Over
+    /// Called before the bytes are sent, so that what the observer learns is in effect when the peer reads them.
+    fn observe(&mut self, bytes: &[u8]) {
+        if let Some(observer) = &mut self.observer
+            && observer(bytes) == ReaderStatus::Done
         {
-            self.listen = None;
+            self.observer = None;
         }
     }
 
-    fn has_filled(
+    fn after_fill(
         &mut self,
         filled: io::Result<Option<usize>>,
         small: u8,
     ) -> Result<(), FlowError> {
         match filled {
-            // The end of the stream, or TCP's urgent mark, where splice(2) says 0, too (`tcp_splice_read` of Linux):
-            // recv(2) tells them apart.
+            // The end of the stream, or TCP's urgent mark, for which splice(2) also returns 0 (`tcp_splice_read` of Linux):
+            // recv(2) distinguishes them.
             Ok(Some(0)) => self.mode = Mode::Messages(0),
-            Ok(Some(filled)) => self.mode = Self::after_fill(filled, small),
-            // At the mark it may also say that there is nothing now.
+            Ok(Some(filled)) => self.mode = Self::stream_mode(filled, small),
+            // At the mark it may also return EAGAIN.
             Ok(None) if self.from.is_readable() => self.mode = Mode::Messages(0),
             Ok(None) => {}
-            Err(error) => return Err(self.fault_of_source(error)),
+            Err(error) => return Err(self.source_error(error)),
         }
         Ok(())
     }
 
-    fn after_fill(filled: usize, small: u8) -> Mode {
+    fn stream_mode(filled: usize, small: u8) -> Mode {
         match filled {
-            MESSAGE.. => Mode::Stream(0),
+            MESSAGE_READ.. => Mode::Stream(0),
             _ if small + 1 < MESSAGES_AFTER => Mode::Stream(small + 1),
             _ => Mode::Messages(0),
         }
@@ -236,44 +235,44 @@ impl<'a> Flow<'a> {
         if self.to.poll_writable().is_pending() {
             return self.poll_reset().map(Err);
         }
-        if let Some(pipe) = self.pipe.as_mut().filter(|pipe| pipe.held() > 0) {
+        if let Some(pipe) = self.pipe.as_mut().filter(|pipe| !pipe.is_empty()) {
             let drained = self.to.write_with(|| pipe.drain(self.to));
-            if drained.as_ref().is_err_and(splice::note_refusal) {
+            if drained.as_ref().is_err_and(splice::note_unavailable) {
                 return Poll::Ready(self.empty_pipe());
             }
-            let drained = drained.map_err(|error| self.fault_of_target(error))?;
+            let drained = drained.map_err(|error| self.target_error(error))?;
             self.count(Path::Spliced, drained, metrics);
             return Poll::Ready(Ok(()));
         }
-        if let Some(mut rest) = self.rest.take() {
-            let written = rest.with(|bytes| self.write(bytes))?;
+        if let Some(mut pending) = self.pending.take() {
+            let written = pending.with(|bytes| self.write(bytes))?;
             self.count(Path::Copied, written, metrics);
-            self.rest = rest.take(written).then_some(rest);
+            self.pending = pending.advance(written).then_some(pending);
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Takes over what the pipe holds, which cannot be spliced on.
+    /// Reads back the bytes in the pipe, which cannot be spliced on.
     fn empty_pipe(&mut self) -> Result<(), FlowError> {
         let Some(pipe) = self.pipe.take() else {
             return Ok(());
         };
-        let rest = pipe.into_bytes();
-        let rest = rest.map_err(|error| self.fault_of_target(error))?;
-        self.rest = Some(Held::from_vec(rest));
+        let bytes = pipe.into_bytes();
+        let bytes = bytes.map_err(|error| self.target_error(error))?;
+        self.pending = Some(PendingBytes::from_vec(bytes));
         Ok(())
     }
 
-    /// While nothing is read, for the target takes nothing or the source has closed, a reset would not be seen.
+    /// Detects a reset while nothing is read, because the target is full or the source has closed.
     fn poll_reset(&self) -> Poll<FlowError> {
         let failed = self.from.poll_failed();
-        failed.map(|()| self.fault_of_source(self.from.error()))
+        failed.map(|()| self.source_error(self.from.error()))
     }
 
-    /// One write; says how many of the bytes the target took.
+    /// One write; returns how many bytes the target accepted.
     fn write(&self, bytes: &[u8]) -> Result<usize, FlowError> {
         let written = self.to.send(bytes);
-        written.map_err(|error| self.fault_of_target(error))
+        written.map_err(|error| self.target_error(error))
     }
 
     fn count(&mut self, path: Path, moved: usize, metrics: &BackendMetrics) {
@@ -281,13 +280,13 @@ impl<'a> Flow<'a> {
         metrics.moved(self.direction, path, moved as u64);
     }
 
-    fn give_back(&mut self) {
+    fn release_pipe(&mut self) {
         if let Some(pipe) = self.pipe.take() {
-            pipe.give_back();
+            pipe.release();
         }
     }
 
-    fn fault_of_source(&self, error: io::Error) -> FlowError {
+    fn source_error(&self, error: io::Error) -> FlowError {
         let side = match self.direction {
             Direction::ToBackend => Side::Client,
             Direction::ToClient => Side::Backend,
@@ -295,7 +294,7 @@ impl<'a> Flow<'a> {
         FlowError { side, error }
     }
 
-    fn fault_of_target(&self, error: io::Error) -> FlowError {
+    fn target_error(&self, error: io::Error) -> FlowError {
         let side = match self.direction {
             Direction::ToBackend => Side::Backend,
             Direction::ToClient => Side::Client,

@@ -1,15 +1,15 @@
-//! Bytes between a client and a backend, both ways, until both have closed or one thing ends it all.
+//! Relaying bytes between a client and a backend, in both directions, until both have closed or something ends the connection.
 //!
-//! Owns the two flows, the time without progress and the verdict on how it ended. Knows no pool and no log; whether
-//! the ends are closed or reset is the caller's. Invariants: bytes leave in the order in which they came; the end of
-//! a stream is passed on only after its last byte; whoever is told [`End::Closed`] knows that nothing was cut.
+//! Owns the two flows, the time without progress, and how the relay ended. Must not know pools or the log; the caller decides
+//! whether the sockets are closed or reset. Invariants: bytes leave in the order in which they arrived; the end of a stream is
+//! passed on only after its last byte; after [`End::Closed`] nothing was truncated.
 //!
-//! Timers cost nothing for each message: the reactor keeps the earliest deadline that was ever asked for, and one that
-//! comes too early is asked for again. The same holds for the recall: each wake-up reads one atomic.
+//! Timers cost nothing for each message: the event loop keeps the earliest deadline that was set, and one that fires too early
+//! is set again. The order to disconnect costs one atomic read for each wake-up.
 
-mod answers;
 mod flow;
-mod shelf;
+mod liveness;
+mod pending;
 
 use std::future::poll_fn;
 use std::io;
@@ -24,128 +24,122 @@ use crate::net::socket::{self, PeerTimeouts};
 use crate::protocol::tls::server_hello::ReaderStatus;
 use crate::telemetry::metrics::{BackendMetrics, Direction};
 use crate::upstream::backend::Disconnect;
-use answers::Answers;
 use flow::Flow;
+use liveness::Liveness;
 
-/// How long a connection lives before its peers are watched over: most are gone by then, and spare the options.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// How old a connection is when keepalive is enabled; most have ended by then and save the system calls.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(5);
 
 /// One of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Who came.
+    /// The client.
     Client,
-    /// Whom it was sent to.
+    /// The backend.
     Backend,
 }
 
 /// How a relay ended.
 #[derive(Debug)]
 pub enum End {
-    /// Both sides closed in order, this one first; nothing was cut.
+    /// Both sides closed in order, this one first; nothing was truncated.
     Closed(Side),
     /// This side reset.
     Reset(Side),
-    /// This side answers no more, or the way to it broke.
+    /// This side stopped acknowledging, or the network path to it broke.
     Lost(Side),
     /// No progress for `idle`.
     Idle,
-    /// This side had closed, and there was no progress for `half_close`; the other side has been sent all that this
-    /// one said, and its end.
+    /// This side had closed, and there was no progress for `half_close`. Everything that this side sent, and its end, has been
+    /// passed on.
     HalfClosed(Side),
-    /// The backend's connections were recalled.
-    Recalled(Disconnect),
-    /// This machine lacked something.
+    /// The balancer ended the connection.
+    Disconnected(Disconnect),
+    /// An error of this machine.
     Local(io::Error),
 }
 
-/// What a relay has done; it is told also when the relay is dropped.
+/// Bytes relayed in each direction; also valid if the relay is dropped midway.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
-    /// Bytes that the backend's socket took.
+pub struct ByteCounts {
+    /// Bytes that the backend's socket accepted.
     pub to_backend: u64,
-    /// Bytes that the client's socket took.
+    /// Bytes that the client's socket accepted.
     pub to_client: u64,
 }
 
-/// Takes what the backend says, in order and in any pieces, until it has heard enough.
-pub type Listen<'a> = &'a mut (dyn FnMut(&[u8]) -> ReaderStatus + 'a);
+/// Is given the backend's bytes, in order and in pieces of any size, until it is done.
+pub type Observer<'a> = &'a mut (dyn FnMut(&[u8]) -> ReaderStatus + 'a);
 
-/// What bounds a relay and ends it from outside, and who is told of it.
+/// What limits a relay, ends it from outside or observes it.
 pub struct RelayContext<'a> {
-    /// Bounds in time.
+    /// The timeouts of the connection.
     pub timeouts: &'a Timeouts,
-    /// Count its bytes while they move.
+    /// Counts the bytes while they move.
     pub metrics: &'a BackendMetrics,
-    /// Why it must end, if it must; asked whenever it is woken.
-    pub recalled: &'a dyn Fn() -> Option<Disconnect>,
-    /// What the backend says is copied and not spliced until it has heard enough.
-    pub listen: Option<Listen<'a>>,
+    /// Why the balancer ends the connection, if it does; called at each wake-up.
+    pub disconnect: &'a dyn Fn() -> Option<Disconnect>,
+    /// The backend's bytes are copied instead of spliced until it is done.
+    pub observer: Option<Observer<'a>>,
 }
 
-/// Moves bytes until it ends or is dropped, and adds them to `moved`. `rest` is what the client has sent already and the backend has
-/// not got yet.
+/// Relays bytes until the end, and adds them to `moved`. `unsent` are bytes of the client that the backend's socket did not
+/// accept yet.
 ///
-/// A function and no `async fn`, which would hold its arguments twice for as long as it lasts.
+/// Not an `async fn`, which would store its arguments twice.
 pub fn relay<'a>(
     client: &'a Stream,
     backend: &'a Stream,
-    rest: Vec<u8>,
-    oversight: RelayContext<'a>,
-    moved: &'a mut Moved,
+    unsent: Vec<u8>,
+    context: RelayContext<'a>,
+    moved: &'a mut ByteCounts,
 ) -> impl Future<Output = End> {
     let RelayContext {
         timeouts,
         metrics,
-        recalled,
-        listen,
-    } = oversight;
-    let now = client.reactor().now();
+        disconnect,
+        observer,
+    } = context;
+    let now = client.event_loop().now();
     let (to_backend, to_client) = (moved.to_backend, moved.to_client);
-    let up = Flow::new(client, backend, Direction::ToBackend, rest, to_backend);
+    let up = Flow::new(client, backend, Direction::ToBackend, unsent, to_backend);
     let down = Flow::new(backend, client, Direction::ToClient, Vec::new(), to_client);
     let mut relay = Relay {
         up,
-        down: down.heard_by(listen),
+        down: down.with_observer(observer),
         metrics,
-        recalled,
+        disconnect,
         timeouts,
-        told: moved,
-        last: now,
-        first: None,
-        settles: Some(now + settled_after(timeouts)),
-        answers: Sides::default(),
+        total: moved,
+        last_progress: now,
+        closed_first: None,
+        keepalive_at: Some(now + keepalive_after(timeouts)),
+        client_liveness: Liveness::default(),
+        backend_liveness: Liveness::default(),
     };
     poll_fn(move |_| relay.poll())
 }
 
-/// Before any of the kernel's bounds could be passed.
-fn settled_after(timeouts: &Timeouts) -> Duration {
-    SETTLED_AFTER.min(timeouts.tcp_keepalive.min(timeouts.tcp_user) / 2)
+/// Before any of the kernel's timeouts could expire.
+fn keepalive_after(timeouts: &Timeouts) -> Duration {
+    KEEPALIVE_AFTER.min(timeouts.tcp_keepalive.min(timeouts.tcp_user) / 2)
 }
 
 struct Relay<'a> {
     up: Flow<'a>,
     down: Flow<'a>,
     metrics: &'a BackendMetrics,
-    recalled: &'a dyn Fn() -> Option<Disconnect>,
+    disconnect: &'a dyn Fn() -> Option<Disconnect>,
     timeouts: &'a Timeouts,
-    /// What has been moved, when it is over.
-    told: &'a mut Moved,
+    /// Set to the byte counts at the end.
+    total: &'a mut ByteCounts,
     /// When a byte last moved, or one side closed.
-    last: Instant,
-    /// Who closed first.
-    first: Option<Side>,
-    /// When both sockets begin to be watched over; `None` where they are.
-    settles: Option<Instant>,
-    answers: Sides,
-}
-
-/// Whether they answer.
-#[derive(Default)]
-struct Sides {
-    client: Answers,
-    backend: Answers,
+    last_progress: Instant,
+    closed_first: Option<Side>,
+    /// When keepalive is enabled on both sockets; `None` once it is.
+    keepalive_at: Option<Instant>,
+    client_liveness: Liveness,
+    backend_liveness: Liveness,
 }
 
 impl Relay<'_> {
@@ -156,27 +150,30 @@ impl Relay<'_> {
         self.note_closed(Side::Client);
         let down = self.down.poll(metrics, self.up.is_closed());
         self.note_closed(Side::Backend);
-        // A fault first: a side that has reset may have lost what it took last.
-        for fault in [up, down] {
-            if let Poll::Ready(fault) = fault {
-                return Poll::Ready(fault.into());
+        // Errors first: a side that has reset may have lost the bytes that it accepted last.
+        for error in [up, down] {
+            if let Poll::Ready(error) = error {
+                return Poll::Ready(error.into());
             }
         }
-        if let (true, true, Some(first)) = (self.up.is_closed(), self.down.is_closed(), self.first)
-        {
+        if let (true, true, Some(first)) = (
+            self.up.is_closed(),
+            self.down.is_closed(),
+            self.closed_first,
+        ) {
             return Poll::Ready(End::Closed(first));
         }
-        if let Some(reason) = (self.recalled)() {
-            return Poll::Ready(End::Recalled(reason));
+        if let Some(reason) = (self.disconnect)() {
+            return Poll::Ready(End::Disconnected(reason));
         }
         if before != self.moved() {
-            self.last = self.up.from.reactor().now();
+            self.last_progress = self.up.from.event_loop().now();
         }
-        self.poll_time()
+        self.poll_timeouts()
     }
 
-    fn moved(&self) -> Moved {
-        Moved {
+    fn moved(&self) -> ByteCounts {
+        ByteCounts {
             to_backend: self.up.moved,
             to_client: self.down.moved,
         }
@@ -187,50 +184,50 @@ impl Relay<'_> {
             Side::Client => &self.up,
             Side::Backend => &self.down,
         };
-        if self.first.is_none() && flow.is_closed() {
-            self.first = Some(side);
-            self.last = flow.from.reactor().now();
+        if self.closed_first.is_none() && flow.is_closed() {
+            self.closed_first = Some(side);
+            self.last_progress = flow.from.event_loop().now();
         }
     }
 
-    /// The time without progress.
-    fn poll_time(&mut self) -> Poll<End> {
-        let reactor = self.up.from.reactor();
-        match self.settles {
-            Some(settles) if reactor.poll_deadline(settles).is_pending() => {}
+    fn poll_timeouts(&mut self) -> Poll<End> {
+        let event_loop = self.up.from.event_loop();
+        match self.keepalive_at {
+            Some(at) if event_loop.poll_deadline(at).is_pending() => {}
             Some(_) => {
-                self.settles = None;
-                self.watch_over();
+                self.keepalive_at = None;
+                self.enable_keepalive();
             }
             None => {}
         }
-        if self.settles.is_none()
+        if self.keepalive_at.is_none()
             && let Some(lost) = self.poll_lost()
         {
             return Poll::Ready(End::Lost(lost));
         }
-        let bound = match self.first {
+        let timeout = match self.closed_first {
             Some(_) => self.timeouts.half_close,
             None => self.timeouts.idle,
         };
-        let end = || self.first.map_or(End::Idle, End::HalfClosed);
-        reactor.poll_deadline(self.last + bound).map(|()| end())
+        let end = || self.closed_first.map_or(End::Idle, End::HalfClosed);
+        event_loop
+            .poll_deadline(self.last_progress + timeout)
+            .map(|()| end())
     }
 
-    fn watch_over(&self) {
-        let patience = PeerTimeouts::from(self.timeouts);
+    fn enable_keepalive(&self) {
+        let timeouts = PeerTimeouts::from(self.timeouts);
         for stream in [self.up.from, self.down.from] {
-            socket::watch_over(stream, patience);
+            socket::enable_keepalive(stream, timeouts);
         }
     }
 
-    /// The side that bytes wait for and that answers no more.
+    /// The side that has bytes pending and has stopped acknowledging.
     fn poll_lost(&mut self) -> Option<Side> {
         let (client, backend) = (self.up.from, self.down.from);
         let user = self.timeouts.tcp_user;
-        let answers = &mut self.answers;
-        let client = answers.client.poll(client, self.down.moved, user);
-        let backend = answers.backend.poll(backend, self.up.moved, user);
+        let client = self.client_liveness.poll(client, self.down.moved, user);
+        let backend = self.backend_liveness.poll(backend, self.up.moved, user);
         let lost = |poll: Poll<()>, side| poll.is_ready().then_some(side);
         lost(client, Side::Client).or(lost(backend, Side::Backend))
     }
@@ -238,13 +235,13 @@ impl Relay<'_> {
 
 impl Drop for Relay<'_> {
     fn drop(&mut self) {
-        *self.told = self.moved();
-        self.answers.client.leave(self.up.from);
-        self.answers.backend.leave(self.down.from);
+        *self.total = self.moved();
+        self.client_liveness.stop(self.up.from);
+        self.backend_liveness.stop(self.down.from);
     }
 }
 
-/// A fault of one side's socket.
+/// An error of one side's socket.
 #[derive(Debug)]
 struct FlowError {
     side: Side,
@@ -252,9 +249,9 @@ struct FlowError {
 }
 
 impl From<FlowError> for End {
-    fn from(fault: FlowError) -> Self {
-        match fault.error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED) => Self::Reset(fault.side),
+    fn from(failed: FlowError) -> Self {
+        match failed.error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::CONNRESET | Errno::PIPE | Errno::CONNABORTED) => Self::Reset(failed.side),
             Some(
                 Errno::NOBUFS
                 | Errno::NOMEM
@@ -262,8 +259,8 @@ impl From<FlowError> for End {
                 | Errno::NFILE
                 | Errno::INVAL
                 | Errno::BADF,
-            ) => Self::Local(fault.error),
-            _ => Self::Lost(fault.side),
+            ) => Self::Local(failed.error),
+            _ => Self::Lost(failed.side),
         }
     }
 }

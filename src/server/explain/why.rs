@@ -13,7 +13,7 @@ use crate::upstream::pool::{Pool, obstacle_to_pinned};
 const NAMED: usize = 8;
 
 /// How health says that it took a backend back before its time.
-const EARLY: &str = "; taken early, as no other backend of the pool is available";
+const EARLY: &str = "; back early, because no other backend of the pool is available";
 
 /// What keeps each backend behind a listener from serving.
 pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {

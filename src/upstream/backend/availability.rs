@@ -1,7 +1,7 @@
-//! Where changes of backends are announced.
+//! Announcing changes of backends.
 //!
-//! Owns who is told. Must not know what has changed: whoever is told looks. Invariant: a change is announced after it has
-//! been written.
+//! Owns the subscribers. Must not know what changed: a subscriber reads the state itself. Invariant: a change is announced after
+//! it was written.
 
 use std::sync::Mutex;
 use std::task::Waker;
@@ -11,14 +11,14 @@ use tokio::sync::watch;
 
 use super::lock;
 
-/// Announces what happens to backends: to the tasks that follow what can serve, and to the workers whose connections are
-/// recalled.
+/// Announces changes of backends to the tasks that depend on which backends can serve, and to the workers whose connections are
+/// ended.
 #[derive(Debug)]
 pub struct Availability {
     changes: watch::Sender<u64>,
     workers: Mutex<Vec<Waker>>,
-    /// What the times of returns are counted from.
-    pub(super) began: Instant,
+    /// The start of the clock for returns.
+    pub(super) started: Instant,
 }
 
 impl Default for Availability {
@@ -26,24 +26,25 @@ impl Default for Availability {
         Self {
             changes: watch::Sender::default(),
             workers: Mutex::default(),
-            began: Instant::now(),
+            started: Instant::now(),
         }
     }
 }
 
 impl Availability {
-    /// Sees every change of what can serve; the number means nothing.
+    /// A receiver that is notified of every change; the number has no meaning.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Has `worker` woken when connections are recalled; its relays then ask [`BackendPermit::recalled`](super::BackendPermit::recalled).
+    /// Registers `worker` to be woken when connections are ended; its relays then read
+    /// [`BackendPermit::disconnect_reason`](super::BackendPermit::disconnect_reason).
     pub fn tell_of_recalls(&self, worker: Waker) {
         lock(&self.workers).push(worker);
     }
 
-    /// Has everyone look again at what can serve: something has changed that is no backend's own.
+    /// Notifies all subscribers of a change that does not concern a single backend.
     pub fn announce(&self) {
         self.changed();
     }
@@ -53,7 +54,7 @@ impl Availability {
             .send_modify(|version| *version = version.wrapping_add(1));
     }
 
-    /// Has the relays of every worker ask whether they are recalled.
+    /// Wakes all workers, so that their relays check whether the balancer ends them.
     pub fn wake_workers(&self) {
         for worker in lock(&self.workers).iter() {
             worker.wake_by_ref();

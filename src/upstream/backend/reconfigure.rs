@@ -1,7 +1,7 @@
-//! What is configured of a backend, and may change while it has connections.
+//! The configured values of a backend, which may change while it has connections.
 //!
-//! Owns the way from a new configuration to a backend that stands. Must not know why it changes. Invariant: whoever holds
-//! the backend sees its new weight and bounds at once, and no connection is touched.
+//! Owns how a new configuration is applied to an existing backend. Must not know why it changes. Invariant: the new weight and
+//! limits take effect at once, and no connection is affected.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,39 +11,40 @@ use super::Backend;
 use crate::config::model::{self, ServerAddress};
 
 impl Backend {
-    /// As configured, not resolved.
+    /// The configured values; the address is not resolved.
     #[must_use]
     pub fn configured(&self) -> Arc<model::BackendConfig> {
         self.configured.load_full()
     }
 
-    /// Its share under the balance policy, 0 to 256.
+    /// Its weight in the balance policy, 0 to 256.
     #[must_use]
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
     }
 
-    /// Connections at once; `None` is no bound.
+    /// Most concurrent connections; `None` is no limit.
     #[must_use]
     pub fn max_connections(&self) -> Option<u32> {
-        let bound = self.max_connections.load(Ordering::Relaxed);
-        (bound != u32::MAX).then_some(bound)
+        let limit = self.max_connections.load(Ordering::Relaxed);
+        (limit != u32::MAX).then_some(limit)
     }
 
-    /// For the assembly alone: what a new configuration says of it. Where its address is another one, new connections go
-    /// to what that is known to be `now`, or nowhere until `health` knows; those that stand live on where they are.
+    /// Applies a new configuration. Only for the server. If the configured address changes, new connections go to the address
+    /// that `resolved` returns, or nowhere until `health` has resolved it; existing connections stay where they are.
     pub fn reconfigure(
         &self,
         configured: &model::BackendConfig,
         max_connections: Option<u32>,
-        now: impl FnOnce(&ServerAddress) -> Option<SocketAddr>,
+        resolved: impl FnOnce(&ServerAddress) -> Option<SocketAddr>,
     ) {
-        let bound = max_connections.unwrap_or(u32::MAX);
+        let limit = max_connections.unwrap_or(u32::MAX);
         self.weight.store(configured.weight, Ordering::Relaxed);
-        self.max_connections.store(bound, Ordering::Relaxed);
+        self.max_connections.store(limit, Ordering::Relaxed);
         let before = self.configured.swap(Arc::new(configured.clone()));
         if before.address != configured.address {
-            self.address.store(now(&configured.address).map(Arc::new));
+            self.address
+                .store(resolved(&configured.address).map(Arc::new));
         }
     }
 }

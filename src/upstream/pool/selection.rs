@@ -1,6 +1,7 @@
-//! The backend that one connection has picked, and the next one if that cannot be reached.
+//! The backend picked for one connection, and the next one if connecting to it fails.
 //!
-//! Invariant: whoever holds a [`Selection`] holds a place at its backend and, where there is one, its pin.
+//! Owns what a connection holds of its backend and of its group's tables. Must not know sockets. Invariant: a [`Selection`]
+//! holds a permit of its backend and, if there is one, the client's pin.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -9,29 +10,30 @@ use super::{PickedBy, Pool, PoolAffinity, PoolClient, SessionLearner};
 use crate::affinity::shard::{Eligibility, Key, Member, Session};
 use crate::affinity::table::PinGuard;
 use crate::protocol::tls::client_hello::ClientHello;
+use crate::protocol::tls::server_hello::ReaderStatus;
 use crate::telemetry::metrics::ConnectFailure;
 use crate::types::backend_state::AdminState;
 use crate::upstream::backend::{Backend, BackendPermit, Disconnect};
 
-/// A backend for one connection, a place there and the hold on the client's pins.
+/// A backend for one connection, with the permit and the pins that the connection holds.
 #[derive(Debug)]
 pub struct Selection {
     pool: Arc<Pool>,
     client: PoolClient,
-    slot: BackendPermit,
+    permit: BackendPermit,
     by: PickedBy,
-    hold: HeldPins,
+    held: HeldPins,
     tried: Vec<usize>,
-    /// The pins stay where they are, whoever answers.
-    away: bool,
+    /// The pins stay where they are, whichever backend is connected to.
+    keeps_pins: bool,
 }
 
-/// What a connection holds of its group's tables.
+/// The pins that a connection holds, if any.
 #[derive(Debug)]
 pub(super) enum HeldPins {
-    /// Nothing: where it goes says nothing of where its client belongs.
-    Nothing,
-    /// What there is.
+    /// None: the backend of this connection says nothing about where the client belongs.
+    None,
+    /// The pins of the client and of its sessions.
     Pins(PinGuards),
 }
 
@@ -39,31 +41,31 @@ pub(super) enum HeldPins {
 #[derive(Debug)]
 pub(super) struct PinGuards {
     client: Option<PinGuard<Key>>,
-    /// The session that was resumed, and those that were granted.
+    /// The session that was resumed, and those granted since.
     sessions: RefCell<Vec<PinGuard<Session>>>,
-    /// The table's recalls when this connection last asked whether it is meant.
-    recalls: Cell<u32>,
+    /// The table's count of moves when this connection last checked its pins.
+    moves: Cell<u32>,
 }
 
 impl HeldPins {
-    /// What was taken when the table's recalls were `recalls`.
-    pub(super) fn pins(
+    /// Pins that were acquired after the table's count of moves was `moves`.
+    pub(super) fn new(
         client: Option<PinGuard<Key>>,
         session: Option<PinGuard<Session>>,
-        recalls: u32,
+        moves: u32,
     ) -> Self {
         Self::Pins(PinGuards {
             client,
             sessions: RefCell::new(session.into_iter().collect()),
-            recalls: Cell::new(recalls),
+            moves: Cell::new(moves),
         })
     }
 }
 
 impl PinGuards {
-    fn is_recalled(&self) -> bool {
-        let of_session = || self.sessions.borrow().iter().any(PinGuard::is_recalled);
-        self.client.as_ref().is_some_and(PinGuard::is_recalled) || of_session()
+    fn is_moved(&self) -> bool {
+        let session_moved = || self.sessions.borrow().iter().any(PinGuard::is_recalled);
+        self.client.as_ref().is_some_and(PinGuard::is_recalled) || session_moved()
     }
 }
 
@@ -71,108 +73,113 @@ impl Selection {
     pub(super) fn new(
         pool: Arc<Pool>,
         client: PoolClient,
-        slot: BackendPermit,
+        permit: BackendPermit,
         by: PickedBy,
-        hold: HeldPins,
+        held: HeldPins,
     ) -> Self {
         Self {
             pool,
             client,
-            slot,
+            permit,
             by,
-            hold,
+            held,
             tried: Vec::new(),
-            away: false,
+            keeps_pins: false,
         }
     }
 
-    /// Who was picked.
+    /// The backend.
     #[must_use]
     pub fn backend(&self) -> &Arc<Backend> {
-        self.slot.backend()
+        self.permit.backend()
     }
 
-    /// Why.
+    /// Why it was picked.
     #[must_use]
     pub fn by(&self) -> PickedBy {
         self.by
     }
 
-    /// The place that is held.
+    /// The permit.
     #[must_use]
-    pub fn slot(&self) -> &BackendPermit {
-        &self.slot
+    pub fn permit(&self) -> &BackendPermit {
+        &self.permit
     }
 
-    /// Goes on to a backend of the pool that this connection has not tried; `false` where there is none. Where it leaves its
-    /// pinned backend because this machine has no way there now, it is away: the pin says nothing of that, and stays.
-    pub fn redispatch(&mut self, fault: ConnectFailure) -> bool {
-        let Some(here) = self.place(self.slot.backend()) else {
+    /// Selects a backend of the pool that this connection has not tried; `false` if there is none. If it leaves its pinned
+    /// backend because of a failure local to this machine, the pin stays.
+    pub fn redispatch(&mut self, failure: ConnectFailure) -> bool {
+        let Some(here) = self.index_of(self.permit.backend()) else {
             return false;
         };
         self.tried.push(here);
-        let Some(slot) = self.next_slot() else {
+        let Some(permit) = self.next_permit() else {
             return false;
         };
-        self.slot.backend().metrics.redispatched(fault);
+        self.permit.backend().metrics.redispatched(failure);
         let pinned = matches!(self.by, PickedBy::Pin | PickedBy::Session);
-        self.away |= pinned && fault == ConnectFailure::Local;
-        self.slot = slot;
+        self.keeps_pins |= pinned && failure == ConnectFailure::Local;
+        self.permit = permit;
         self.by = PickedBy::Redispatch;
         true
     }
 
-    fn next_slot(&self) -> Option<BackendPermit> {
-        let take = || self.pool.take(self.client, &self.tried).ok();
+    fn next_permit(&self) -> Option<BackendPermit> {
+        let acquire = || self.pool.acquire(self.client, &self.tried).ok();
         let Some((affinity, pinned)) = self.pinned() else {
-            return take().map(|(_, slot)| slot);
+            return acquire().map(|(_, permit)| permit);
         };
-        let fit = |member: Member| match affinity.places.get(&member) {
-            Some(place) if self.tried.contains(place) => Eligibility::Refuses,
-            _ => self.pool.fit(member),
+        let eligibility = |member: Member| match affinity.indexes.get(&member) {
+            Some(index) if self.tried.contains(index) => Eligibility::Refuses,
+            _ => self.pool.eligibility(member),
         };
-        let Some(claim) = &pinned.client else {
-            return self.next_beside(affinity, fit).or_else(|| Some(take()?.1));
+        let Some(pin) = &pinned.client else {
+            return self
+                .next_by_view(affinity, eligibility)
+                .or_else(|| Some(acquire()?.1));
         };
-        let mut taken = None;
+        let mut chosen = None;
         let choose = || {
-            taken = take();
-            taken.as_ref().map(|(place, _)| affinity.members[*place])
+            chosen = acquire();
+            chosen.as_ref().map(|(index, _)| affinity.members[*index])
         };
-        let member = claim.next(fit, choose)?;
-        taken
-            .map(|(_, slot)| slot)
-            .or_else(|| self.pool.member(member)?.enter())
+        let member = pin.next(eligibility, choose)?;
+        chosen
+            .map(|(_, permit)| permit)
+            .or_else(|| self.pool.member(member)?.try_acquire())
     }
 
-    /// Where the pin leads that others behind the client's address have; this connection holds none of it.
-    fn next_beside(
+    /// The backend that other connections of this client are pinned to; this connection does not hold that pin.
+    fn next_by_view(
         &self,
         affinity: &PoolAffinity,
-        fit: impl Fn(Member) -> Eligibility,
+        eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<BackendPermit> {
         let member = affinity.pins.view(&affinity.key(self.client)?)?.member;
-        let fits = fit(member) == Eligibility::Takes;
-        self.pool.member(member).filter(|_| fits)?.enter()
+        let is_eligible = eligibility(member) == Eligibility::Takes;
+        self.pool
+            .member(member)
+            .filter(|_| is_eligible)?
+            .try_acquire()
     }
 
-    /// The backend has answered: the pins follow. `fault` is what the last one failed with, if one did.
-    pub fn answered(&self, fault: Option<ConnectFailure>) {
-        let Some((affinity, pinned)) = self.pinned().filter(|_| !self.away) else {
+    /// The backend was connected to: the pins move to it. `failure` is that of the last attempt before, if any.
+    pub fn connected(&self, failure: Option<ConnectFailure>) {
+        let Some((affinity, pinned)) = self.pinned().filter(|_| !self.keeps_pins) else {
             return;
         };
         let Some(member) = self.member(affinity) else {
             return;
         };
         let client = pinned.client.as_ref();
-        let mut moved = client.and_then(|claim| claim.answered(member));
+        let mut moved = client.and_then(|pin| pin.answered(member));
         for session in pinned.sessions.borrow().iter() {
             moved = moved.or(session.answered_by(member));
         }
         let Some(before) = moved else {
             return;
         };
-        let reason = match (self.pool.member(before), fault) {
+        let reason = match (self.pool.member(before), failure) {
             (None, _) => "removed",
             (Some(backend), _) if backend.state() == AdminState::Maintain => {
                 AdminState::Maintain.as_str()
@@ -180,29 +187,39 @@ impl Selection {
             (Some(backend), _) if backend.state() == AdminState::Drain => {
                 AdminState::Drain.as_str()
             }
-            (Some(_), Some(fault)) => fault.as_str(),
+            (Some(_), Some(failure)) => failure.as_str(),
             (Some(_), None) => "down",
         };
         affinity.pins.count_broken(reason);
     }
 
-    /// Why this connection must end, if it must: its backend's connections are recalled, or an administrator has moved
-    /// one of its pins. Costs two reads where nothing has happened.
+    /// Why the balancer ends this connection, if it does: the backend's connections are ended, or an administrator has moved
+    /// one of its pins. Costs two atomic reads if nothing has changed.
     #[must_use]
-    pub fn recalled(&self) -> Option<Disconnect> {
-        self.slot.recalled().or_else(|| {
+    pub fn disconnect_reason(&self) -> Option<Disconnect> {
+        self.permit.disconnect_reason().or_else(|| {
             let (affinity, pinned) = self.pinned()?;
-            let recalls = affinity.pins.recalls();
-            if pinned.recalls.replace(recalls) == recalls {
+            let moves = affinity.pins.recalls();
+            if pinned.moves.replace(moves) == moves {
                 return None;
             }
-            pinned.is_recalled().then_some(Disconnect::PinMoved)
+            pinned.is_moved().then_some(Disconnect::PinMoved)
         })
     }
 
-    /// Who listens to what the backend says, for the sessions that it grants; `None` where nothing is to be learned.
-    #[must_use]
-    pub fn learner(&self, hello: &ClientHello) -> Option<Box<SessionLearner<'_>>> {
+    /// Observes the backend's bytes to learn the TLS sessions that it grants; done at once if there is nothing to learn.
+    pub fn observer<'a>(
+        &'a self,
+        hello: Option<&ClientHello>,
+    ) -> impl FnMut(&[u8]) -> ReaderStatus + use<'a> {
+        let mut learner = hello.and_then(|hello| self.learner(hello));
+        move |bytes: &[u8]| match &mut learner {
+            Some(learner) => learner.observe(bytes),
+            None => ReaderStatus::Done,
+        }
+    }
+
+    fn learner(&self, hello: &ClientHello) -> Option<Box<SessionLearner<'_>>> {
         let (affinity, pinned) = self.pinned()?;
         let by_session = affinity.pins.settings().by_session;
         let member = self.member(affinity).filter(|_| by_session)?;
@@ -218,17 +235,17 @@ impl Selection {
     }
 
     fn pinned(&self) -> Option<(&PoolAffinity, &PinGuards)> {
-        match &self.hold {
-            HeldPins::Nothing => None,
+        match &self.held {
+            HeldPins::None => None,
             HeldPins::Pins(pinned) => Some((self.pool.affinity.as_ref()?, pinned)),
         }
     }
 
     fn member(&self, affinity: &PoolAffinity) -> Option<Member> {
-        Some(affinity.members[self.place(self.slot.backend())?])
+        Some(affinity.members[self.index_of(self.permit.backend())?])
     }
 
-    fn place(&self, backend: &Arc<Backend>) -> Option<usize> {
+    fn index_of(&self, backend: &Arc<Backend>) -> Option<usize> {
         self.pool
             .backends
             .iter()

@@ -1,7 +1,7 @@
-//! Learning which TLS sessions a backend grants.
+//! Learning the TLS sessions that a backend grants.
 //!
-//! Owns the way from what the backend says to the table. Invariant: neither an id nor a ticket is kept: what is
-//! remembered is a keyed hash, and the backend that granted it.
+//! Owns the path from the backend's bytes to the affinity table. Must not know who relays the bytes. Invariant: neither an id
+//! nor a ticket is stored, only a keyed hash and the backend that granted it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::affinity::table::{PinGuard, Pins};
 use crate::protocol::tls::client_hello::SessionId;
 use crate::protocol::tls::server_hello::{Grant, GrantReader, ReaderStatus};
 
-/// Listens to one backend on behalf of one connection, which holds what is learned.
+/// Reads the bytes of one backend for one connection, which holds the sessions that are learned.
 #[derive(Debug)]
 pub struct SessionLearner<'a> {
     pins: &'a Arc<Pins>,
@@ -22,7 +22,7 @@ pub struct SessionLearner<'a> {
 }
 
 impl<'a> SessionLearner<'a> {
-    /// For a connection of `client` to `member`, which offered to resume the session of this id.
+    /// A learner for a connection of `client` to `member` that offered to resume the session with the id `offered`.
     pub(super) fn new(
         pins: &'a Arc<Pins>,
         client: Option<Key>,
@@ -39,15 +39,15 @@ impl<'a> SessionLearner<'a> {
         }
     }
 
-    /// Takes the next bytes that the backend has said.
-    pub fn hear(&mut self, bytes: &[u8]) -> ReaderStatus {
+    /// Reads the next bytes of the backend.
+    pub fn observe(&mut self, bytes: &[u8]) -> ReaderStatus {
         let (client, member) = (self.client.as_ref(), self.member);
         self.reader.read(bytes, &mut |grant| {
-            let claim = match grant {
+            let pin = match grant {
                 Grant::SessionId(id) => self.pins.learn_id(id, client, member),
                 Grant::Ticket(ticket) => self.pins.learn_ticket(ticket, client, member),
             };
-            self.learned.borrow_mut().extend(claim);
+            self.learned.borrow_mut().extend(pin);
         })
     }
 }

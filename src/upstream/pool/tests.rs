@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::affinity::table::Secret;
+use crate::affinity::shard::{Eligibility, Key, Session};
+use crate::affinity::table::{PinGuard, Secret};
 use crate::config::model;
 use crate::telemetry::metrics::{BackendMetrics, ConnectFailure, Registry};
 use crate::types::backend_state::AdminState;
 use crate::upstream::backend::Availability;
 
-pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend> {
+pub(super) fn backend(pool: &str, name: &str, max_connections: Option<u32>) -> Arc<Backend> {
     let configured = model::BackendConfig {
         name: name.into(),
         address: model::ServerAddress {
@@ -28,7 +29,7 @@ pub(super) fn backend(pool: &str, name: &str, bound: Option<u32>) -> Arc<Backend
     let backend = Backend::new(
         pool.into(),
         configured,
-        bound,
+        max_connections,
         metrics,
         Arc::new(Availability::default()),
     );
@@ -86,61 +87,61 @@ fn client(last: u8) -> PoolClient {
     }
 }
 
-/// Picks, is answered, and gives everything back.
-pub(super) fn visit(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
+/// Picks a backend, connects, and releases everything.
+pub(super) fn connect(pool: &Arc<Pool>, last: u8) -> (String, PickedBy) {
     let pick = pool.pick(client(last), None).unwrap();
-    pick.answered(None);
+    pick.connected(None);
     (pick.backend().name.to_string(), pick.by())
 }
 
 #[test]
-fn a_client_comes_back_to_its_backend_through_every_pool_of_the_group() {
+fn a_client_returns_to_its_backend_through_every_pool_of_the_group() {
     let pins = pins();
     let https = pool("https", &["fe01", "fe02", "fe03"], &pins, None);
     let http = pool("http", &["fe03", "fe01", "fe02"], &pins, None);
     for last in 1..=9 {
-        let (first, by) = visit(&https, last);
+        let (first, by) = connect(&https, last);
         assert_eq!(by, PickedBy::Policy(Balance::RoundRobin));
-        assert_eq!(visit(&http, last), (first.clone(), PickedBy::Pin));
-        assert_eq!(visit(&https, last), (first, PickedBy::Pin));
+        assert_eq!(connect(&http, last), (first.clone(), PickedBy::Pin));
+        assert_eq!(connect(&https, last), (first, PickedBy::Pin));
     }
 }
 
 #[test]
-fn the_pin_of_a_dead_backend_follows_its_client_and_stays_there() {
+fn the_pin_of_a_dead_backend_moves_and_stays_there() {
     let pool = pool("https", &["fe01", "fe02"], &pins(), None);
-    let (first, _) = visit(&pool, 1);
+    let (first, _) = connect(&pool, 1);
     let dead = pool
         .backends
         .iter()
         .find(|backend| *backend.name == first)
         .unwrap();
     dead.set_health(Health::Down, "test");
-    let (second, by) = visit(&pool, 1);
+    let (second, by) = connect(&pool, 1);
     assert_eq!(by, PickedBy::Policy(Balance::RoundRobin));
     assert_ne!(first, second);
     dead.set_health(Health::Up, "test");
-    assert_eq!(visit(&pool, 1), (second, PickedBy::Pin));
+    assert_eq!(connect(&pool, 1), (second, PickedBy::Pin));
 }
 
 #[test]
-fn a_draining_backend_keeps_its_clients_and_gets_no_others() {
+fn a_draining_backend_keeps_its_clients_and_gets_no_new_ones() {
     let pool = pool("https", &["fe01", "fe02"], &pins(), None);
-    let (first, _) = visit(&pool, 1);
+    let (first, _) = connect(&pool, 1);
     let drained = pool
         .backends
         .iter()
         .find(|backend| *backend.name == first)
         .unwrap();
     drained.set_state(AdminState::Drain, None);
-    assert_eq!(visit(&pool, 1), (first.clone(), PickedBy::Pin));
-    assert!((2..9).all(|last| visit(&pool, last).0 != first));
-    let over = crate::upstream::backend::Deadline {
+    assert_eq!(connect(&pool, 1), (first.clone(), PickedBy::Pin));
+    assert!((2..9).all(|last| connect(&pool, last).0 != first));
+    let passed = crate::upstream::backend::Deadline {
         at: std::time::Instant::now(),
         shown: std::time::SystemTime::now(),
     };
-    drained.set_state(AdminState::Drain, Some(over));
-    assert_ne!(visit(&pool, 1).0, first);
+    drained.set_state(AdminState::Drain, Some(passed));
+    assert_ne!(connect(&pool, 1).0, first);
 }
 
 #[test]
@@ -149,21 +150,21 @@ fn the_backup_serves_while_nothing_is_available_and_makes_no_pins() {
     let table = pins();
     let pool = pool("https", &["fe01"], &table, Some(backup));
     pool.backends[0].set_health(Health::Down, "test");
-    assert_eq!(visit(&pool, 1), ("paired01".into(), PickedBy::Backup));
+    assert_eq!(connect(&pool, 1), ("paired01".into(), PickedBy::Backup));
     assert!(table.is_empty());
     pool.backends[0].set_health(Health::Up, "test");
-    assert_eq!(visit(&pool, 1).0, "fe01");
+    assert_eq!(connect(&pool, 1).0, "fe01");
 }
 
 #[test]
-fn a_full_pinned_backend_sends_one_connection_elsewhere_and_keeps_the_pin() {
+fn a_connection_to_a_full_pinned_backend_goes_elsewhere_and_the_pin_stays() {
     let pool = pool("https", &["fe01", "fe02"], &pins(), None);
     let first = pool.pick(client(1), None).unwrap();
-    first.answered(None);
+    first.connected(None);
     let second = pool.pick(client(1), None).unwrap();
     assert_eq!(second.by(), PickedBy::Pin);
     let third = pool.pick(client(1), None).unwrap();
-    third.answered(None);
+    third.connected(None);
     assert_ne!(third.backend().name, first.backend().name);
     drop(second);
     assert_eq!(
@@ -181,9 +182,9 @@ fn a_full_pinned_backend_sends_one_connection_elsewhere_and_keeps_the_pin() {
 }
 
 #[test]
-fn redispatch_tries_each_backend_once_and_moves_the_pin_only_on_an_answer() {
+fn redispatch_tries_each_backend_once_and_moves_the_pin_only_when_connected() {
     let pool = pool("https", &["fe01", "fe02", "fe03"], &pins(), None);
-    let (first, _) = visit(&pool, 1);
+    let (first, _) = connect(&pool, 1);
     let mut pick = pool.pick(client(1), None).unwrap();
     let mut seen = vec![pick.backend().name.to_string()];
     while pick.redispatch(ConnectFailure::Refused) {
@@ -193,7 +194,7 @@ fn redispatch_tries_each_backend_once_and_moves_the_pin_only_on_an_answer() {
     seen.sort();
     assert_eq!(seen, ["fe01", "fe02", "fe03"]);
     drop(pick);
-    assert_eq!(visit(&pool, 1).0, first);
+    assert_eq!(connect(&pool, 1).0, first);
     assert!(pool.backends.iter().all(|backend| backend.in_flight() == 0));
 }
 
@@ -208,17 +209,19 @@ fn simultaneous_failures_of_one_client_agree_on_the_next_backend() {
 }
 
 #[test]
-fn a_pin_to_a_backend_that_another_pool_lacks_is_left_alone() {
+fn a_pin_to_a_backend_that_another_pool_lacks_is_unchanged() {
     let pins = pins();
     let wide = pool("wide", &["fe01", "fe02"], &pins, None);
     let narrow = pool("narrow", &["fe01"], &pins, None);
-    let last = (1..9).find(|&last| visit(&wide, last).0 == "fe02").unwrap();
-    assert_eq!(visit(&narrow, last).0, "fe01");
-    assert_eq!(visit(&wide, last), ("fe02".into(), PickedBy::Pin));
+    let last = (1..9)
+        .find(|&last| connect(&wide, last).0 == "fe02")
+        .unwrap();
+    assert_eq!(connect(&narrow, last).0, "fe01");
+    assert_eq!(connect(&wide, last), ("fe02".into(), PickedBy::Pin));
 }
 
 #[test]
-fn nobody_is_picked_where_nothing_is_available() {
+fn no_backend_is_picked_if_none_is_available() {
     let pool = pool("https", &["fe01"], &pins(), None);
     pool.backends[0].set_state(AdminState::Maintain, None);
     assert_eq!(pool.pick(client(1), None).map(drop), Err(NoPick::Down));
@@ -226,11 +229,11 @@ fn nobody_is_picked_where_nothing_is_available() {
 }
 
 #[test]
-fn an_unproven_backend_serves_only_where_no_proven_one_does() {
+fn an_unchecked_backend_serves_only_if_no_backend_is_up() {
     let pool = pool("https", &["fe01", "fe02"], &pins(), None);
     pool.backends[0].set_health(Health::Unknown, "test");
-    assert!((1..9).all(|last| visit(&pool, last).0 == "fe02"));
+    assert!((1..9).all(|last| connect(&pool, last).0 == "fe02"));
     pool.backends[1].set_health(Health::Down, "test");
-    assert_eq!(visit(&pool, 9).0, "fe01");
+    assert_eq!(connect(&pool, 9).0, "fe01");
     assert!(pool.can_serve() && !pool.is_ready());
 }

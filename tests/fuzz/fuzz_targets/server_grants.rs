@@ -40,21 +40,21 @@ fn granted(
 ) -> (Option<SessionId>, Option<Vec<u8>>, ReaderStatus) {
     let mut reader = GrantReader::new(offered);
     let (mut id, mut ticket) = (None, None);
-    let mut hearing = ReaderStatus::Listening;
+    let mut hearing = ReaderStatus::Reading;
     for part in bytes.chunks(piece) {
         let before = hearing;
         hearing = reader.read(part, &mut |grant| {
-            assert_eq!(before, ReaderStatus::Listening);
+            assert_eq!(before, ReaderStatus::Reading);
             match grant {
                 Grant::SessionId(granted) => assert_eq!(id.replace(*granted), None),
                 Grant::Ticket(granted) => assert_eq!(ticket.replace(granted.to_vec()), None),
             }
         });
         assert!(reader.held() <= MAX_MESSAGE);
-        assert!(before == ReaderStatus::Listening || hearing == ReaderStatus::Over);
+        assert!(before == ReaderStatus::Reading || hearing == ReaderStatus::Done);
     }
     assert!(id.is_none_or(|id| id != offered && !id.as_bytes().is_empty()));
     assert!(ticket.as_ref().is_none_or(|ticket| !ticket.is_empty()));
-    assert!(hearing == ReaderStatus::Listening || reader.held() == 0);
+    assert!(hearing == ReaderStatus::Reading || reader.held() == 0);
     (id, ticket, hearing)
 }

@@ -1,4 +1,4 @@
-//! One bad client: what it does, what it hears, and what is written down of it.
+//! One invalid client: what it sends, the response, and the outcome in the log.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -7,23 +7,23 @@ use std::time::Duration;
 use crate::support::peers::reset;
 use crate::support::raw::{Answer, Heard, How, hear, say_and_hear};
 
-/// What a client does until it hears the end; `None` where it does not stay to hear it.
+/// What a client does until the end of the connection; `None` if it does not wait for that.
 pub(super) type Act = Box<dyn FnOnce(TcpStream) -> Option<Heard> + Send>;
 
 pub(super) struct Case {
     pub(super) what: &'static str,
     pub(super) port: u16,
     pub(super) act: Act,
-    pub(super) hears: Option<Answer>,
+    pub(super) response: Option<Answer>,
     pub(super) outcome: &'static str,
 }
 
-/// Says all at once and listens.
-pub(super) fn says(
+/// Sends everything at once and reads the response.
+pub(super) fn sends(
     what: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
-    hears: Answer,
+    response: Answer,
     outcome: &'static str,
 ) -> Case {
     let bytes = bytes.into();
@@ -31,18 +31,18 @@ pub(super) fn says(
         what,
         port,
         act: Box::new(move |client| Some(say_and_hear(&client, &bytes))),
-        hears: Some(hears),
+        response: Some(response),
         outcome,
     }
 }
 
-/// Says it a byte at a time, as slowly as `pace`.
-pub(super) fn drips(
+/// Sends one byte at a time, with a pause of `pace` after each.
+pub(super) fn sends_slowly(
     what: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
     pace: Duration,
-    hears: Answer,
+    response: Answer,
     outcome: &'static str,
 ) -> Case {
     let bytes = bytes.into();
@@ -59,13 +59,13 @@ pub(super) fn drips(
         what,
         port,
         act: Box::new(act),
-        hears: Some(hears),
+        response: Some(response),
         outcome,
     }
 }
 
-/// Says it and leaves, in order or not.
-pub(super) fn leaves(
+/// Sends the bytes and closes or resets the connection.
+pub(super) fn sends_and_ends(
     what: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
@@ -76,7 +76,7 @@ pub(super) fn leaves(
     let act = move |mut client: TcpStream| {
         client.write_all(&bytes).unwrap();
         if how == How::Reset {
-            // The bytes are read first, so that it is a reset in the middle and not one before.
+            // The balancer reads the bytes first, so that the reset comes after them.
             std::thread::sleep(Duration::from_millis(100));
             reset(client);
             return None;
@@ -84,17 +84,17 @@ pub(super) fn leaves(
         client.shutdown(Shutdown::Write).unwrap();
         Some(hear(&client))
     };
-    let hears = (how == How::Closed).then_some(Answer::Nothing);
+    let response = (how == How::Closed).then_some(Answer::Nothing);
     Case {
         what,
         port,
         act: Box::new(act),
-        hears,
+        response,
         outcome,
     }
 }
 
-/// Is served by the echo although it is strange: all of it comes back.
+/// An unusual client that is served: the echo returns everything.
 pub(super) fn is_served(what: &'static str, port: u16, pieces: Vec<Vec<u8>>) -> Case {
     let act = move |mut client: TcpStream| {
         for piece in &pieces {
@@ -114,7 +114,7 @@ pub(super) fn is_served(what: &'static str, port: u16, pieces: Vec<Vec<u8>>) -> 
         what,
         port,
         act: Box::new(act),
-        hears: None,
+        response: None,
         outcome: "client_closed",
     }
 }

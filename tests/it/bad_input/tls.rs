@@ -1,20 +1,20 @@
-//! What a `tls` listener is told that it should not believe.
+//! Invalid ClientHellos and other data sent to a `tls` listener.
 
 use std::time::Duration;
 
 use super::TLS;
-use super::case::{Case, drips, is_served, leaves, says};
+use super::case::{Case, is_served, sends, sends_and_ends, sends_slowly};
 use crate::support::hello_builder::{HelloBuilder, extension, records, sslv2_hello, vec16};
 use crate::support::raw::{Answer, How, SERVED, TLS1_0, TLS1_2, oversized_hello, served_hello};
 
-/// The hello with the two bytes at `place` of its one record overwritten.
-fn with_u16(place: usize, value: u16) -> Vec<u8> {
+/// The hello with two bytes of its only record overwritten at `offset`.
+fn with_u16(offset: usize, value: u16) -> Vec<u8> {
     let mut hello = served_hello();
-    hello[place..place + 2].copy_from_slice(&value.to_be_bytes());
+    hello[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
     hello
 }
 
-/// Where the length of the extensions stands in the hello of [`served_hello`]: record and handshake header, version,
+/// The offset of the length of the extensions in the hello of [`served_hello`]: record and handshake header, version,
 /// random, session id of 32, two suites, one compression method.
 const EXTENSIONS: usize = 5 + 4 + 2 + 32 + 33 + 6 + 2;
 
@@ -30,9 +30,9 @@ pub(super) fn cases() -> Vec<Case> {
         .collect();
     let garbage = [vec![0x17], garbage].concat();
     vec![
-        says("garbage", TLS, garbage, Answer::Nothing, "not_tls"),
-        says("silence", TLS, "", Answer::Nothing, "hello_silent"),
-        drips(
+        sends("garbage", TLS, garbage, Answer::Nothing, "not_tls"),
+        sends("silence", TLS, "", Answer::Nothing, "hello_silent"),
+        sends_slowly(
             "a byte a second",
             TLS,
             &hello[..3],
@@ -40,21 +40,21 @@ pub(super) fn cases() -> Vec<Case> {
             Answer::Nothing,
             "hello_timeout",
         ),
-        says(
+        sends(
             "an oversized hello",
             TLS,
             oversized_hello(),
             overflow,
             "too_large",
         ),
-        says(
+        sends(
             "an oversized record",
             TLS,
             with_u16(3, 16_385),
             overflow,
             "too_large",
         ),
-        says(
+        sends(
             "records of one byte without end",
             TLS,
             records(
@@ -65,91 +65,91 @@ pub(super) fn cases() -> Vec<Case> {
             Answer::Alert(TLS1_0, 22),
             "too_large",
         ),
-        says(
+        sends(
             "a record that is longer than what comes",
             TLS,
             &with_u16(3, record_len + 100)[..60],
             Answer::Nothing,
             "hello_timeout",
         ),
-        says(
+        sends(
             "a record that is shorter than its message",
             TLS,
             with_u16(3, record_len - 4),
             Answer::Alert(TLS1_2, 50),
             "malformed",
         ),
-        says(
+        sends(
             "a handshake that is longer than what comes",
             TLS,
             with_u16(7, record_len + 96),
             Answer::Nothing,
             "hello_timeout",
         ),
-        says(
+        sends(
             "a handshake that is shorter than its fields",
             TLS,
             with_u16(7, 20),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "extensions that are longer than the message",
             TLS,
             with_u16(EXTENSIONS, 60_000),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "an extension that is longer than the rest",
             TLS,
             with_u16(EXTENSIONS + 4, 50_000),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "a list that is longer than its extension",
             TLS,
             with_u16(EXTENSIONS + 6, 15),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "a name that is longer than its list",
             TLS,
             with_u16(EXTENSIONS + 9, 12),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "a name that is shorter than its list",
             TLS,
             with_u16(EXTENSIONS + 9, 9),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "a NUL in the name",
             TLS,
             HelloBuilder::new().name(b"served.test\0").build(),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "two names",
             TLS,
             HelloBuilder::new().raw_server_name(&two_names).build(),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "no name in the list",
             TLS,
             HelloBuilder::new().raw_server_name(&[0, 0]).build(),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "the extension twice",
             TLS,
             HelloBuilder::named(SERVED)
@@ -158,14 +158,14 @@ pub(super) fn cases() -> Vec<Case> {
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "an empty record",
             TLS,
             [&[22, 3, 1, 0, 0][..], &hello].concat(),
             Answer::Alert(TLS1_0, 50),
             "malformed",
         ),
-        says(
+        sends(
             "another record before the hello is whole",
             TLS,
             [
@@ -176,42 +176,42 @@ pub(super) fn cases() -> Vec<Case> {
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "another handshake message",
             TLS,
             records(&[2, 0, 0, 40, 3, 3, 0, 0], 0x0303, &[8]),
             decode_error,
             "malformed",
         ),
-        says(
+        sends(
             "an alert",
             TLS,
             [21, 3, 3, 0, 2, 1, 0],
             Answer::Nothing,
             "not_tls",
         ),
-        says(
+        sends(
             "a sound SSLv2 hello",
             TLS,
             sslv2_hello(0x0301, &[], &[3; 16]),
             Answer::Nothing,
             "no_name",
         ),
-        says(
+        sends(
             "an unsound SSLv2 hello",
             TLS,
             [0x80, 0x2e, 1, 9, 9, 0, 0],
             Answer::Nothing,
             "not_tls",
         ),
-        says(
+        sends(
             "HTTP on the TLS port",
             TLS,
             "GET / HTTP/1.1\r\nHost: served.test\r\n\r\n",
             Answer::Nothing,
             "not_tls",
         ),
-        says(
+        sends(
             "an extension of nothing but its header",
             TLS,
             HelloBuilder::named(SERVED)
@@ -221,28 +221,28 @@ pub(super) fn cases() -> Vec<Case> {
             Answer::Nothing,
             "hello_timeout",
         ),
-        leaves(
+        sends_and_ends(
             "a close in the hello",
             TLS,
             &hello[..60],
             How::Closed,
             "hello_closed",
         ),
-        leaves(
+        sends_and_ends(
             "a close before the hello",
             TLS,
             "",
             How::Closed,
             "hello_closed",
         ),
-        leaves(
+        sends_and_ends(
             "a reset in the hello",
             TLS,
             &hello[..60],
             How::Reset,
             "hello_reset",
         ),
-        leaves(
+        sends_and_ends(
             "a reset before the hello",
             TLS,
             "",

@@ -1,5 +1,5 @@
-//! Without privilege the kernel bounds the pipes of a user: the balancer keeps below that, and copies where others have
-//! taken what there is.
+//! Without privilege the kernel limits the pipes of a user: the balancer stays below that limit, and copies if other processes have
+//! used it up.
 
 use std::fs::File;
 use std::io::Write;
@@ -22,7 +22,7 @@ use crate::support::peers::pair;
 /// What the kernel lets a user's pipes hold by default, in bytes (fs.pipe-user-pages-soft: 16384 pages).
 const LIMIT: usize = 64 << 20;
 
-/// Takes every capability away but for the one that ports below 1024 need.
+/// Drops every capability except the one for ports below 1024.
 fn without_privilege(command: &mut Command) {
     if !geteuid().is_root() {
         return;
@@ -44,7 +44,7 @@ fn hog() -> Vec<(OwnedFd, OwnedFd)> {
     const EACH: usize = 1 << 20;
     let pipe = || {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        // Without privilege the last ones are refused, for something has been taken before.
+        // Without privilege the last ones fail, because some are in use already.
         let _ = fcntl_setpipe_size(&input, EACH);
         (output, input)
     };
@@ -69,7 +69,7 @@ fn pipe_sizes(balancer: &Balancer) -> Vec<usize> {
     entries.filter_map(|entry| size(&entry.path())).collect()
 }
 
-/// Sends a stream through and says how much of it was spliced.
+/// Sends a stream and returns how many bytes of it were spliced.
 fn spliced(server: &TcpListener, balancer: &Balancer, seed: u64, length: u64) -> u64 {
     let before = counted(balancer, "to_backend");
     let (client, backend) = pair(balancer.at(5000), server, b"?");
@@ -83,7 +83,7 @@ fn spliced(server: &TcpListener, balancer: &Balancer, seed: u64, length: u64) ->
 }
 
 #[test]
-fn the_limit_of_an_unprivileged_user_is_kept_and_nothing_is_lost_where_others_have_used_it_up() {
+fn the_limit_of_an_unprivileged_user_is_respected_and_nothing_is_lost_if_it_is_used_up() {
     const LENGTH: u64 = 48 << 20;
     let (server, balancer) = start_with(without_privilege);
     assert!(spliced(&server, &balancer, 1, LENGTH) > LENGTH / 10 * 9);

@@ -1,5 +1,5 @@
-//! Where a sandbox, an old kernel or a lack of descriptors refuses splice(2) or pipe(2), streams are copied, and it is said
-//! once.
+//! If a sandbox, an old kernel or a shortage of descriptors makes splice(2) or pipe(2) fail, streams are copied, and one warning is
+//! logged.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::pattern::{Pattern, read_sum};
 use crate::support::peers::{close_write, pair};
 
-/// Becomes the program behind the two numbers, to which a call fails with an error (seccomp(2)): the call's name, the error's.
+/// Runs the program after the two arguments, for which a system call fails with an error (seccomp(2)).
 const SECCOMP: &str = r#"
 import ctypes, errno, os, platform, struct, sys
 calls = {"x86_64": {"splice": 275, "pipe2": 293}, "aarch64": {"splice": 76, "pipe2": 59}}[platform.machine()]
@@ -30,7 +30,7 @@ if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
 os.execv(sys.argv[3], sys.argv[3:])
 "#;
 
-/// Runs the balancer behind other words.
+/// Runs the balancer through another program.
 fn behind(command: &mut Command, program: &str, arguments: &[&str]) {
     let mut changed = Command::new(program);
     changed
@@ -42,7 +42,7 @@ fn behind(command: &mut Command, program: &str, arguments: &[&str]) {
     *command = changed;
 }
 
-/// Streams both ways, at once and one after the other, on several connections.
+/// Streams in both directions, concurrently and one after the other, on several connections.
 fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
     const LENGTH: u64 = 12 << 20;
     let (server, balancer) = start_with(prepare);
@@ -87,13 +87,13 @@ fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
 fn warnings(balancer: &Balancer) -> Vec<serde_json::Value> {
     let says = |line: &serde_json::Value| {
         let message = line["message"].as_str().unwrap_or_default();
-        line["level"] == "warn" && message.starts_with("streams are copied")
+        line["level"] == "warn" && message.contains("copying streams")
     };
     balancer.log().into_iter().filter(says).collect()
 }
 
 #[test]
-fn streams_are_copied_where_a_sandbox_or_an_old_kernel_refuses_splice_or_pipe() {
+fn streams_are_copied_if_splice_or_pipe_fails() {
     let refused = [
         ("splice", "EINVAL"),
         ("splice", "ENOSYS"),
@@ -114,9 +114,9 @@ fn streams_are_copied_where_a_sandbox_or_an_old_kernel_refuses_splice_or_pipe() 
     }
 }
 
-/// The first calls work, then no more: a pipe may be full by then.
+/// The first calls succeed, later ones fail: a pipe may be full by then.
 #[test]
-fn nothing_is_lost_where_splice_is_refused_in_the_midst_of_a_stream() {
+fn nothing_is_lost_if_splice_fails_in_the_middle_of_a_stream() {
     for (first, error) in [(2, "EINVAL"), (3, "EPERM"), (4, "ENOSYS"), (8, "EBADF")] {
         let inject = format!("inject=splice:error={error}:when={first}+");
         // -D: the balancer is this process' child, and strace is the balancer's.

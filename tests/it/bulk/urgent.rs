@@ -1,4 +1,4 @@
-//! Urgent bytes in streams: they are bytes like any other, both ways, and hold nothing up.
+//! Urgent bytes in streams: they are ordinary bytes in both directions and delay nothing.
 
 use std::net::TcpStream;
 use std::thread::scope;
@@ -24,7 +24,7 @@ fn write_urgently(mut to: &TcpStream, pattern: Pattern, piece: usize) {
     close_write(to);
 }
 
-/// What comes of it to a reader that starts after `pause`.
+/// The result for a reader that starts after `pause`.
 fn passed(
     from: &TcpStream,
     to: &TcpStream,
@@ -40,7 +40,7 @@ fn passed(
 }
 
 #[test]
-fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up() {
+fn urgent_bytes_in_streams_arrive_in_order_in_both_directions_and_delay_nothing() {
     const LENGTH: u64 = 8 << 20;
     let (server, balancer) = start();
     let mut sent = 0;
@@ -69,7 +69,7 @@ fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up(
     );
     let (all, _) = super::counted(&balancer, "to_client");
     assert_eq!(all, sent);
-    // Between the marks a stream is a stream.
+    // Between the urgent bytes the stream is spliced.
     let (client, backend) = pair(balancer.at(5000), &server, b"?");
     let (_, before) = super::counted(&balancer, "to_client");
     let pattern = Pattern {
@@ -84,9 +84,9 @@ fn urgent_bytes_in_streams_arrive_in_their_places_both_ways_and_hold_nothing_up(
     assert!(after - before > 32 << 20, "{} spliced", after - before);
 }
 
-/// No byte is lost where a side's first bytes are urgent ones, one behind the other, before anyone could look.
+/// No byte is lost if the first bytes of a side are urgent and arrive before the socket is read.
 #[test]
-fn the_first_bytes_of_either_side_may_be_urgent_and_none_is_lost() {
+fn no_byte_is_lost_if_the_first_bytes_of_a_side_are_urgent() {
     let (server, balancer) = start();
     for urgent in [&b"!?"[..], b"!", b"!?!?!?"] {
         let expected = [urgent, &[7; 100]].concat();

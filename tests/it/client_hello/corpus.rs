@@ -1,5 +1,5 @@
-//! Hellos that others sent or wrote, with the verdicts of independent decoders: read where they
-//! lie, beside the repository, and never copied into it, as their licences differ.
+//! Hellos of other programs, with the results of independent decoders. They are read from outside the
+//! repository and never copied into it, because their licences differ.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use lyncpin::protocol::tls::client_hello::{
 };
 use lyncpin::types::host_name::HostName;
 
-use super::{cutting_does_not_matter, deframed, describe, in_pieces, whole};
+use super::{assert_split_does_not_matter, deframed, describe, in_pieces, whole};
 use crate::support::hello_builder::records;
 
 /// One line of the index.
@@ -18,14 +18,14 @@ struct Row {
     file: String,
     bytes: Vec<u8>,
     expected: String,
-    /// The expected verdict and others that a careful product may choose.
+    /// The expected result and others that a careful product may choose.
     accepted: Vec<String>,
     firm: bool,
-    /// What the decoders saw in it.
+    /// The fields that the decoders found.
     flags: String,
 }
 
-/// The rows, or `None` where the corpus is not at hand, which is said aloud.
+/// The rows, or `None` if the corpus is not available, which is printed.
 fn rows(test: &str) -> Option<Vec<Row>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/hellos");
     let index = directory.join("index.tsv");
@@ -76,8 +76,8 @@ fn row(data: &Path, line: &str) -> Row {
     }
 }
 
-/// Whether the index's verdict is the parser's. It has no word for a limit passed, and its names
-/// stand as sent.
+/// Whether the index agrees with the parser. It has no result for an exceeded limit, and its names are as
+/// sent.
 fn agrees(indexed: &str, verdict: &HelloProgress) -> bool {
     match (indexed.strip_prefix("sni="), describe(verdict)) {
         (Some(name), described) => match HostName::parse_sent(&unescaped(name)) {
@@ -97,7 +97,7 @@ fn agrees(indexed: &str, verdict: &HelloProgress) -> bool {
     }
 }
 
-/// The bytes behind `%xx`.
+/// The bytes of `%xx`.
 fn unescaped(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -108,8 +108,8 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Where to cut `len` bytes, in steps of 1 to 400 that differ by seed.
-fn random_cuts(len: usize, mut seed: u64) -> Vec<usize> {
+/// Where to split `len` bytes, in random steps of 1 to 400.
+fn random_splits(len: usize, mut seed: u64) -> Vec<usize> {
     let mut cuts = Vec::new();
     let mut at = 0;
     while at < len {
@@ -123,17 +123,17 @@ fn random_cuts(len: usize, mut seed: u64) -> Vec<usize> {
 }
 
 #[test]
-fn corpus_gets_its_verdicts_however_it_is_cut() {
-    let Some(rows) = rows("corpus_gets_its_verdicts_however_it_is_cut") else {
+fn the_corpus_has_the_expected_results_however_it_is_split() {
+    let Some(rows) = rows("the_corpus_has_the_expected_results_however_it_is_split") else {
         return;
     };
     let mut wrong = Vec::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for row in &rows {
-        let verdict = cutting_does_not_matter(&row.bytes, 1 + row.bytes.len() / 1000);
+        let verdict = assert_split_does_not_matter(&row.bytes, 1 + row.bytes.len() / 1000);
         for seed in 0..5 {
             assert_eq!(
-                in_pieces(&row.bytes, random_cuts(row.bytes.len(), seed)),
+                in_pieces(&row.bytes, random_splits(row.bytes.len(), seed)),
                 verdict,
                 "{}",
                 row.file
@@ -170,8 +170,8 @@ fn corpus_gets_its_verdicts_however_it_is_cut() {
 }
 
 #[test]
-fn firm_rows_get_their_verdicts_in_other_records() {
-    let Some(rows) = rows("firm_rows_get_their_verdicts_in_other_records") else {
+fn firm_rows_have_the_expected_results_in_other_records() {
+    let Some(rows) = rows("firm_rows_have_the_expected_results_in_other_records") else {
         return;
     };
     let mut recut = 0;
@@ -181,7 +181,7 @@ fn firm_rows_get_their_verdicts_in_other_records() {
             HelloProgress::Hello(hello) if hello.format == Format::Tls => {
                 &row.bytes[..hello.wire_len]
             }
-            // Where the records themselves were at fault, other records are another case.
+            // If the records themselves were invalid, other records are a different case.
             HelloProgress::Malformed(
                 MalformedHello::RecordType
                 | MalformedHello::RecordVersion
@@ -203,7 +203,7 @@ fn firm_rows_get_their_verdicts_in_other_records() {
             &[16_384],
         ] {
             let wire = records(&handshake, 0x0301, lens);
-            let other = in_pieces(&wire, random_cuts(wire.len(), 7));
+            let other = in_pieces(&wire, random_splits(wire.len(), 7));
             assert_eq!(
                 describe(&other),
                 describe(&verdict),
@@ -224,7 +224,7 @@ fn firm_rows_get_their_verdicts_in_other_records() {
     eprintln!("{recut} firm hellos in other records");
 }
 
-/// What the index says of a hello beside its name, in its own words.
+/// The flags of a hello in the notation of the index.
 fn flags(hello: &ClientHello, bytes: &[u8]) -> Vec<String> {
     let behind = bytes.len() - hello.wire_len;
     let version = hello.versions.highest;
@@ -243,8 +243,8 @@ fn flags(hello: &ClientHello, bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn fields_of_firm_rows_are_those_that_other_decoders_saw() {
-    let Some(rows) = rows("fields_of_firm_rows_are_those_that_other_decoders_saw") else {
+fn fields_of_firm_rows_agree_with_other_decoders() {
+    let Some(rows) = rows("fields_of_firm_rows_agree_with_other_decoders") else {
         return;
     };
     let mut compared = 0;
@@ -252,7 +252,7 @@ fn fields_of_firm_rows_are_those_that_other_decoders_saw() {
         let HelloProgress::Hello(hello) = whole(&row.bytes) else {
             continue;
         };
-        // The index counts bytes behind the record, the parser those behind the message in it.
+        // The index counts bytes after the record, the parser those after the message in it.
         if hello.format == Format::Sslv2 || row.flags.contains("hs-after-hello") {
             continue;
         }

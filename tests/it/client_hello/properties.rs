@@ -1,14 +1,14 @@
-//! Properties over hellos that proptest makes: sound ones, the same with bytes changed, and noise.
+//! Properties over generated hellos: valid ones, the same with changed bytes, and noise.
 
 use lyncpin::protocol::tls::client_hello::{HelloProgress, ServerName};
 use lyncpin::types::host_name::{HostName, is_ip_literal};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{cutting_does_not_matter, in_pieces, whole};
+use super::{assert_split_does_not_matter, in_pieces, whole};
 use crate::support::hello_builder::HelloBuilder;
 
-/// A sound hello for a name, of some kind and cut into some records.
+/// A valid hello for a name, of some kind and split into some records.
 fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
     let name = "[a-z0-9_]{1,12}(\\.[a-z][a-z0-9-]{0,10}){1,4}";
     let extensions = vec((64_u16..60_000, vec(any::<u8>(), 0..40)), 0..12);
@@ -22,7 +22,7 @@ fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
         .prop_map(|(name, mut extensions, session_id, lens, kinds)| {
             extensions.sort();
             extensions.dedup_by_key(|(kind, _)| *kind);
-            // 0x2a2a and 0x3a3a are the builder's own, if it is asked for GREASE.
+            // The builder itself uses 0x2a2a and 0x3a3a for GREASE.
             extensions.retain(|(kind, _)| ![0x2a2a, 0x3a3a, 0xfe0d].contains(kind));
             let mut builder = HelloBuilder::named(&name)
                 .session_id(&session_id)
@@ -55,9 +55,9 @@ fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
         })
 }
 
-/// Asserts what must hold of any verdict.
+/// Asserts what must hold for every result.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let verdict = cutting_does_not_matter(bytes, 1);
+    let verdict = assert_split_does_not_matter(bytes, 1);
     if let HelloProgress::Hello(hello) = &verdict {
         prop_assert!(hello.wire_len <= bytes.len());
         // The hello is those bytes and no others.
@@ -81,7 +81,7 @@ proptest! {
     })]
 
     #[test]
-    fn sound_hellos_are_found_in_any_records_and_pieces(
+    fn valid_hellos_are_parsed_in_any_records_and_pieces(
         (name, builder) in hellos(),
         behind in vec(any::<u8>(), 0..20),
         mut cuts in vec(0_usize..2500, 0..10),
@@ -99,7 +99,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_hellos_give_one_verdict(
+    fn changed_hellos_have_one_result(
         (_, builder) in hellos(),
         changes in vec((0_usize..600, any::<u8>()), 1..6),
         cut in 0_usize..3000,
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_behind_the_first_bytes_gives_one_verdict(
+    fn noise_after_the_first_bytes_has_one_result(
         start in prop_oneof![
             Just(&b""[..]),
             Just(&[22, 3, 1][..]),
@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn a_parsed_name_is_in_its_one_form(
+    fn a_parsed_name_is_normalised(
         bytes in vec(prop_oneof![32_u8..127, Just(b'.'), any::<u8>()], 0..80),
     ) {
         if let Ok(name) = HostName::parse(&bytes) {

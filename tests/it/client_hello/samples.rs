@@ -1,17 +1,17 @@
-//! Hellos of our own under `tests/data/hello`, which also seed the fuzzer and the benchmarks.
+//! Our own hellos under `tests/data/hello`, which also seed the fuzzer and the benchmarks.
 //!
-//! `LYNCPIN_WRITE_SAMPLES=1 cargo test --test it samples` writes them anew after the builder has
+//! `LYNCPIN_WRITE_SAMPLES=1 cargo test --test it samples` rewrites them after the builder has
 //! changed.
 
 use std::path::Path;
 
-use super::{cutting_does_not_matter, describe};
+use super::{assert_split_does_not_matter, describe};
 use crate::support::hello_builder::{HelloBuilder, records, sslv2_hello, vec16};
 
-/// File, verdict, bytes.
+/// File, result, bytes.
 type Sample = (&'static str, &'static str, Vec<u8>);
 
-fn sound() -> Vec<Sample> {
+fn valid() -> Vec<Sample> {
     let lync = || HelloBuilder::named("lyncdiscover.contoso.com");
     let browser = || lync().grease().alpn(&["h2", "http/1.1"]).ticket(&[]);
     let behind = |hello: Vec<u8>, bytes: &[u8]| [&hello[..], bytes].concat();
@@ -88,7 +88,7 @@ fn sound() -> Vec<Sample> {
     ]
 }
 
-fn unsound() -> Vec<Sample> {
+fn invalid() -> Vec<Sample> {
     let entry = |name: &[u8]| [&[0][..], &vec16(name)].concat();
     let two = vec16(&[entry(b"contoso.com"), entry(b"fabrikam.com")].concat());
     let named = || HelloBuilder::named("contoso.com");
@@ -100,14 +100,14 @@ fn unsound() -> Vec<Sample> {
         ("cut", "incomplete", named().build()[..60].to_vec()),
         (
             "bad-name-nul",
-            "malformed: the server name is no host name: the name has a control byte",
+            "malformed: the server name is not a host name: the name has a control byte",
             HelloBuilder::new()
                 .name(b"contoso.com\0.fabrikam.com")
                 .build(),
         ),
         (
             "bad-name-empty",
-            "malformed: the server name is no host name: the name is empty",
+            "malformed: the server name is not a host name: the name is empty",
             HelloBuilder::new().name(b"").build(),
         ),
         (
@@ -163,11 +163,11 @@ fn directory() -> std::path::PathBuf {
 }
 
 #[test]
-fn samples_get_their_verdicts_however_they_are_cut() {
-    for (file, expected, bytes) in sound().into_iter().chain(unsound()) {
+fn samples_have_the_expected_results_however_they_are_split() {
+    for (file, expected, bytes) in valid().into_iter().chain(invalid()) {
         let step = 1 + bytes.len() / 2000;
         assert_eq!(
-            describe(&cutting_does_not_matter(&bytes, step)),
+            describe(&assert_split_does_not_matter(&bytes, step)),
             expected,
             "{file}"
         );
@@ -175,8 +175,8 @@ fn samples_get_their_verdicts_however_they_are_cut() {
 }
 
 #[test]
-fn stored_samples_are_what_the_builder_makes() {
-    let samples = [sound(), unsound()].concat();
+fn stored_samples_match_the_builder() {
+    let samples = [valid(), invalid()].concat();
     for (file, _, bytes) in &samples {
         let path = directory().join(format!("{file}.bin"));
         if std::env::var_os("LYNCPIN_WRITE_SAMPLES").is_some() {

@@ -1,4 +1,4 @@
-//! A browser, headless, with a profile of its own each time.
+//! A headless browser, with a new profile each time.
 
 use super::servers::{Deployment, PLAIN};
 use crate::support::programs::{Said, run};
@@ -31,7 +31,7 @@ fn visit(deployment: &Deployment, url: &str) -> Said {
 #[test]
 fn chromium_reaches_each_server_by_its_name() {
     let deployment = Deployment::start();
-    // Browsers speak nothing older.
+    // Browsers support no older version.
     for name in ["tls12.contoso.test", "tls13.contoso.test"] {
         let page = visit(&deployment, &format!("https://{name}/"));
         assert!(page.out.contains(&format!(">{name}<")), "{page:?}");

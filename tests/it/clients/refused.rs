@@ -1,4 +1,4 @@
-//! What clients say of a refusal: each finds out why.
+//! What clients report when they are rejected: each shows the reason.
 
 use super::servers::{CURL_OLD, Deployment, SERVERS, curl};
 
@@ -35,7 +35,7 @@ fn an_address_as_server_name_is_an_unknown_name() {
 }
 
 #[test]
-fn unknown_names_may_have_a_pool_of_their_own() {
+fn unknown_names_can_have_a_pool() {
     let deployment = Deployment::start_with("unknown_name: tls12");
     let by_name = deployment.curl("https", "elsewhere.contoso.test", &[]);
     assert_eq!(by_name.out, "tls12.contoso.test", "{by_name:?}");
@@ -50,7 +50,7 @@ fn unknown_names_may_have_a_pool_of_their_own() {
 }
 
 #[test]
-fn a_client_without_a_name_is_told_what_is_missing() {
+fn a_client_without_a_name_is_informed() {
     let deployment = Deployment::start_with("no_name: refuse");
     for (version, alert) in [
         ("-tls1", "SSL alert number 40"),
@@ -66,14 +66,14 @@ fn a_client_without_a_name_is_told_what_is_missing() {
 }
 
 #[test]
-fn clients_are_reset_where_resets_are_wanted() {
+fn clients_are_reset_with_refusal_reset() {
     let deployment = Deployment::start_with("refusal: reset");
     let said = deployment.curl("https", "elsewhere.contoso.test", &[]);
     assert!(said.has("Connection reset by peer"), "{said:?}");
 }
 
 #[test]
-fn clients_are_closed_in_order_where_that_is_wanted() {
+fn clients_are_closed_in_order_with_refusal_close() {
     let deployment = Deployment::start_with("refusal: close");
     let name = "elsewhere.contoso.test";
     let by_gnutls = deployment.gnutls(&["--sni-hostname", name], &SERVERS[3]);

@@ -1,4 +1,4 @@
-//! nginx in the Front Ends' place, one for each version of TLS, and the clients that ask them.
+//! nginx in place of the Front Ends, one for each TLS version, and the clients.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use crate::support::balancer::Balancer;
 use crate::support::nginx::{Nginx, NginxServer};
 use crate::support::programs::{Said, run};
 
-/// A server that speaks one version of TLS, and what clients call that version.
+/// A server with one TLS version, and the clients' names of that version.
 pub(super) struct Server {
     pub(super) name: &'static str,
     version: &'static str,
@@ -62,13 +62,13 @@ const fn server(
     }
 }
 
-/// Names that are served in clear.
+/// Names that are served without TLS.
 pub(super) const PLAIN: &[&str] = &["one.contoso.test", "two.contoso.test"];
 
-/// What lets OpenSSL 3 speak TLS 1.0 and 1.1.
+/// Enables TLS 1.0 and 1.1 in OpenSSL 3.
 pub(super) const CURL_OLD: &[&str] = &["--tlsv1.0", "--ciphers", "ALL:@SECLEVEL=0"];
 
-/// The servers, each the only one of its pool, with a balancer before them.
+/// The servers, each the only one of its pool, behind a balancer.
 pub(super) struct Deployment {
     pub(super) balancer: Balancer,
     _servers: Vec<Nginx>,

@@ -77,7 +77,7 @@ fn an_error_in_the_admin_section_is_printed_with_a_workaround() {
         let (status, out, err) = run_in(directory.path(), None, command);
         assert_eq!((status, &*out), (2, ""));
         assert!(
-            err.starts_with("balancer.yaml:2:16: `bind` takes "),
+            err.starts_with("balancer.yaml:2:16: `bind` expects "),
             "{err}"
         );
         assert!(

@@ -1,4 +1,4 @@
-//! The page on the life of a connection has the stages of the code, in order.
+//! The page on the life of a connection has the same stages as the code, in the same order.
 
 use lyncpin::telemetry::metrics::definitions;
 use lyncpin::types::outcome::{Outcome, Phase};
@@ -6,17 +6,16 @@ use lyncpin::types::outcome::{Outcome, Phase};
 use super::blocks::{Kind, of, root};
 use super::{column, page, plain, table};
 
-/// A stage on the page, its function in `session::converse`, and its phase. Stages before and after the session have no
-/// function there.
-const STAGES: [(&str, Option<&str>, Option<Phase>); 8] = [
-    ("accept", None, Some(Phase::Accept)),
-    ("read", Some("read"), Some(Phase::Hello)),
-    ("route", Some("route"), Some(Phase::Route)),
-    ("pick", Some("pick"), Some(Phase::Pick)),
-    ("connect", Some("reach"), Some(Phase::Connect)),
-    ("send", Some("send"), None),
-    ("relay", Some("relay"), Some(Phase::Relay)),
-    ("end", Some("close"), None),
+/// The stages on the page, and the phase of the outcomes of each. All but the first are functions that `session::run` calls.
+const STAGES: [(&str, Option<Phase>); 8] = [
+    ("accept", Some(Phase::Accept)),
+    ("read", Some(Phase::Hello)),
+    ("route", Some(Phase::Route)),
+    ("pick", Some(Phase::Pick)),
+    ("connect", Some(Phase::Connect)),
+    ("send", None),
+    ("relay", Some(Phase::Relay)),
+    ("close", None),
 ];
 
 fn rows() -> Vec<Vec<String>> {
@@ -24,13 +23,13 @@ fn rows() -> Vec<Vec<String>> {
 }
 
 fn names() -> Vec<&'static str> {
-    STAGES.iter().map(|(name, ..)| *name).collect()
+    STAGES.iter().map(|(name, _)| *name).collect()
 }
 
-/// The functions that `converse` calls without a path: no methods, no functions of other modules.
-fn lines_of_converse() -> Vec<String> {
+/// The functions that `run` calls by their bare name: no methods, and none of other modules.
+fn calls_of_run() -> Vec<String> {
     let code = std::fs::read_to_string(root().join("src/proxy/session.rs")).unwrap();
-    let (_, body) = code.split_once("async fn converse(").unwrap();
+    let (_, body) = code.split_once("async fn run(").unwrap();
     let (body, _) = body.split_once("\n}\n").unwrap();
     let mut calls = Vec::new();
     for (at, _) in body.match_indices('(') {
@@ -47,12 +46,12 @@ fn lines_of_converse() -> Vec<String> {
 
 #[test]
 fn the_stages_are_the_lines_of_the_session() {
-    let wanted: Vec<&str> = STAGES.iter().filter_map(|(_, line, _)| *line).collect();
-    assert_eq!(lines_of_converse(), wanted);
+    let expected = &names()[1..];
+    assert_eq!(calls_of_run(), expected);
     let page = page("life-of-a-connection.md");
-    let said = wanted.iter().map(|line| format!("`{line}`"));
-    let said = said.collect::<Vec<_>>().join(", ");
-    assert!(page.replace('\n', " ").contains(&said), "{said}");
+    let listed = expected.iter().map(|name| format!("`{name}`"));
+    let listed = listed.collect::<Vec<_>>().join(", ");
+    assert!(page.replace('\n', " ").contains(&listed), "{listed}");
 }
 
 #[test]
@@ -63,7 +62,7 @@ fn the_table_and_the_picture_have_the_same_stages() {
         .iter()
         .find(|block| block.page() == "docs/life-of-a-connection.md")
         .unwrap();
-    // The stages are in the left margin, after the kernel.
+    // The left margin has the kernel and then the stages.
     let margin = picture
         .text
         .lines()
@@ -83,7 +82,7 @@ fn the_table_and_the_picture_have_the_same_stages() {
 
 #[test]
 fn each_stage_has_its_files_outcomes_and_series() {
-    for (row, (name, _, phase)) in rows().iter().zip(STAGES) {
+    for (row, (name, phase)) in rows().iter().zip(STAGES) {
         for file in plain(&row[1]).split(", ") {
             assert!(root().join("src").join(file).exists(), "{name}: {file}");
         }
@@ -97,7 +96,7 @@ fn each_stage_has_its_files_outcomes_and_series() {
             .filter(|word| !word.is_empty())
             .collect();
         assert_eq!(outcomes, known, "{name}");
-        // After the first, a series may be abbreviated to the end of its name.
+        // All series but the first may be given by the end of their name.
         for series in row[5].split('`').skip(1).step_by(2) {
             let exists = definitions::ALL
                 .iter()

@@ -30,7 +30,7 @@ fn set(balancer: &Balancer, backend: &str, body: &str) {
 }
 
 #[test]
-fn a_drained_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones() {
+fn a_draining_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     let source = own_address();
@@ -74,7 +74,10 @@ fn a_drained_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones()
     balancer.ended("drain_deadline");
     let (elsewhere, _held) = come(source, &balancer);
     assert_ne!(elsewhere, drained);
-    assert!(news.iter().all(is_alive), "the others notice nothing");
+    assert!(
+        news.iter().all(is_alive),
+        "other connections are not affected"
+    );
     set(&balancer, &drained, r#"{"state":"ready"}"#);
     assert_eq!(
         come(source, &balancer).0,
@@ -86,7 +89,7 @@ fn a_drained_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones()
 }
 
 #[test]
-fn maintenance_resets_at_once_and_its_clients_stay_where_they_go() {
+fn maintenance_resets_at_once_and_clients_stay_at_their_new_backend() {
     let backends = Backend::several(3);
     let balancer = start(&backends);
     let source = own_address();
@@ -121,7 +124,7 @@ fn maintenance_resets_at_once_and_its_clients_stay_where_they_go() {
 }
 
 #[test]
-fn a_drain_that_is_taken_back_resets_nobody() {
+fn a_cancelled_drain_resets_no_connection() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     let (drained, held) = come(own_address(), &balancer);
@@ -131,13 +134,13 @@ fn a_drain_that_is_taken_back_resets_nobody() {
         r#"{"state":"drain","deadline":"500ms"}"#,
     );
     set(&balancer, &drained, r#"{"state":"ready"}"#);
-    // Time is the subject: the deadline that was.
+    // Waits past the original deadline.
     std::thread::sleep(Duration::from_millis(700));
     assert!(is_alive(&held));
 }
 
 #[test]
-fn the_port_refuses_while_every_backend_is_in_maintenance() {
+fn the_port_refuses_connections_while_every_backend_is_in_maintenance() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
     for backend in &backends {

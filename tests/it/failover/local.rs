@@ -1,4 +1,4 @@
-//! What this machine lacks for one backend, such as a port, another backend makes good, and no pin moves by it.
+//! If a connection to one backend fails locally, for example without a free port, another backend serves and no pin moves.
 
 use std::net::{IpAddr, TcpStream};
 
@@ -9,7 +9,7 @@ use crate::support::network::{in_own_network, run};
 use crate::support::peers::{Backend, ask, connect_from, is_alive, reset};
 use crate::support::{PATIENCE, at, eventually, own_address};
 
-/// A backend to which no connection can even begin: a link's address without the link (connect(2): EINVAL).
+/// A backend to which connect(2) fails at once with EINVAL: a link-local address without an interface.
 const NOWHERE: &str = "{ name: nowhere, address: \"[fe80::1]:7000\" }";
 
 fn start(backends: &[String]) -> Balancer {
@@ -27,7 +27,7 @@ fn pin(balancer: &Balancer, source: IpAddr, backend: &str) {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
-/// Where a client's pin leads.
+/// The backend of a client's pin.
 fn pinned(balancer: &Balancer, source: IpAddr) -> String {
     let answer = balancer.get(&format!("/api/v1/affinity?client={source}"));
     let shown: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
@@ -40,7 +40,7 @@ fn come(balancer: &Balancer, source: IpAddr) -> (String, TcpStream) {
 }
 
 #[test]
-fn a_backend_that_this_machine_cannot_reach_is_passed_over_and_the_pin_stays() {
+fn a_backend_that_this_machine_cannot_reach_is_skipped_and_the_pin_stays() {
     let server = Backend::start("there");
     let balancer = start(&[NOWHERE.into(), server.entry()]);
     let source = own_address();
@@ -59,7 +59,7 @@ fn a_backend_that_this_machine_cannot_reach_is_passed_over_and_the_pin_stays() {
     assert_eq!(failures, 6.0);
     let redispatched = balancer.metric("lyncpin_redispatches_total", &["reason=\"local\""]);
     assert_eq!(redispatched, 3.0);
-    // Who belongs nowhere yet belongs to who answers.
+    // A client without a pin is pinned to the backend that accepts.
     for _ in 0..4 {
         let source = own_address();
         assert_eq!(come(&balancer, source).0, "there");
@@ -68,7 +68,7 @@ fn a_backend_that_this_machine_cannot_reach_is_passed_over_and_the_pin_stays() {
 }
 
 #[test]
-fn where_no_backend_can_be_reached_it_is_the_machine_that_is_named() {
+fn if_no_backend_can_be_reached_the_outcome_is_connect_local() {
     let other = NOWHERE
         .replace("nowhere", "nowhere_else")
         .replace("::1", "::2");
@@ -85,7 +85,7 @@ fn no_port_is_left() {
     let balancer = start(&[full.entry(), other.entry()]);
     let range = format!("net.ipv4.ip_local_port_range=40000 {}", 40_000 + PORTS - 1);
     run("sysctl", &["-q", "-w", &range]);
-    // A port that a client binds is no port for the balancer: theirs are not of the range.
+    // The ports of the clients are outside the range of the balancer.
     let mut ports = 50_000..;
     let mut come = |source| {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -111,7 +111,7 @@ fn no_port_is_left() {
         ("other", "full")
     );
     assert!(is_alive(&elsewhere));
-    // Without a rest in TIME_WAIT.
+    // Without leaving TIME_WAIT.
     reset(elsewhere);
     for (_, (_, client)) in held {
         reset(client);
@@ -128,9 +128,9 @@ fn no_port_is_left() {
 }
 
 #[test]
-fn who_finds_no_port_to_its_backend_is_served_by_another_and_comes_back() {
+fn a_client_without_a_free_port_to_its_backend_is_served_by_another_and_returns() {
     in_own_network(
-        "failover::local::who_finds_no_port_to_its_backend_is_served_by_another_and_comes_back",
+        "failover::local::a_client_without_a_free_port_to_its_backend_is_served_by_another_and_returns",
         no_port_is_left,
     );
 }

@@ -1,4 +1,4 @@
-//! Whole pools that are gone: ports that refuse, answers that say so, backups.
+//! Pools that are down: closed ports, rejections, backups.
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{eventually, own_address};
 const NAME: &str = "pool.contoso.test";
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";
 
-/// Listeners of every kind before the pool `web`, four workers.
+/// Listeners of every kind for the pool `web`, four workers.
 fn start(when_down: &str, pools: &str) -> Balancer {
     let route = format!("routes: [{{ names: [{NAME}], pool: web }}]");
     Balancer::start(&format!(
@@ -30,7 +30,7 @@ fn refuses(balancer: &Balancer, port: u16) -> bool {
 }
 
 #[test]
-fn ports_refuse_on_every_worker_while_nothing_can_serve_and_come_back() {
+fn ports_are_closed_on_every_worker_while_no_backend_can_serve_and_reopen() {
     const TRIES: usize = 64;
     let backends = Backend::several(2);
     let pool = format!("  web: {{ {}, {HEALTH} }}", entries(&backends));
@@ -73,7 +73,7 @@ fn ports_refuse_on_every_worker_while_nothing_can_serve_and_come_back() {
 }
 
 #[test]
-fn ports_stay_open_and_say_no_where_that_is_wanted() {
+fn ports_stay_open_and_reject_with_when_pool_down_accept() {
     let backends = Backend::several(1);
     let pool = format!("  web: {{ {}, {HEALTH} }}", entries(&backends));
     let balancer = start("refuse", &pool).ready();
@@ -92,7 +92,7 @@ fn ports_stay_open_and_say_no_where_that_is_wanted() {
             .write_all(&HelloBuilder::named(NAME).build())
             .unwrap();
         assert_reset(&client);
-        // The reset may be there before the client knows that it is connected.
+        // The reset may arrive before connect(2) returns.
         match connect(balancer.at(5000)) {
             Ok(client) => assert_reset(&client),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -111,7 +111,7 @@ fn ports_stay_open_and_say_no_where_that_is_wanted() {
 }
 
 #[test]
-fn a_backup_serves_while_nothing_else_does_and_hands_back_at_once() {
+fn a_backup_serves_while_the_pool_is_down_and_not_longer() {
     let backends = Backend::several(2);
     let balancer = start(
         "close",
@@ -133,7 +133,7 @@ fn a_backup_serves_while_nothing_else_does_and_hands_back_at_once() {
     });
     assert_eq!(ask(&come(), b"?").unwrap(), "a");
     backends[0].stop();
-    // At once, before the checks notice or after: the port never refuses.
+    // Before the checks detect it or after: the port never closes.
     let served = eventually("the pool is down", || {
         let client = come();
         ask(&client, b"?")
@@ -148,7 +148,7 @@ fn a_backup_serves_while_nothing_else_does_and_hands_back_at_once() {
     for _ in 0..8 {
         assert_eq!(ask(&come(), b"?").unwrap(), "a");
     }
-    assert!(is_alive(&served), "what the backup serves stays there");
+    assert!(is_alive(&served), "connections to the backup stay there");
     drop(served);
     let line = eventually("the backup's connection ends", || {
         balancer
@@ -163,7 +163,7 @@ fn a_backup_serves_while_nothing_else_does_and_hands_back_at_once() {
 }
 
 #[test]
-fn a_client_is_sent_on_when_its_server_refuses_and_nobody_checks() {
+fn without_checks_a_client_is_redispatched_when_its_server_refuses() {
     let backends = Backend::several(3);
     let balancer = start(
         "close",
@@ -197,7 +197,7 @@ fn a_client_is_sent_on_when_its_server_refuses_and_nobody_checks() {
         balancer.metric("lyncpin_redispatches_total", &redispatched),
         1.0
     );
-    // The pinned one twice, for a service that restarts is back in a moment.
+    // The pinned one twice, because a restarting service is soon back.
     assert_eq!(
         balancer.metric("lyncpin_connect_failures_total", &redispatched),
         2.0
@@ -213,7 +213,7 @@ fn a_client_is_sent_on_when_its_server_refuses_and_nobody_checks() {
 }
 
 #[test]
-fn a_client_is_told_when_every_server_refuses_and_nobody_checks() {
+fn without_checks_a_client_is_rejected_when_every_server_refuses() {
     let backends = Backend::several(4);
     let balancer = start(
         "close",
@@ -229,6 +229,6 @@ fn a_client_is_told_when_every_server_refuses_and_nobody_checks() {
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     let line = balancer.ended("connect_refused");
     assert_eq!(line["tries"], 3, "at most three backends");
-    // Nobody answered, so nobody is pinned.
+    // No backend accepted, so there is no pin.
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 0.0);
 }

@@ -1,4 +1,4 @@
-//! How a server comes back: by and by, or not at once where it flaps; and how a drain is looked on at.
+//! How a server comes back: with slow start, or delayed by flap damping; and watching a drain.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use crate::support::balancer::Balancer;
 use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
 use crate::support::{eventually, own_address};
 
-/// A pool of these backends behind two `tcp` listeners, and in a second pool of its group behind another.
+/// A pool of these backends with two `tcp` listeners, and a second pool of its group with another listener.
 fn start(backends: &[Backend], keys: &str) -> Balancer {
     let entries = entries(backends);
     let balancer = Balancer::start(&format!(
@@ -27,13 +27,13 @@ fn start(backends: &[Backend], keys: &str) -> Balancer {
     balancer
 }
 
-/// The server of a client that never came before.
+/// The server of a new client.
 fn come(balancer: &Balancer) -> String {
     let client = connect_from(own_address(), balancer.at(5000)).unwrap();
     ask(&client, b"?").unwrap()
 }
 
-/// What the status says of a backend of the pool `web`.
+/// The status of a backend of the pool `web`.
 fn status(balancer: &Balancer, place: usize) -> Value {
     balancer.status()["pools"][0]["backends"][place].clone()
 }
@@ -46,7 +46,7 @@ fn set(balancer: &Balancer, backend: &str, state: &str) {
 }
 
 #[test]
-fn a_server_that_comes_back_gets_its_exact_small_share_and_its_own_clients() {
+fn a_server_in_slow_start_gets_its_exact_small_share_and_its_own_clients() {
     let backends = Backend::several(2);
     let keys = "health: none, balance: round_robin, slow_start: 24h";
     let balancer = start(&backends, keys);
@@ -77,7 +77,7 @@ fn a_server_that_comes_back_gets_its_exact_small_share_and_its_own_clients() {
     assert_eq!(pinned(), server);
 }
 
-/// Has the first server of the pool fall until it is kept out, and `told` is something that was seen while it was.
+/// Makes the first server of the pool fail until it is held out, and returns what `told` reads meanwhile.
 fn flap<T>(balancer: &Balancer, server: &Backend, mut told: impl FnMut(&Value) -> T) -> T {
     let is = |seen: &Value, health: &str| seen["health"] == health;
     eventually("it is kept out for long enough to look at it", || {
@@ -94,14 +94,14 @@ fn flap<T>(balancer: &Balancer, server: &Backend, mut told: impl FnMut(&Value) -
         if status(balancer, 0)["damped_until"].is_string() {
             return Some(before);
         }
-        // The next fall doubles the time.
+        // The next failure doubles the time.
         eventually("it is up", || is(&status(balancer, 0), "up").then_some(()));
         None
     })
 }
 
 #[test]
-fn a_flapping_server_is_kept_out_and_says_why_until_it_is_forgiven() {
+fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
     let backends = Backend::several(2);
     let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
     let balancer = start(&backends, keys);
@@ -146,7 +146,7 @@ fn a_flapping_server_is_kept_out_and_says_why_until_it_is_forgiven() {
 }
 
 #[test]
-fn a_flapping_server_is_taken_where_there_is_no_other() {
+fn a_flapping_server_comes_back_if_there_is_no_other() {
     let backends = Backend::several(2);
     let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
     let balancer = start(&backends, keys);
@@ -161,7 +161,7 @@ fn a_flapping_server_is_taken_where_there_is_no_other() {
         backends[1].stop();
         let why = is_up(0);
         assert_eq!(come(&balancer), "a");
-        let early = why.ends_with("taken early, as no other backend of the pool is available");
+        let early = why.ends_with("back early, because no other backend of the pool is available");
         backends[1].start_again();
         set(&balancer, "b", "ready");
         is_up(1);
@@ -170,7 +170,7 @@ fn a_flapping_server_is_taken_where_there_is_no_other() {
 }
 
 #[test]
-fn a_drain_is_looked_on_at_until_nothing_is_left() {
+fn a_drain_is_watched_until_nothing_is_left() {
     let backends = Backend::several(2);
     let balancer = start(&backends, "health: none");
     let held = connect_from(own_address(), balancer.at(5000)).unwrap();
@@ -206,7 +206,7 @@ fn a_drain_is_looked_on_at_until_nothing_is_left() {
         .unwrap();
     assert!((3000.0..=3600.0).contains(&left), "{left}");
 
-    // Another deadline replaces the first, for who looks on as well.
+    // A new deadline replaces the first, also for the watching command.
     let second = drain("0s").wait_with_output().unwrap();
     assert!(second.status.success());
     let line = lines.next().unwrap().unwrap();
@@ -218,7 +218,7 @@ fn a_drain_is_looked_on_at_until_nothing_is_left() {
     assert!(child.wait().unwrap().success());
     assert_reset(&held);
 
-    // Taken back while somebody looks on.
+    // Cancelled while a command watches.
     let source = own_address();
     let other = if server == "a" { "b" } else { "a" };
     let held = connect_from(source, balancer.at(5001)).unwrap();
@@ -245,7 +245,7 @@ fn a_drain_is_looked_on_at_until_nothing_is_left() {
 }
 
 #[test]
-fn looking_on_ends_at_once_where_nothing_is_left() {
+fn watching_ends_at_once_if_nothing_is_left() {
     let backends = Backend::several(2);
     let balancer = start(&backends, "health: none");
     let ended = balancer

@@ -1,4 +1,4 @@
-//! Checks before servers that do not answer as servers should.
+//! Checks of servers that misbehave.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn both_http() -> [CheckKind; 2] {
 }
 
 #[tokio::test]
-async fn refused_connection_fails_every_kind() {
+async fn a_refused_connection_fails_every_kind_of_check() {
     let port = ReservedPort::new();
     for kind in all_kinds() {
         let seen = report(kind, port.address).await;
@@ -32,7 +32,7 @@ async fn refused_connection_fails_every_kind() {
 }
 
 #[tokio::test]
-async fn silent_server_passes_tcp_and_fails_the_others_in_time() {
+async fn a_silent_server_passes_tcp_and_fails_the_others_in_time() {
     let server = Server::silent().await;
     for kind in all_kinds() {
         let seen = report_within(kind.clone(), server.address, SHORT).await;
@@ -41,21 +41,21 @@ async fn silent_server_passes_tcp_and_fails_the_others_in_time() {
             continue;
         }
         assert_eq!(seen.passing, Some(false), "{seen:?}");
-        assert_eq!(seen.detail, "connected, but no answer within 200ms");
+        assert_eq!(seen.detail, "connected, but no response within 200ms");
         assert!(seen.took >= SHORT && seen.took < SHORT * 10, "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn unreachable_address_fails_in_time() {
-    // 192.0.2.0/24 is for documentation (RFC 5737): nobody answers, or the network says so.
+async fn an_unreachable_address_fails_in_time() {
+    // 192.0.2.0/24 is for documentation (RFC 5737): no response, or an error from the network.
     let seen = report_within(CheckKind::Tcp, "192.0.2.1:9".parse().unwrap(), SHORT).await;
     assert_eq!(seen.passing, Some(false));
     assert!(seen.took < SHORT * 10, "{seen:?}");
 }
 
 #[tokio::test]
-async fn server_that_closes_fails() {
+async fn a_server_that_closes_fails() {
     let server = Server::closing().await;
     for kind in [
         tls(),
@@ -64,7 +64,7 @@ async fn server_that_closes_fails() {
     ] {
         let seen = report(kind, server.address).await;
         assert_eq!(seen.passing, Some(false));
-        assert_eq!(seen.detail, "closed without an answer");
+        assert_eq!(seen.detail, "closed without a response");
     }
 }
 
@@ -72,7 +72,7 @@ async fn server_that_closes_fails() {
 async fn garbage_fails_at_once() {
     let server =
         Server::saying(b"\x00\x01\x02 what is this, and who would want it \xff\xfe\r\n").await;
-    let details = ["the answer is not TLS", "the answer is not HTTP"];
+    let details = ["the response is not TLS", "the response is not HTTP"];
     for (kind, detail) in [tls(), CheckKind::Http(request())].into_iter().zip(details) {
         let seen = report(kind, server.address).await;
         assert_eq!((seen.passing, &*seen.detail), (Some(false), detail));
@@ -83,7 +83,7 @@ async fn garbage_fails_at_once() {
 }
 
 #[tokio::test]
-async fn trickling_server_fails_in_time() {
+async fn a_trickling_server_fails_in_time() {
     // An endless warning, and an endless head.
     let tls_server = Server::trickling(b"\x15\x03\x01\x00\x02\x01\x70").await;
     let http_server = Server::trickling(b"HTTP/1.1 200 OK\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await;
@@ -93,13 +93,13 @@ async fn trickling_server_fails_in_time() {
     ] {
         let seen = report_within(kind, server.address, SHORT).await;
         assert_eq!(seen.passing, Some(false), "{seen:?}");
-        assert_eq!(seen.detail, "connected, but no answer within 200ms");
+        assert_eq!(seen.detail, "connected, but no response within 200ms");
         assert!(seen.took < SHORT * 10, "{seen:?}");
     }
 }
 
 #[tokio::test]
-async fn body_that_never_ends_does_not_undo_the_status() {
+async fn an_endless_body_does_not_change_the_result() {
     let server =
         Server::saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nand then nothing").await;
     let seen = report_within(CheckKind::Http(request()), server.address, SHORT).await;
@@ -108,7 +108,7 @@ async fn body_that_never_ends_does_not_undo_the_status() {
 }
 
 #[tokio::test]
-async fn endless_head_is_refused() {
+async fn an_endless_head_fails() {
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
     for _ in 0..4000 {
         head.extend_from_slice(b"X-More: and more and more and more\r\n");
@@ -117,25 +117,25 @@ async fn endless_head_is_refused() {
     let seen = report(CheckKind::Http(request()), server.address).await;
     assert_eq!(
         (seen.passing, &*seen.detail),
-        (Some(false), "the answer's head is too large")
+        (Some(false), "the head of the response is too large")
     );
 }
 
 #[tokio::test]
-async fn server_that_refuses_with_an_alert_is_told_by_its_words() {
+async fn an_alert_is_reported_by_name() {
     let server = Server::saying(b"\x15\x03\x03\x00\x02\x02\x70").await;
     let seen = report(tls(), server.address).await;
     assert_eq!(
         (seen.passing, &*seen.detail),
         (
             Some(false),
-            "the server refused with the alert unrecognized_name"
+            "the server rejected the handshake with the alert unrecognized_name"
         )
     );
 }
 
 #[tokio::test]
-async fn application_hears_little_or_nothing_of_tcp_checks() {
+async fn an_application_sees_few_or_no_tcp_checks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let house = House::new();
     let backend = house.backend("web", "fe01", &listener.local_addr().unwrap().to_string());

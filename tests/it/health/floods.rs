@@ -1,4 +1,4 @@
-//! Servers that never come to an end: a check reads so much and no more, and others do not suffer.
+//! Servers that send without end: a check reads a limited amount, and other checks are not affected.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::support::balancer::Balancer;
 use crate::support::raw::{echo, is_health, ticks};
 
-/// A server that says `first` and then `again` as fast as it is heard, to everyone who says something.
+/// A server that sends `first` and then `again` as fast as possible to every client that sends something.
 fn flood(first: &[u8], again: &[u8], cut: usize) -> SocketAddr {
     let (first, again) = (first.to_vec(), Arc::new(again.to_vec()));
     serve(move |mut stream| {
         let _said = stream.read(&mut [0; 4096])?;
         stream.set_nodelay(true)?;
         stream.write_all(&first)?;
-        // Bounded, should nobody hang up.
+        // Limited, in case the client does not close.
         for _ in 0..200_000 {
             for piece in again.chunks(cut) {
                 stream.write_all(piece)?;
@@ -32,7 +32,7 @@ fn serve(answer: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'stat
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let answer = answer.clone();
-            // Whoever hangs up has heard enough.
+            // The client has closed.
             std::thread::spawn(move || answer(stream));
         }
     });
@@ -67,7 +67,7 @@ fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
     })
 }
 
-/// Four pools: one whose checks flood, and a sound one.
+/// Pools whose checks are flooded, and a healthy one.
 fn yaml(flooding: SocketAddr, check: &str) -> String {
     format!(
         "listeners: {{ web: {{ bind: [\"HOST:80\"], protocol: tcp, pool: sound }} }}\n\
@@ -78,7 +78,7 @@ fn yaml(flooding: SocketAddr, check: &str) -> String {
     )
 }
 
-/// With such a check the flooding server is `health`, costs little, and the sound one is never down.
+/// With such a check the flooding server has this health, uses little CPU, and the healthy one is never down.
 #[track_caller]
 fn check(flooding: SocketAddr, check: &str, health: &str) {
     let balancer = Balancer::start(&yaml(flooding, check)).ready();
@@ -111,7 +111,7 @@ const TLS: &str = "tls: {}";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 #[test]
-fn interim_responses_without_end_fail_a_check() {
+fn endless_interim_responses_fail_a_check() {
     for interim in [
         &b"HTTP/1.1 100 Continue\r\n\r\n"[..],
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
@@ -127,7 +127,7 @@ fn interim_responses_without_end_fail_a_check() {
 }
 
 #[test]
-fn some_interim_responses_are_none_of_a_checks_business() {
+fn a_few_interim_responses_are_ignored() {
     let answer = [
         &b"HTTP/1.1 100 Continue\r\n\r\n".repeat(3)[..],
         OK,
@@ -138,7 +138,7 @@ fn some_interim_responses_are_none_of_a_checks_business() {
 }
 
 #[test]
-fn a_head_without_end_fails_a_check() {
+fn an_endless_head_fails_a_check() {
     check(flood(OK, b"X: y\r\n", 4096), HTTP, "down");
     check(flood(OK, b"X: y\r\n", 1), HTTP, "down");
     check(flood(b"HTTP/1.1 200 ", b"O", 1), HTTP, "down");
@@ -147,7 +147,7 @@ fn a_head_without_end_fails_a_check() {
 }
 
 #[test]
-fn a_body_without_end_is_not_read_to_it() {
+fn an_endless_body_is_not_read_to_the_end() {
     check(
         flood(b"HTTP/1.1 200 OK\r\n\r\n", b"and on", 4096),
         HTTP,
@@ -174,7 +174,7 @@ fn a_body_without_end_is_not_read_to_it() {
 }
 
 #[test]
-fn tls_records_without_end_fail_a_check() {
+fn endless_tls_records_fail_a_check() {
     // Warnings, empty fragments of a handshake, an endless message, and change_cipher_spec.
     for record in [
         &b"\x15\x03\x03\x00\x02\x01\x70"[..],

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A server whose every connection is handled in the same way, until it is dropped.
+/// A server that handles every connection in the same way, until it is dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ impl Server {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Takes connections and says nothing, for ever.
+    /// Accepts connections and sends nothing.
     pub(super) async fn silent() -> Self {
         Self::start(async |stream| {
             std::future::pending::<()>().await;
@@ -62,7 +62,7 @@ impl Server {
         .await
     }
 
-    /// Reads what comes first and closes.
+    /// Reads once and closes.
     pub(super) async fn closing() -> Self {
         Self::start(async |mut stream| {
             read_some(&mut stream).await;
@@ -70,7 +70,7 @@ impl Server {
         .await
     }
 
-    /// Reads what comes first, answers with `bytes` and holds the connection.
+    /// Reads once, responds with `bytes` and keeps the connection open.
     pub(super) async fn saying(bytes: &'static [u8]) -> Self {
         Self::start(async |mut stream| {
             read_some(&mut stream).await;
@@ -80,7 +80,7 @@ impl Server {
         .await
     }
 
-    /// The same, a byte at a time, and after the last one from the first again.
+    /// The same one byte at a time, starting again after the last.
     pub(super) async fn trickling(bytes: &'static [u8]) -> Self {
         Self::start(async |mut stream| {
             read_some(&mut stream).await;
@@ -95,7 +95,7 @@ impl Server {
         .await
     }
 
-    /// Answers HTTP requests with what `status` holds.
+    /// Responds to HTTP requests with the current `status`.
     pub(super) async fn http(status: &Arc<AtomicU16>) -> Self {
         let status = status.clone();
         Self::start(move |stream| answer(stream, status.load(Ordering::SeqCst))).await
@@ -112,7 +112,7 @@ async fn read_some(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0; 4096]).await;
 }
 
-/// Reads a request and answers it.
+/// Reads a request and responds.
 pub(super) async fn answer(mut stream: TcpStream, status: u16) {
     read_some(&mut stream).await;
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");

@@ -1,4 +1,4 @@
-//! What results and names do to backends and their connections.
+//! The effect of results and names on backends and their connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -47,7 +47,7 @@ async fn rise_and_fall_count_results_in_a_row() {
     let house = House::new();
     let address = listener.local_addr().unwrap().to_string();
     let backend = house.backend("web", "fe01", &address);
-    // What health the results before each request had come to.
+    // The health before each request.
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (watched, before) = (backend.clone(), seen.clone());
     let _server = Server::on(listener, move |stream| {
@@ -70,7 +70,7 @@ async fn rise_and_fall_count_results_in_a_row() {
     assert_eq!(seen.lock().unwrap()[..script.len()], expected);
     assert_eq!(ups_and_downs(&monitor), [Up, Down, Up]);
     let down = &monitor.events()[1];
-    assert_eq!(down.why, "http0: status 503, wanted 200");
+    assert_eq!(down.why, "http0: status 503, expected 200");
     assert_eq!((&*down.pool, &*down.backend), ("web", "fe01"));
 }
 
@@ -99,14 +99,14 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
     let listening = TcpListener::bind(sip.address).await.unwrap();
     becomes(&backend, Health::Up).await;
     eventually("the observed check", || passing(&backend, 2) == Some(false)).await;
-    assert_eq!(backend.checks()[2].detail, "status 503, wanted 200");
+    assert_eq!(backend.checks()[2].detail, "status 503, expected 200");
     assert_eq!(backend.health(), Health::Up);
     drop(listening);
     becomes(&backend, Health::Down).await;
 }
 
 #[tokio::test]
-async fn identical_check_of_one_server_is_made_once() {
+async fn identical_checks_of_one_server_run_once() {
     let status = Arc::new(AtomicU16::new(200));
     let server = Server::http(&status).await;
     let house = House::new();
@@ -132,7 +132,7 @@ async fn identical_check_of_one_server_is_made_once() {
 }
 
 #[tokio::test]
-async fn health_none_is_up_as_soon_as_it_is_resolved() {
+async fn a_backend_with_health_none_is_up_once_it_is_resolved() {
     let house = House::new();
     let backend = house.backend("web", "fe01", "192.0.2.1:4443");
     let _monitor = house.watch(vec![pool(&[&backend], None)]);
@@ -145,7 +145,7 @@ type Names = Arc<Mutex<HashMap<&'static str, Vec<IpAddr>>>>;
 
 fn resolver(names: &Names) -> Resolver {
     let names = names.clone();
-    Resolver::told(INTERVAL, move |name| {
+    Resolver::custom(INTERVAL, move |name| {
         let names = names.lock().unwrap();
         let answer = names.get(name.as_str()).cloned();
         answer.ok_or_else(|| std::io::Error::other("no such host"))
@@ -153,7 +153,7 @@ fn resolver(names: &Names) -> Resolver {
 }
 
 #[tokio::test]
-async fn unresolved_name_is_a_down_backend_until_it_resolves() {
+async fn a_backend_with_an_unresolved_name_is_down_until_it_resolves() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let house = House::new();
@@ -185,7 +185,7 @@ async fn unresolved_name_is_a_down_backend_until_it_resolves() {
 }
 
 #[tokio::test]
-async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
+async fn rotating_records_move_no_backend_and_a_real_change_restarts_the_checks() {
     let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = first.local_addr().unwrap().port();
     let house = House::new();
@@ -207,13 +207,13 @@ async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
     let resolved = || house.counted("web");
     answer(&[3, 1]);
     let before = resolved();
-    eventually("some rounds", || resolved() > before + 4).await;
+    eventually("several results", || resolved() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
 
-    // A failed refresh keeps the last good address.
+    // A failed refresh keeps the last address.
     names.lock().unwrap().clear();
     let before = resolved();
-    eventually("some rounds", || resolved() > before + 4).await;
+    eventually("several results", || resolved() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
     assert_eq!(backend.health(), Health::Up);
     assert_eq!(backend.name_fault().as_deref(), Some("no such host"));
@@ -225,7 +225,7 @@ async fn rotating_answers_move_nobody_and_a_real_change_is_checked_anew() {
     assert_eq!(backend.name_fault(), None);
 }
 
-/// Two backends of one pool with a connection each, and the status that both answer with.
+/// Two backends of one pool with a connection each, and the status of their responses.
 async fn two(
     house: &House,
     on_down: OnDown,
@@ -250,51 +250,54 @@ async fn two(
 }
 
 #[tokio::test]
-async fn connections_are_recalled_only_while_another_backend_is_available() {
+async fn connections_are_ended_only_while_another_backend_is_available() {
     let house = House::new();
     let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Close).await;
-    let slots = [0, 1].map(|place| backends[place].enter().unwrap());
+    let permits = [0, 1].map(|place| backends[place].try_acquire().unwrap());
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
-    eventually("the recall", || slots[0].recalled().is_some()).await;
-    assert_eq!(slots[0].recalled(), Some(Disconnect::Down));
+    eventually("the disconnect", || {
+        permits[0].disconnect_reason().is_some()
+    })
+    .await;
+    assert_eq!(permits[0].disconnect_reason(), Some(Disconnect::Down));
     statuses[1].store(503, Ordering::SeqCst);
     becomes(&backends[1], Health::Down).await;
-    // Kept, as nobody else is there; and still so when somebody is.
+    // Kept, because no other backend is available; and still kept when one is.
     statuses[0].store(200, Ordering::SeqCst);
     becomes(&backends[0], Health::Up).await;
     let before = house.counted("web");
-    eventually("some rounds", || house.counted("web") > before + 4).await;
-    assert_eq!(slots[1].recalled(), None);
+    eventually("several results", || house.counted("web") > before + 4).await;
+    assert_eq!(permits[1].disconnect_reason(), None);
 }
 
 #[tokio::test]
-async fn on_down_keep_recalls_nothing() {
+async fn on_down_keep_ends_no_connection() {
     let house = House::new();
     let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Keep).await;
-    let slot = backends[0].enter().unwrap();
+    let permit = backends[0].try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
     let before = house.counted("web");
-    eventually("some rounds", || house.counted("web") > before + 4).await;
-    assert_eq!(slot.recalled(), None);
+    eventually("several results", || house.counted("web") > before + 4).await;
+    assert_eq!(permit.disconnect_reason(), None);
 }
 
 #[tokio::test]
-async fn maintenance_shows_checks_without_counting_them_and_ends_with_what_they_saw() {
+async fn checks_are_shown_but_not_counted_in_maintenance_and_take_effect_at_its_end() {
     let house = House::new();
     let (backends, statuses, _servers, monitor) = two(&house, OnDown::Close).await;
     let backend = &backends[0];
     backend.set_state(AdminState::Maintain, None);
-    let slot = backend.enter().unwrap();
+    let permit = backend.try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     eventually("a failing check", || passing(backend, 0) == Some(false)).await;
     assert_eq!(backend.health(), Health::Up);
     assert_eq!(ups_and_downs(&monitor).len(), 2);
-    assert_eq!(slot.recalled(), None);
+    assert_eq!(permit.disconnect_reason(), None);
     backend.set_state(AdminState::Ready, None);
     becomes(backend, Health::Down).await;
-    // The other way round: back in service at once, whatever `rise` says.
+    // Conversely: back in rotation at once, regardless of `rise`.
     backend.set_state(AdminState::Maintain, None);
     statuses[0].store(200, Ordering::SeqCst);
     eventually("a passing check", || passing(backend, 0) == Some(true)).await;
@@ -304,7 +307,7 @@ async fn maintenance_shows_checks_without_counting_them_and_ends_with_what_they_
 }
 
 #[tokio::test]
-async fn update_keeps_what_stays_and_stops_what_goes() {
+async fn an_update_keeps_unchanged_checks_and_stops_removed_ones() {
     let house = House::new();
     let (backends, statuses, servers, monitor) = two(&house, OnDown::Close).await;
     let stays = &backends[0];
@@ -317,7 +320,7 @@ async fn update_keeps_what_stays_and_stops_what_goes() {
     eventually("the new check", || stays.checks().len() == 2).await;
     let gone = servers[1].accepted();
     let before = house.counted("web");
-    eventually("some rounds", || house.counted("web") > before + 10).await;
+    eventually("several results", || house.counted("web") > before + 10).await;
     assert!(
         servers[1].accepted() <= gone + 1,
         "at most one was under way"
@@ -326,7 +329,7 @@ async fn update_keeps_what_stays_and_stops_what_goes() {
     statuses[0].store(503, Ordering::SeqCst);
     becomes(stays, Health::Down).await;
 
-    // Who joins a round that is under way hears its last result at once.
+    // A new user of a running check gets its last result at once.
     let joins = house.backend("web80", "fe01", &servers[0].address.to_string());
     monitor.update(vec![
         pool(&[stays], Some(health([http()]))),
@@ -342,7 +345,7 @@ async fn update_keeps_what_stays_and_stops_what_goes() {
 }
 
 #[tokio::test]
-async fn stop_ends_checks_under_way() {
+async fn stop_ends_running_checks() {
     let server = Server::silent().await;
     let house = House::new();
     let backend = house.backend("web", "fe01", &server.address.to_string());
@@ -352,7 +355,7 @@ async fn stop_ends_checks_under_way() {
         ..health([http()])
     };
     let monitor = house.watch(vec![pool(&[&backend], Some(slow))]);
-    eventually("a check under way", || server.accepted() == 1).await;
+    eventually("a running check", || server.accepted() == 1).await;
     tokio::time::timeout(Duration::from_secs(10), monitor.stop())
         .await
         .expect("nothing is left to wait for");

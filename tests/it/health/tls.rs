@@ -1,4 +1,4 @@
-//! `tls` and `https` checks before nginx in every TLS version.
+//! `tls` and `https` checks of nginx in every TLS version.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ fn check_detail(detail: &str, begins: &str) {
     assert!(detail.starts_with(begins), "{detail}, not {begins}");
 }
 
-/// Checks a server by `tls` and compares what is seen with what it is.
+/// Runs a `tls` check of a server and compares the result with its configuration.
 async fn check(server: NginxServer<'_>, version: &str) {
     let nginx = Nginx::start(&server);
     let report = report(tls(), nginx.address).await;
@@ -45,7 +45,7 @@ async fn tls_check_reads_the_certificate_from_tls_1_0_to_1_3() {
 }
 
 #[tokio::test]
-async fn tls_check_reads_the_certificate_of_a_server_with_rsa_key_exchange_alone() {
+async fn tls_check_reads_the_certificate_of_a_server_with_only_rsa_key_exchange() {
     for (protocol, version) in [("TLSv1", "TLS 1.0"), ("TLSv1.2", "TLS 1.2")] {
         let server = NginxServer {
             protocols: &[protocol],
@@ -58,7 +58,7 @@ async fn tls_check_reads_the_certificate_of_a_server_with_rsa_key_exchange_alone
 }
 
 #[tokio::test]
-async fn tls_check_asks_by_name_and_without() {
+async fn tls_check_works_with_and_without_a_server_name() {
     let nginx = Nginx::start(&NginxServer {
         protocols: &["TLSv1.3"],
         ..NginxServer::default()
@@ -94,7 +94,7 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn expired_certificate_warns_once_and_passes() {
+async fn an_expired_certificate_warns_once_and_passes() {
     use super::watch::{House, eventually, health, pool};
 
     let log = Log::default();
@@ -122,7 +122,7 @@ async fn expired_certificate_warns_once_and_passes() {
     assert!(backend.takes_new());
     for check in ["tls0", "https1"] {
         let of_check =
-            format!("certificate is near its end pool=\"web\" backend=\"fe01\" check=\"{check}\"");
+            format!("certificate expires soon pool=\"web\" backend=\"fe01\" check=\"{check}\"");
         assert_eq!(log.lines_with(&of_check), 1, "{check}");
     }
     assert_eq!(log.lines_with("backend is up"), 1);
@@ -133,7 +133,7 @@ async fn expired_certificate_warns_once_and_passes() {
 }
 
 #[tokio::test]
-async fn https_check_asks_as_documented_and_shows_the_certificate() {
+async fn https_check_sends_the_documented_request_and_reports_the_certificate() {
     for protocol in ["TLSv1.2", "TLSv1.3"] {
         let nginx = Nginx::start(&NginxServer {
             protocols: &[protocol],
@@ -157,7 +157,7 @@ async fn https_check_asks_as_documented_and_shows_the_certificate() {
 }
 
 #[tokio::test]
-async fn https_check_of_an_old_server_says_that_it_needs_a_tls_check() {
+async fn https_check_of_an_old_server_recommends_a_tls_check() {
     let old = Nginx::start(&NginxServer {
         protocols: &["TLSv1"],
         ..NginxServer::default()
@@ -166,7 +166,7 @@ async fn https_check_of_an_old_server_says_that_it_needs_a_tls_check() {
     assert_eq!(seen.passing, Some(false));
     assert_eq!(
         seen.detail,
-        "the server speaks only TLS 1.0, which an https check cannot: use a tls check"
+        "the server supports only TLS 1.0, which an https check does not support: use a tls check"
     );
     assert_eq!(seen.certificate_expiry, Some(old.valid_until));
 
@@ -179,12 +179,12 @@ async fn https_check_of_an_old_server_says_that_it_needs_a_tls_check() {
     let seen = report(CheckKind::Https(request()), old_suites.address).await;
     assert_eq!(
         seen.detail,
-        "the server speaks TLS 1.2 with old cipher suites alone, which an https check cannot: use a tls check"
+        "the server supports TLS 1.2 only with old cipher suites, which an https check does not support: use a tls check"
     );
 }
 
 #[tokio::test]
-async fn http_check_wants_its_status_and_sends_no_accept() {
+async fn http_check_expects_its_status_and_sends_no_accept() {
     let nginx = Nginx::start(&NginxServer {
         protocols: &[],
         status: 503,
@@ -192,7 +192,7 @@ async fn http_check_wants_its_status_and_sends_no_accept() {
     });
     let seen = report(CheckKind::Http(request()), nginx.address).await;
     assert_eq!(seen.passing, Some(false));
-    assert_eq!(seen.detail, "status 503, wanted 200");
+    assert_eq!(seen.detail, "status 503, expected 200");
     assert_eq!(seen.certificate_expiry, None);
     let either = HttpCheck {
         status: vec![200, 503],
@@ -207,13 +207,13 @@ async fn http_check_wants_its_status_and_sends_no_accept() {
 }
 
 #[tokio::test]
-async fn plain_http_server_is_not_taken_for_tls() {
+async fn a_plain_http_server_is_not_mistaken_for_tls() {
     let nginx = Nginx::start(&NginxServer {
         protocols: &[],
         ..NginxServer::default()
     });
     let seen = report(tls(), nginx.address).await;
-    assert_eq!(seen.detail, "the answer is not TLS");
+    assert_eq!(seen.detail, "the response is not TLS");
     let seen = report(CheckKind::Https(request()), nginx.address).await;
     assert_eq!(seen.passing, Some(false));
     check_detail(&seen.detail, "no TLS session: ");

@@ -1,4 +1,4 @@
-//! A watch under test: pools, their monitor and what can be seen of them.
+//! The monitor under test: pools, their monitor and what it reports.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +13,7 @@ use lyncpin::types::host_name::HostName;
 use lyncpin::upstream::backend::{Availability, Backend, CheckReport};
 use tokio::runtime::Handle;
 
-/// From one check to the next, in most tests.
+/// The check interval of most tests.
 pub(super) const INTERVAL: Duration = Duration::from_millis(40);
 
 /// What the backends of one test share.
@@ -122,7 +122,7 @@ pub(super) fn tls() -> CheckKind {
     }
 }
 
-/// A request for `/root`, wanting 200.
+/// A request for `/root`, expecting 200.
 pub(super) fn request() -> HttpCheck {
     HttpCheck {
         path: "/root".into(),
@@ -131,7 +131,7 @@ pub(super) fn request() -> HttpCheck {
     }
 }
 
-/// What one check of `kind` says of the server at `address`.
+/// The result of one check of `kind` of the server at `address`.
 pub(super) async fn report(kind: CheckKind, address: SocketAddr) -> CheckReport {
     report_within(kind, address, Duration::from_secs(5)).await
 }
@@ -166,7 +166,7 @@ pub(super) fn passing(backend: &Backend, place: usize) -> Option<bool> {
     backend.checks().get(place)?.passing
 }
 
-/// Lets the watch run until `holds`.
+/// Waits until `holds`.
 pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {

@@ -1,4 +1,4 @@
-//! A session that is resumed with a new ticket is found by that one, too.
+//! A session that is resumed with a new ticket is recognised by the new one too.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ fn serve(body: &'static str) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            // A check connects and says nothing.
+            // A check connects and sends nothing.
             let _ = answer(stream.unwrap(), config.clone(), body);
         }
     });
@@ -49,7 +49,7 @@ fn answer(mut plain: TcpStream, config: Arc<ServerConfig>, body: &str) -> std::i
 }
 
 #[test]
-fn a_resumed_session_that_gets_a_new_ticket_teaches_it() {
+fn a_new_ticket_of_a_resumed_session_is_learned() {
     let backends: Vec<String> = ["fe01", "fe02", "fe03"]
         .map(|body| format!("{{ name: {body}, address: \"{}\" }}", serve(body)))
         .into();
@@ -58,7 +58,7 @@ fn a_resumed_session_that_gets_a_new_ticket_teaches_it() {
         balancer: Balancer::start(&yaml).ready(),
         servers: Vec::new(),
     };
-    // Each visit resumes what the last one was granted, and comes from another address.
+    // Each visit resumes the session granted last, from another address.
     let names: Vec<String> = (0..12).map(|number| format!("s{number}")).collect();
     let mut visits = vec![(own_address(), "s0", "-"), (own_address(), "other", "-")];
     for pair in names.windows(2) {

@@ -1,16 +1,16 @@
-//! Where the host of a request stands, and what is refused there.
+//! Where the host of a request is found, and what is rejected there.
 
 use super::*;
 
-/// Asserts that a request with this Host field, which is otherwise sound, is refused.
+/// Asserts that an otherwise valid request with this Host field is rejected.
 #[track_caller]
-fn refused_host(value: &str, expected: AuthorityError) {
+fn rejected_host(value: &str, expected: AuthorityError) {
     let head = format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n");
-    refused(head, MalformedHead::Host(expected));
+    rejected(head, MalformedHead::Host(expected));
 }
 
 #[test]
-fn host_is_found_wherever_it_stands() {
+fn the_host_is_found_wherever_it_is() {
     for head in [
         "GET / HTTP/1.1\r\nHost: meet.contoso.com\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: meet.contoso.com\r\n\r\n",
@@ -28,7 +28,7 @@ fn host_is_found_wherever_it_stands() {
 }
 
 #[test]
-fn authority_in_the_target_wins_over_host() {
+fn the_authority_in_the_target_wins_over_host() {
     for head in [
         "GET http://a.test/ HTTP/1.1\r\nHost: b.test\r\n\r\n",
         "GET HTTP://A.test HTTP/1.1\r\nHost: b.test\r\n\r\n",
@@ -44,15 +44,15 @@ fn authority_in_the_target_wins_over_host() {
 }
 
 #[test]
-fn host_is_judged_even_where_the_target_wins() {
-    refused(
+fn the_host_field_is_checked_even_if_the_target_wins() {
+    rejected(
         "GET http://a.test/ HTTP/1.1\r\nHost: b@c.test\r\n\r\n",
         MalformedHead::Host(AuthorityError::UserInfo),
     );
 }
 
 #[test]
-fn missing_and_empty_host_are_absent() {
+fn a_missing_or_empty_host_is_absent() {
     host("GET / HTTP/1.0\r\n\r\n", &Host::Absent);
     host("GET / HTTP/1.1\r\nAccept: */*\r\n\r\n", &Host::Absent);
     host("GET / HTTP/1.1\r\nHost:\r\n\r\n", &Host::Absent);
@@ -61,7 +61,7 @@ fn missing_and_empty_host_are_absent() {
 }
 
 #[test]
-fn addresses_are_no_names() {
+fn addresses_are_not_names() {
     for value in [
         "192.0.2.1",
         "192.0.2.1:80",
@@ -75,7 +75,7 @@ fn addresses_are_no_names() {
 }
 
 #[test]
-fn characters_of_a_host_that_no_host_name_has_are_no_name() {
+fn characters_that_no_host_name_has_are_not_a_name() {
     for value in [
         "*.test",
         "a~b.test",
@@ -90,9 +90,9 @@ fn characters_of_a_host_that_no_host_name_has_are_no_name() {
 }
 
 #[test]
-fn unsound_hosts_are_malformed() {
+fn invalid_hosts_are_malformed() {
     for value in ["a@b.test", "a:b@c.test", "@", "[::1]@a.test"] {
-        refused_host(value, AuthorityError::UserInfo);
+        rejected_host(value, AuthorityError::UserInfo);
     }
     for value in [
         "[::1",
@@ -103,7 +103,7 @@ fn unsound_hosts_are_malformed() {
         "[v1.x]",
         "[fe80::1%25eth0]",
     ] {
-        refused_host(value, AuthorityError::Brackets);
+        rejected_host(value, AuthorityError::Brackets);
     }
     for value in [
         "a.test:0",
@@ -118,9 +118,9 @@ fn unsound_hosts_are_malformed() {
         "[::1]]:80",
         "[::1] :80",
     ] {
-        refused_host(value, AuthorityError::Port);
+        rejected_host(value, AuthorityError::Port);
     }
-    for (value, fault) in [
+    for (value, error) in [
         (":80", HostNameError::Empty),
         ("::1", HostNameError::Empty),
         ("a..test", HostNameError::EmptyLabel),
@@ -133,24 +133,24 @@ fn unsound_hosts_are_malformed() {
         ("\"a\".test", HostNameError::BadCharacter),
         ("b\u{fc}cher.test", HostNameError::NonAscii),
     ] {
-        refused_host(value, AuthorityError::Name(fault));
+        rejected_host(value, AuthorityError::Name(error));
     }
 }
 
 #[test]
-fn second_host_is_malformed() {
+fn a_second_host_is_malformed() {
     for second in ["Host: a.test", "HOST: b.test", "host:"] {
         for between in ["", "Accept: */*\r\n"] {
             let head =
                 format!("GET / HTTP/1.1\r\nHost: a.test\r\n{between}{second}\r\nAccept: */*\r\n");
-            refused(head, MalformedHead::Hosts);
+            rejected(head, MalformedHead::Hosts);
         }
     }
-    refused("GET / HTTP/1.1\r\nHost:\r\nHost:\r\n", MalformedHead::Hosts);
+    rejected("GET / HTTP/1.1\r\nHost:\r\nHost:\r\n", MalformedHead::Hosts);
 }
 
 #[test]
-fn targets_of_no_form_or_anothers_are_malformed() {
+fn targets_of_no_form_or_the_wrong_form_are_malformed() {
     for start in [
         "GET *",
         "GET a.test:80",
@@ -163,9 +163,9 @@ fn targets_of_no_form_or_anothers_are_malformed() {
         "options *",
         "PRI *",
     ] {
-        refused(format!("{start} HTTP/1.1\r\n"), MalformedHead::Target);
+        rejected(format!("{start} HTTP/1.1\r\n"), MalformedHead::Target);
     }
-    for (start, fault) in [
+    for (start, error) in [
         ("GET http://a@b.test/", AuthorityError::UserInfo),
         ("GET http://a.test\\@b.test/", AuthorityError::UserInfo),
         ("GET http://[::1/", AuthorityError::Brackets),
@@ -184,6 +184,6 @@ fn targets_of_no_form_or_anothers_are_malformed() {
         ("CONNECT a@b.test:443", AuthorityError::UserInfo),
     ] {
         let line = format!("{start} HTTP/1.1\r\n");
-        refused(line, MalformedHead::TargetAuthority(fault));
+        rejected(line, MalformedHead::TargetAuthority(error));
     }
 }

@@ -1,4 +1,4 @@
-//! Properties over heads that proptest makes: sound ones, the same with bytes changed, and noise.
+//! Properties over generated heads: valid ones, the same with changed bytes, and noise.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::*;
 
-/// Lines and pieces of lines out of which heads go wrong.
+/// Lines and parts of lines that make heads invalid.
 const PIECES: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\n",
     b"GET http://a.test/ HTTP/1.1\r\n",
@@ -27,7 +27,7 @@ const PIECES: &[&[u8]] = &[
     b"HTTP/1.1",
 ];
 
-/// A sound head for a name: where it stands and how it is written differ.
+/// A valid head for a name, with the name in different places and spellings.
 fn heads() -> impl Strategy<Value = (String, Vec<u8>)> {
     let field = "[A-Za-z0-9!#$%&'*+.^_`|~-]{6,12}:[ \\t]?[ -~]{0,40}";
     (
@@ -54,7 +54,7 @@ fn heads() -> impl Strategy<Value = (String, Vec<u8>)> {
                 false => format!("Host:{}{written}", if kind(3) { " \t" } else { "" }),
             };
             lines.insert(at.index(lines.len() + 1), host);
-            // CONNECT has targets of its own.
+            // CONNECT has its own form of target.
             lines.insert(0, format!("M{method} {target} {version}"));
             let start = if kind(4) { "\r\n" } else { "" };
             let head = format!("{start}{}\r\n\r\n", lines.join("\r\n"));
@@ -62,9 +62,9 @@ fn heads() -> impl Strategy<Value = (String, Vec<u8>)> {
         })
 }
 
-/// Asserts what must hold of any verdict.
+/// Asserts what must hold for every result.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let all = verdict(bytes);
+    let all = result(bytes);
     for len in 0..bytes.len() {
         let of_prefix = HttpHeadParser::new().advance(&bytes[..len]);
         prop_assert!(
@@ -76,7 +76,7 @@ fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
         prop_assert!(head.wire_len <= bytes.len());
         let head_alone = &bytes[..head.wire_len];
         prop_assert!(head_alone.ends_with(b"\r\n\r\n"));
-        prop_assert_eq!(&verdict(head_alone), &all);
+        prop_assert_eq!(&result(head_alone), &all);
         if let Host::Name(name) = &head.host {
             prop_assert_eq!(
                 &HostName::parse(name.as_str().as_bytes()),
@@ -91,7 +91,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn sound_heads_are_found_in_any_pieces(
+    fn valid_heads_are_parsed_in_any_pieces(
         (name, head) in heads(),
         behind in vec(any::<u8>(), 0..20),
         mut cuts in vec(0_usize..1000, 0..10),
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_heads_give_one_verdict(
+    fn changed_heads_have_one_result(
         (_, mut head) in heads(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         piece in select(PIECES),
@@ -133,13 +133,13 @@ proptest! {
     }
 
     #[test]
-    fn pieces_in_any_order_give_one_verdict(pieces in vec(select(PIECES), 0..10)) {
+    fn pieces_in_any_order_have_one_result(pieces in vec(select(PIECES), 0..10)) {
         check_any(&[b"GET / HTTP/1.1\r\n", &pieces.concat()[..]].concat())?;
         check_any(&pieces.concat())?;
     }
 
     #[test]
-    fn noise_gives_one_verdict(
+    fn noise_has_one_result(
         start in select(vec!["", "GET ", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost:", "CONNECT ", "GET http://"]),
         noise in vec(any::<u8>(), 0..200),
     ) {
@@ -147,7 +147,7 @@ proptest! {
     }
 
     #[test]
-    fn any_host_is_one_name_or_refused(value in "[ -~]{0,40}") {
+    fn every_host_is_one_name_or_rejected(value in "[ -~]{0,40}") {
         check_any(format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n").as_bytes())?;
         check_any(format!("GET http://{value}/ HTTP/1.1\r\n\r\n").as_bytes())?;
     }

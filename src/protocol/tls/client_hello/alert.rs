@@ -1,8 +1,8 @@
-//! Owns the alert records that answer a refused hello.
+//! Owns the alert records for rejected hellos.
 //!
-//! Must not know which refusal takes which answer by configuration, nor how it is sent.
+//! Must not know the configured response to a rejection, nor how it is sent.
 //!
-//! Invariant: an alert is one whole record in a version that the client can read.
+//! Invariant: an alert is one complete record in a version that the client can read.
 
 use super::{ClientHello, ProtocolVersion};
 
@@ -15,21 +15,21 @@ const FATAL: u8 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Alert {
-    /// A record or a hello beyond the limits.
+    /// A record or a hello over the limits.
     RecordOverflow = 22,
-    /// Nothing that the client offers is served, for clients before TLS 1.3.
+    /// Nothing in the offer is served; for clients before TLS 1.3.
     HandshakeFailure = 40,
     /// A hello that cannot be parsed.
     DecodeError = 50,
-    /// A hello without the server name extension where one is needed (RFC 8446 section 9.2).
+    /// A hello without the required server name extension (RFC 8446 section 9.2).
     MissingExtension = 109,
     /// A name that is not served (RFC 6066 section 3).
     UnrecognizedName = 112,
 }
 
 impl Alert {
-    /// The answer to a sound hello without a name where none is served. `missing_extension` is for
-    /// clients that offer TLS 1.3; earlier ones do not know it.
+    /// The alert for a valid hello without a name if `no_name` is `refuse`. `missing_extension` is for
+    /// clients that offer TLS 1.3; older ones do not know it.
     pub fn for_missing_name(hello: &ClientHello) -> Self {
         if hello.versions.offers_tls13() {
             Self::MissingExtension
@@ -38,8 +38,8 @@ impl Alert {
         }
     }
 
-    /// The record for a client of whom `received` has come, from the first byte; `None` for one
-    /// that sent no TLS record and would not understand it, SSL 2 hellos included.
+    /// The record for a client that sent `received`; `None` for a client that sent no TLS record and
+    /// would not understand it, including SSL 2 hellos.
     pub fn record(self, received: &[u8]) -> Option<[u8; 7]> {
         let [major, minor] = record_version(received)?.0.to_be_bytes();
         Some([ALERT, major, minor, 0, 2, FATAL, self as u8])
@@ -48,17 +48,15 @@ impl Alert {
 
 /// The version for a record to this client.
 ///
-/// TLS 1.3 takes no heed of it (RFC 8446 section 5.1), but earlier clients may refuse a version
-/// above their own, so it is the one of the hello where that has come (client hello version; RFC
-/// 5246 appendix E.1), else that of its record, within SSL 3 and TLS 1.2, which is what TLS 1.3
-/// uses too.
+/// TLS 1.3 ignores it (RFC 8446 section 5.1), but older clients may reject a version above their own. So
+/// it is the version of the hello if that has arrived (RFC 5246 appendix E.1), else the one of its
+/// record, limited to SSL 3 to TLS 1.2, which is what TLS 1.3 uses too.
 fn record_version(received: &[u8]) -> Option<ProtocolVersion> {
     let &[22, 3, record_minor, ..] = received else {
         return None;
     };
     let version = match *received {
-        // A first record that holds the handshake header and the version after it, of a
-        // ClientHello.
+        // A first record with the handshake header and the version of a ClientHello.
         [_, _, _, high, low, 1, _, _, _, major, minor, ..]
             if u16::from_be_bytes([high, low]) >= 6 =>
         {
@@ -89,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn alert_has_the_version_of_the_hello() {
+    fn an_alert_has_the_version_of_the_hello() {
         check(&flight(0x0301, 0x0303), [3, 3]);
         check(&flight(0x0301, 0x0302), [3, 2]);
         check(&flight(0x0301, 0x0301), [3, 1]);
@@ -97,20 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn alert_never_has_an_unknown_version() {
+    fn an_alert_never_has_an_unknown_version() {
         check(&flight(0x0301, 0x1234), [3, 3]);
         check(&flight(0x0301, 0x0000), [3, 0]);
         check(&[22, 3, 0xff], [3, 3]);
     }
 
     #[test]
-    fn alert_has_the_version_of_the_record_until_the_hello_says_more() {
+    fn an_alert_has_the_version_of_the_record_until_the_version_of_the_hello_arrives() {
         check(&flight(0x0301, 0x0303)[..10], [3, 1]);
         check(&[22, 3, 1, 0, 1, 1, 22, 3, 1, 0, 1, 0], [3, 1]);
     }
 
     #[test]
-    fn what_is_no_tls_record_gets_no_alert() {
+    fn bytes_that_are_not_a_tls_record_get_no_alert() {
         for received in [
             &b""[..],
             b"\x16",

@@ -1,11 +1,10 @@
-//! Owns TLS records and the handshake header: finds the bytes of one ClientHello message in the
-//! bytes on the wire.
+//! Owns TLS records and the handshake header: extracts one ClientHello message from the bytes on the
+//! wire.
 //!
-//! Must not know what is inside the message.
+//! Must not know the contents of the message.
 //!
-//! Invariant: bytes are judged in the order in which they came, so that a verdict never depends on
-//! how much had come when it was asked for; and a byte is looked at a bounded number of times,
-//! however finely the bytes are cut.
+//! Invariants: bytes are parsed in order, so that a result never depends on how they were split; a byte
+//! is read a limited number of times, however small the pieces are.
 
 use super::{
     ClientHello, ClientHelloError, HelloProgress, MalformedHello, NotTls, ProtocolVersion,
@@ -16,9 +15,8 @@ use super::{
 /// section 3.3: up to 2^16 - 1 bytes); post-quantum key shares need some 2 KiB.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 
-/// Most bytes that a hello may take on the wire, record headers included: twice the longest
-/// message. A client that sends 21 KiB in records of one byte each still passes; one that sends 64
-/// KiB so does not.
+/// Most bytes of a hello on the wire, including record headers: twice the longest message. A hello of 21
+/// KiB in records of one byte each is still accepted; one of 64 KiB is not.
 pub const MAX_WIRE: usize = 128 * 1024;
 
 /// Content type of handshake records (RFC 8446 section 5.1).
@@ -38,16 +36,16 @@ const MESSAGE_HEADER: usize = 4;
 /// (RFC 5246 section 7.4.1.2).
 const MIN_BODY: usize = 2 + 32 + 1 + (2 + 2) + (1 + 1);
 
-/// Reads a client's first flight as it comes.
+/// Parses a client's first flight incrementally.
 ///
-/// It remembers how far it has come, so that all calls together take time in proportion to the
-/// bytes. A hello in one record is parsed where it lies; only fragments of a hello in several
-/// records are copied, once they are whole.
+/// It remembers its position, so that all calls together take time in proportion to the bytes. A hello
+/// in one record is parsed in place; only the fragments of a hello in several records are copied, once
+/// they are complete.
 #[derive(Debug, Default)]
 pub struct ClientHelloParser {
-    /// Where the first record begins that `message` does not hold.
+    /// Start of the first record that is not in `message`.
     record: usize,
-    /// The fragments of the records before it.
+    /// The fragments of the records before that.
     message: Vec<u8>,
 }
 
@@ -57,21 +55,21 @@ impl ClientHelloParser {
         Self::default()
     }
 
-    /// Says what `bytes` come to: *all* bytes received so far, from the first one.
+    /// Parses `bytes`, which are *all* bytes received so far, from the first one.
     ///
-    /// Once it has said anything but [`HelloProgress::NeedMore`] the answer stays, also with more bytes.
+    /// Any result except [`HelloProgress::NeedMore`] is final and is returned again for more bytes.
     pub fn advance(&mut self, bytes: &[u8]) -> HelloProgress {
-        let verdict = match bytes.first() {
+        let result = match bytes.first() {
             None => Ok(None),
             Some(&first) if sslv2::begins(first) => {
                 sslv2::parse(bytes).map_err(ClientHelloError::from)
             }
             Some(_) => self.deframe(bytes),
         };
-        match verdict {
+        match result {
             Ok(None) => HelloProgress::NeedMore,
             Ok(Some(hello)) => HelloProgress::Hello(Box::new(hello)),
-            Err(fault) => fault.into(),
+            Err(error) => error.into(),
         }
     }
 
@@ -98,7 +96,7 @@ impl ClientHelloParser {
         }
     }
 
-    /// Parses the message that ends with `last`, in place where that is all of it.
+    /// Parses the message that ends with `last`, in place if that is all of it.
     fn finish(
         &mut self,
         last: &[u8],
@@ -111,25 +109,24 @@ impl ClientHelloParser {
             return message::parse(&last[MESSAGE_HEADER..], record_version, wire_len);
         }
         self.message.extend_from_slice(last);
-        let verdict = message::parse(&self.message[MESSAGE_HEADER..], record_version, wire_len);
-        // So that the next call finds the parser as this one did.
+        let result = message::parse(&self.message[MESSAGE_HEADER..], record_version, wire_len);
+        // The next call must find the parser in the same state.
         self.message.truncate(before);
-        verdict
+        result
     }
 }
 
-/// A record of which at least the header has come.
+/// A record whose header is complete.
 struct PartialRecord<'a> {
     /// The length of its fragment by its header.
     len: usize,
-    /// As much of the fragment as has come.
+    /// The part of the fragment that has arrived.
     fragment: &'a [u8],
 }
 
 impl<'a> PartialRecord<'a> {
-    /// Reads the record that begins at `at`; `None` while its header is not whole. Each byte of the
-    /// header is judged when it is there, and those of the first record decide whether this is TLS
-    /// at all.
+    /// Reads the record that begins at `at`; `None` while its header is incomplete. Each byte of the
+    /// header is checked as soon as it arrives; those of the first record decide whether this is TLS.
     fn read(bytes: &'a [u8], at: usize) -> Result<Option<Self>, ClientHelloError> {
         let rest = bytes.get(at..).unwrap_or_default();
         let first = at == 0;
@@ -162,8 +159,8 @@ impl<'a> PartialRecord<'a> {
     }
 }
 
-/// The length of the handshake message that begins with `before` and goes on with `fragment`,
-/// header included; `None` while its header is not whole.
+/// The length of the handshake message that begins with `before` and continues with `fragment`,
+/// including its header; `None` while the header is incomplete.
 fn message_len(before: &[u8], fragment: &[u8]) -> Result<Option<usize>, ClientHelloError> {
     let mut header = before.iter().chain(fragment).map(|&byte| usize::from(byte));
     let Some(kind) = header.next() else {

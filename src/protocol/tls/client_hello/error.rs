@@ -1,8 +1,8 @@
-//! Owns the reasons why a client's first flight is refused.
+//! Owns the reasons why a client's first flight is rejected.
 //!
-//! Must not know what the refusal looks like to the client.
+//! Must not know the response to the client.
 //!
-//! Invariant: a reason is a small value of a closed set, without a byte that the client sent.
+//! Invariant: a reason is a value of a closed set and contains no byte that the client sent.
 
 use std::fmt;
 
@@ -13,32 +13,32 @@ use crate::types::host_name::HostNameError;
 pub enum NotTls {
     /// The first byte begins neither a handshake record nor an SSL 2 record.
     FirstByte,
-    /// The first record is of no version since SSL 3.
+    /// The first record does not have a version since SSL 3.
     RecordVersion,
-    /// It began like a hello in the format of SSL 2, and its fields do not fit.
+    /// It began like a hello in SSL 2 format, but its fields are inconsistent.
     Sslv2,
 }
 
-/// Why a first flight that began as TLS is no sound ClientHello.
+/// Why a first flight that begins as TLS is not a valid ClientHello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MalformedHello {
-    /// A record of another type before the hello was whole.
+    /// A record of another type before the hello was complete.
     RecordType,
-    /// A record after the first one is of no version since SSL 3.
+    /// A later record does not have a version since SSL 3.
     RecordVersion,
-    /// A record with nothing in it (RFC 8446 section 5.1).
+    /// An empty record (RFC 8446 section 5.1).
     EmptyRecord,
-    /// A handshake message that is no ClientHello.
+    /// A handshake message other than a ClientHello.
     HandshakeType,
     /// The message is shorter than its fixed fields.
     TooShort,
     /// A version before SSL 3.
     Version,
-    /// A session id that is cut or has more than 32 bytes.
+    /// A session id that is truncated or has more than 32 bytes.
     SessionId,
-    /// Cipher suites that are cut, none, or an odd number of bytes.
+    /// Cipher suites that are truncated, empty or an odd number of bytes.
     CipherSuites,
-    /// Compression methods that are cut or none.
+    /// Compression methods that are truncated or empty.
     CompressionMethods,
     /// The lengths of the extensions do not add up.
     ExtensionLength,
@@ -54,15 +54,15 @@ pub enum MalformedHello {
     ServerNameType,
     /// More than one server name.
     ServerNames,
-    /// A server name that is no host name.
+    /// An invalid host name.
     ServerName(HostNameError),
-    /// An ALPN extension whose lengths do not add up or that has an empty name or none.
+    /// An ALPN extension whose lengths do not add up, or with an empty name or no name.
     Alpn,
     /// A supported versions extension whose lengths do not add up or that is empty.
     SupportedVersions,
 }
 
-/// Which limit a first flight passed.
+/// Which limit a first flight exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TooLarge {
     /// A record of more than 2^14 bytes (RFC 8446 section 5.1).
@@ -87,15 +87,15 @@ impl fmt::Display for NotTls {
 impl fmt::Display for MalformedHello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::RecordType => "a record of another type comes before the hello is whole",
+            Self::RecordType => "a record of another type comes before the hello is complete",
             Self::RecordVersion => "a later record has no TLS version",
             Self::EmptyRecord => "a record is empty",
             Self::HandshakeType => "the first handshake message is not a client hello",
             Self::TooShort => "the hello is too short",
             Self::Version => "the hello has a version before SSL 3",
-            Self::SessionId => "the session id is cut or too long",
-            Self::CipherSuites => "the cipher suites are cut, odd or none",
-            Self::CompressionMethods => "the compression methods are cut or none",
+            Self::SessionId => "the session id is truncated or too long",
+            Self::CipherSuites => "the cipher suites are truncated, odd or empty",
+            Self::CompressionMethods => "the compression methods are truncated or empty",
             Self::ExtensionLength => "the lengths of the extensions do not add up",
             Self::TrailingBytes => "bytes follow the extensions",
             Self::DuplicateExtension => "an extension comes twice",
@@ -103,11 +103,11 @@ impl fmt::Display for MalformedHello {
             Self::ServerNameListEmpty => "the list of server names is empty",
             Self::ServerNameType => "the server name is of an unknown type",
             Self::ServerNames => "there is more than one server name",
-            Self::ServerName(fault) => {
-                return write!(f, "the server name is no host name: {fault}");
+            Self::ServerName(error) => {
+                return write!(f, "the server name is not a host name: {error}");
             }
-            Self::Alpn => "the ALPN extension is unsound",
-            Self::SupportedVersions => "the supported versions extension is unsound",
+            Self::Alpn => "the ALPN extension is malformed",
+            Self::SupportedVersions => "the supported versions extension is malformed",
         })
     }
 }

@@ -1,9 +1,9 @@
-//! Owns the extensions of a ClientHello: which are read, and what they hold.
+//! Owns the extensions of a ClientHello: which ones are read, and their contents.
 //!
 //! Must not know the rest of the message.
 //!
-//! Invariant: the extensions fill their block to the last byte, and no type comes twice (RFC 8446
-//! section 4.2), those included that are not read.
+//! Invariant: the extensions fill their block to the last byte, and no type occurs twice (RFC 8446
+//! section 4.2), including those that are not read.
 
 use super::reader::FieldReader;
 use super::{Alpn, MalformedHello, ProtocolVersion, ServerName, Versions};
@@ -22,10 +22,10 @@ const SUPPORTED_VERSIONS: u16 = 43;
 /// RFC 9849 section 5.
 const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 
-/// The only name type there is (RFC 6066 section 3).
+/// The only defined name type (RFC 6066 section 3).
 const HOST_NAME: u8 = 0;
 
-/// What the extensions say that are read.
+/// The contents of the extensions that are read.
 #[derive(Default)]
 pub(super) struct Extensions {
     pub(super) server_name: ServerName,
@@ -33,7 +33,7 @@ pub(super) struct Extensions {
     pub(super) ticket: Option<Box<[u8]>>,
     pub(super) early_data: bool,
     pub(super) ech: bool,
-    /// The highest version of the extension that is known here.
+    /// The highest known version in the supported versions extension.
     supported: Option<ProtocolVersion>,
 }
 
@@ -62,7 +62,7 @@ impl Extensions {
         Ok(found)
     }
 
-    /// The versions offered by a hello whose own version field says `legacy`.
+    /// The offered versions of a hello whose version field is `legacy`.
     pub(super) fn versions(&self, legacy: ProtocolVersion) -> Versions {
         // Without the extension, no field offers more than TLS 1.2 (RFC 8446 section 4.2.1).
         Versions {
@@ -73,8 +73,8 @@ impl Extensions {
     }
 }
 
-/// RFC 6066 section 3: a list of one name. An empty list or name is a server's answer, which a
-/// client cannot send.
+/// RFC 6066 section 3: a list of one name. An empty list or name is the response of a server, which a
+/// client must not send.
 fn server_name(data: &[u8]) -> Result<ServerName, MalformedHello> {
     let mut extension = FieldReader(data);
     let mut list = extension
@@ -84,7 +84,7 @@ fn server_name(data: &[u8]) -> Result<ServerName, MalformedHello> {
         .ok_or(MalformedHello::ServerNameLength)?;
     let kind = list.u8().ok_or(MalformedHello::ServerNameListEmpty)?;
     if kind != HOST_NAME {
-        // The length of such an entry is unknown, and so is where the next one begins.
+        // The length of such an entry is unknown, and so is the start of the next one.
         return Err(MalformedHello::ServerNameType);
     }
     let name = list.vec16().ok_or(MalformedHello::ServerNameLength)?;
@@ -94,7 +94,7 @@ fn server_name(data: &[u8]) -> Result<ServerName, MalformedHello> {
     match HostName::parse_sent(name) {
         Ok(Some(name)) => Ok(ServerName::Name(name)),
         Ok(None) => Ok(ServerName::NoHostName),
-        Err(fault) => Err(MalformedHello::ServerName(fault)),
+        Err(error) => Err(MalformedHello::ServerName(error)),
     }
 }
 
@@ -111,7 +111,7 @@ fn alpn(data: &[u8]) -> Option<Alpn> {
     Some(Alpn::new(list))
 }
 
-/// RFC 8446 section 4.2.1. Values that are not versions (RFC 8701) are passed over.
+/// RFC 8446 section 4.2.1. Values that are not versions (RFC 8701) are skipped.
 fn supported_versions(data: &[u8]) -> Result<Option<ProtocolVersion>, MalformedHello> {
     let mut extension = FieldReader(data);
     let list = extension
@@ -126,16 +126,16 @@ fn supported_versions(data: &[u8]) -> Result<Option<ProtocolVersion>, MalformedH
 
 /// The extension types of one hello.
 ///
-/// Real hellos have some twenty, of which a few lie past 63. A made-up one may have 16,384, so that
-/// comparing each with all before it would take the square of that.
+/// Real hellos have about twenty, a few of them above 63. A malicious one may have 16,384, for which comparing
+/// each with all before it would take quadratic time.
 #[derive(Default)]
 struct SeenTypes {
     /// A bit for each type below 64.
     low: u64,
-    /// The first types past that.
+    /// The first types above that.
     few: [u16; 16],
     few_len: usize,
-    /// A bit for each type, once those are more than `few` holds.
+    /// A bit for each type, once there are more than `few` can have.
     many: Option<Box<[u64; 1024]>>,
 }
 
@@ -152,8 +152,8 @@ impl SeenTypes {
         if few.contains(&kind) {
             return false;
         }
-        if let Some(place) = self.few.get_mut(self.few_len) {
-            *place = kind;
+        if let Some(entry) = self.few.get_mut(self.few_len) {
+            *entry = kind;
             self.few_len += 1;
         } else {
             let mut many = Box::new([0; 1024]);
@@ -166,7 +166,7 @@ impl SeenTypes {
     }
 }
 
-/// Sets the bit of `kind` in its word; whether it was clear.
+/// Sets the bit of `kind` in its word; returns whether it was clear.
 fn set(word: &mut u64, kind: u16) -> bool {
     let bit = 1 << (kind % 64);
     let clear = *word & bit == 0;

@@ -1,8 +1,8 @@
-//! Owns what a ClientHello says, as values.
+//! Owns the parsed ClientHello.
 //!
 //! Must not know how the bytes were framed or parsed.
 //!
-//! Invariant: a [`ClientHello`] owns all it holds; it outlives the bytes it was read from.
+//! Invariant: a [`ClientHello`] owns its contents and outlives the bytes that it was read from.
 
 use std::fmt;
 
@@ -11,21 +11,20 @@ use crate::types::host_name::HostName;
 /// A client's first message, as far as balancing needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The name that the client asks for (RFC 6066 section 3); with ECH the outer one.
+    /// The requested server name (RFC 6066 section 3); with ECH the outer one.
     pub server_name: ServerName,
-    /// The protocols that it would speak inside TLS (RFC 7301).
+    /// The offered protocols inside TLS (RFC 7301).
     pub alpn: Alpn,
-    /// The session that it would resume (RFC 5246 section 7.4.1.2). TLS 1.3 clients fill it at
-    /// random.
+    /// The session to resume (RFC 5246 section 7.4.1.2). TLS 1.3 clients send random bytes.
     pub session_id: SessionId,
-    /// The content of the session ticket extension (RFC 5077 section 3.2): empty where the client
-    /// only asks for a ticket. Those of TLS 1.3 are not here, as no passive party can tell which
-    /// server made them.
+    /// The content of the session ticket extension (RFC 5077 section 3.2): empty if the client only
+    /// requests a ticket. TLS 1.3 tickets are not read, because an observer cannot know which server
+    /// issued them.
     pub ticket: Option<Box<[u8]>>,
-    /// Whether early data may follow before the server says a word (RFC 8446 section 4.2.10). Such
-    /// a flight must not be sent to a second server.
+    /// Whether early data may follow before the response of the server (RFC 8446 section 4.2.10).
+    /// Such a flight must not be sent to a second server.
     pub early_data: bool,
-    /// The versions offered.
+    /// The offered versions.
     pub versions: Versions,
     /// The version in the header of the first record (RFC 8446 section 5.1: without meaning, mostly
     /// 0x0301).
@@ -34,32 +33,32 @@ pub struct ClientHello {
     pub format: Format,
     /// Whether the hello carries an encrypted one (RFC 9849), or GREASE that looks like it.
     pub ech: bool,
-    /// How many of the bytes received the hello took. What follows is beyond it.
+    /// Length of the hello in the received bytes. Other bytes may follow.
     pub wire_len: usize,
 }
 
 /// The name in a hello.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServerName {
-    /// There is no such extension.
+    /// The extension is absent.
     #[default]
     Absent,
-    /// A host name, normalised; a port behind it is gone.
+    /// A host name, normalised, without a port.
     Name(HostName),
-    /// The text of an address, or characters that no host name has: nothing that could be configured.
+    /// An IP address as text, or characters that no host name has; no route can match it.
     NoHostName,
 }
 
 /// The format of a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// TLS records, as of SSL 3 and later.
+    /// TLS records, since SSL 3.
     Tls,
     /// The older format (RFC 5246 appendix E.2).
     Sslv2,
 }
 
-/// A protocol version as it stands on the wire.
+/// A protocol version as on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProtocolVersion(pub u16);
 
@@ -77,8 +76,8 @@ impl ProtocolVersion {
     /// TLS 1.3 (RFC 8446).
     pub const TLS1_3: Self = Self(0x0304);
 
-    /// The version, if it is one: drafts of TLS 1.3 (0x7f and the number of the draft) count as TLS
-    /// 1.3, GREASE and what is yet to come as nothing.
+    /// The version, if it is known: drafts of TLS 1.3 (0x7f and the number of the draft) count as TLS
+    /// 1.3; GREASE and future versions are unknown.
     pub(super) fn known(self) -> Option<Self> {
         match self.0 {
             0x0300..=0x0304 => Some(self),
@@ -111,7 +110,7 @@ impl fmt::Debug for ProtocolVersion {
 /// The versions that a client offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Versions {
-    /// The highest of them that is known.
+    /// The highest known version.
     pub highest: ProtocolVersion,
 }
 
@@ -125,13 +124,13 @@ impl Versions {
 /// A session id of up to 32 bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SessionId {
-    /// Zero past `len`, so that equal ids are equal values.
+    /// Zero after `len`, so that equal ids are equal values.
     bytes: [u8; 32],
     len: u8,
 }
 
 impl SessionId {
-    /// An id of these bytes, if they are not more than 32 (RFC 5246 section 7.4.1.2).
+    /// An id of these bytes; `None` for more than 32 (RFC 5246 section 7.4.1.2).
     pub fn new(id: &[u8]) -> Option<Self> {
         let mut bytes = [0; 32];
         bytes.get_mut(..id.len())?.copy_from_slice(id);
@@ -141,7 +140,7 @@ impl SessionId {
         })
     }
 
-    /// The bytes of the id; none where the client resumes no session by id.
+    /// The bytes of the id; empty if the client does not resume a session by id.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
@@ -156,7 +155,7 @@ impl fmt::Debug for SessionId {
 /// The protocol names of the ALPN extension, in the client's order.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Alpn {
-    /// As on the wire: each name with its length before it; checked by the parser.
+    /// As on the wire, each name preceded by its length; validated by the parser.
     list: Box<[u8]>,
 }
 
@@ -165,7 +164,7 @@ impl Alpn {
         Self { list: list.into() }
     }
 
-    /// The names, none where the client sends no such extension.
+    /// The names; none if the client does not send the extension.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.list;
         std::iter::from_fn(move || {

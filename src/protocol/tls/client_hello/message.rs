@@ -1,15 +1,15 @@
 //! Owns the ClientHello message after its handshake header (RFC 8446 section 4.1.2, RFC 5246
 //! section 7.4.1.2).
 //!
-//! Must not know records, nor what the extensions hold.
+//! Must not know records, nor the contents of extensions.
 //!
-//! Invariant: every byte of the message belongs to a field of it, or it is refused.
+//! Invariant: every byte of the message belongs to one of its fields, or the message is rejected.
 
 use super::extension::Extensions;
 use super::reader::FieldReader;
 use super::{ClientHello, Format, MalformedHello, ProtocolVersion, SessionId};
 
-/// Parses a whole message of `body`, which took `wire_len` bytes on the wire.
+/// Parses a complete message with this body; `wire_len` is its length on the wire.
 pub(super) fn parse(
     body: &[u8],
     record_version: ProtocolVersion,
@@ -17,8 +17,8 @@ pub(super) fn parse(
 ) -> Result<ClientHello, MalformedHello> {
     let mut reader = FieldReader(body);
     let legacy_version = ProtocolVersion(reader.u16().ok_or(MalformedHello::TooShort)?);
-    // Later majors are negotiated down (RFC 5246 appendix E.1); an earlier one never was in a TLS
-    // record.
+    // Later major versions are negotiated down (RFC 5246 appendix E.1); earlier ones never used TLS
+    // records.
     if legacy_version < ProtocolVersion::SSL3 {
         return Err(MalformedHello::Version);
     }
@@ -35,8 +35,7 @@ pub(super) fn parse(
     if compression.is_empty() {
         return Err(MalformedHello::CompressionMethods);
     }
-    // A hello may end here (RFC 5246 section 7.4.1.2), as those of SSL 3 and of old TLS 1.0 clients
-    // do.
+    // A hello may end here (RFC 5246 section 7.4.1.2), as those of SSL 3 and old TLS 1.0 clients do.
     let extensions = if reader.is_empty() {
         Extensions::default()
     } else {

@@ -1,26 +1,26 @@
-//! Owns the meaning of a TLS client's first flight: from the bytes received so far to a
-//! [`ClientHello`], to the wish for more bytes, or to the reason why they are refused.
+//! Owns the parsing of a client's first flight: the bytes received so far give a [`ClientHello`], need more
+//! bytes, or are rejected with a reason.
 //!
-//! Must not know sockets, clocks, routes or what is done with a verdict; the caller reads, waits
-//! and answers.
+//! Must not know sockets, clocks, routes or what is done with a result; the caller reads, waits
+//! and responds.
 //!
-//! Invariant: a verdict is final. Whatever bytes follow, and in whatever pieces they come, the
-//! parser gives the same verdict and the same name. What cannot be parsed is a fault and never a
-//! hello without a name.
+//! Invariant: a result is final. Whatever bytes follow, and in whatever pieces they arrive, the
+//! parser returns the same result and the same name. Bytes that cannot be parsed are an error and
+//! never a hello without a name.
 //!
-//! What is judged is framing: every length, every bound of a vector that is read, one extension of
-//! a type. What a client may offer (versions, suites, the order of extensions) is the backend's to
-//! judge, and its alert is the better answer.
+//! Only the framing is checked: every length, every limit of a vector that is read, at most one
+//! extension of each type. The offer itself (versions, suites, the order of extensions) is left to the
+//! backend, which has the better alert.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `deframe` | TLS records and the handshake header, and every limit on size |
+//! | `deframe` | TLS records and the handshake header, and all size limits |
 //! | `message` | the ClientHello message |
 //! | `extension` | the extensions that are read |
-//! | `sslv2` | the hello in the format of SSL 2 |
-//! | `hello` | what a hello says, as values |
-//! | `error` | why bytes are refused |
-//! | `alert` | the alert records that answer a refusal |
+//! | `sslv2` | the hello in SSL 2 format |
+//! | `hello` | the parsed hello |
+//! | `error` | why bytes are rejected |
+//! | `alert` | the alert records for rejections |
 
 mod alert;
 mod deframe;
@@ -38,22 +38,22 @@ pub use deframe::{ClientHelloParser, MAX_MESSAGE, MAX_WIRE};
 pub use error::{MalformedHello, NotTls, TooLarge};
 pub use hello::{Alpn, ClientHello, Format, ProtocolVersion, ServerName, SessionId, Versions};
 
-/// What the bytes received so far come to.
+/// The result for the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HelloProgress {
-    /// Nothing is wrong so far, and the hello is not whole.
+    /// The hello is valid so far but not complete.
     NeedMore,
-    /// A sound hello.
+    /// A valid hello.
     Hello(Box<ClientHello>),
     /// No TLS client begins like this.
     NotTls(NotTls),
-    /// It began as TLS and is not a sound ClientHello.
+    /// The bytes begin as TLS but are not a valid ClientHello.
     Malformed(MalformedHello),
-    /// A limit is passed.
+    /// A size limit is exceeded.
     TooLarge(TooLarge),
 }
 
-/// A refusal on its way up to [`HelloProgress`].
+/// A rejection, before it becomes a [`HelloProgress`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientHelloError {
     NotTls(NotTls),
@@ -80,8 +80,8 @@ impl From<TooLarge> for ClientHelloError {
 }
 
 impl From<ClientHelloError> for HelloProgress {
-    fn from(fault: ClientHelloError) -> Self {
-        match fault {
+    fn from(error: ClientHelloError) -> Self {
+        match error {
             ClientHelloError::NotTls(reason) => Self::NotTls(reason),
             ClientHelloError::Malformed(reason) => Self::Malformed(reason),
             ClientHelloError::TooLarge(reason) => Self::TooLarge(reason),

@@ -1,10 +1,10 @@
-//! Owns the way through bytes that hold TLS vectors (RFC 8446 section 3.4).
+//! Owns reading bytes that contain TLS vectors (RFC 8446 section 3.4).
 //!
-//! Must not know what the vectors mean.
+//! Must not know the meaning of the vectors.
 //!
-//! Invariant: it never reads past its bytes; what is not there is `None`.
+//! Invariant: it never reads past the end; missing bytes are `None`.
 
-/// The bytes that are still to be read.
+/// The bytes still to be read.
 #[derive(Clone, Copy)]
 pub(super) struct FieldReader<'a>(pub(super) &'a [u8]);
 
@@ -31,13 +31,13 @@ impl<'a> FieldReader<'a> {
         Some(u16::from_be_bytes(value))
     }
 
-    /// A vector whose length is one byte.
+    /// A vector with a length of one byte.
     pub(super) fn vec8(&mut self) -> Option<&'a [u8]> {
         let len = self.u8()?;
         self.take(len.into())
     }
 
-    /// A vector whose length is two bytes.
+    /// A vector with a length of two bytes.
     pub(super) fn vec16(&mut self) -> Option<&'a [u8]> {
         let len = self.u16()?;
         self.take(len.into())

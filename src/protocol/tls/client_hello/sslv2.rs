@@ -1,11 +1,11 @@
-//! Owns the ClientHello in the format of SSL 2, which old clients send so as to be understood by
-//! all servers (RFC 5246 appendix E.2).
+//! Owns the ClientHello in SSL 2 format, which old clients send because every server understands it (RFC
+//! 5246 appendix E.2).
 //!
-//! Must not know TLS records. The format holds no extensions, hence no name.
+//! Must not know TLS records. The format has no extensions, and so no name.
 //!
-//! Invariant: the format has no signature beyond a set bit and a type, so every field must fit
-//! before the bytes count as such a hello; what does not fit is not TLS rather than malformed, and
-//! gets no alert either way.
+//! Invariant: the format has no signature beyond one bit and a type, so the bytes count as such a hello
+//! only if every field is consistent. Otherwise they are "not TLS" rather than malformed; neither gets
+//! an alert.
 
 use super::reader::FieldReader;
 use super::{Alpn, ClientHello, Format, NotTls, ProtocolVersion, ServerName, SessionId, Versions};
@@ -17,14 +17,14 @@ const FIXED: usize = 9;
 /// Shortest such hello: one suite of three bytes and a challenge of 16.
 const MIN_LEN: usize = FIXED + 3 + 16;
 
-/// Whether a flight that begins with this byte may be such a hello: a record header of two bytes
-/// has its highest bit set. The header of three bytes is for padding, which an unencrypted record
-/// has none of.
+/// Whether a flight that begins with this byte may be such a hello: the highest bit is set in a record
+/// header of two bytes. A header of three bytes is for padding, which an unencrypted record does not
+/// have.
 pub(super) fn begins(first: u8) -> bool {
     first & 0x80 != 0
 }
 
-/// Parses what has come of the hello; each field is judged when it is there.
+/// Parses the hello received so far; each field is checked as soon as it is complete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     let mut reader = FieldReader(bytes);
     let Some(header) = reader.u16() else {
@@ -43,28 +43,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     let Some(version) = version(&mut reader)? else {
         return Ok(None);
     };
-    let (Some(suites), Some(session_id), Some(challenge)) =
-        (reader.u16(), reader.u16(), reader.u16())
-    else {
+    let Some(lengths) = Lengths::read(&mut reader) else {
         return Ok(None);
     };
-    let (suites, session_id, challenge) = (
-        usize::from(suites),
-        usize::from(session_id),
-        usize::from(challenge),
-    );
-    let fits = suites > 0
-        && suites % 3 == 0
-        && matches!(session_id, 0 | 16)
-        && (16..=32).contains(&challenge)
-        && FIXED + suites + session_id + challenge == len;
-    if !fits {
+    if !lengths.fit(len) {
         return Err(NotTls::Sslv2);
     }
     let Some(body) = reader.take(len - FIXED) else {
         return Ok(None);
     };
-    let session_id = SessionId::new(&body[suites..suites + session_id]).ok_or(NotTls::Sslv2)?;
+    let session_id = SessionId::new(&body[lengths.suites..lengths.suites + lengths.session_id])
+        .ok_or(NotTls::Sslv2)?;
     Ok(Some(ClientHello {
         server_name: ServerName::Absent,
         alpn: Alpn::default(),
@@ -81,8 +70,33 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHello>, NotTls> {
     }))
 }
 
-/// The version, SSL 2 itself or any of the later ones; its first byte is judged before the second
-/// comes.
+/// The lengths of the fields after the version.
+struct Lengths {
+    suites: usize,
+    session_id: usize,
+    challenge: usize,
+}
+
+impl Lengths {
+    fn read(reader: &mut FieldReader<'_>) -> Option<Self> {
+        Some(Self {
+            suites: reader.u16()?.into(),
+            session_id: reader.u16()?.into(),
+            challenge: reader.u16()?.into(),
+        })
+    }
+
+    /// Whether they are allowed and add up to a record of `len` bytes.
+    fn fit(&self, len: usize) -> bool {
+        self.suites > 0
+            && self.suites.is_multiple_of(3)
+            && matches!(self.session_id, 0 | 16)
+            && (16..=32).contains(&self.challenge)
+            && FIXED + self.suites + self.session_id + self.challenge == len
+    }
+}
+
+/// The version, SSL 2 or any later one; the first byte is checked before the second arrives.
 fn version(reader: &mut FieldReader<'_>) -> Result<Option<ProtocolVersion>, NotTls> {
     match (reader.u8(), reader.u8()) {
         (None, _) | (Some(0 | 3), None) => Ok(None),

@@ -1,4 +1,4 @@
-//! What records and limits do, and the helpers; `fields` has the message and its extensions.
+//! Records and limits, and helpers. `fields` tests the message and its extensions.
 
 use super::*;
 use crate::types::host_name::HostName;
@@ -10,23 +10,23 @@ use hello_builder::{HelloBuilder, records, sslv2_hello};
 
 mod fields;
 
-/// The verdict on `bytes`; asserts that it is the same in one piece, byte by byte, and with bytes
-/// behind it.
+/// The result for `bytes`; asserts that it is the same in one piece, byte by byte, and with more bytes
+/// after them.
 #[track_caller]
-fn verdict(bytes: &[u8]) -> HelloProgress {
+fn result(bytes: &[u8]) -> HelloProgress {
     let whole = ClientHelloParser::new().advance(bytes);
     let mut parser = ClientHelloParser::new();
-    let mut verdict = parser.advance(&[]);
+    let mut result = parser.advance(&[]);
     for len in 1..=bytes.len() {
-        verdict = parser.advance(&bytes[..len]);
-        if verdict != HelloProgress::NeedMore {
+        result = parser.advance(&bytes[..len]);
+        if result != HelloProgress::NeedMore {
             break;
         }
     }
-    assert_eq!(verdict, whole);
-    if verdict != HelloProgress::NeedMore {
+    assert_eq!(result, whole);
+    if result != HelloProgress::NeedMore {
         let followed = [bytes, &[23; 9]].concat();
-        assert_eq!(parser.advance(&followed), whole, "a verdict is final");
+        assert_eq!(parser.advance(&followed), whole, "a result is final");
         assert_eq!(ClientHelloParser::new().advance(&followed), whole);
     }
     whole
@@ -34,20 +34,20 @@ fn verdict(bytes: &[u8]) -> HelloProgress {
 
 #[track_caller]
 fn hello(bytes: &[u8]) -> ClientHello {
-    let verdict = verdict(bytes);
-    let HelloProgress::Hello(hello) = verdict else {
-        panic!("no hello: {verdict:?}")
+    let result = result(bytes);
+    let HelloProgress::Hello(hello) = result else {
+        panic!("no hello: {result:?}")
     };
     *hello
 }
 
 #[track_caller]
-fn refused(bytes: &[u8], expected: MalformedHello) {
-    assert_eq!(verdict(bytes), HelloProgress::Malformed(expected));
+fn rejected(bytes: &[u8], expected: MalformedHello) {
+    assert_eq!(result(bytes), HelloProgress::Malformed(expected));
 }
 
-/// The first length at which the verdict is there.
-fn decided_at(bytes: &[u8]) -> usize {
+/// The first length with a result.
+fn result_at(bytes: &[u8]) -> usize {
     let mut parser = ClientHelloParser::new();
     (0..=bytes.len())
         .find(|&len| parser.advance(&bytes[..len]) != HelloProgress::NeedMore)
@@ -59,7 +59,7 @@ fn contoso() -> ServerName {
 }
 
 #[test]
-fn hello_in_any_records_is_the_same() {
+fn a_hello_is_the_same_in_any_records() {
     let builder = HelloBuilder::named("contoso.com").post_quantum();
     for lens in [&[1][..], &[2], &[3, 1, 700], &[4], &[5, 16384], &[1000]] {
         let wire = builder.clone().records(lens).build();
@@ -70,9 +70,9 @@ fn hello_in_any_records_is_the_same() {
 }
 
 #[test]
-fn bytes_behind_the_hello_are_beyond_it() {
+fn bytes_after_the_hello_do_not_belong_to_it() {
     let message = HelloBuilder::named("contoso.com").message();
-    // In the record of the hello, and in one of its own.
+    // In the record of the hello, and in a separate one.
     let inside = records(&[&message[..], b"beyond"].concat(), 0x0301, &[16384]);
     assert_eq!(hello(&inside).wire_len, inside.len() - 6);
     let split = records(&[&message[..], b"beyond"].concat(), 0x0301, &[50]);
@@ -82,14 +82,14 @@ fn bytes_behind_the_hello_are_beyond_it() {
 }
 
 #[test]
-fn hello_is_there_with_its_last_byte() {
+fn a_hello_is_complete_with_its_last_byte() {
     let message = HelloBuilder::named("contoso.com").message();
     let wire = records(&[&message[..], b"beyond"].concat(), 0x0301, &[16384]);
-    assert_eq!(decided_at(&wire), 5 + message.len());
+    assert_eq!(result_at(&wire), 5 + message.len());
 }
 
 #[test]
-fn what_is_not_tls_is_told_at_the_first_byte_that_proves_it() {
+fn bytes_that_are_not_tls_are_recognised_at_the_first_possible_byte() {
     for (bytes, at) in [
         (&b"GET / HTTP/1.1\r\n"[..], 1),
         (b"\x15\x03\x01\x00\x02\x02\x28", 1),
@@ -100,62 +100,62 @@ fn what_is_not_tls_is_told_at_the_first_byte_that_proves_it() {
         (b"\x80\x2e\x01\x00\x03", 5),
     ] {
         assert!(
-            matches!(verdict(bytes), HelloProgress::NotTls(_)),
+            matches!(result(bytes), HelloProgress::NotTls(_)),
             "{}",
             bytes.escape_ascii()
         );
-        assert_eq!(decided_at(bytes), at, "{}", bytes.escape_ascii());
+        assert_eq!(result_at(bytes), at, "{}", bytes.escape_ascii());
     }
 }
 
 #[test]
-fn records_must_be_handshake_records_of_some_length() {
+fn records_must_be_nonempty_handshake_records() {
     let message = HelloBuilder::named("contoso.com").message();
-    refused(
+    rejected(
         &records(&message, 0x0301, &[20, 0, 1000]),
         MalformedHello::EmptyRecord,
     );
-    refused(
+    rejected(
         &records(&message, 0x0301, &[0, 1000]),
         MalformedHello::EmptyRecord,
     );
 
     let mut other = HelloBuilder::named("contoso.com").records(&[20]).build();
     other[25] = 21;
-    refused(&other, MalformedHello::RecordType);
-    assert_eq!(decided_at(&other), 26);
+    rejected(&other, MalformedHello::RecordType);
+    assert_eq!(result_at(&other), 26);
     other[25..27].copy_from_slice(&[22, 2]);
-    refused(&other, MalformedHello::RecordVersion);
+    rejected(&other, MalformedHello::RecordVersion);
 
     let server_hello = records(&[2, 0, 0, 50], 0x0303, &[4]);
-    refused(&server_hello, MalformedHello::HandshakeType);
-    assert_eq!(decided_at(&server_hello), 6);
+    rejected(&server_hello, MalformedHello::HandshakeType);
+    assert_eq!(result_at(&server_hello), 6);
 }
 
 #[test]
-fn limits_are_kept_to_the_byte() {
+fn limits_are_exact_to_the_byte() {
     let builder = HelloBuilder::named("contoso.com");
     let longest = builder.clone().message_len(4 + MAX_MESSAGE).build();
     assert_eq!(hello(&longest).server_name, contoso());
 
-    // The builder has no longer one, as extensions end at 64 KiB too: the header alone is told.
+    // The builder cannot make a longer one, because extensions end at 64 KiB too: only the header is sent.
     let longer = [22, 3, 1, 0, 4, 1, 1, 0, 1];
-    assert_eq!(verdict(&longer), HelloProgress::TooLarge(TooLarge::Message));
+    assert_eq!(result(&longer), HelloProgress::TooLarge(TooLarge::Message));
     assert_eq!(
-        verdict(&[22, 3, 1, 0, 4, 1, 1, 0, 0]),
+        result(&[22, 3, 1, 0, 4, 1, 1, 0, 0]),
         HelloProgress::NeedMore
     );
 
     assert_eq!(
-        verdict(&[22, 3, 1, 0x40, 0x01]),
+        result(&[22, 3, 1, 0x40, 0x01]),
         HelloProgress::TooLarge(TooLarge::Record)
     );
-    assert_eq!(verdict(&[22, 3, 1, 0x40, 0x00]), HelloProgress::NeedMore);
+    assert_eq!(result(&[22, 3, 1, 0x40, 0x00]), HelloProgress::NeedMore);
 }
 
 #[test]
-fn bytes_on_the_wire_are_bounded() {
-    // Six bytes a byte: the most that fits, and one more.
+fn bytes_on_the_wire_are_limited() {
+    // Six bytes on the wire for each byte: the most that fits, and one more.
     let fits = HelloBuilder::named("contoso.com")
         .message_len(MAX_WIRE / 6)
         .records(&[1])
@@ -165,16 +165,16 @@ fn bytes_on_the_wire_are_bounded() {
         .message_len(MAX_WIRE / 6 + 1)
         .records(&[1])
         .build();
-    assert_eq!(verdict(&beyond), HelloProgress::TooLarge(TooLarge::Wire));
+    assert_eq!(result(&beyond), HelloProgress::TooLarge(TooLarge::Wire));
     assert_eq!(
-        decided_at(&beyond),
+        result_at(&beyond),
         beyond.len() - 1,
         "as soon as the header has come"
     );
 }
 
 #[test]
-fn sslv2_hello_has_no_name() {
+fn an_sslv2_hello_has_no_name() {
     let wire = sslv2_hello(0x0301, &[], &[7; 32]);
     let found = hello(&wire);
     assert_eq!(
@@ -188,21 +188,21 @@ fn sslv2_hello_has_no_name() {
 }
 
 #[test]
-fn sslv2_hello_whose_fields_do_not_fit_is_not_tls() {
+fn an_sslv2_hello_with_inconsistent_fields_is_not_tls() {
     for (session_id, challenge) in [(1, 32), (17, 32), (0, 15), (0, 33)] {
         let wire = sslv2_hello(0x0301, &vec![0; session_id], &vec![0; challenge]);
         assert!(
-            matches!(verdict(&wire), HelloProgress::NotTls(_)),
+            matches!(result(&wire), HelloProgress::NotTls(_)),
             "{session_id} {challenge}"
         );
     }
     let mut wire = sslv2_hello(0x0301, &[], &[0; 32]);
     wire[1] += 1;
-    assert_eq!(verdict(&wire), HelloProgress::NotTls(NotTls::Sslv2));
+    assert_eq!(result(&wire), HelloProgress::NotTls(NotTls::Sslv2));
 }
 
 #[test]
-fn missing_name_has_the_alert_of_the_version() {
+fn a_missing_name_has_the_alert_of_the_version() {
     let alert = |builder: HelloBuilder| Alert::for_missing_name(&hello(&builder.build()));
     assert_eq!(alert(HelloBuilder::new()), Alert::MissingExtension);
     assert_eq!(
@@ -212,7 +212,7 @@ fn missing_name_has_the_alert_of_the_version() {
 }
 
 #[test]
-fn a_parser_that_is_shown_less_than_before_waits() {
+fn a_parser_with_fewer_bytes_than_before_needs_more() {
     let wire = HelloBuilder::named("contoso.com").records(&[20]).build();
     let mut parser = ClientHelloParser::new();
     assert_eq!(parser.advance(&wire[..70]), HelloProgress::NeedMore);

@@ -1,17 +1,17 @@
 //! Owns the order of messages in a server's first flight, up to the server's certificate.
 //!
-//! Must not know how records and messages are framed, nor what is inside a ServerHello or a Certificate message.
+//! Must not know how records and messages are framed, nor the contents of a ServerHello or a Certificate message.
 //!
-//! Invariant: bytes are judged one after the other, so that a verdict never depends on how they were cut; and no more
-//! than one message of [`MAX_MESSAGE`](super::MAX_MESSAGE) is ever held.
+//! Invariant: bytes are parsed in order, so that a result never depends on how they were split; at most one message of
+//! [`MAX_MESSAGE`](super::MAX_MESSAGE) is held.
 
 use super::alerts::Alerts;
-use super::handshake::{Body, HandshakeMessage, Messages, kind};
+use super::handshake::{BodyHandling, HandshakeMessage, Messages, kind};
 use super::record::{Content, Piece, Records};
 use super::{FlightProgress, Identity, ServerHello, ServerHelloError, message};
 use crate::protocol::tls::client_hello::ProtocolVersion;
 
-/// Reads a server's first flight as it comes.
+/// Reads a server's first flight incrementally.
 #[derive(Debug)]
 pub struct FlightReader {
     records: Records,
@@ -28,7 +28,7 @@ impl Default for FlightReader {
 }
 
 impl FlightReader {
-    /// A reader that has seen nothing.
+    /// A reader at the start of a connection.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -40,17 +40,17 @@ impl FlightReader {
         }
     }
 
-    /// Takes the bytes that follow those of the last call, and says what all of them come to.
+    /// Reads the bytes after those of the last call, and returns the result for all of them.
     pub fn read(&mut self, bytes: &[u8]) -> &FlightProgress {
         if self.progress == FlightProgress::NeedMore
-            && let Err(verdict) = self.take(bytes)
+            && let Err(result) = self.take(bytes)
         {
-            self.progress = verdict;
+            self.progress = result;
         }
         &self.progress
     }
 
-    /// The server's choice, as soon as it is known.
+    /// The choice of the server, once it is known.
     #[must_use]
     pub fn server_hello(&self) -> Option<&ServerHello> {
         self.hello.as_ref()
@@ -60,20 +60,20 @@ impl FlightReader {
         while let Some(piece) = self
             .records
             .next(&mut bytes)
-            .map_err(FlightProgress::Fault)?
+            .map_err(FlightProgress::Error)?
         {
             match piece {
                 Piece::Begins(Content::Alert | Content::Handshake) => {}
-                // A resumed session goes on encrypted right after the ServerHello (RFC 5246 section 7.3).
+                // A resumed session continues encrypted right after the ServerHello (RFC 5246 section 7.3).
                 Piece::Begins(Content::ChangeCipherSpec) if self.messages.is_between() => {
                     return Err(self.without_certificate());
                 }
                 Piece::Begins(Content::ChangeCipherSpec)
                 | Piece::Fragment(Content::ChangeCipherSpec, _) => {
-                    return Err(FlightProgress::Fault(ServerHelloError::Record));
+                    return Err(FlightProgress::Error(ServerHelloError::Record));
                 }
                 Piece::Fragment(Content::Alert, part) => {
-                    if let Some(alert) = self.alerts.take(part).map_err(FlightProgress::Fault)? {
+                    if let Some(alert) = self.alerts.read(part).map_err(FlightProgress::Error)? {
                         return Err(FlightProgress::Alert(alert));
                     }
                 }
@@ -84,14 +84,14 @@ impl FlightReader {
     }
 
     fn take_handshake(&mut self, mut part: &[u8]) -> Result<(), FlightProgress> {
-        let judge = |kind, _len| match kind {
-            kind::SERVER_HELLO | kind::CERTIFICATE => Ok(Body::Kept),
-            _ => Ok(Body::Passed),
+        let handling = |kind, _len| match kind {
+            kind::SERVER_HELLO | kind::CERTIFICATE => Ok(BodyHandling::Buffer),
+            _ => Ok(BodyHandling::Skip),
         };
         while let Some(message) = self
             .messages
-            .next(&mut part, judge)
-            .map_err(FlightProgress::Fault)?
+            .next(&mut part, handling)
+            .map_err(FlightProgress::Error)?
         {
             self.take_message(&message)?;
         }
@@ -100,13 +100,13 @@ impl FlightReader {
 
     fn take_message(&mut self, message: &HandshakeMessage) -> Result<(), FlightProgress> {
         match (message.kind, &self.hello) {
-            // May come at any time and is ignored during a handshake (RFC 5246 section 7.4.1.1).
+            // Allowed at any time and ignored during a handshake (RFC 5246 section 7.4.1.1).
             (kind::HELLO_REQUEST, _) => Ok(()),
             (kind::SERVER_HELLO, None) => {
                 let hello =
                     message::server_hello(&message.body).ok_or(ServerHelloError::ServerHello);
-                let hello = self.hello.insert(hello.map_err(FlightProgress::Fault)?);
-                // All that follows is encrypted, or is a HelloRetryRequest that nobody will answer.
+                let hello = self.hello.insert(hello.map_err(FlightProgress::Error)?);
+                // Everything after it is encrypted, or it is a HelloRetryRequest, which is not answered.
                 if hello.version >= ProtocolVersion::TLS1_3 {
                     return Err(self.without_certificate());
                 }
@@ -117,7 +117,7 @@ impl FlightReader {
                     hello: hello.clone(),
                     leaf: leaf.to_vec(),
                 })),
-                None => FlightProgress::Fault(ServerHelloError::Certificate),
+                None => FlightProgress::Error(ServerHelloError::Certificate),
             }),
             (
                 kind::NEW_SESSION_TICKET
@@ -127,7 +127,7 @@ impl FlightReader {
                 Some(_),
             ) => Err(self.without_certificate()),
             (kind::SERVER_HELLO, Some(_)) | (_, None) => {
-                Err(FlightProgress::Fault(ServerHelloError::Order))
+                Err(FlightProgress::Error(ServerHelloError::Order))
             }
             // Supplemental data and the like come before the certificate (RFC 4680 section 2).
             (_, Some(_)) => Ok(()),
@@ -137,7 +137,7 @@ impl FlightReader {
     fn without_certificate(&self) -> FlightProgress {
         match &self.hello {
             Some(hello) => FlightProgress::NoCertificate(Box::new(hello.clone())),
-            None => FlightProgress::Fault(ServerHelloError::Order),
+            None => FlightProgress::Error(ServerHelloError::Order),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Owns what a server's handshake grants: the sessions by which a client may come back.
+//! Owns the sessions that a server grants in its handshake, which a client may resume later.
 //!
-//! Up to TLS 1.2 the session id and the ticket pass in clear (RFC 5246 section 7.3, RFC 5077 section 3.1). In a full
+//! Up to TLS 1.2 the session id and the ticket are unencrypted (RFC 5246 section 7.3, RFC 5077 section 3.1). In a full
 //! handshake the ticket comes in the server's second flight; in a resumed one, right after the ServerHello:
 //!
 //! ```text
@@ -8,17 +8,16 @@
 //! resumed:  ServerHello [NewSessionTicket] ChangeCipherSpec
 //! ```
 //!
-//! All is granted at the server's ChangeCipherSpec and nothing before. In a full handshake it answers the client's
-//! Finished, so that a handshake that fails, or is given up, leaves no session behind that nobody will ever offer.
-//! Since TLS 1.3 tickets are encrypted, and nothing is learned.
+//! Sessions are granted at the server's ChangeCipherSpec, not before. In a full handshake that follows the client's Finished, so a
+//! handshake that fails or is abandoned grants no session. Since TLS 1.3 tickets are encrypted, and nothing is learned.
 //!
-//! Must not know who relays the bytes, nor what a grant is good for.
+//! Must not know who relays the bytes, nor how a grant is used.
 //!
-//! Invariant: it never fails. What is no such handshake grants nothing, and what is granted does not depend on how the
-//! bytes were cut.
+//! Invariant: it never fails. Bytes that are not such a handshake grant nothing, and the grants do not depend on how the bytes
+//! were split.
 
 use super::alerts::Alerts;
-use super::handshake::{Body, HandshakeMessage, Messages, kind};
+use super::handshake::{BodyHandling, HandshakeMessage, Messages, kind};
 use super::record::{Content, Piece, Records};
 use super::{ServerHelloError, message};
 use crate::protocol::tls::client_hello::{ProtocolVersion, SessionId};
@@ -29,65 +28,63 @@ const CHANGE_CIPHER_SPEC: &[u8] = &[1];
 /// A session that a server grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant<'a> {
-    /// The id of the ServerHello (RFC 5246 section 7.4.1.3); never empty. Where a ticket comes too, most clients will
-    /// offer that and drop the id (RFC 5077 section 3.4), but not all.
+    /// The id of the ServerHello (RFC 5246 section 7.4.1.3); never empty. If there is a ticket too, most clients but not all
+    /// will offer only that (RFC 5077 section 3.4).
     SessionId(&'a SessionId),
-    /// A session ticket (RFC 5077 section 3.3), of 1 to 65,530 bytes: what the client sends back as it is in its session
-    /// ticket extension.
+    /// A session ticket (RFC 5077 section 3.3) of 1 to 65,530 bytes, which the client sends back unchanged in its session ticket
+    /// extension.
     Ticket(&'a [u8]),
 }
 
-/// What is left to be heard of a server.
+/// Whether a reader needs more of the server's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReaderStatus {
-    /// More may come.
-    Listening,
-    /// Nothing more will be learned.
-    Over,
+    /// It does.
+    Reading,
+    /// It does not: nothing more can be learned.
+    Done,
 }
 
-/// Reads what a server sends, until it grants a session or is sure not to.
+/// Reads the bytes of a server until it has granted a session or certainly will not.
 ///
-/// On the heap it holds no more than one message, [`MAX_MESSAGE`](super::MAX_MESSAGE), and that only while a ServerHello
-/// or a ticket is there in part or the ticket waits for the ChangeCipherSpec. After [`MAX_WIRE`](super::MAX_WIRE) bytes
-/// it hears no more.
+/// It holds at most one message of [`MAX_MESSAGE`](super::MAX_MESSAGE) on the heap, only while a ServerHello or a ticket is
+/// incomplete or the ticket waits for the ChangeCipherSpec. After [`MAX_WIRE`](super::MAX_WIRE) bytes it is done.
 #[derive(Debug)]
 pub struct GrantReader {
     records: Records,
     alerts: Alerts,
     messages: Messages,
     stage: Stage,
-    /// The id that the client offers; after the ServerHello the id that the server would grant. Empty where there is
-    /// none.
+    /// The id that the client offers; after the ServerHello the id that the server would grant. Empty if there is none.
     id: SessionId,
-    /// The body of the NewSessionTicket message; empty before it came.
+    /// The body of the NewSessionTicket message; empty until it arrives.
     ticket: Vec<u8>,
 }
 
-/// How far the handshake has come.
+/// The progress of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// The ServerHello has not come.
+    /// The ServerHello has not arrived.
     Start,
-    /// It has, and nothing else.
+    /// It has arrived, and nothing else.
     Hello,
-    /// The first flight of a full handshake, which goes on.
+    /// In the first flight of a full handshake.
     FirstFlight,
-    /// The first flight of a full handshake is whole, and the client's turn has come.
+    /// The first flight of a full handshake is complete; the client is next.
     Done,
-    /// The ticket of a full handshake has come.
+    /// The ticket of a full handshake has arrived.
     FullTicket,
-    /// The ticket of a resumed session has come.
+    /// The ticket of a resumed session has arrived.
     ResumedTicket,
-    /// Nothing more is read.
+    /// Reading has ended.
     Over,
 }
 
 /// Why reading ends.
 enum GrantEnd {
-    /// The ChangeCipherSpec has come as it should.
+    /// The ChangeCipherSpec has arrived as expected.
     Commitment,
-    /// What came is no handshake that grants anything.
+    /// The bytes are not a handshake that grants anything.
     Nothing,
 }
 
@@ -98,8 +95,8 @@ impl From<ServerHelloError> for GrantEnd {
 }
 
 impl GrantReader {
-    /// A reader that has seen nothing. `offered` is the session id of the client's hello: an id that is merely echoed
-    /// names a session that is resumed, or says that a ticket was taken (RFC 5077 section 3.4), and grants nothing.
+    /// A reader at the start of a connection. `offered` is the session id of the client's hello: an id that the server echoes
+    /// means a resumed session or an accepted ticket (RFC 5077 section 3.4), and grants nothing.
     #[must_use]
     pub fn new(offered: SessionId) -> Self {
         Self {
@@ -112,14 +109,14 @@ impl GrantReader {
         }
     }
 
-    /// Takes the bytes that follow those of the last call, and gives what they grant to `granted`: at most one id and
-    /// then at most one ticket in all. Never fails; once it is over it takes no more and holds nothing.
+    /// Reads the bytes after those of the last call, and passes the grants to `granted`: at most one id and then at most one
+    /// ticket in total. Never fails; once it is done it ignores further bytes and holds no memory.
     pub fn read(&mut self, bytes: &[u8], granted: &mut impl FnMut(Grant<'_>)) -> ReaderStatus {
         if self.stage == Stage::Over {
-            return ReaderStatus::Over;
+            return ReaderStatus::Done;
         }
         match self.take(bytes) {
-            Ok(()) => return ReaderStatus::Listening,
+            Ok(()) => return ReaderStatus::Reading,
             Err(GrantEnd::Commitment) => self.grant(granted),
             Err(GrantEnd::Nothing) => {}
         }
@@ -127,10 +124,10 @@ impl GrantReader {
             stage: Stage::Over,
             ..Self::new(SessionId::default())
         };
-        ReaderStatus::Over
+        ReaderStatus::Done
     }
 
-    /// How many bytes are held on the heap, at most [`MAX_MESSAGE`](super::MAX_MESSAGE).
+    /// Number of bytes held on the heap, at most [`MAX_MESSAGE`](super::MAX_MESSAGE).
     #[must_use]
     pub fn held(&self) -> usize {
         self.messages.held() + self.ticket.capacity()
@@ -141,7 +138,7 @@ impl GrantReader {
             match piece {
                 Piece::Begins(_) => {}
                 Piece::Fragment(Content::Alert, part) => {
-                    if self.alerts.take(part)?.is_some() {
+                    if self.alerts.read(part)?.is_some() {
                         return Err(GrantEnd::Nothing);
                     }
                 }
@@ -164,8 +161,8 @@ impl GrantReader {
     fn take_handshake(&mut self, mut part: &[u8]) -> Result<(), GrantEnd> {
         loop {
             let stage = self.stage;
-            let judge = |kind, len| stage.judge(kind, len);
-            let Some(message) = self.messages.next(&mut part, judge)? else {
+            let handling = |kind, len| stage.handling(kind, len);
+            let Some(message) = self.messages.next(&mut part, handling)? else {
                 return Ok(());
             };
             self.take_message(message)?;
@@ -201,13 +198,13 @@ impl GrantReader {
     }
 
     fn grant(&self, granted: &mut impl FnMut(Grant<'_>)) {
-        // An id that comes with a resumed session, and is not the client's, names nothing that the server keeps.
+        // An id in a resumed session that differs from the client's is not stored by the server.
         let full = matches!(self.stage, Stage::Done | Stage::FullTicket);
         if full && !self.id.as_bytes().is_empty() {
             granted(Grant::SessionId(&self.id));
         }
         let ticketed = matches!(self.stage, Stage::FullTicket | Stage::ResumedTicket);
-        // A server that said it would send a ticket, and then would rather not, sends an empty one (RFC 5077 section 3.3).
+        // A server that announced a ticket but does not issue one sends an empty ticket (RFC 5077 section 3.3).
         if ticketed
             && let Some(ticket) = message::ticket(&self.ticket)
             && !ticket.is_empty()
@@ -218,24 +215,24 @@ impl GrantReader {
 }
 
 impl Stage {
-    /// What becomes of a message that begins here.
-    fn judge(self, kind: u8, len: usize) -> Result<Body, ServerHelloError> {
+    /// How the body of the next message is handled.
+    fn handling(self, kind: u8, len: usize) -> Result<BodyHandling, ServerHelloError> {
         self.after(kind).ok_or(ServerHelloError::Order)?;
         match kind {
-            kind::SERVER_HELLO | kind::NEW_SESSION_TICKET => Ok(Body::Kept),
+            kind::SERVER_HELLO | kind::NEW_SESSION_TICKET => Ok(BodyHandling::Buffer),
             // These have no body (RFC 5246 sections 7.4.1.1 and 7.4.5).
             kind::HELLO_REQUEST | kind::SERVER_HELLO_DONE if len > 0 => {
                 Err(ServerHelloError::Order)
             }
-            _ => Ok(Body::Passed),
+            _ => Ok(BodyHandling::Skip),
         }
     }
 
-    /// The stage that a message leads to, if it may come here (RFC 5246 section 7.3, RFC 5077 section 3.1). The order
-    /// within the first flight is the client's to judge.
+    /// The stage after a message, if it is allowed here (RFC 5246 section 7.3, RFC 5077 section 3.1). The order within the first
+    /// flight is left to the client.
     fn after(self, kind: u8) -> Option<Self> {
         match (self, kind) {
-            // May come at any time and is ignored during a handshake (RFC 5246 section 7.4.1.1).
+            // Allowed at any time and ignored during a handshake (RFC 5246 section 7.4.1.1).
             (stage, kind::HELLO_REQUEST) => Some(stage),
             (Self::Start, kind::SERVER_HELLO) => Some(Self::Hello),
             (

@@ -1,9 +1,9 @@
-//! Owns handshake headers: finds the messages in the fragments of handshake records, however they are split.
+//! Owns handshake headers: extracts the messages from the fragments of handshake records, however they are split.
 //!
-//! Must not know what is inside a message, nor which may follow which.
+//! Must not know the contents of a message, nor the order of messages.
 //!
-//! Invariant: no more than one message is held, only one that is wanted, and never more than its own length, which is at
-//! most [`MAX_MESSAGE`].
+//! Invariant: at most one message is held, only one that is needed, and never more than its own length, which is at most
+//! [`MAX_MESSAGE`].
 
 use super::ServerHelloError;
 
@@ -26,57 +26,57 @@ pub(super) mod kind {
     pub(in super::super) const SUPPLEMENTAL_DATA: u8 = 23;
 }
 
-/// What becomes of a message's body.
+/// How the body of a message is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Body {
-    /// It is held until it is whole.
-    Kept,
-    /// It passes, and nothing of it is held.
-    Passed,
+pub(super) enum BodyHandling {
+    /// Held until it is complete.
+    Buffer,
+    /// Not held.
+    Skip,
 }
 
-/// A message that is whole.
+/// A complete message.
 #[derive(Debug)]
 pub(super) struct HandshakeMessage {
     /// Its handshake type.
     pub(super) kind: u8,
-    /// What follows its header; empty where it was passed.
+    /// The bytes after its header; empty if it was skipped.
     pub(super) body: Vec<u8>,
 }
 
-/// Takes messages out of fragments as they come. After a fault it is not asked again.
+/// Extracts messages from fragments incrementally. Not used again after an error.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// The bytes of the header so far, the rest of no meaning.
+    /// The first `header_len` bytes of the header; the others have no meaning.
     header: [u8; HEADER],
     header_len: usize,
-    /// What is still to come of the body, once the header is whole.
+    /// Number of missing bytes of the body, once the header is complete.
     left: usize,
-    wish: Body,
+    handling: BodyHandling,
     body: Vec<u8>,
 }
 
 impl Messages {
-    /// Has seen nothing.
+    /// At the start of a connection.
     pub(super) fn new() -> Self {
         Self {
             header: [0; HEADER],
             header_len: 0,
             left: 0,
-            wish: Body::Passed,
+            handling: BodyHandling::Skip,
             body: Vec::new(),
         }
     }
 
-    /// Takes `part` up to the end of a message, which is then given; `None` once all of `part` is taken. `judge` says of
-    /// a type and the length of its body what becomes of it, as soon as both are known.
+    /// Reads `part` up to the end of a message and returns that; `None` once all of `part` is read. `handling` decides by type and
+    /// length how the body is handled, as soon as the header is complete.
     pub(super) fn next<F>(
         &mut self,
         part: &mut &[u8],
-        judge: F,
+        handling: F,
     ) -> Result<Option<HandshakeMessage>, ServerHelloError>
     where
-        F: Fn(u8, usize) -> Result<Body, ServerHelloError>,
+        F: Fn(u8, usize) -> Result<BodyHandling, ServerHelloError>,
     {
         while self.header_len < HEADER {
             let Some((&byte, after)) = part.split_first() else {
@@ -91,13 +91,13 @@ impl Messages {
                 if self.left > MAX_MESSAGE {
                     return Err(ServerHelloError::TooLarge);
                 }
-                self.wish = judge(kind, self.left)?;
+                self.handling = handling(kind, self.left)?;
             }
         }
         let (body, after) = part.split_at(part.len().min(self.left));
         *part = after;
-        if self.wish == Body::Kept {
-            self.keep(body);
+        if self.handling == BodyHandling::Buffer {
+            self.buffer(body);
         }
         self.left -= body.len();
         if self.left > 0 {
@@ -110,19 +110,19 @@ impl Messages {
         }))
     }
 
-    /// Whether no message has begun that is not whole.
+    /// Whether no message is incomplete.
     pub(super) fn is_between(&self) -> bool {
         self.header_len == 0
     }
 
-    /// Bytes that are set aside for the body of a message.
+    /// Bytes allocated for the body of a message.
     pub(super) fn held(&self) -> usize {
         self.body.capacity()
     }
 
-    /// Room is made by doubling, so that a message in tiny pieces is not copied for each, and up to the message's length,
-    /// so that no more is held; not all at once, as the length is only a claim.
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Capacity is doubled, so that a message in tiny pieces is not copied for each of them, but never beyond the length of the
+    /// message. It is not allocated all at once, because the length is only a claim.
+    fn buffer(&mut self, bytes: &[u8]) {
         if self.body.capacity() - self.body.len() < bytes.len() {
             let more = self.body.len().max(bytes.len()).min(self.left);
             self.body.reserve_exact(more);

@@ -1,7 +1,7 @@
-//! Owns the layout of the ServerHello, the Certificate and the NewSessionTicket message.
+//! Owns the layout of the ServerHello, Certificate and NewSessionTicket messages.
 //!
-//! Must not know how the messages were framed. Invariant: nothing is read past the message; what does not add up to the
-//! byte is `None`.
+//! Must not know how the messages were framed. Invariant: nothing is read past the message; a message whose lengths do not add
+//! up is `None`.
 
 use super::ServerHello;
 use crate::protocol::tls::client_hello::{ProtocolVersion, SessionId};
@@ -29,7 +29,7 @@ pub(super) fn server_hello(body: &[u8]) -> Option<ServerHello> {
     })
 }
 
-/// The version that the extensions select, if they do; `None` outside where they break their lengths.
+/// The version that the extensions select, if any; the outer `None` means that their lengths do not add up.
 fn selected_version(mut extensions: &[u8]) -> Option<Option<u16>> {
     let mut selected = None;
     while !extensions.is_empty() {
@@ -43,15 +43,15 @@ fn selected_version(mut extensions: &[u8]) -> Option<Option<u16>> {
     Some(selected)
 }
 
-/// The first certificate out of the body of a Certificate message of up to TLS 1.2 (RFC 5246 section 7.4.2), which is
-/// the server's own.
+/// The first certificate in the body of a Certificate message up to TLS 1.2 (RFC 5246 section 7.4.2), which is the server's
+/// own.
 pub(super) fn leaf(body: &[u8]) -> Option<&[u8]> {
     let (leaf, _chain) = vector::<3>(whole_vector::<3>(body)?)?;
     (!leaf.is_empty()).then_some(leaf)
 }
 
-/// The ticket out of the body of a NewSessionTicket message of up to TLS 1.2 (RFC 5077 section 3.3): a hint of its
-/// lifetime in four bytes, then the ticket, which may be empty.
+/// The ticket in the body of a NewSessionTicket message up to TLS 1.2 (RFC 5077 section 3.3): a lifetime hint of four bytes, then
+/// the ticket, which may be empty.
 pub(super) fn ticket(body: &[u8]) -> Option<&[u8]> {
     let (_lifetime, ticket) = body.split_at_checked(4)?;
     whole_vector::<2>(ticket)
@@ -62,7 +62,7 @@ fn number(bytes: &[u8]) -> Option<(u16, &[u8])> {
     Some((u16::from_be_bytes(number), rest))
 }
 
-/// A vector whose length takes `LEN` bytes (RFC 5246 section 4.3), and what follows it.
+/// A vector with a length of `LEN` bytes (RFC 5246 section 4.3), and the bytes after it.
 fn vector<const LEN: usize>(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<LEN>()?;
     let len = len

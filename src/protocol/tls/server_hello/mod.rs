@@ -1,21 +1,21 @@
-//! Owns the meaning of what a TLS server says in clear: its first flight, the session that it grants, and the ClientHello
-//! that draws a flight out of any server since Windows XP.
+//! Owns the unencrypted messages of a TLS server: its first flight, the sessions that it grants, and a ClientHello that every
+//! server since Windows XP responds to.
 //!
-//! Up to TLS 1.2 the server's certificate is not encrypted (RFC 5246 section 7.4.2), so a check can see it without a TLS
-//! stack that still speaks TLS 1.0. The session id and the version of a ServerHello are clear in every version.
+//! Up to TLS 1.2 the server's certificate is not encrypted (RFC 5246 section 7.4.2), so a check can read it without a TLS
+//! stack that still supports TLS 1.0. The session id and the version of a ServerHello are unencrypted in every version.
 //!
-//! Must not know sockets, clocks or what is done with a verdict; nor is a certificate judged or even parsed here.
+//! Must not know sockets, clocks or what is done with a result. No certificate is verified or even parsed here.
 //!
-//! Invariant: a verdict is final. Whatever bytes follow, and in whatever pieces they come, the reader gives the same one.
+//! Invariant: a result is final. Whatever bytes follow, and in whatever pieces they arrive, the reader returns the same result.
 //!
 //! | file | owns |
 //! |---|---|
-//! | `record` | TLS records, and the limit on all of them |
-//! | `handshake` | handshake headers, the types of messages, and the limit on one message |
+//! | `record` | TLS records, and the limit of all of them together |
+//! | `handshake` | handshake headers, message types, and the limit of one message |
 //! | `alerts` | which alerts end a handshake |
 //! | `message` | the ServerHello, the Certificate and the NewSessionTicket message |
 //! | `flight` | the order of messages up to the certificate, for health checks |
-//! | `grants` | the order of messages up to the ChangeCipherSpec, and the session that is granted by then |
+//! | `grants` | the order of messages up to the ChangeCipherSpec, and the sessions granted by then |
 //! | `offer` | the ClientHello that is sent |
 
 use std::fmt;
@@ -38,38 +38,38 @@ pub use handshake::MAX_MESSAGE;
 pub use offer::client_hello;
 pub use record::MAX_WIRE;
 
-/// What the bytes read so far come to.
+/// The result for the bytes read so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FlightProgress {
-    /// Nothing is wrong so far, and the certificate has not come.
+    /// The flight is valid so far, and the certificate has not arrived.
     NeedMore,
-    /// The server has shown its certificate.
+    /// The server has sent its certificate.
     Certificate(Box<Identity>),
-    /// The server goes on without a certificate in clear: TLS 1.3, a resumed session or an anonymous suite.
+    /// The server sends no unencrypted certificate: TLS 1.3, a resumed session or an anonymous suite.
     NoCertificate(Box<ServerHello>),
     /// The server ended the handshake with an alert.
     Alert(ServerAlert),
-    /// The bytes are no sound first flight.
-    Fault(ServerHelloError),
+    /// The bytes are not a valid first flight.
+    Error(ServerHelloError),
 }
 
-/// What a server has shown of itself.
+/// The ServerHello and the certificate of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its choice.
+    /// The choice of the server.
     pub hello: ServerHello,
     /// The server's own certificate, as DER; not parsed.
     pub leaf: Vec<u8>,
 }
 
-/// A server's choice among what the client offered (RFC 5246 section 7.4.1.3, RFC 8446 section 4.1.3).
+/// The choice of a server from the client's offer (RFC 5246 section 7.4.1.3, RFC 8446 section 4.1.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHello {
-    /// The version that will be spoken; that of the supported_versions extension, where there is one.
+    /// The negotiated version; the one of the supported_versions extension if there is one.
     pub version: ProtocolVersion,
-    /// The session's name up to TLS 1.2, an echo of the client's since.
+    /// The id of the session up to TLS 1.2; since TLS 1.3 an echo of the client's id.
     pub session_id: SessionId,
-    /// The suite by its number in the IANA registry.
+    /// The number of the suite in the IANA registry.
     pub cipher_suite: u16,
 }
 
@@ -78,11 +78,11 @@ pub struct ServerHello {
 pub struct ServerAlert(pub u8);
 
 impl ServerAlert {
-    /// The orderly end, which is none in the middle of a handshake.
+    /// An orderly close, which is an error in the middle of a handshake.
     pub const CLOSE_NOTIFY: Self = Self(0);
-    /// Nothing in the offer suits the server.
+    /// The server supports nothing in the offer.
     pub const HANDSHAKE_FAILURE: Self = Self(40);
-    /// No version in the offer suits the server.
+    /// The server supports no version in the offer.
     pub const PROTOCOL_VERSION: Self = Self(70);
     /// No suite in the offer is strong enough for the server.
     pub const INSUFFICIENT_SECURITY: Self = Self(71);
@@ -114,35 +114,35 @@ impl fmt::Display for ServerAlert {
     }
 }
 
-/// Why bytes are no sound first flight.
+/// Why bytes are not a valid first flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerHelloError {
     /// No TLS server begins like this.
     NotTls,
-    /// A record of a type or version, or of no length, that cannot stand there.
+    /// A record with an unexpected type or version, or an empty record.
     Record,
-    /// A handshake message out of its order.
+    /// A handshake message out of order.
     Order,
     /// An alert of an unknown level.
     Alert,
-    /// A ServerHello that breaks its own lengths.
+    /// A ServerHello whose lengths do not add up.
     ServerHello,
-    /// A Certificate message that breaks its own lengths or is empty.
+    /// A Certificate message whose lengths do not add up, or that is empty.
     Certificate,
-    /// A record, a message or the whole is beyond its limit.
+    /// A record, a message or the flight is over its limit.
     TooLarge,
 }
 
 impl fmt::Display for ServerHelloError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotTls => "the answer is not TLS",
-            Self::Record => "the answer has a malformed TLS record",
-            Self::Order => "the answer has a handshake message out of order",
-            Self::Alert => "the answer has a malformed alert",
-            Self::ServerHello => "the answer has a malformed ServerHello",
-            Self::Certificate => "the answer has a malformed Certificate message",
-            Self::TooLarge => "the answer is larger than a handshake may be",
+            Self::NotTls => "the response is not TLS",
+            Self::Record => "the response has a malformed TLS record",
+            Self::Order => "the response has a handshake message out of order",
+            Self::Alert => "the response has a malformed alert",
+            Self::ServerHello => "the response has a malformed ServerHello",
+            Self::Certificate => "the response has a malformed Certificate message",
+            Self::TooLarge => "the response is too large for a handshake",
         })
     }
 }

@@ -1,14 +1,13 @@
-//! Owns the ClientHello that a `tls` check sends: one that every server from Windows XP's on answers with its
-//! certificate.
+//! Owns the ClientHello of a `tls` check: every server since Windows XP responds to it with its certificate.
 //!
-//! Must not know who sends it. Invariant: what it offers ends at TLS 1.2, so that the certificate comes in clear; no
-//! handshake is ever finished with it, so weak suites in it protect nothing and harm nothing.
+//! Must not know who sends it. Invariant: it offers at most TLS 1.2, so that the certificate is unencrypted. No handshake is
+//! ever completed with it, so its weak suites do no harm.
 
 use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::types::host_name::HostName;
 
-/// Suites by their numbers in the IANA registry, the best first. The old ones are for the old servers: RSA key exchange
-/// with AES-CBC, 3DES and RC4 is all that some have.
+/// Suites by their numbers in the IANA registry, the best first. Some old servers support only RSA key exchange with AES-CBC,
+/// 3DES and RC4.
 const SUITES: &[u16] = &[
     0xc02f, 0xc02b, 0xc030, 0xc02c, // ECDHE, AES-GCM
     0xcca8, 0xcca9, // ECDHE, ChaCha20
@@ -19,13 +18,13 @@ const SUITES: &[u16] = &[
     0x009c, 0x009d, 0x003c, 0x003d, 0x002f, 0x0035, // RSA, AES
     0xc012, 0xc008, 0x0016, 0x0013, 0x000a, // 3DES
     0x0005, 0x0004, // RC4
-    0x00ff, // no renegotiation, said as a suite for servers that choke on extensions (RFC 5746 section 3.3)
+    0x00ff, // no renegotiation, as a suite for servers that fail on extensions (RFC 5746 section 3.3)
 ];
 
 /// Curves by their numbers: x25519, P-256, P-384, P-521.
 const GROUPS: &[u16] = &[0x001d, 0x0017, 0x0018, 0x0019];
 
-/// What the server may sign with: ECDSA, RSA-PSS, RSA, EdDSA, and SHA-1 for the old.
+/// Signature algorithms: ECDSA, RSA-PSS, RSA, EdDSA, and SHA-1 for old servers.
 const SIGNATURES: &[u16] = &[
     0x0403, 0x0503, 0x0603, 0x0807, 0x0804, 0x0805, 0x0806, 0x0401, 0x0501, 0x0601, 0x0203, 0x0201,
     0x0202,
@@ -40,7 +39,7 @@ mod extension {
     pub(super) const EXTENDED_MASTER_SECRET: u16 = 23;
 }
 
-/// The record to send: a ClientHello for up to TLS 1.2, asking for `name` where there is one.
+/// The record to send: a ClientHello for up to TLS 1.2 that requests `name`, if any.
 #[must_use]
 pub fn client_hello(name: Option<&HostName>, random: &[u8; 32]) -> Vec<u8> {
     let mut body = ProtocolVersion::TLS1_2.0.to_be_bytes().to_vec();
@@ -52,8 +51,7 @@ pub fn client_hello(name: Option<&HostName>, random: &[u8; 32]) -> Vec<u8> {
     let mut message = vec![1]; // client_hello
     message.extend(vector::<3>(&body));
     let mut record = vec![22]; // handshake
-    // The record's version is the lowest that is spoken: old servers refuse what is above their own (RFC 5246 appendix
-    // E.1).
+    // The lowest supported version: old servers reject a record version above their own (RFC 5246 appendix E.1).
     record.extend(ProtocolVersion::TLS1_0.0.to_be_bytes());
     record.extend(vector::<2>(&message));
     record
@@ -88,8 +86,8 @@ fn numbers(numbers: &[u16]) -> Vec<u8> {
         .collect()
 }
 
-/// A vector whose length takes `LEN` bytes (RFC 5246 section 4.3). The longest here is the hello, far below 2^16: a name
-/// has at most 253 bytes.
+/// A vector with a length of `LEN` bytes (RFC 5246 section 4.3). The longest here is the hello, far below 2^16: a name has at
+/// most 253 bytes.
 fn vector<const LEN: usize>(content: &[u8]) -> Vec<u8> {
     let len = content.len().to_be_bytes();
     let mut vector = len[len.len() - LEN..].to_vec();
@@ -115,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn another_implementation_reads_the_hello() {
+    fn another_implementation_accepts_the_hello() {
         check(Some("lyncdiscover.contoso.com"));
         check(Some(&format!("{}.{}", "a".repeat(63), "b".repeat(63))));
         check(None);
     }
 
     #[test]
-    fn hello_without_a_name_stays_out_of_the_range_that_hangs_old_devices() {
+    fn a_hello_without_a_name_avoids_the_length_range_that_hangs_old_devices() {
         // Some terminators hang on hellos of 256 to 511 bytes (RFC 7685 section 1).
         let hello = client_hello(None, &[0; 32]);
         assert!(hello.len() - 5 < 256, "{}", hello.len());

@@ -1,13 +1,13 @@
-//! Owns TLS records: their headers, their types and the limit on all of them together.
+//! Owns TLS records: their headers, their types and the limit of all of them together.
 //!
-//! Must not know what is in a fragment, nor which record may follow which.
+//! Must not know the contents of a fragment, nor the order of records.
 //!
-//! Invariant: each byte is judged as it comes, so that a verdict never depends on how the bytes were cut; and nothing of
-//! a fragment is held.
+//! Invariant: each byte is parsed as it arrives, so that a result never depends on how the bytes were split; no part of a fragment
+//! is held.
 
 use super::ServerHelloError;
 
-/// Most bytes that a server may take on the wire until it has said what is read here, record headers included.
+/// Most bytes of a server that are read, including record headers.
 pub const MAX_WIRE: usize = 128 * 1024;
 
 /// Length of a record header: type, version, length (RFC 5246 section 6.2.1).
@@ -17,10 +17,10 @@ const MAX_FRAGMENT: usize = 1 << 14;
 /// The major version in all record headers since SSL 3.
 const MAJOR: u8 = 3;
 
-/// What a record holds, as far as it is in clear (RFC 5246 section 6.2.1).
+/// The content type of a record, if it is unencrypted (RFC 5246 section 6.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// Type 20: all that follows is encrypted.
+    /// Type 20: everything after it is encrypted.
     ChangeCipherSpec,
     /// Type 21.
     Alert,
@@ -39,31 +39,31 @@ impl Content {
     }
 }
 
-/// What the next bytes are.
+/// The next part of the stream.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
-    /// A record of this type begins. Nothing of it but the type has been looked at.
+    /// A record of this type begins. Only its type has been read.
     Begins(Content),
-    /// As much of a record's fragment as there is; never empty.
+    /// The available part of a record's fragment; never empty.
     Fragment(Content, &'a [u8]),
 }
 
-/// Takes records apart as they come. After a fault it is not asked again.
+/// Splits the stream into records incrementally. Not used again after an error.
 #[derive(Debug)]
 pub(super) struct Records {
-    /// The type of the record that began last.
+    /// The type of the current record.
     content: Content,
-    /// The bytes of a record header so far, the rest of no meaning.
+    /// The first `header_len` bytes of the header; the others have no meaning.
     header: [u8; HEADER],
     header_len: usize,
-    /// What is still to come of the record's fragment.
+    /// Number of missing bytes of the fragment.
     fragment_left: usize,
-    /// Bytes of records whose header is whole.
+    /// Total length of the records whose header is complete.
     wire_len: usize,
 }
 
 impl Records {
-    /// Has seen nothing.
+    /// At the start of a connection.
     pub(super) fn new() -> Self {
         Self {
             content: Content::Handshake,
@@ -74,7 +74,7 @@ impl Records {
         }
     }
 
-    /// Takes the next piece off `bytes`; `None` once they are all taken.
+    /// Removes the next piece from `bytes`; `None` once they are all read.
     pub(super) fn next<'a>(
         &mut self,
         bytes: &mut &'a [u8],
@@ -95,7 +95,7 @@ impl Records {
         Ok(None)
     }
 
-    /// Whether the fragment that [`Records::next`] gave last was the end of its record.
+    /// Whether the last fragment from [`Records::next`] was the end of its record.
     pub(super) fn is_whole(&self) -> bool {
         self.fragment_left == 0
     }

@@ -1,5 +1,4 @@
-//! What the reader of first flights says of flights of its own making: sound, cut in every way, and broken; `grants` and
-//! `handshakes` have the reader of grants.
+//! `FlightReader` on generated flights: valid, split in every way, and broken. `grants` and `handshakes` test `GrantReader`.
 
 use proptest::prelude::*;
 
@@ -78,12 +77,12 @@ fn check(bytes: &[u8], expected: &FlightProgress) {
     }
     assert_eq!(*reader.read(&[]), *expected, "byte by byte");
     if *expected != FlightProgress::NeedMore {
-        assert_eq!(*reader.read(b"more"), *expected, "a verdict is final");
+        assert_eq!(*reader.read(b"more"), *expected, "a result is final");
     }
 }
 
 #[test]
-fn certificate_comes_in_clear_up_to_tls_1_2() {
+fn the_certificate_is_unencrypted_up_to_tls_1_2() {
     for version in [0x0300, 0x0301, 0x0302, 0x0303] {
         check(&records(&flight(version), 16384), &identity(version));
     }
@@ -123,9 +122,9 @@ fn flights_of_openssl_are_read() {
         matches!(tls13, FlightProgress::NoCertificate(_)),
         "{tls13:?}"
     );
-    let refused = include_bytes!("../../../../tests/data/server_hello/alert-protocol-version.bin");
+    let rejected = include_bytes!("../../../../tests/data/server_hello/alert-protocol-version.bin");
     check(
-        refused,
+        rejected,
         &FlightProgress::Alert(ServerAlert::PROTOCOL_VERSION),
     );
 }
@@ -134,14 +133,14 @@ fn flights_of_openssl_are_read() {
 fn every_prefix_needs_more() {
     let whole = records(&flight(0x0301), 40);
     for end in 0..whole.len() {
-        // The chain after the leaf is read too, so that its lengths are known to be sound.
+        // The chain after the leaf is read too, so that its lengths are checked.
         assert_eq!(read(&whole[..end]), FlightProgress::NeedMore, "{end}");
     }
     assert_eq!(read(&whole), identity(0x0301));
 }
 
 #[test]
-fn messages_before_the_certificate_are_passed_over() {
+fn messages_before_the_certificate_are_skipped() {
     let messages = [
         message(0, &[]),
         server_hello(0x0302, &[0xff, 0x01, 0, 1, 0]),
@@ -152,13 +151,13 @@ fn messages_before_the_certificate_are_passed_over() {
 }
 
 #[test]
-fn warning_before_the_hello_means_nothing() {
+fn a_warning_before_the_hello_is_ignored() {
     let bytes = [record(21, &[1, 112]), records(&flight(0x0303), 16384)].concat();
     check(&bytes, &identity(0x0303));
 }
 
 #[test]
-fn fatal_alert_ends_it() {
+fn a_fatal_alert_ends_it() {
     check(
         &record(21, &[2, 70]),
         &FlightProgress::Alert(ServerAlert::PROTOCOL_VERSION),
@@ -174,12 +173,12 @@ fn fatal_alert_ends_it() {
     );
     check(
         &record(21, &[3, 0]),
-        &FlightProgress::Fault(ServerHelloError::Alert),
+        &FlightProgress::Error(ServerHelloError::Alert),
     );
 }
 
 #[test]
-fn sessions_without_a_certificate_are_told_apart() {
+fn sessions_without_a_certificate_are_recognised() {
     let none = |version| FlightProgress::NoCertificate(Box::new(hello_of(version)));
     let tls13 = server_hello(0x0303, &[0, 43, 0, 2, 3, 4]);
     check(&record(22, &tls13), &none(0x0304));
@@ -192,38 +191,38 @@ fn sessions_without_a_certificate_are_told_apart() {
 }
 
 #[test]
-fn server_hello_is_known_before_the_certificate() {
+fn the_server_hello_is_known_before_the_certificate() {
     let mut reader = FlightReader::new();
     reader.read(&record(22, &server_hello(0x0302, &[])));
     assert_eq!(reader.server_hello(), Some(&hello_of(0x0302)));
 }
 
 #[test]
-fn broken_flights_are_faults() {
-    let fault = FlightProgress::Fault;
+fn broken_flights_are_errors() {
+    let error = FlightProgress::Error;
     check(
         b"HTTP/1.1 400 Bad Request\r\n",
-        &fault(ServerHelloError::NotTls),
+        &error(ServerHelloError::NotTls),
     );
-    check(b"\x16\x02", &fault(ServerHelloError::NotTls));
+    check(b"\x16\x02", &error(ServerHelloError::NotTls));
     check(b"", &FlightProgress::NeedMore);
-    check(&record(22, &[]), &fault(ServerHelloError::Record));
-    check(&record(20, &[1]), &fault(ServerHelloError::Order));
+    check(&record(22, &[]), &error(ServerHelloError::Record));
+    check(&record(20, &[1]), &error(ServerHelloError::Order));
     check(
         &record(22, &certificate(LEAF)),
-        &fault(ServerHelloError::Order),
+        &error(ServerHelloError::Order),
     );
     let hello = server_hello(0x0301, &[]);
     let twice = [&*hello, &hello].concat();
-    check(&record(22, &twice), &fault(ServerHelloError::Order));
+    check(&record(22, &twice), &error(ServerHelloError::Order));
     let then_data = [record(22, &hello), record(23, b"x")].concat();
-    check(&then_data, &fault(ServerHelloError::Record));
+    check(&then_data, &error(ServerHelloError::Record));
     check(
         &record(22, &message(2, &[3, 1, 0])),
-        &fault(ServerHelloError::ServerHello),
+        &error(ServerHelloError::ServerHello),
     );
     let lying = server_hello(0x0303, &[0, 43, 0, 9, 3, 4]);
-    check(&record(22, &lying), &fault(ServerHelloError::ServerHello));
+    check(&record(22, &lying), &error(ServerHelloError::ServerHello));
     for body in [
         vec![],
         vector(3, &[]),
@@ -233,13 +232,13 @@ fn broken_flights_are_faults() {
         let messages = [hello.clone(), message(11, &body)].concat();
         check(
             &record(22, &messages),
-            &fault(ServerHelloError::Certificate),
+            &error(ServerHelloError::Certificate),
         );
     }
 }
 
 #[test]
-fn limits_are_reached_to_the_byte() {
+fn limits_are_exact_to_the_byte() {
     let leaf_of = |len: usize| vec![1; len - 3 - 3];
     let flight_of = |body: usize| {
         let body = vector(3, &vector(3, &leaf_of(body)));
@@ -252,27 +251,27 @@ fn limits_are_reached_to_the_byte() {
     );
     check(
         &records(&flight_of(MAX_MESSAGE + 1), 16384),
-        &FlightProgress::Fault(ServerHelloError::TooLarge),
+        &FlightProgress::Error(ServerHelloError::TooLarge),
     );
 
     check(
         &[22, 3, 1, 0x40, 0x01],
-        &FlightProgress::Fault(ServerHelloError::TooLarge),
+        &FlightProgress::Error(ServerHelloError::TooLarge),
     );
     check(&[22, 3, 1, 0x40, 0x00], &FlightProgress::NeedMore);
 
-    // Nothing but requests that are ignored, one byte a record.
+    // Only ignored requests, one byte for each record.
     let endless: Vec<u8> = [22, 3, 1, 0, 1, 0].repeat(MAX_WIRE / 6 + 1);
     let (within, beyond) = endless.split_at(MAX_WIRE / 6 * 6);
     let mut reader = FlightReader::new();
     assert_eq!(*reader.read(within), FlightProgress::NeedMore);
     assert_eq!(
         *reader.read(beyond),
-        FlightProgress::Fault(ServerHelloError::TooLarge)
+        FlightProgress::Error(ServerHelloError::TooLarge)
     );
 }
 
-/// A flight that is broken in one byte, or whole.
+/// A flight that is valid or has one broken byte.
 fn flights() -> impl Strategy<Value = Vec<u8>> {
     let messages = (0x0300_u16..0x0305, 1_usize..200).prop_map(|(version, fragment)| {
         let warned = record(21, &[1, 112]);
@@ -292,7 +291,7 @@ fn flights() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn verdict_does_not_depend_on_the_cuts(
+    fn the_result_does_not_depend_on_the_split(
         bytes in flights(),
         cuts in proptest::collection::vec(1_usize..50, 1..20),
     ) {
@@ -311,17 +310,17 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), tls in any::<bool>()) {
+    fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), tls in any::<bool>()) {
         let mut reader = FlightReader::new();
         if tls {
             reader.read(&record(22, &server_hello(0x0301, &[])));
         }
-        let verdict = reader.read(&bytes).clone();
-        prop_assert!(verdict == FlightProgress::NeedMore || *reader.read(b"more") == verdict);
+        let result = reader.read(&bytes).clone();
+        prop_assert!(result == FlightProgress::NeedMore || *reader.read(b"more") == result);
     }
 
     #[test]
-    fn no_messages_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 1..400), kind in 0_u8..30) {
+    fn no_messages_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 1..400), kind in 0_u8..30) {
         read(&record(22, &message(kind, &bytes)));
         read(&[record(22, &server_hello(0x0301, &[])), record(22, &message(kind, &bytes))].concat());
     }

@@ -1,5 +1,5 @@
-//! Pools of one group beside their rules: clients that come through any of them, while servers fall, drain and return,
-//! administrators move pins, time passes and the table is full.
+//! Compares pools of one group with the model in `rules`, while clients connect through any pool, servers fail, drain and
+//! return, administrators move pins, time passes and the table is full.
 
 mod connections;
 mod events;
@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::rules::{BOUND, Name, Pin, Server, Servers, TTL, Table, To, Wish, judge, judge_again};
+use super::rules::{
+    MAX_ENTRIES, ModelState, Name, Pin, Server, Servers, TTL, Table, To, expect, expect_redispatch,
+};
 use super::*;
 use crate::affinity::table::{PinKey, TableFilter};
 use crate::protocol::tls::client_hello::{
@@ -25,20 +27,20 @@ const POOLS: [&[Name]; 3] = [
 const CLIENTS: u8 = 6;
 const SESSIONS: u8 = 6;
 
-/// A connection, and what it holds by the rules.
+/// A connection, and what it holds according to the rules.
 struct Open {
     pick: Selection,
     pool: usize,
     client: u8,
     at: Name,
     tried: Vec<Name>,
-    /// Whether it holds its client's pin, and whether that was moved since.
+    /// `Some` if it holds its client's pin; whether the pin was moved since.
     pin: Option<bool>,
-    /// The same of the session that it resumed.
+    /// The same for the session that it resumed.
     session: Option<(u8, bool)>,
-    /// Sessions that it was granted; held beside the pick.
+    /// Sessions that it was granted; held in addition to the selection.
     granted: Vec<(u8, PinGuard<Session>, bool)>,
-    told: bool,
+    is_disconnected: bool,
 }
 
 struct World {
@@ -48,7 +50,7 @@ struct World {
     clients: Table,
     sessions: Table,
     open: Vec<Open>,
-    /// By its hash, the number of a session that was learned.
+    /// Number of each learned session, by its hash.
     known: BTreeMap<[u8; 16], u8>,
     now: u64,
 }
@@ -71,7 +73,7 @@ fn id(session: u8) -> SessionId {
 
 impl World {
     fn new() -> Self {
-        let pins = pins_of(BOUND);
+        let pins = pins_of(MAX_ENTRIES);
         pins.stop_time();
         let pool = |(number, names): (usize, &&[Name])| {
             let name = format!("pool{number}");
@@ -88,7 +90,7 @@ impl World {
         let pools = POOLS.iter().enumerate().map(pool).collect();
         let server = Server {
             up: true,
-            state: Wish::Ready,
+            state: ModelState::Ready,
             in_flight: 0,
             most: 3,
         };
@@ -109,16 +111,16 @@ impl World {
         self.pins.key([192, 0, 2, client].into(), 1)
     }
 
-    fn happen(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         let open = |which: usize| which % self.open.len().max(1);
         match event {
-            Event::Come(pool, client, session) => self.come(pool, client, session),
-            Event::Answer(at) => self.answer(open(at)),
+            Event::Open(pool, client, session) => self.open_connection(pool, client, session),
+            Event::Connected(at) => self.connected(open(at)),
             Event::Fail(at) => self.fail(open(at)),
             Event::Learn(at, session) => self.learn(open(at), session),
             Event::End(at) => self.end(open(at)),
             Event::Health(pool, name, up) => self.health(pool, NAMES[name], up),
-            Event::State(name, wish) => self.state(NAMES[name], wish),
+            Event::State(name, state_code) => self.state(NAMES[name], state_code),
             Event::Move(whom, to) => self.change(whom, Some(NAMES[to])),
             Event::Clear(whom) => self.change(whom, None),
             Event::Pin(client, to) => self.pin(client, NAMES[to]),
@@ -138,8 +140,8 @@ impl World {
         self.servers[pool].get_mut(name).unwrap()
     }
 
-    /// Whom the policy may choose.
-    fn among(&self, pool: usize, tried: &[Name]) -> Vec<Name> {
+    /// The backends that the policy may choose.
+    fn candidates(&self, pool: usize, tried: &[Name]) -> Vec<Name> {
         let servers = self.servers[pool].iter();
         let takes = |(name, server): &(&Name, &Server)| server.takes_new() && !tried.contains(name);
         servers.filter(takes).map(|(name, _)| *name).collect()
@@ -152,8 +154,8 @@ impl World {
             .unwrap()
     }
 
-    /// The pins that stand and lead somewhere: of clients, then of sessions.
-    fn standing(&mut self) -> [BTreeMap<u8, (Name, u32)>; 2] {
+    /// The pins with a backend: of clients, then of sessions.
+    fn current(&mut self) -> [BTreeMap<u8, (Name, u32)>; 2] {
         let mut found = [BTreeMap::new(), BTreeMap::new()];
         self.pins.export(&mut |kept| {
             let leads = NAMES.into_iter().find(|name| **name == *kept.backend);
@@ -166,19 +168,19 @@ impl World {
         found
     }
 
-    /// An idle pin that is not there any more gave way to the one that was made.
-    fn gave_way(&mut self, before: &Table, was_full: bool) {
-        let [standing, _] = self.standing();
-        let gone = gone(before, &standing);
+    /// An idle pin that is gone was evicted for the new one.
+    fn check_evicted(&mut self, before: &Table, was_full: bool) {
+        let [current, _] = self.current();
+        let gone = gone(before, &current);
         assert!(gone.len() <= usize::from(was_full), "{gone:?}");
         for gone in gone {
             assert_eq!(self.clients.remove(&gone).unwrap().in_use, 0);
         }
     }
 
-    fn nothing_gave_way(&mut self, before: &Table) {
-        let [standing, _] = self.standing();
-        assert!(gone(before, &standing).is_empty());
+    fn check_none_evicted(&mut self, before: &Table) {
+        let [current, _] = self.current();
+        assert!(gone(before, &current).is_empty());
     }
 
     fn health(&mut self, pool: usize, name: Name, up: bool) {
@@ -195,26 +197,26 @@ impl World {
         backends.find(|backend| *backend.name == *name).unwrap()
     }
 
-    fn state(&mut self, name: Name, wish: u8) {
+    fn state(&mut self, name: Name, state_code: u8) {
         let over = crate::upstream::backend::Deadline {
             at: std::time::Instant::now(),
             shown: std::time::SystemTime::now(),
         };
-        let (wish, state, deadline) = match wish {
-            0 => (Wish::Drain, AdminState::Drain, None),
-            1 => (Wish::Drained, AdminState::Drain, Some(over)),
-            2 => (Wish::Maintain, AdminState::Maintain, None),
-            _ => (Wish::Ready, AdminState::Ready, None),
+        let (model, state, deadline) = match state_code {
+            0 => (ModelState::Drain, AdminState::Drain, None),
+            1 => (ModelState::Drained, AdminState::Drain, Some(over)),
+            2 => (ModelState::Maintain, AdminState::Maintain, None),
+            _ => (ModelState::Ready, AdminState::Ready, None),
         };
         for pool in 0..POOLS.len() {
             if self.servers[pool].contains_key(name) {
-                self.server(pool, name).state = wish;
+                self.server(pool, name).state = model;
                 self.backend(pool, name).set_state(state, deadline);
             }
         }
     }
 
-    /// Moves or forgets what is meant.
+    /// Moves or clears the matching pins.
     fn change(&mut self, whom: Whom, to: Option<Name>) {
         let filter = TableFilter {
             clients: whom
@@ -231,18 +233,18 @@ impl World {
                 .move_to(&filter, self.pins.known_member(to).unwrap()),
             None => self.pins.clear(&filter),
         };
-        let led = |pin: &Pin| {
-            let meant = whom
+        let is_changed = |pin: &Pin| {
+            let matches = whom
                 .leading_to
                 .is_none_or(|name| pin.leads == Some(NAMES[name]));
-            meant && pin.leads.is_some() && pin.leads != to
+            matches && pin.leads.is_some() && pin.leads != to
         };
         let of_client = |number: u8| whom.client.is_none_or(|client| number == client);
         let with_pin = |clients: &Table, number: u8| {
             whom.client.is_none() || clients.get(&number).is_some_and(|pin| pin.leads.is_some())
         };
         let sessions = |(_, pin): &(&u8, &Pin)| {
-            led(pin) && of_client(pin.client) && with_pin(&self.clients, pin.client)
+            is_changed(pin) && of_client(pin.client) && with_pin(&self.clients, pin.client)
         };
         let sessions: Vec<u8> = self
             .sessions
@@ -250,7 +252,7 @@ impl World {
             .filter(sessions)
             .map(|(number, _)| *number)
             .collect();
-        let clients = |(number, pin): &(&u8, &Pin)| led(pin) && of_client(**number);
+        let clients = |(number, pin): &(&u8, &Pin)| is_changed(pin) && of_client(**number);
         let clients: Vec<u8> = self
             .clients
             .iter()
@@ -276,27 +278,27 @@ impl World {
         }
         for open in &mut self.open {
             let of_pin = clients.contains(&open.client);
-            open.pin = open.pin.map(|recalled| recalled || of_pin);
+            open.pin = open.pin.map(|moved| moved || of_pin);
             let of_session = |session: u8| sessions.contains(&session);
             open.session = open
                 .session
-                .map(|(session, recalled)| (session, recalled || of_session(session)));
-            for (session, _, recalled) in &mut open.granted {
-                *recalled |= of_session(*session);
+                .map(|(session, moved)| (session, moved || of_session(session)));
+            for (session, _, moved) in &mut open.granted {
+                *moved |= of_session(*session);
             }
         }
     }
 
     fn pin(&mut self, client: u8, to: Name) {
         let before = self.clients.clone();
-        let was_full = self.pins.len() >= BOUND;
+        let was_full = self.pins.len() >= MAX_ENTRIES;
         let member = self.pins.known_member(to).unwrap();
         let pinned = self.pins.pin(self.key(client), member);
         if pinned.is_err() {
             return assert!(!has_room(&before) && !before.contains_key(&client));
         }
         if !before.contains_key(&client) {
-            self.gave_way(&before, was_full);
+            self.check_evicted(&before, was_full);
         }
         let pin = self
             .clients
@@ -314,8 +316,8 @@ impl World {
             leads.collect::<BTreeMap<_, _>>()
         };
         let wanted = [leading(&self.clients), leading(&self.sessions)];
-        assert_eq!(self.standing(), wanted);
-        assert!(self.pins.len() <= BOUND && self.pins.sessions() <= BOUND);
+        assert_eq!(self.current(), wanted);
+        assert!(self.pins.len() <= MAX_ENTRIES && self.pins.sessions() <= MAX_ENTRIES);
         for (pool, servers) in self.servers.iter().enumerate() {
             for (name, server) in servers {
                 assert_eq!(self.backend(pool, name).in_flight(), server.in_flight);
@@ -323,20 +325,19 @@ impl World {
             }
         }
         for open in &mut self.open {
-            let recalled =
-                open.pin == Some(true) || open.session.is_some_and(|(_, recalled)| recalled);
-            open.told |= open.pick.recalled().is_some();
-            assert_eq!(open.told, recalled);
+            let moved = open.pin == Some(true) || open.session.is_some_and(|(_, moved)| moved);
+            open.is_disconnected |= open.pick.disconnect_reason().is_some();
+            assert_eq!(open.is_disconnected, moved);
             assert!(
                 open.granted
                     .iter()
-                    .all(|(_, claim, recalled)| claim.is_recalled() == *recalled)
+                    .all(|(_, claim, moved)| claim.is_recalled() == *moved)
             );
         }
     }
 }
 
-/// As if a connection had begun and ended.
+/// The effect of a connection that started and ended.
 fn touch(table: &mut Table, number: u8, client: u8, now: u64) {
     if let Some(pin) = table.get_mut(&number) {
         pin.client = client;
@@ -346,14 +347,14 @@ fn touch(table: &mut Table, number: u8, client: u8, now: u64) {
     }
 }
 
-/// Whether not all pins that there may be are in use.
+/// Whether an idle pin could be evicted or a new one added.
 fn has_room(table: &Table) -> bool {
-    table.values().filter(|pin| pin.in_use > 0).count() < BOUND
+    table.values().filter(|pin| pin.in_use > 0).count() < MAX_ENTRIES
 }
 
-/// Pins that led somewhere and stand no more.
-fn gone(before: &Table, standing: &BTreeMap<u8, (Name, u32)>) -> Vec<u8> {
-    let gone = |(number, pin): &(&u8, &Pin)| pin.leads.is_some() && !standing.contains_key(number);
+/// Pins that had a backend and are gone.
+fn gone(before: &Table, current: &BTreeMap<u8, (Name, u32)>) -> Vec<u8> {
+    let gone = |(number, pin): &(&u8, &Pin)| pin.leads.is_some() && !current.contains_key(number);
     let gone = before.iter().filter(gone);
     gone.map(|(number, _)| *number).collect()
 }
@@ -368,18 +369,18 @@ fn change_pin(pin: &mut Pin, to: Option<Name>) {
 
 proptest! {
     #[test]
-    fn pools_of_a_group_do_as_the_rules_say(events in prop::collection::vec(event(), 1..120)) {
+    fn pools_of_a_group_follow_the_rules(events in prop::collection::vec(event(), 1..120)) {
         let mut world = World::new();
         for event in events {
-            world.happen(event);
+            world.apply(event);
             world.check();
         }
         while !world.open.is_empty() {
-            world.happen(Event::End(0));
+            world.apply(Event::End(0));
             world.check();
         }
-        world.happen(Event::Pass(TTL + 2_000));
-        world.happen(Event::Sweep);
+        world.apply(Event::Pass(TTL + 2_000));
+        world.apply(Event::Sweep);
         prop_assert!(world.pins.is_empty() && world.pins.sessions() == 0);
         for name in NAMES {
             let member = world.pins.known_member(name).unwrap();

@@ -1,44 +1,44 @@
-//! The rules of affinity, told as plainly as can be: whoever reads only this file should be able to say where a client
-//! goes. No locks, no lists, no shards, and every question answered by looking at everything.
+//! A plain model of the affinity rules: this file alone says where a client goes. No locks, lists or shards; every lookup is a
+//! full scan.
 
 use std::collections::BTreeMap;
 
-/// Pins, and sessions, that a table may hold.
-pub(super) const BOUND: usize = 4;
+/// Most pins, and most sessions, of a table.
+pub(super) const MAX_ENTRIES: usize = 4;
 pub(super) const TTL: u64 = 60_000;
 
 pub(super) type Name = &'static str;
 
-/// What one pool knows of one backend.
+/// One backend in one pool.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Server {
     pub(super) up: bool,
-    pub(super) state: Wish,
+    pub(super) state: ModelState,
     pub(super) in_flight: u32,
     pub(super) most: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum ModelState {
     Ready,
     Drain,
-    /// A drain whose deadline is over.
+    /// Draining past its deadline.
     Drained,
     Maintain,
 }
 
 impl Server {
     pub(super) fn takes_pinned(&self) -> bool {
-        self.up && matches!(self.state, Wish::Ready | Wish::Drain)
+        self.up && matches!(self.state, ModelState::Ready | ModelState::Drain)
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.in_flight >= self.most
     }
 
-    /// Whether a client without a pin may be sent there.
+    /// Whether it accepts clients without a pin.
     pub(super) fn takes_new(&self) -> bool {
-        self.up && self.state == Wish::Ready && !self.is_full()
+        self.up && self.state == ModelState::Ready && !self.is_full()
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Pin {
     pub(super) candidate: Option<Name>,
     pub(super) in_use: u32,
     pub(super) expires: u64,
-    /// Of a session: who used it last.
+    /// For a session: the client that used it last.
     pub(super) client: u8,
 }
 
@@ -70,71 +70,71 @@ pub(super) type Table = BTreeMap<u8, Pin>;
 
 pub(super) type Servers = BTreeMap<Name, Server>;
 
-/// Where a connection is to go.
+/// Where a connection must go.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum To {
-    /// To this one, which its session or its pin led to.
+    /// To the backend of its session or its pin.
     Session(Name),
     Pinned(Name),
-    /// To this one, since others of its client have been sent there.
+    /// To the backend that other connections of its client were sent to.
     Agreed(Name),
-    /// Where the policy says.
+    /// To any backend that the policy may choose.
     Policy,
 }
 
-/// Where it goes, and what it holds from then on.
+/// Where a connection must go, and what it holds.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Verdict {
+pub(super) struct Expected {
     pub(super) to: To,
     pub(super) holds_pin: bool,
     pub(super) holds_session: bool,
-    /// Its server is full: the pin stays, and is used for as long as it takes to see that.
-    pub(super) passes_pin: bool,
+    /// Its backend is full: the pin stays and is only used for a moment.
+    pub(super) touches_pin: bool,
 }
 
-fn verdict(to: To, holds_pin: bool, holds_session: bool) -> Verdict {
-    Verdict {
+fn expected(to: To, holds_pin: bool, holds_session: bool) -> Expected {
+    Expected {
         to,
         holds_pin,
         holds_session,
-        passes_pin: false,
+        touches_pin: false,
     }
 }
 
-/// Where a client goes that has this pin, of which the table has room, and resumes this session.
-pub(super) fn judge(
+/// Where a client with this pin and this session must go; `has_room`: the table has room for a pin.
+pub(super) fn expect(
     servers: &Servers,
     pin: Option<&Pin>,
     has_room: bool,
     session: Option<&Pin>,
-) -> Verdict {
-    // A session that leads where this pool cannot know of is no session.
+) -> Expected {
+    // A session of a backend that this pool lacks is ignored.
     let session = session.and_then(|session| session.leads);
     let session = session.filter(|leads| servers.contains_key(leads));
     if let Some(leads) = session.filter(|leads| servers[leads].takes_pinned()) {
         if servers[leads].is_full() {
-            return verdict(To::Policy, false, false);
+            return expected(To::Policy, false, false);
         }
-        // The pin of its address is only held where it leads to the same server, or nobody has said yet where.
-        let beside = match pin {
+        // The pin of its address is held only if it has the same backend, or none yet.
+        let holds_pin = match pin {
             None => has_room,
             Some(pin) => pin.leads.or(pin.candidate).unwrap_or(leads) == leads,
         };
-        return verdict(To::Session(leads), beside, true);
+        return expected(To::Session(leads), holds_pin, true);
     }
-    judge_by_pin(servers, pin, has_room, session.is_some())
+    expect_by_pin(servers, pin, has_room, session.is_some())
 }
 
-fn judge_by_pin(
+fn expect_by_pin(
     servers: &Servers,
     pin: Option<&Pin>,
     has_room: bool,
     has_session: bool,
-) -> Verdict {
-    let elsewhere = verdict(To::Policy, false, false);
+) -> Expected {
+    let elsewhere = expected(To::Policy, false, false);
     let Some(pin) = pin else {
-        // Without room it is nobody's, and says nothing of its session.
-        return verdict(To::Policy, has_room, has_room && has_session);
+        // Without room the connection holds neither a pin nor its session.
+        return expected(To::Policy, has_room, has_room && has_session);
     };
     for (leads, to) in [
         (pin.leads, To::Pinned as fn(Name) -> To),
@@ -142,23 +142,27 @@ fn judge_by_pin(
     ] {
         match leads.map(|leads| (leads, servers.get(leads))) {
             None => {}
-            // Not this pool's: whoever has it may find out.
+            // A backend that this pool lacks: the pin is not touched.
             Some((_, None)) => return elsewhere,
             Some((_, Some(server))) if !server.takes_pinned() => {}
             Some((_, Some(server))) if server.is_full() => {
-                return Verdict {
-                    passes_pin: true,
+                return Expected {
+                    touches_pin: true,
                     ..elsewhere
                 };
             }
-            Some((leads, Some(_))) => return verdict(to(leads), true, has_session),
+            Some((leads, Some(_))) => return expected(to(leads), true, has_session),
         }
     }
-    verdict(To::Policy, true, has_session)
+    expected(To::Policy, true, has_session)
 }
 
-/// Where it goes on to that could not reach what it has tried; `None` is wherever the policy says.
-pub(super) fn judge_again(servers: &Servers, pin: Option<&Pin>, tried: &[Name]) -> Option<Name> {
+/// Where a connection goes after failing at `tried`; `None` is any backend that the policy may choose.
+pub(super) fn expect_redispatch(
+    servers: &Servers,
+    pin: Option<&Pin>,
+    tried: &[Name],
+) -> Option<Name> {
     let pin = pin?;
     [pin.leads, pin.candidate]
         .into_iter()

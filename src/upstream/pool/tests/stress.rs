@@ -66,9 +66,9 @@ impl World {
                 if chance.below(10) == 0 {
                     pick.redispatch(ConnectFailure::Refused);
                 }
-                pick.answered(None);
+                pick.connected(None);
                 let granted = (chance.below(4) == 0).then(|| self.learn(&pick, client, number));
-                let _ = pick.recalled();
+                let _ = pick.disconnect_reason();
                 open.push((pick, granted));
             }
             assert!(self.pins.len() <= BOUND && self.pins.sessions() <= BOUND);

@@ -1,4 +1,4 @@
-//! What the fields of the message and of its extensions do.
+//! The fields of the message and of its extensions.
 
 use super::hello_builder::vec16;
 use super::*;
@@ -25,7 +25,7 @@ fn all_fields_are_read() {
 }
 
 #[test]
-fn hello_without_extensions_has_no_name() {
+fn a_hello_without_extensions_has_no_name() {
     for version in [0x0300, 0x0301, 0x0302, 0x0303] {
         let hello = hello(&HelloBuilder::old(version).build());
         assert_eq!(hello.server_name, ServerName::Absent);
@@ -36,7 +36,7 @@ fn hello_without_extensions_has_no_name() {
 }
 
 #[test]
-fn tls13_is_offered_by_its_extension_alone() {
+fn tls13_is_offered_only_by_its_extension() {
     let offered = |builder: HelloBuilder| hello(&builder.build()).versions.highest;
     assert_eq!(
         offered(HelloBuilder::new().grease()),
@@ -68,10 +68,10 @@ fn tls13_is_offered_by_its_extension_alone() {
 fn lengths_must_add_up() {
     let sound = HelloBuilder::old(0x0301).message();
     for cut in 4..sound.len() {
-        let verdict = verdict(&one_record(&sound[..cut]));
+        let result = result(&one_record(&sound[..cut]));
         assert!(
-            matches!(verdict, HelloProgress::Malformed(_)),
-            "{cut}: {verdict:?}"
+            matches!(result, HelloProgress::Malformed(_)),
+            "{cut}: {result:?}"
         );
     }
     let named = HelloBuilder::named("contoso.com").alpn(&["h2"]).message();
@@ -80,15 +80,15 @@ fn lengths_must_add_up() {
         .message()
         .len();
     for cut in fixed + 1..named.len() {
-        refused(&one_record(&named[..cut]), MalformedHello::ExtensionLength);
+        rejected(&one_record(&named[..cut]), MalformedHello::ExtensionLength);
     }
-    refused(
+    rejected(
         &one_record(&[&named[..], &[0]].concat()),
         MalformedHello::TrailingBytes,
     );
 }
 
-/// The message in one record, its handshake length put right.
+/// The message in one record, with the correct handshake length.
 fn one_record(message: &[u8]) -> Vec<u8> {
     let mut message = message.to_vec();
     let len = u16::try_from(message.len() - 4).unwrap();
@@ -97,20 +97,20 @@ fn one_record(message: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn fields_before_the_extensions_keep_their_bounds() {
-    refused(
+fn fields_before_the_extensions_have_limits() {
+    rejected(
         &HelloBuilder::new().session_id(&[0; 33]).build(),
         MalformedHello::SessionId,
     );
-    refused(
+    rejected(
         &HelloBuilder::new().legacy_version(0x02ff).build(),
         MalformedHello::Version,
     );
-    // Where the lengths of suites and compression methods stand when there is no session id.
+    // The positions of the lengths of suites and compression methods without a session id.
     let sound = HelloBuilder::new().session_id(&[]).build();
     let (suites, compression) = (5 + 4 + 2 + 32 + 1 + 1, 5 + 4 + 2 + 32 + 1 + 2 + 4);
     assert_eq!((sound[suites], sound[compression]), (4, 1));
-    for (at, value, fault) in [
+    for (at, value, error) in [
         (suites, 0, MalformedHello::CipherSuites),
         (suites, 3, MalformedHello::CipherSuites),
         (suites - 1, 0xff, MalformedHello::CipherSuites),
@@ -119,15 +119,15 @@ fn fields_before_the_extensions_keep_their_bounds() {
     ] {
         let mut bytes = sound.clone();
         bytes[at] = value;
-        refused(&bytes, fault);
+        rejected(&bytes, error);
     }
 }
 
 #[test]
-fn server_name_extension_holds_one_name() {
+fn the_server_name_extension_has_one_name() {
     let entry = |kind: u8, name: &[u8]| [&[kind][..], &vec16(name)].concat();
     let list = |entries: &[Vec<u8>]| vec16(&entries.concat());
-    for (content, fault) in [
+    for (content, error) in [
         (vec![], MalformedHello::ServerNameLength),
         (vec![0], MalformedHello::ServerNameLength),
         (list(&[]), MalformedHello::ServerNameListEmpty),
@@ -148,16 +148,16 @@ fn server_name_extension_holds_one_name() {
         (vec16(&[0, 0, 2, b'a']), MalformedHello::ServerNameLength),
         (vec![0, 9, 0, 0, 1, b'a'], MalformedHello::ServerNameLength),
     ] {
-        refused(
+        rejected(
             &HelloBuilder::new().raw_server_name(&content).build(),
-            fault,
+            error,
         );
     }
 }
 
 #[test]
-fn names_that_are_no_host_names_are_refused() {
-    for (name, fault) in [
+fn invalid_host_names_are_rejected() {
+    for (name, error) in [
         (&b""[..], HostNameError::Empty),
         (b"contoso.com\0.fabrikam.com", HostNameError::ControlByte),
         (b"contoso..com", HostNameError::EmptyLabel),
@@ -166,9 +166,9 @@ fn names_that_are_no_host_names_are_refused() {
         (b"*.contoso..com:443", HostNameError::EmptyLabel),
         (b":443", HostNameError::Empty),
     ] {
-        refused(
+        rejected(
             &HelloBuilder::new().name(name).build(),
-            MalformedHello::ServerName(fault),
+            MalformedHello::ServerName(error),
         );
     }
     for other in [
@@ -193,7 +193,7 @@ fn names_that_are_no_host_names_are_refused() {
 }
 
 #[test]
-fn no_extension_comes_twice() {
+fn no_extension_may_occur_twice() {
     let builder = HelloBuilder::named("contoso.com");
     for kind in [0, 16, 23, 63, 64, 65, 0x2a2a, 0xff01, 0xffff] {
         let twice = builder.clone().extension(kind, &[]).extension(kind, &[]);
@@ -203,7 +203,7 @@ fn no_extension_comes_twice() {
             twice
         }
         .build();
-        refused(&wire, MalformedHello::DuplicateExtension);
+        rejected(&wire, MalformedHello::DuplicateExtension);
     }
 }
 
@@ -215,9 +215,9 @@ fn duplicates_are_found_among_ten_thousand() {
     assert_eq!(hello(&many.build()).server_name, contoso());
     for twice in [1000, 1015, 1016, 1017, 10_999] {
         let wire = many.clone().extension(twice, &[]).build();
-        let verdict = ClientHelloParser::new().advance(&wire);
+        let result = ClientHelloParser::new().advance(&wire);
         assert_eq!(
-            verdict,
+            result,
             HelloProgress::Malformed(MalformedHello::DuplicateExtension),
             "{twice}"
         );
@@ -225,7 +225,7 @@ fn duplicates_are_found_among_ten_thousand() {
 }
 
 #[test]
-fn lists_in_extensions_add_up() {
+fn the_lengths_of_lists_in_extensions_must_add_up() {
     for content in [
         &[][..],
         &[0, 0],
@@ -234,7 +234,7 @@ fn lists_in_extensions_add_up() {
         &[0, 3, 2, b'h', b'2', 0],
         &[0, 4, 2, b'h', b'2', 0],
     ] {
-        refused(
+        rejected(
             &HelloBuilder::new().extension(16, content).build(),
             MalformedHello::Alpn,
         );
@@ -248,6 +248,6 @@ fn lists_in_extensions_add_up() {
         &[2, 3, 3, 3],
     ] {
         let builder = HelloBuilder::new().versions(&[]).extension(43, content);
-        refused(&builder.build(), MalformedHello::SupportedVersions);
+        rejected(&builder.build(), MalformedHello::SupportedVersions);
     }
 }

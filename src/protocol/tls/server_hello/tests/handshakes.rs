@@ -1,4 +1,4 @@
-//! What is read out of handshakes of another implementation, held against what its client offers the next time.
+//! Grants read from handshakes of another implementation, compared with what its client offers next time.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ServerConfig, ServerConnection};
 use rustls::{RootCertStore, SupportedProtocolVersion, version};
 
-use super::grants::{Kept, heard};
+use super::grants::{Kept, read_in_pieces};
 use super::*;
 use crate::protocol::tls::client_hello::{self, ClientHello, ClientHelloParser};
 
 const NAME: &str = "lyncweb.contoso.com";
 
-/// What a server grants by.
+/// How a server grants sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Id,
@@ -62,7 +62,7 @@ impl Ends {
         }
     }
 
-    /// What the client's hello says and what the server sends, over a connection on which data passes both ways.
+    /// The client's hello and the bytes of the server, for a connection with data in both directions.
     fn connect(&self) -> (ClientHello, Vec<u8>) {
         let name = ServerName::try_from(NAME).unwrap();
         let mut client = ClientConnection::new(self.client.clone(), name).unwrap();
@@ -98,28 +98,28 @@ fn pass<D>(mut bytes: &[u8], to: &mut rustls::ConnectionCommon<D>) {
     }
 }
 
-/// The grants of a connection whose hello is `hello`, in whole and in pieces.
+/// The grants of a connection with this hello, in one piece and in several.
 fn granted(hello: &ClientHello, answered: &[u8]) -> Vec<Kept> {
     let offered = hello.session_id.as_bytes();
-    let whole = heard(offered, answered, usize::MAX);
+    let whole = read_in_pieces(offered, answered, usize::MAX);
     for piece in [1, 7, 1400] {
-        assert_eq!(heard(offered, answered, piece), whole);
+        assert_eq!(read_in_pieces(offered, answered, piece), whole);
     }
-    assert_eq!(whole.1, ReaderStatus::Over);
+    assert_eq!(whole.1, ReaderStatus::Done);
     whole.0
 }
 
-/// What is granted by a recorded handshake of OpenSSL, its ServerHello's id echoed or not.
+/// The grants of a recorded OpenSSL handshake, whose ServerHello echoes the id or not.
 fn recorded(name: &str, offered: &[u8]) -> Vec<Kept> {
     let path = format!("tests/data/server_grants/{name}.bin");
-    let (kept, hearing) = heard(offered, &std::fs::read(path).unwrap(), usize::MAX);
-    assert_eq!(hearing, ReaderStatus::Over, "{name}");
+    let (kept, hearing) = read_in_pieces(offered, &std::fs::read(path).unwrap(), usize::MAX);
+    assert_eq!(hearing, ReaderStatus::Done, "{name}");
     kept
 }
 
 #[test]
 fn handshakes_of_openssl_are_read() {
-    // OpenSSL sends an empty id where it makes a ticket (RFC 5077 section 3.4).
+    // OpenSSL sends an empty id if it issues a ticket (RFC 5077 section 3.4).
     for name in ["tls10-ticket", "tls12-ticket"] {
         let kept = recorded(name, &[]);
         assert!(
@@ -142,7 +142,7 @@ fn handshakes_of_openssl_are_read() {
 }
 
 #[test]
-fn id_that_is_granted_is_offered_the_next_time() {
+fn a_granted_id_is_offered_next_time() {
     let ends = Ends::new(&version::TLS12, By::Id);
     let (first, answered) = ends.connect();
     let kept = granted(&first, &answered);
@@ -152,12 +152,12 @@ fn id_that_is_granted_is_offered_the_next_time() {
 }
 
 #[test]
-fn ticket_that_is_granted_is_offered_the_next_time() {
+fn a_granted_ticket_is_offered_next_time() {
     for by in [By::Ticket, By::Both] {
         let ends = Ends::new(&version::TLS12, by);
         let (hello, answered) = ends.connect();
         let mut kept = granted(&hello, &answered);
-        // Resumed twice, as each resumption grants a ticket anew.
+        // Resumed twice, because each resumption grants a new ticket.
         for _ in 0..2 {
             let (next, answered) = ends.connect();
             let offered = next.ticket.clone().expect("there is a ticket");
@@ -168,7 +168,7 @@ fn ticket_that_is_granted_is_offered_the_next_time() {
 }
 
 #[test]
-fn both_are_granted_by_a_server_that_keeps_sessions_and_makes_tickets() {
+fn both_are_granted_by_a_server_with_a_session_cache_and_tickets() {
     let (hello, answered) = Ends::new(&version::TLS12, By::Both).connect();
     let kept = granted(&hello, &answered);
     assert!(
@@ -178,7 +178,7 @@ fn both_are_granted_by_a_server_that_keeps_sessions_and_makes_tickets() {
 }
 
 #[test]
-fn nothing_is_granted_by_a_server_that_keeps_nothing() {
+fn nothing_is_granted_by_a_server_without_either() {
     let ends = Ends::new(&version::TLS12, By::Nothing);
     for _ in 0..2 {
         let (hello, answered) = ends.connect();
@@ -187,7 +187,7 @@ fn nothing_is_granted_by_a_server_that_keeps_nothing() {
 }
 
 #[test]
-fn tls_1_3_grants_nothing_that_can_be_seen() {
+fn tls_1_3_grants_nothing_visible() {
     let ends = Ends::new(&version::TLS13, By::Both);
     for _ in 0..2 {
         let (hello, answered) = ends.connect();

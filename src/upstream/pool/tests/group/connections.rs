@@ -1,15 +1,15 @@
-//! What connections do, beside the rules.
+//! The effects of connections, compared with the rules.
 
 use super::*;
 
 impl World {
-    pub(super) fn come(&mut self, pool: usize, number: u8, session: Option<u8>) {
+    pub(super) fn open_connection(&mut self, pool: usize, number: u8, session: Option<u8>) {
         let before = self.clients.clone();
-        let was_full = self.pins.len() >= BOUND;
+        let was_full = self.pins.len() >= MAX_ENTRIES;
         let resumed = session.and_then(|session| self.sessions.get(&session));
         let has_room = has_room(&self.clients);
         let servers = &self.servers[pool];
-        let wanted = judge(servers, self.clients.get(&number), has_room, resumed);
+        let wanted = expect(servers, self.clients.get(&number), has_room, resumed);
         let leads = resumed.and_then(|session| session.leads);
         let resumes = leads.is_some_and(|leads| servers.contains_key(leads));
         let hello = session.map(hello);
@@ -17,13 +17,13 @@ impl World {
         if let Some(session) = session.filter(|_| resumes) {
             touch(&mut self.sessions, session, number, self.now);
         }
-        if wanted.passes_pin {
+        if wanted.touches_pin {
             touch(&mut self.clients, number, number, self.now);
         }
-        let chosen = self.among(pool, &[]);
+        let chosen = self.candidates(pool, &[]);
         let Ok(pick) = picked else {
             assert!(wanted.to == To::Policy && chosen.is_empty());
-            return self.nothing_gave_way(&before);
+            return self.check_none_evicted(&before);
         };
         let at = self.name_of(&pick);
         let by = pick.by();
@@ -32,7 +32,7 @@ impl World {
             To::Pinned(to) => assert_eq!((at, by), (to, PickedBy::Pin)),
             To::Agreed(to) => assert_eq!((at, by), (to, PickedBy::Policy(Balance::RoundRobin))),
             To::Policy => {
-                // A pin to a backend that the pool lacks is no pin here, and its client goes by its source.
+                // A pin to a backend that this pool lacks is not used here; the source hash decides.
                 let policies = [Balance::RoundRobin, Balance::SourceHash].map(PickedBy::Policy);
                 assert!(policies.contains(&by), "{by:?}");
                 assert!(chosen.contains(&at), "{at} of {chosen:?}");
@@ -41,7 +41,7 @@ impl World {
         self.server(pool, at).in_flight += 1;
         if wanted.holds_pin {
             if !self.clients.contains_key(&number) {
-                self.gave_way(&before, was_full);
+                self.check_evicted(&before, was_full);
             }
             let pin = self
                 .clients
@@ -52,7 +52,7 @@ impl World {
                 pin.candidate = Some(at);
             }
         } else {
-            self.nothing_gave_way(&before);
+            self.check_none_evicted(&before);
         }
         let session = session.filter(|_| wanted.holds_session);
         if let Some(session) = session {
@@ -67,15 +67,15 @@ impl World {
             pin: wanted.holds_pin.then_some(false),
             session: session.map(|session| (session, false)),
             granted: Vec::new(),
-            told: false,
+            is_disconnected: false,
         });
     }
 
-    pub(super) fn answer(&mut self, at: usize) {
+    pub(super) fn connected(&mut self, at: usize) {
         let Some(open) = self.open.get(at) else {
             return;
         };
-        open.pick.answered(None);
+        open.pick.connected(None);
         let at = open.at;
         if open.pin == Some(false) {
             let pin = self.clients.get_mut(&open.client).unwrap();
@@ -95,29 +95,29 @@ impl World {
         };
         open.tried.push(open.at);
         let (pool, client) = (open.pool, open.client);
-        let (holds, is_nobodys) = (
+        let (holds, holds_nothing) = (
             open.pin.is_some(),
             open.pin.is_none() && open.session.is_none(),
         );
         let tried = open.tried.clone();
-        let pin = self.clients.get(&client).filter(|_| !is_nobodys);
-        // One that does not hold the pin only looks where it leads.
-        let looks = pin.cloned().map(|pin| Pin {
+        let pin = self.clients.get(&client).filter(|_| !holds_nothing);
+        // A connection that does not hold the pin only reads it.
+        let visible = pin.cloned().map(|pin| Pin {
             candidate: pin.candidate.filter(|_| holds),
             ..pin
         });
-        let led = judge_again(&self.servers[pool], looks.as_ref(), &tried);
-        let is_full = led.is_some_and(|led| self.servers[pool][led].is_full());
-        let chosen = self.among(pool, &tried);
+        let pinned_to = expect_redispatch(&self.servers[pool], visible.as_ref(), &tried);
+        let is_full = pinned_to.is_some_and(|pinned_to| self.servers[pool][pinned_to].is_full());
+        let chosen = self.candidates(pool, &tried);
         let open = &mut self.open[which];
-        let went_on = open.pick.redispatch(ConnectFailure::Refused);
+        let redispatched = open.pick.redispatch(ConnectFailure::Refused);
         let ends = if holds {
-            is_full || led.is_none() && chosen.is_empty()
+            is_full || pinned_to.is_none() && chosen.is_empty()
         } else {
-            (is_full || led.is_none()) && chosen.is_empty()
+            (is_full || pinned_to.is_none()) && chosen.is_empty()
         };
-        assert_eq!(went_on, !ends);
-        if !went_on {
+        assert_eq!(redispatched, !ends);
+        if !redispatched {
             return self.end(which);
         }
         let before = open.at;
@@ -127,11 +127,11 @@ impl World {
             .unwrap();
         open.at = at;
         assert_eq!(open.pick.by(), PickedBy::Redispatch);
-        match led.filter(|_| !is_full) {
-            Some(led) => assert_eq!(at, led),
+        match pinned_to.filter(|_| !is_full) {
+            Some(pinned_to) => assert_eq!(at, pinned_to),
             None => assert!(chosen.contains(&at)),
         }
-        if holds && led.is_none() {
+        if holds && pinned_to.is_none() {
             self.clients.get_mut(&client).unwrap().candidate = Some(at);
         }
         self.server(pool, before).in_flight -= 1;
@@ -145,11 +145,11 @@ impl World {
         let (at, client) = (open.at, open.client);
         let member = self.pins.known_member(at).unwrap();
         let before = self.sessions.clone();
-        let was_full = self.pins.sessions() >= BOUND;
+        let was_full = self.pins.sessions() >= MAX_ENTRIES;
         let learned = self
             .pins
             .learn_id(&id(session), Some(&self.key(client)), member);
-        let Some(claim) = learned else {
+        let Some(pin_guard) = learned else {
             return assert!(!has_room(&before) && !before.contains_key(&session));
         };
         self.pins.export(&mut |kept| {
@@ -158,8 +158,8 @@ impl World {
             }
         });
         if !before.contains_key(&session) {
-            let [_, standing] = self.standing();
-            let gone = gone(&before, &standing);
+            let [_, current] = self.current();
+            let gone = gone(&before, &current);
             assert!(gone.len() <= usize::from(was_full), "{gone:?}");
             for gone in gone {
                 assert_eq!(self.sessions.remove(&gone).unwrap().in_use, 0);
@@ -171,7 +171,7 @@ impl World {
             .or_insert_with(|| Pin::new(client));
         pin.in_use += 1;
         pin.leads = Some(at);
-        self.open[which].granted.push((session, claim, false));
+        self.open[which].granted.push((session, pin_guard, false));
     }
 
     pub(super) fn end(&mut self, which: usize) {
@@ -181,7 +181,7 @@ impl World {
         let open = self.open.swap_remove(which);
         self.server(open.pool, open.at).in_flight -= 1;
         let now = self.now;
-        let give_back = |table: &mut Table, number: u8| {
+        let release = |table: &mut Table, number: u8| {
             let pin = table.get_mut(&number).unwrap();
             pin.in_use -= 1;
             if pin.in_use == 0 {
@@ -190,13 +190,13 @@ impl World {
             }
         };
         if open.pin.is_some() {
-            give_back(&mut self.clients, open.client);
+            release(&mut self.clients, open.client);
         }
         if let Some((session, _)) = open.session {
-            give_back(&mut self.sessions, session);
+            release(&mut self.sessions, session);
         }
         for (session, ..) in &open.granted {
-            give_back(&mut self.sessions, *session);
+            release(&mut self.sessions, *session);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can happen to a group.
+//! The events of the group test.
 
 use proptest::prelude::*;
 
@@ -6,8 +6,8 @@ use super::*;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
-    Come(usize, u8, Option<u8>),
-    Answer(usize),
+    Open(usize, u8, Option<u8>),
+    Connected(usize),
     Fail(usize),
     Learn(usize, u8),
     End(usize),
@@ -20,7 +20,7 @@ pub(super) enum Event {
     Sweep,
 }
 
-/// Which pins an administrator means.
+/// The pins that an administrator selects.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Whom {
     pub(super) client: Option<u8>,
@@ -36,8 +36,8 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(client, leading_to)| Whom { client, leading_to })
     };
     prop_oneof![
-        9 => (pool(), client(), prop::option::of(session())).prop_map(|(a, b, c)| Event::Come(a, b, c)),
-        7 => which().prop_map(Event::Answer),
+        9 => (pool(), client(), prop::option::of(session())).prop_map(|(a, b, c)| Event::Open(a, b, c)),
+        7 => which().prop_map(Event::Connected),
         2 => which().prop_map(Event::Fail),
         4 => (which(), session()).prop_map(|(a, b)| Event::Learn(a, b)),
         8 => which().prop_map(Event::End),

@@ -1,44 +1,44 @@
-//! Each limit of the reader of grants, reached to the byte, and properties of it over handshakes at random.
+//! Each limit of `GrantReader`, exact to the byte, and properties over random handshakes.
 
 use super::*;
 
 #[test]
-fn limit_of_a_record_is_reached_to_the_byte() {
-    check(&[], &[22, 3, 1, 0x40, 0x00], &[], ReaderStatus::Listening);
+fn the_limit_of_a_record_is_exact() {
+    check(&[], &[22, 3, 1, 0x40, 0x00], &[], ReaderStatus::Reading);
     grants_nothing(&[22, 3, 1, 0x40, 0x01]);
 }
 
 #[test]
-fn limit_of_a_message_that_passes_is_reached_to_the_byte() {
+fn the_limit_of_a_skipped_message_is_exact() {
     let certificate_of = |len| {
         let messages = [
             hello(0x0303, &[5; 32], &[]),
             message(11, &vec![0; len]),
             message(14, b""),
         ];
-        heard(&[], &handshake(&messages), usize::MAX)
+        read_in_pieces(&[], &handshake(&messages), usize::MAX)
     };
-    let granted = (vec![id(&[5; 32])], ReaderStatus::Over);
+    let granted = (vec![id(&[5; 32])], ReaderStatus::Done);
     assert_eq!(certificate_of(MAX_MESSAGE), granted);
     assert_eq!(
         certificate_of(MAX_MESSAGE + 1),
-        (vec![], ReaderStatus::Over)
+        (vec![], ReaderStatus::Done)
     );
 }
 
 #[test]
-fn limit_of_a_ticket_is_reached_to_the_byte() {
+fn the_limit_of_a_ticket_is_exact() {
     // Its lifetime and its length take six bytes of the message.
     let longest = vec![7; MAX_MESSAGE - 6];
-    let granted = (vec![ticket(&longest)], ReaderStatus::Over);
+    let granted = (vec![ticket(&longest)], ReaderStatus::Done);
     for piece in [1, 1000, usize::MAX] {
-        assert_eq!(heard(&[], &full(&[], &longest), piece), granted);
+        assert_eq!(read_in_pieces(&[], &full(&[], &longest), piece), granted);
     }
     grants_nothing(&full(&[], &vec![7; MAX_MESSAGE - 5]));
 }
 
 #[test]
-fn limit_of_all_bytes_is_reached_to_the_byte() {
+fn the_limit_of_all_bytes_is_exact() {
     let granted_at = |wire_len: usize| {
         // Eight records, and the ChangeCipherSpec.
         let payload = wire_len - 8 * 5 - change().len();
@@ -49,15 +49,15 @@ fn limit_of_all_bytes_is_reached_to_the_byte() {
         let flight = [hello, supplement, status, message(14, b"")].concat();
         let bytes = [records(&flight, 16384), change()].concat();
         assert_eq!(bytes.len(), wire_len);
-        heard(&[], &bytes, 700)
+        read_in_pieces(&[], &bytes, 700)
     };
-    let granted = (vec![id(&[5; 32])], ReaderStatus::Over);
+    let granted = (vec![id(&[5; 32])], ReaderStatus::Done);
     assert_eq!(granted_at(MAX_WIRE), granted);
-    assert_eq!(granted_at(MAX_WIRE + 1), (vec![], ReaderStatus::Over));
+    assert_eq!(granted_at(MAX_WIRE + 1), (vec![], ReaderStatus::Done));
 }
 
 #[test]
-fn certificate_is_never_held() {
+fn a_certificate_is_never_held() {
     let flight = [hello(0x0303, &[5; 32], &[]), message(11, &[0; 60_000])].concat();
     let mut reader = GrantReader::new(SessionId::default());
     let mut most = 0;
@@ -70,7 +70,7 @@ fn certificate_is_never_held() {
 }
 
 #[test]
-fn ticket_in_pieces_takes_no_more_than_its_message() {
+fn a_ticket_in_pieces_takes_no_more_memory_than_its_message() {
     let flight = [hello(0x0303, &[5; 32], &[]), new_ticket(&[7; 5000])].concat();
     let mut reader = GrantReader::new(SessionId::default());
     for part in records(&flight, 16384).chunks(1) {
@@ -81,23 +81,26 @@ fn ticket_in_pieces_takes_no_more_than_its_message() {
 }
 
 #[test]
-fn nothing_is_held_beside_a_ticket() {
+fn nothing_is_held_besides_a_ticket() {
     let longest = new_ticket(&[7; MAX_MESSAGE - 6]);
     for next in [hello(0x0303, &[5; 32], &[]), new_ticket(&[7; 60_000])] {
         let flight = [hello(0x0303, &[], &[]), longest.clone(), next];
         let bytes = records(&flight.concat(), 16384);
-        // It is `heard` that holds the reader to its bound.
-        assert_eq!(heard(&[], &bytes, 1000), (vec![], ReaderStatus::Over));
+        // `read_in_pieces` asserts the memory limit.
+        assert_eq!(
+            read_in_pieces(&[], &bytes, 1000),
+            (vec![], ReaderStatus::Done)
+        );
     }
 }
 
 #[test]
-fn reader_is_small() {
+fn the_reader_is_small() {
     let size = size_of::<GrantReader>();
     assert!(size <= 192, "{size}");
 }
 
-/// Messages and records as they may come and as they may not, one byte of them broken perhaps.
+/// Messages and records in allowed and forbidden orders, possibly with one broken byte.
 fn handshakes() -> impl Strategy<Value = Vec<u8>> {
     let any_message = prop_oneof![
         4 => (0x02ff_u16..0x0305, 0_usize..33).prop_map(|(version, len)| hello(version, &vec![5; len], &[])),
@@ -132,15 +135,15 @@ fn handshakes() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn grants_do_not_depend_on_the_cuts(
+    fn grants_do_not_depend_on_the_split(
         bytes in handshakes(),
         offered in 0_usize..33,
         cuts in proptest::collection::vec(1_usize..50, 1..20),
     ) {
         let offered = vec![5; offered];
-        let expected = heard(&offered, &bytes, usize::MAX);
+        let expected = read_in_pieces(&offered, &bytes, usize::MAX);
         let mut reader = GrantReader::new(SessionId::new(&offered).unwrap());
-        let (mut kept, mut hearing) = (vec![], ReaderStatus::Listening);
+        let (mut kept, mut hearing) = (vec![], ReaderStatus::Reading);
         let mut rest = bytes.as_slice();
         for cut in cuts.iter().cycle() {
             if rest.is_empty() {
@@ -154,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic_or_hold_more_than_a_message(
+    fn no_bytes_cause_a_panic_or_hold_more_than_a_message(
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
         before in 0_usize..4,
         piece in 1_usize..100,
@@ -162,13 +165,13 @@ proptest! {
         let hello = record(22, &hello(0x0301, &[5; 32], &[]));
         let known = [&[][..], &hello, &record(22, &rest_of_flight()), &record(22, &[4, 0])];
         let bytes = [&known[..=before].concat(), &bytes[..]].concat();
-        // It is `heard` that holds the reader to its bound.
-        let (kept, _) = heard(&[], &bytes, piece);
+        // `read_in_pieces` asserts the memory limit.
+        let (kept, _) = read_in_pieces(&[], &bytes, piece);
         prop_assert!(kept.len() <= 2);
     }
 
     #[test]
-    fn no_records_make_it_panic_or_hold_more_than_a_message(
+    fn no_records_cause_a_panic_or_hold_more_than_a_message(
         records in proptest::collection::vec((20_u8..24, proptest::collection::vec(any::<u8>(), 1..2000)), 0..100),
         kind in 0_u8..30,
         claim in 0_usize..70_000,
@@ -177,7 +180,7 @@ proptest! {
         let first = [&hello(0x0301, &[5; 32], &[])[..], &claim].concat();
         let rest = records.iter().flat_map(|(kind, fragment)| record(*kind, fragment));
         let bytes: Vec<u8> = record(22, &first).into_iter().chain(rest).collect();
-        let (kept, _) = heard(&[], &bytes, 1400);
+        let (kept, _) = read_in_pieces(&[], &bytes, 1400);
         prop_assert!(kept.len() <= 2);
     }
 }
