@@ -1,17 +1,17 @@
 //! A layer-4 load balancer with TLS passthrough for pools of Lync and Skype for Business Front Ends.
 //!
-//! Each folder is a subsystem, lowest first; imports point downward only. `docs/architecture.md` draws the house and
-//! `tests/tidy.rs` enforces it.
+//! Each folder is a subsystem, lowest first; imports point downward only. `docs/architecture.md` describes the layers and
+//! `tests/tidy.rs` enforces them.
 
 // Values: no tokio, no clock, no socket; `now` is passed in.
 pub mod config;
 pub mod protocol;
 pub mod types;
 
-// What the process takes from the machine.
+// Resources of the machine: files and descriptors.
 pub mod system;
 
-// Live state: atomics and short locks, no waiting.
+// Live state: atomics and short locks; nothing waits.
 pub mod affinity;
 pub mod snapshot;
 pub mod telemetry;
@@ -30,6 +30,6 @@ pub mod persistence;
 // Starts, owns and ends every task.
 pub mod server;
 
-// A simulated deployment, and what a person types.
+// The command line and a simulated deployment.
 pub mod cli;
 pub mod demo;

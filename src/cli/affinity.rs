@@ -1,21 +1,19 @@
-//! `affinity`: who is pinned where, and what an administrator may do about it.
+//! `affinity`: lists and changes pins.
 //!
-//! Invariant: nothing is moved or cleared that no option names, unless `--all` does.
+//! Owns the options and the output of its subcommands. Invariant: without `--all`, only pins that match at least one filter
+//! option are moved or cleared.
 
+mod change;
 mod show;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::answer;
-use super::ask::{AdminArguments, block_on};
+use super::admin::AdminArguments;
 use super::failure::Failure;
-use super::predecessors;
-use super::table::{counted, printable};
-use crate::admin::client::Client;
 use crate::admin::parse_client;
-use crate::admin::view::{AffinityChange, PinFilter, PinResult, PinsChanged};
+use crate::admin::view::PinFilter;
 
 /// `lyncpin affinity`
 #[derive(Debug, clap::Args)]
@@ -41,23 +39,23 @@ enum AffinityCommand {
 /// The options of [`FilterArguments`].
 const FILTERS: [&str; 5] = ["group", "client", "name", "pool", "backend"];
 
-/// Which pins are meant: those that fit every option.
+/// Selects the pins that match every option.
 #[derive(Debug, clap::Args)]
 struct FilterArguments {
     /// Pins of this affinity group
-    #[arg(long, value_name = "GROUP", value_parser = said)]
+    #[arg(long, value_name = "GROUP", value_parser = non_empty)]
     group: Option<String>,
     /// Pins of this client, or of the clients in this network
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
     client: Option<IpNet>,
     /// Pins for this requested name, or for a configured pattern
-    #[arg(long, value_name = "NAME", value_parser = said)]
+    #[arg(long, value_name = "NAME", value_parser = non_empty)]
     name: Option<String>,
     /// Pins to backends of this pool
-    #[arg(long, value_name = "POOL", value_parser = said)]
+    #[arg(long, value_name = "POOL", value_parser = non_empty)]
     pool: Option<String>,
     /// Pins to this backend
-    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
+    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = non_empty)]
     backend: Option<String>,
 }
 
@@ -76,7 +74,7 @@ struct ListPins {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 /// `lyncpin affinity show`
@@ -86,35 +84,35 @@ struct Show {
     #[arg(long, value_name = "IP", value_parser = crate::config::address)]
     client: IpAddr,
     /// The requested name [default: every name]
-    #[arg(long, value_name = "NAME", value_parser = said)]
+    #[arg(long, value_name = "NAME", value_parser = non_empty)]
     name: Option<String>,
     /// The affinity group [default: every group]
-    #[arg(long, value_name = "GROUP", value_parser = said)]
+    #[arg(long, value_name = "GROUP", value_parser = non_empty)]
     group: Option<String>,
     /// Print the JSON of the API
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 /// `lyncpin affinity pin`
 #[derive(Debug, clap::Args)]
 struct PinClient {
     /// The backend to pin the client to
-    #[arg(value_name = "[POOL/]BACKEND", value_parser = said)]
+    #[arg(value_name = "[POOL/]BACKEND", value_parser = non_empty)]
     backend: String,
     /// The client; omit it only for a group that pins by name alone
     #[arg(long, value_name = "IP|CIDR", value_parser = parse_client)]
     client: Option<IpNet>,
     /// The requested name, for a group that pins by name
-    #[arg(long, value_name = "NAME", value_parser = said)]
+    #[arg(long, value_name = "NAME", value_parser = non_empty)]
     name: Option<String>,
     /// The affinity group, if the backend is in more than one
-    #[arg(long, value_name = "GROUP", value_parser = said)]
+    #[arg(long, value_name = "GROUP", value_parser = non_empty)]
     group: Option<String>,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 /// `lyncpin affinity move`
@@ -124,10 +122,10 @@ struct Move {
     #[command(flatten)]
     filter: FilterArguments,
     /// The backend to move the pins to
-    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = said)]
+    #[arg(long, value_name = "[POOL/]BACKEND", value_parser = non_empty)]
     to: String,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 /// `lyncpin affinity clear`
@@ -140,7 +138,7 @@ struct Clear {
     #[arg(long, conflicts_with_all = FILTERS)]
     all: bool,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 impl AffinityCommands {
@@ -152,95 +150,6 @@ impl AffinityCommands {
             AffinityCommand::Move(moving) => moving.run(),
             AffinityCommand::Clear(clear) => clear.run(),
         }
-    }
-}
-
-impl PinClient {
-    fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
-        let change = AffinityChange::Pin {
-            group: self.group,
-            client: self.client.map(|client| client.to_string()),
-            name: self.name,
-            backend: self.backend,
-        };
-        let pinned = block_on(async { Ok(client.pin(&change).await?) })?;
-        answer(&pinned_text(&pinned))
-    }
-}
-
-impl Move {
-    fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
-        let filter = self.filter.view();
-        let change = AffinityChange::Move {
-            group: filter.group.clone(),
-            client: filter.client.map(|client| client.to_string()),
-            name: filter.name.clone(),
-            pool: filter.pool.clone(),
-            backend: filter.backend.clone(),
-            to: self.to.clone(),
-        };
-        let to = printable(&self.to);
-        block_on(async {
-            let touched = client.move_pins(&change).await?;
-            let reached = predecessors::all_reached(&touched.predecessors);
-            let Some((what, connections)) = counts(&touched.done) else {
-                reached?;
-                return Err(nothing_moved(&client, &filter, &to).await?);
-            };
-            answer(&format!("{what} moved to {to}, {connections} reset\n"))?;
-            reached
-        })
-    }
-}
-
-/// Why a move has moved nothing: no pin fits, or every one leads there already. A client without a pin can be given one.
-async fn nothing_moved(client: &Client, filter: &PinFilter, to: &str) -> Result<Failure, Failure> {
-    let mut cursor = None;
-    loop {
-        let page = client.pins(filter, cursor.as_deref(), 1).await?;
-        if !page.entries.is_empty() {
-            let what = format!("every pin that fits leads to {to} already");
-            return Ok(Failure::answer(what));
-        }
-        cursor = page.cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    let Some(whom) = filter.client else {
-        return Ok(Failure::answer("no pin fits"));
-    };
-    let option = |name: &str, value: &Option<String>| {
-        let value = value.as_deref().map(printable);
-        value.map_or(String::new(), |value| format!(" --{name} {value}"))
-    };
-    let whom = match whom.prefix_len() == whom.max_prefix_len() {
-        true => whom.addr().to_string(),
-        false => whom.to_string(),
-    };
-    let (name, group) = (option("name", &filter.name), option("group", &filter.group));
-    let none = Failure::answer(format!("{whom} has no pin that fits"));
-    Ok(none.also(format!(
-        "`lyncpin affinity pin --client {whom}{name}{group} {to}` makes one"
-    )))
-}
-
-impl Clear {
-    fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
-        let filter = self.filter.view();
-        if filter.is_empty() && !self.all {
-            return Err(Failure::usage("which pins to clear is not said"));
-        }
-        let touched = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
-        let reached = predecessors::all_reached(&touched.predecessors);
-        let Some((what, connections)) = counts(&touched.done) else {
-            return reached.and_then(|()| Err(Failure::answer("no pin fits")));
-        };
-        answer(&format!("{what} cleared, {connections} live on\n"))?;
-        reached
     }
 }
 
@@ -256,58 +165,20 @@ impl FilterArguments {
     }
 }
 
-/// How many: at least one.
+/// A number of pins: at least one.
 fn count(text: &str) -> Result<u64, String> {
     let number = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(0) => Err("it is a whole number from 1; `--all` lists every pin".into()),
+        Ok(0) => Err("expected a whole number from 1; `--all` lists every pin".into()),
         Ok(count) if number => Ok(count),
-        Ok(_) | Err(_) => Err("it is a whole number from 1, such as `100`".into()),
+        Ok(_) | Err(_) => Err("expected a whole number from 1, such as `100`".into()),
     }
 }
 
-/// A value that says something: an empty one is a variable of a script that was never set.
-fn said(text: &str) -> Result<String, String> {
+/// A value that is not empty. An empty one usually comes from an unset variable of a script.
+fn non_empty(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err("it is empty".into());
+        return Err("the value is empty".into());
     }
     Ok(text.into())
-}
-
-fn pinned_text(pinned: &PinResult) -> String {
-    let line = |key: &crate::admin::view::PinnedKey| {
-        let before = match &key.before {
-            Some(before) if *before == pinned.backend => "as before".to_owned(),
-            Some(before) => format!("was {}", printable(before)),
-            None => "had no pin".to_owned(),
-        };
-        format!(
-            "{} is pinned to {}, {before}\n",
-            whom(key.client.as_deref(), key.name.as_deref()),
-            printable(&pinned.backend)
-        )
-    };
-    pinned.pins.iter().map(line).collect()
-}
-
-/// Whom a pin is for, in words.
-fn whom(client: Option<&str>, name: Option<&str>) -> String {
-    match (client, name) {
-        (Some(client), Some(name)) => format!("{} for {}", printable(client), printable(name)),
-        (Some(client), None) => printable(client),
-        (None, Some(name)) => format!("everyone for {}", printable(name)),
-        (None, None) => "everyone".to_owned(),
-    }
-}
-
-/// What was touched, and the connections; `None` where that is nothing at all.
-fn counts(touched: &PinsChanged) -> Option<(String, String)> {
-    if touched.pins == 0 && touched.sessions == 0 {
-        return None;
-    }
-    let mut what = counted(touched.pins, "pin");
-    if touched.sessions > 0 {
-        what += &format!(" and {}", counted(touched.sessions, "TLS session"));
-    }
-    Some((what, counted(touched.connections, "connection")))
 }

@@ -1,29 +1,29 @@
-//! `demo`: a whole deployment on loopback, and people who use it.
+//! `demo`: a whole deployment on loopback, with simulated clients.
 //!
-//! Owns what is started, what is printed, and what may be typed meanwhile. Invariant: everything ends with the command.
+//! Owns the configuration of the demo, its output, and the commands that can be typed meanwhile. Must not know how Front Ends
+//! or clients are simulated. Invariant: everything ends with the command.
+
+mod typed;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::fs::File;
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::signals::Signals;
 use super::{answer, run};
 use crate::config;
 use crate::demo::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
-use crate::demo::play::{self, DemoPorts, Play};
+use crate::demo::simulation::{self, DemoPorts, SimulatedClients};
 use crate::server::{ConfigSource, Server};
 
 const SIP_DOMAINS: [&str; 2] = ["contoso.com", "fabrikam.com"];
 const EXTERNAL_WEB_FQDN: &str = "lyncweb.contoso.com";
 const SIMPLE_URLS: [&str; 2] = ["meet.contoso.com", "dialin.contoso.com"];
-/// What the people of the play ask for.
-const PLAYED_NAMES: [&str; 4] = [
+/// The names that the simulated clients request.
+const REQUESTED_NAMES: [&str; 4] = [
     EXTERNAL_WEB_FQDN,
     "lyncdiscover.contoso.com",
     "lyncdiscover.fabrikam.com",
@@ -59,44 +59,43 @@ pub(super) struct Demo {
 
 impl Demo {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        super::ask::block_on(async {
+        super::admin::block_on(async {
             let signals = Signals::catch()?;
             let ca = DemoCa::new().map_err(|error| Failure::from_error(&error))?;
             let (ca_file, mut file) = TemporaryFile::create("pem").map_err(|error| {
-                Failure::answer("cannot write the demo's root certificate").because(&error)
+                Failure::operation("cannot write the demo's root certificate").caused_by(&error)
             })?;
             file.write_all(ca.pem().as_bytes()).map_err(|error| {
-                Failure::answer("cannot write the demo's root certificate").because(&error)
+                Failure::operation("cannot write the demo's root certificate").caused_by(&error)
             })?;
             let log_file = if self.log {
                 None
             } else {
                 let created = TemporaryFile::create("log");
                 Some(created.map_err(|error| {
-                    Failure::answer("cannot write the demo's log; --log prints it here")
-                        .because(&error)
+                    Failure::operation("cannot write the demo's log; use --log to print it here")
+                        .caused_by(&error)
                 })?)
             };
             let (log_file, log_output) = log_file.unzip();
             let front_ends = self.start_front_ends(&ca)?;
             let yaml = self.configuration(&front_ends);
             let loaded =
-                config::read(&yaml, "demo").map_err(|faults| Failure::usage(faults.to_string()))?;
+                config::read(&yaml, "demo").map_err(|errors| Failure::usage(errors.to_string()))?;
             let (log, registry, writer) =
                 run::start_log_on(log_output, &loaded.config, tracing::Level::INFO)?;
             let server = Server::start(loaded.config, log, registry, ConfigSource::Nowhere)
                 .map_err(|error| {
-                    // Its own words come last, so that the cause stands where it is looked for.
                     Failure::from_error(&error)
-                        .also("choose other ports: see `lyncpin demo --help`")
+                        .with_line("choose other ports: see `lyncpin demo --help`")
                 })?;
-            answer(&self.words(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
-            let typed = Cell::new(false);
-            let _play = self.play(&ca)?;
+            answer(&self.introduction(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
+            let has_typed = Cell::new(false);
+            let _clients = self.start_clients(&ca)?;
             tokio::select! {
                 served = run::serve(signals, server) => drop(served?),
-                never = obey(&front_ends, &typed) => match never {},
-                never = play::fail_now_and_then(&front_ends, &typed), if !self.quiet => match never {},
+                never = typed::run_typed_commands(&front_ends, &has_typed) => match never {},
+                never = simulation::fail_servers(&front_ends, &has_typed), if !self.quiet => match never {},
             }
             drop(front_ends);
             drop(writer);
@@ -104,19 +103,21 @@ impl Demo {
         })
     }
 
-    /// Lets clients come, unless they are not wanted.
-    fn play(&self, ca: &DemoCa) -> Result<Option<Play>, Failure> {
+    /// Starts the simulated clients, unless `--quiet` was given.
+    fn start_clients(&self, ca: &DemoCa) -> Result<Option<SimulatedClients>, Failure> {
         if self.quiet {
             return Ok(None);
         }
         let here = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let doors = DemoPorts {
+        let ports = DemoPorts {
             https: here(self.https),
             http: here(self.http),
-            names: PLAYED_NAMES.into(),
+            names: REQUESTED_NAMES.into(),
         };
-        let play = Play::begin(&doors, ca.der());
-        play.map(Some).map_err(|error| Failure::from_error(&error))
+        let clients = SimulatedClients::start(&ports, ca.der());
+        clients
+            .map(Some)
+            .map_err(|error| Failure::from_error(&error))
     }
 
     fn start_front_ends(&self, ca: &DemoCa) -> Result<Vec<FrontEnd>, Failure> {
@@ -142,7 +143,7 @@ impl Demo {
                 limits: FrontEndLimits::default(),
             })
             .map_err(|error| {
-                Failure::answer("cannot start the simulated front ends").because(&error)
+                Failure::operation("cannot start the simulated Front Ends").caused_by(&error)
             })
         };
         FRONT_ENDS.into_iter().map(start).collect()
@@ -152,7 +153,7 @@ impl Demo {
         let front_end = |front_end: &FrontEnd| {
             format!(
                 "    - {{ name: {}, address: 127.0.0.1, https: {}, http: {}, sip: {} }}\n",
-                short(front_end.fqdn()),
+                short_name(front_end.fqdn()),
                 front_end.https_addr().port(),
                 front_end.http_addr().port(),
                 front_end.sip_addr().port()
@@ -173,7 +174,7 @@ impl Demo {
         )
     }
 
-    fn words(
+    fn introduction(
         &self,
         front_ends: &[FrontEnd],
         yaml: &str,
@@ -183,123 +184,61 @@ impl Demo {
         let program = std::env::args().next().unwrap_or_else(|| "lyncpin".into());
         let ca = ca.path.display();
         let (https, http, admin) = (self.https, self.http, self.admin);
-        let mut words = String::from("Simulated Front Ends, each with HTTPS, HTTP and SIP:\n");
+        let mut text = String::from("Simulated Front Ends, each with HTTPS, HTTP and SIP:\n");
         for front_end in front_ends {
             let (web, plain, sip) = (
                 front_end.https_addr(),
                 front_end.http_addr(),
                 front_end.sip_addr(),
             );
-            words += &format!(
+            text += &format!(
                 "  {}  https {web}  http {plain}  sip {sip}\n",
                 front_end.fqdn()
             );
         }
-        words += &format!(
-            "\nThe balancer before them, on 127.0.0.1, with this configuration:\n\n{}\n",
+        text += &format!(
+            "\nThe balancer in front of them, on 127.0.0.1, with this configuration:\n\n{}\n",
             indented(yaml)
         );
-        words += &format!("The status page, for your browser:\n\n  http://127.0.0.1:{admin}/\n\n");
+        text += &format!("The status page, for your browser:\n\n  http://127.0.0.1:{admin}/\n\n");
         if !self.quiet {
-            words += "Clients come and go by themselves, some are refused, and now and then a server fails for half a minute,\n\
-                      until you type a command below; without all that: `lyncpin demo --quiet`.\n\n";
+            text += "Simulated clients come and go, some are rejected, and from time to time a server fails for half a minute,\n\
+                     until you type a command below. `lyncpin demo --quiet` simulates none of this.\n\n";
         }
         let log = log.map_or(String::new(), |log| {
             format!(
-                "The log is in {} until the demo ends; `lyncpin demo --log` prints it here.\n",
+                "The log is in {} until the demo ends; `lyncpin demo --log` prints it to this terminal.\n",
                 log.path.display()
             )
         });
-        words += &format!(
+        text += &format!(
             "Try, in another terminal:\n\
              \x20 curl -i --cacert {ca} --connect-to ::127.0.0.1:{https} https://lyncdiscover.contoso.com/\n\
              \x20 curl -i -H 'Host: lyncdiscover.contoso.com' http://127.0.0.1:{http}/\n\
-             \x20 curl --cacert {ca} --connect-to ::127.0.0.1:{https} https://unknown.contoso.com/   # refused with an alert\n\
+             \x20 curl --cacert {ca} --connect-to ::127.0.0.1:{https} https://unknown.contoso.com/   # rejected with an alert\n\
              \x20 {program} status --admin 127.0.0.1:{admin}\n\
              \x20 {program} explain --admin 127.0.0.1:{admin} --listener https --name lyncdiscover.contoso.com --source 127.0.0.1\n\
-             \x20 {program} drain fe01 --deadline 1m --admin 127.0.0.1:{admin}     # and: ready fe01\n\
+             \x20 {program} drain fe01 --deadline 1m --admin 127.0.0.1:{admin}     # cancel with: ready fe01\n\
              \x20 curl -s http://127.0.0.1:{admin}/metrics\n\n\
-             {log}X-MS-Server-Fqdn in an answer tells which Front End gave it; it stays the same for you.\n\
-             Here you can type: stop fe01, start fe01, close-sip fe01, open-sip fe01. Ctrl-C ends the demo.\n\n"
+             {log}X-MS-Server-Fqdn in a response names the Front End; it stays the same for each client.\n\
+             Commands for this terminal: stop fe01, start fe01, close-sip fe01, open-sip fe01. Ctrl-C ends the demo.\n\n"
         );
-        words
+        text
     }
 }
 
-/// A port; the kernel chooses where it is 0.
+/// A port; with 0 the kernel chooses.
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse();
-    port.map_err(|_| "it is a port, a whole number up to 65535".to_owned())
+    port.map_err(|_| "expected a port, a whole number up to 65535".to_owned())
 }
 
-fn short(fqdn: &str) -> &str {
+fn short_name(fqdn: &str) -> &str {
     fqdn.split('.').next().unwrap_or(fqdn)
 }
 
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
-}
-
-/// Does what is typed, for ever, and notes that something was; a closed standard input says nothing more.
-async fn obey(front_ends: &[FrontEnd], typed: &Cell<bool>) -> Infallible {
-    let (told, mut lines) = mpsc::channel::<String>(1);
-    // A thread of its own, since a read of a terminal cannot be cancelled; it ends with the process.
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if told.blocking_send(line).is_err() {
-                return;
-            }
-        }
-    });
-    while let Some(line) = lines.recv().await {
-        let said = match do_typed(front_ends, &line) {
-            Ok(None) => continue,
-            Ok(Some(said)) => {
-                typed.set(true);
-                said
-            }
-            Err(said) => said,
-        };
-        // Nobody is left to tell that standard output is closed.
-        let _ = answer(&format!("{said}\n"));
-    }
-    std::future::pending().await
-}
-
-/// What is said of a line that was typed: what was done, nothing of an empty line, or why nothing was done.
-fn do_typed(front_ends: &[FrontEnd], line: &str) -> Result<Option<String>, String> {
-    let usage = "type: stop, start, close-sip or open-sip, and fe01, fe02 or fe03";
-    let mut words = line.split_whitespace();
-    let Some(what) = words.next() else {
-        return Ok(None);
-    };
-    let (Some(whom), None) = (words.next(), words.next()) else {
-        return Err(usage.into());
-    };
-    let front_end = front_ends
-        .iter()
-        .find(|front_end| short(front_end.fqdn()) == whom || front_end.fqdn() == whom)
-        .ok_or(usage)?;
-    let (done, now) = match what {
-        "stop" => {
-            front_end.stop();
-            (Ok(()), "is stopped; its checks fail in a few seconds")
-        }
-        "start" => (front_end.start_again(), "is running"),
-        "close-sip" => {
-            front_end.close_sip();
-            (
-                Ok(()),
-                "has closed its SIP port; its checks fail in a few seconds",
-            )
-        }
-        "open-sip" => (front_end.open_sip(), "has its SIP port open"),
-        _ => return Err(usage.into()),
-    };
-    match done {
-        Ok(()) => Ok(Some(format!("{whom} {now}"))),
-        Err(error) => Err(format!("{whom}: {error}")),
-    }
 }
 
 /// A file of the demo, such as its root certificate for curl; removed at the end.
@@ -312,7 +251,7 @@ impl TemporaryFile {
     fn create(extension: &str) -> std::io::Result<(Self, File)> {
         let name = format!("lyncpin-demo-{}.{extension}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        // One of a demo that was killed, whose number this process has now.
+        // A file of a killed demo with the same process id.
         let _ = std::fs::remove_file(&path);
         let file = File::create_new(&path)?;
         Ok((Self { path }, file))
@@ -321,7 +260,7 @@ impl TemporaryFile {
 
 impl Drop for TemporaryFile {
     fn drop(&mut self) {
-        // Whoever has removed it before has done it for us.
+        // It may have been removed already.
         let _ = std::fs::remove_file(&self.path);
     }
 }

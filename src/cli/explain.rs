@@ -1,9 +1,11 @@
-//! `explain`: what a client would get.
+//! `explain`: shows where a client would go, and why.
+//!
+//! Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::ask::{AdminArguments, block_on};
+use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::table::printable;
 use super::{answer, run};
@@ -25,11 +27,11 @@ pub(super) struct Explain {
     /// Use the configuration file instead of the running balancer; health and pins are then unknown
     #[arg(long)]
     offline: bool,
-    /// Print the answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 impl Explain {
@@ -40,14 +42,15 @@ impl Explain {
             source: self.source.to_canonical(),
         };
         let explanation = if self.offline {
-            run::explain_offline(self.ask.file().read()?.config, &query)?
+            run::explain_offline(self.admin.file().read()?.config, &query)?
         } else {
-            let client = self.ask.client()?;
+            let client = self.admin.client()?;
             block_on(async { Ok(client.explain(&query).await?) })?
         };
         if self.json {
-            let json = serde_json::to_string_pretty(&explanation)
-                .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+            let json = serde_json::to_string_pretty(&explanation).map_err(|error| {
+                Failure::operation("cannot serialise the response").caused_by(&error)
+            })?;
             return answer(&(json + "\n"));
         }
         answer(&text(&explanation))
@@ -57,8 +60,8 @@ impl Explain {
 fn text(explanation: &Explanation) -> String {
     let mut text = String::new();
     let name = match &explanation.name {
-        Some(name) => format!("that asks for {}", printable(name)),
-        None => "that names nothing".to_owned(),
+        Some(name) => format!("that requests {}", printable(name)),
+        None => "that sends no name".to_owned(),
     };
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -70,15 +73,15 @@ fn text(explanation: &Explanation) -> String {
     for (number, step) in explanation.steps.iter().enumerate() {
         let _ = writeln!(text, "{:>3}. {}", number + 1, printable(step));
     }
-    let _ = writeln!(text, "{}", verdict(explanation));
+    let _ = writeln!(text, "{}", result(explanation));
     text
 }
 
-fn verdict(explanation: &Explanation) -> String {
-    if let Some(refused) = &explanation.refused {
-        let known = Outcome::ALL.iter().find(|known| known.as_str() == refused);
+fn result(explanation: &Explanation) -> String {
+    if let Some(outcome) = &explanation.refused {
+        let known = Outcome::ALL.iter().find(|known| known.as_str() == outcome);
         let meaning = known.map_or(String::new(), |known| format!(": {}", known.meaning()));
-        return format!("refused, {}{meaning}", printable(refused));
+        return format!("rejected, {}{meaning}", printable(outcome));
     }
     let or_none = |value: &Option<String>| value.as_deref().map_or("none".into(), printable);
     let address = explanation.address;
@@ -116,21 +119,21 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_is_served_gets_steps_and_a_verdict() {
+    fn a_served_client_gets_steps_and_a_result() {
         assert_eq!(
             text(&explanation()),
-            "a client from 192.0.2.7 that asks for meet.contoso.com on listener https:\n  \
+            "a client from 192.0.2.7 that requests meet.contoso.com on listener https:\n  \
              1. the name is in a route\n  2. the client is pinned\u{fffd}\n\
              pool web, backend fe01 at 10.0.0.11:4443, pinned\n"
         );
     }
 
     #[test]
-    fn a_refusal_says_what_its_outcome_means() {
-        let refused = Explanation {
+    fn a_rejection_explains_its_outcome() {
+        let rejected = Explanation {
             refused: Some("unknown_name".into()),
             ..explanation()
         };
-        assert!(verdict(&refused).starts_with("refused, unknown_name: The name is in no route"));
+        assert!(result(&rejected).starts_with("rejected, unknown_name: The name is in no route"));
     }
 }

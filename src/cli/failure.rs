@@ -1,6 +1,6 @@
-//! Why a command failed, on stderr and as exit status.
+//! How a failed command reports its error: text on stderr and an exit status.
 //!
-//! Invariant: one cause a line, lower case, no backtrace.
+//! Invariant: one cause per line, lower case, no backtrace.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -11,22 +11,22 @@ use crate::config::ConfigErrors;
 use crate::system::reserve;
 use crate::telemetry::log::journal;
 
-/// What to do where there are too few of them.
+/// Advice if descriptors are exhausted.
 const FEW_DESCRIPTORS: &str = "this process may have too few descriptors: raise the limit of open files (`ulimit -n`, \
-    `LimitNOFILE=` of systemd); fewer `workers` take fewer of them";
+    `LimitNOFILE=` of systemd); fewer `workers` need fewer";
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) struct Failure {
     status: u8,
     causes: Vec<String>,
-    /// Its causes are the faults of a configuration.
+    /// Whether the causes are errors of a configuration.
     of_configuration: bool,
 }
 
 impl Failure {
-    /// It ran, and the answer is bad.
-    pub(super) fn answer(cause: impl Into<String>) -> Self {
+    /// The operation failed: exit status 1.
+    pub(super) fn operation(cause: impl Into<String>) -> Self {
         Self {
             status: 1,
             causes: vec![cause.into()],
@@ -34,7 +34,7 @@ impl Failure {
         }
     }
 
-    /// It ended with this status and has said why already.
+    /// An exit status alone; the reason has been reported already.
     pub(super) fn status(status: u8) -> Self {
         Self {
             status,
@@ -43,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// It was asked in the wrong way, or the configuration is invalid.
+    /// A usage or configuration error: exit status 2.
     pub(super) fn usage(cause: impl Into<String>) -> Self {
         Self {
             status: 2,
@@ -53,19 +53,19 @@ impl Failure {
     }
 
     /// The configuration is invalid.
-    pub(super) fn invalid(faults: &ConfigErrors) -> Self {
+    pub(super) fn invalid_configuration(errors: &ConfigErrors) -> Self {
         Self {
             of_configuration: true,
-            ..Self::usage(faults.to_string())
+            ..Self::usage(errors.to_string())
         }
     }
 
-    /// Whether its causes are the errors of a configuration.
+    /// Whether the causes are errors of a configuration.
     pub(super) fn is_of_configuration(&self) -> bool {
         self.of_configuration
     }
 
-    /// The same for a command that would bring the configuration into force: it ran, and the answer is bad.
+    /// The same for a command that applies a configuration: an invalid one is then a failed operation, with status 1.
     pub(super) fn rejected(mut self) -> Self {
         if std::mem::take(&mut self.of_configuration) {
             self.status = 1;
@@ -73,37 +73,37 @@ impl Failure {
         self
     }
 
-    /// The same, with what stands behind the last cause.
-    pub(super) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
+    /// Appends an error and its sources to the last cause.
+    pub(super) fn caused_by(mut self, error: &(dyn Error + 'static)) -> Self {
         if let Some(last) = self.causes.last_mut() {
             chain(last, Some(error));
         }
-        self.if_exhausted(error)
+        self.with_descriptor_advice(error)
     }
 
-    /// The same, with what to do where descriptors are lacking.
-    fn if_exhausted(self, error: &(dyn Error + 'static)) -> Self {
+    /// Adds advice if the error is a lack of descriptors.
+    fn with_descriptor_advice(self, error: &(dyn Error + 'static)) -> Self {
         if reserve::is_exhausted(error) {
-            self.also(FEW_DESCRIPTORS)
+            self.with_line(FEW_DESCRIPTORS)
         } else {
             self
         }
     }
 
-    /// The same, and one more line.
-    pub(super) fn also(mut self, cause: impl Into<String>) -> Self {
+    /// Adds a line.
+    pub(super) fn with_line(mut self, cause: impl Into<String>) -> Self {
         self.causes.push(cause.into());
         self
     }
 
-    /// An error and what stands behind it, as a bad answer.
+    /// A failed operation from an error and its sources.
     pub(super) fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         chain(&mut text, error.source());
-        Self::answer(text).if_exhausted(error)
+        Self::operation(text).with_descriptor_advice(error)
     }
 
-    /// The same as wrong usage.
+    /// A usage error from an error and its sources.
     pub(super) fn usage_error(error: &(dyn Error + 'static)) -> Self {
         Self {
             status: 2,
@@ -111,13 +111,13 @@ impl Failure {
         }
     }
 
-    /// The causes, a line each.
+    /// The causes, one per line.
     pub(super) fn text(&self) -> String {
         self.causes.join("\n")
     }
 
-    /// Prints the causes and gives the exit status.
-    pub(super) fn tell(&self) -> ExitCode {
+    /// Prints the causes and returns the exit status.
+    pub(super) fn report(&self) -> ExitCode {
         let mut text = String::new();
         for cause in &self.causes {
             // Writing to a String cannot fail.
@@ -126,32 +126,32 @@ impl Failure {
         if journal::is_stderr() {
             text = journal::as_error(&text);
         }
-        // Nobody is left to tell that stderr is closed.
+        // A closed stderr is ignored: there is no other place to report it.
         let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());
         ExitCode::from(self.status)
     }
 }
 
-/// Appends what stands behind an error, unless its text has said so already.
+/// Appends the sources of an error, unless its text contains them already.
 fn chain(text: &mut String, mut cause: Option<&(dyn Error + 'static)>) {
     while let Some(error) = cause {
-        let said = match error.downcast_ref::<io::Error>() {
+        let source = match error.downcast_ref::<io::Error>() {
             Some(error) => io_cause(error),
             None => error.to_string(),
         };
-        if !text.contains(&said) && !text.contains(&error.to_string()) {
+        if !text.contains(&source) && !text.contains(&error.to_string()) {
             text.push_str(": ");
-            text.push_str(&said);
+            text.push_str(&source);
         }
         cause = error.source();
     }
 }
 
-/// What the kernel said, without its number and in lower case.
+/// The kernel's error text without its number, in lower case.
 fn io_cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = match text.split_once(" (os error ") {
-        Some((said, _)) => said,
+        Some((description, _)) => description,
         None => &text,
     };
     let mut characters = text.chars();
@@ -164,9 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_told_in_lower_case() {
+    fn kernel_errors_are_printed_in_lower_case() {
         let error = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
-        let failure = Failure::answer("the admin listener cannot be reached").because(&error);
+        let failure = Failure::operation("the admin listener cannot be reached").caused_by(&error);
         assert_eq!(
             failure.causes,
             ["the admin listener cannot be reached: connection refused"]
@@ -174,9 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_not_said_twice() {
-        let error = io::Error::other("the path is there and is no socket");
-        let failure = Failure::answer("no: the path is there and is no socket").because(&error);
-        assert_eq!(failure.causes, ["no: the path is there and is no socket"]);
+    fn a_cause_is_not_repeated() {
+        let error = io::Error::other("the path exists and is not a socket");
+        let failure =
+            Failure::operation("no: the path exists and is not a socket").caused_by(&error);
+        assert_eq!(failure.causes, ["no: the path exists and is not a socket"]);
     }
 }

@@ -1,6 +1,6 @@
-//! The configuration file that a command is given, or finds.
+//! The configuration file of a command: named by the user, or found in a default location.
 //!
-//! Owns where it is looked for. Invariant: a file that was named is the one that is read, and no other takes its place.
+//! Owns the search order. Invariant: if a file is named, that file is read and no other.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,10 +11,10 @@ use crate::config::model::AdminSettings;
 use crate::config::{self, Loaded, MAX_FILE_BYTES};
 use crate::system::files;
 
-/// The variable that names the file where no option does.
+/// The environment variable that names the file if no option does.
 const VARIABLE: &str = "LYNCPIN_CONFIG";
-/// Where the file is looked for when it is not named: the first that is there is read.
-const PLACES: [&str; 2] = ["balancer.yaml", "/etc/lyncpin/balancer.yaml"];
+/// Default locations: the first existing one is read.
+const LOCATIONS: [&str; 2] = ["balancer.yaml", "/etc/lyncpin/balancer.yaml"];
 
 /// Which file to read.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,11 +24,10 @@ pub(super) struct ConfigFile {
     file: Option<PathBuf>,
 }
 
-/// A file, and what it was named by.
+/// A file, and whether the environment variable named it.
 #[derive(Debug, PartialEq, Eq)]
 struct FoundFile {
     path: PathBuf,
-    /// Named by the variable.
     by_variable: bool,
 }
 
@@ -38,12 +37,12 @@ impl ConfigFile {
         self.file.is_some()
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub(super) fn find(&self) -> Result<PathBuf, Failure> {
         Ok(self.found()?.path)
     }
 
-    /// Whether it is an ordinary file, which can be read more than once.
+    /// Whether it is a regular file, which can be read more than once.
     pub(super) fn is_plain(&self) -> bool {
         let found = self
             .find()
@@ -54,15 +53,16 @@ impl ConfigFile {
     /// Reads and validates it.
     pub(super) fn read(&self) -> Result<Loaded, Failure> {
         let (name, bytes) = self.bytes()?;
-        config::read_bytes(&bytes, &name).map_err(|faults| Failure::invalid(&faults))
+        config::read_bytes(&bytes, &name).map_err(|errors| Failure::invalid_configuration(&errors))
     }
 
-    /// Reads what it says of the admin listener, whatever is wrong with the rest; and the directory that it is in.
+    /// Reads the settings of the admin listener, whatever errors the rest of the file has; also returns its directory.
     pub(super) fn read_admin(&self) -> Result<(AdminSettings, PathBuf), Failure> {
         let (name, bytes) = self.bytes()?;
-        let admin = config::read_admin(&bytes, &name).map_err(|faults| {
-            Failure::invalid(&faults)
-                .also("`--admin ADDRESS` asks the running balancer without the configuration")
+        let admin = config::read_admin(&bytes, &name).map_err(|errors| {
+            Failure::invalid_configuration(&errors).with_line(
+                "use `--admin ADDRESS` to reach the running balancer without the configuration",
+            )
         })?;
         let directory = Path::new(&name).parent().unwrap_or(Path::new(""));
         Ok((admin, directory.into()))
@@ -70,12 +70,12 @@ impl ConfigFile {
 
     fn found(&self) -> Result<FoundFile, Failure> {
         let variable = std::env::var_os(VARIABLE);
-        choose(self.file.as_deref(), variable, &PLACES).ok_or_else(|| {
-            let [here, system] = PLACES;
+        choose(self.file.as_deref(), variable, &LOCATIONS).ok_or_else(|| {
+            let [here, system] = LOCATIONS;
             Failure::usage(format!(
-                "there is no configuration: neither {here} in this directory nor {system} is there"
+                "no configuration found: neither {here} in this directory nor {system} exists"
             ))
-            .also(format!("name one with `-c FILE` or in ${VARIABLE}"))
+            .with_line(format!("name one with `-c FILE` or ${VARIABLE}"))
         })
     }
 
@@ -83,20 +83,25 @@ impl ConfigFile {
         let FoundFile { path, by_variable } = self.found()?;
         let name = path.display().to_string();
         let bytes = files::read(&path, MAX_FILE_BYTES).map_err(|error| {
-            let of = if by_variable {
-                format!(", which ${VARIABLE} names,")
+            let origin = if by_variable {
+                format!(", named by ${VARIABLE}")
             } else {
                 String::new()
             };
-            Failure::usage(format!("the configuration {name}{of} cannot be read")).because(&error)
+            Failure::usage(format!("cannot read the configuration {name}{origin}"))
+                .caused_by(&error)
         })?;
         Ok((name, bytes))
     }
 }
 
-/// The file to read: the one that is named, else by the variable, else the first of these places that is there. One that
-/// cannot be looked at is taken for there, so that reading it says why.
-fn choose(named: Option<&Path>, variable: Option<OsString>, places: &[&str]) -> Option<FoundFile> {
+/// The file to read: the named one, else the one in the variable, else the first existing location. A location that cannot
+/// be examined counts as existing, so that reading it reports the reason.
+fn choose(
+    named: Option<&Path>,
+    variable: Option<OsString>,
+    locations: &[&str],
+) -> Option<FoundFile> {
     let found = |path: &Path, by_variable| FoundFile {
         path: path.into(),
         by_variable,
@@ -113,9 +118,9 @@ fn choose(named: Option<&Path>, variable: Option<OsString>, places: &[&str]) -> 
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
         )
     };
-    let mut places = places.iter().map(Path::new);
-    let there = places.find(|place| !std::fs::metadata(place).is_err_and(is_missing));
-    there.map(|place| found(place, false))
+    let mut locations = locations.iter().map(Path::new);
+    let existing = locations.find(|path| !std::fs::metadata(path).is_err_and(is_missing));
+    existing.map(|path| found(path, false))
 }
 
 #[cfg(test)]
@@ -123,23 +128,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_named_file_wins_then_the_variable_then_the_first_place_that_is_there() {
+    fn a_named_file_wins_then_the_variable_then_the_first_existing_location() {
         let directory = tempfile::tempdir().unwrap();
-        let place = |name: &str| directory.path().join(name).display().to_string();
-        let (here, system, missing) = (place("here"), place("system"), place("missing"));
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let (here, system, missing) = (at("here"), at("system"), at("missing"));
         let path = |choice: Option<FoundFile>| choice.map(|found| found.path.display().to_string());
-        let places = [&*here, &*system];
-        assert_eq!(path(choose(None, None, &places)), None);
+        let locations = [&*here, &*system];
+        assert_eq!(path(choose(None, None, &locations)), None);
         std::fs::write(&system, "").unwrap();
-        assert_eq!(path(choose(None, None, &places)), Some(system.clone()));
+        assert_eq!(path(choose(None, None, &locations)), Some(system.clone()));
         std::fs::write(&here, "").unwrap();
-        assert_eq!(path(choose(None, None, &places)), Some(here.clone()));
-        // What is named is read, be it there or not; a variable that is empty names nothing.
+        assert_eq!(path(choose(None, None, &locations)), Some(here.clone()));
+        // A named file is read whether it exists or not; an empty variable names none.
         let variable = Some(OsString::from(&missing));
-        assert_eq!(path(choose(None, variable.clone(), &places)), Some(missing));
-        let named = choose(Some(Path::new("named")), variable, &places);
+        assert_eq!(
+            path(choose(None, variable.clone(), &locations)),
+            Some(missing)
+        );
+        let named = choose(Some(Path::new("named")), variable, &locations);
         assert_eq!(path(named).as_deref(), Some("named"));
-        let empty = choose(None, Some(OsString::new()), &places);
+        let empty = choose(None, Some(OsString::new()), &locations);
         assert_eq!(path(empty), Some(here));
     }
 }

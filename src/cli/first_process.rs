@@ -1,10 +1,10 @@
-//! The first process of a balancer where its end would be the end of all.
+//! The first process of a balancer, where its exit would end every other process.
 //!
-//! Owns what it does once another process serves: it passes signals on, waits for the processes that come and go below it,
-//! and ends as the serving one does. That is so for process 1 of a container, with which the kernel ends every other one
-//! (pid_namespaces(7)), and for a child of process 1 that no service manager follows: an init of a container ends with its
-//! child, and so does a service whose manager knows one process alone. Invariant: a signal goes to the process that serves
-//! when it comes, however many upgrades there have been.
+//! Owns what it does once another process serves: it forwards signals, reaps its descendants, and exits with the status of
+//! the serving process. It has to stay as process 1 of a container, with which the kernel ends every other one
+//! (pid_namespaces(7)); and as a child of process 1 without a service manager, because the init of a container ends with
+//! its child. Must not know how connections drain. Invariant: a signal reaches the process that serves when it arrives,
+//! after any number of upgrades.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -23,107 +23,107 @@ use super::signals::Signals;
 use crate::handoff::PREDECESSOR;
 use crate::server::{Ended, Heard, Retiring};
 
-/// What the serving process gets beyond its own bound, after it was told to stop.
-const SLACK: Duration = Duration::from_secs(10);
-/// What others get to end when none serves any more.
-const LAST: Duration = Duration::from_secs(5);
+/// Grace period for the serving process beyond its own shutdown time.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Grace period for the other processes when none serves any more.
+const FINAL_GRACE: Duration = Duration::from_secs(5);
 
-/// Whether this process is one that has to stay. To be asked at the start.
-pub(super) fn stays() -> bool {
-    let is_followed = std::env::var_os("NOTIFY_SOCKET").is_some();
-    // Else the one that started it is the first.
+/// Whether this process has to stay after an upgrade. Call it at the start, before the parent can change.
+pub(super) fn must_stay() -> bool {
+    let is_supervised = std::env::var_os("NOTIFY_SOCKET").is_some();
+    // A successor does not stay: its predecessor is the first process.
     let is_first = std::env::var_os(PREDECESSOR).is_none();
-    getpid() == Pid::INIT || (getppid() == Some(Pid::INIT) && is_first && !is_followed)
+    getpid() == Pid::INIT || (getppid() == Some(Pid::INIT) && is_first && !is_supervised)
 }
 
-/// Stays until no process serves any more; its own connections end meanwhile as in every process that has handed over.
+/// Stays until no process serves any more. Its own connections drain as in every replaced process.
 pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<(), Failure> {
-    let Some(heard) = retiring.heard() else {
-        return Err(Failure::answer("the new process cannot be followed"));
+    let Some(reports) = retiring.heard() else {
+        return Err(Failure::operation("cannot follow the new process"));
     };
-    let family = Family::new(heard.clone());
-    let at_once = family.at_once.clone();
+    let successors = Successors::new(reports.clone());
+    let end_now = successors.end_now.clone();
     let draining = retiring.end(async move {
         tokio::select! {
-            () = at_once.cancelled() => {}
-            () = lost(heard) => {}
+            () = end_now.cancelled() => {}
+            () = lost(reports) => {}
         }
     });
-    family.follow_to_the_end(signals, draining).await
+    successors.supervise(signals, draining).await
 }
 
-/// Completes when none serves any more though none was told to stop.
-async fn lost(mut heard: watch::Receiver<Heard>) {
-    // An error is that nothing can be heard any more.
-    let _ = heard.wait_for(|heard| heard.gone).await;
-    let in_order = heard.borrow().stops.is_some();
+/// Completes when no process serves any more although none was stopped.
+async fn lost(mut reports: watch::Receiver<Heard>) {
+    // An error means that there will be no more reports.
+    let _ = reports.wait_for(|report| report.gone).await;
+    let in_order = reports.borrow().stops.is_some();
     if in_order {
         std::future::pending::<()>().await;
     }
 }
 
-/// The same for one that was told to stop while it handed over: the new process is told so too.
+/// The same for a process that was stopped during the transfer: it forwards the stop to the new process.
 pub(super) async fn stay_to_stop(signals: &mut Signals, ended: Ended) -> Result<(), Failure> {
-    let mut family = Family::new(ended.heard());
-    family.pass_on(Signal::TERM);
-    family
-        .follow_to_the_end(signals, std::future::ready(ended))
+    let mut successors = Successors::new(ended.heard());
+    successors.forward(Signal::TERM);
+    successors
+        .supervise(signals, std::future::ready(ended))
         .await
 }
 
 /// The processes that came after this one.
-struct Family {
-    heard: watch::Receiver<Heard>,
-    /// How they ended, as far as they are known to have served.
-    ended: HashMap<Pid, u8>,
-    /// It was passed on that the service is to stop.
+struct Successors {
+    reports: watch::Receiver<Heard>,
+    /// Exit statuses of processes that have served.
+    exits: HashMap<Pid, u8>,
+    /// The stop signal that was forwarded.
     stop: Option<Signal>,
-    /// Who was told so.
-    told: Option<Pid>,
-    /// When whoever lives is ended.
-    due: Option<Instant>,
-    /// That is as the serving one has said.
-    bounded: bool,
+    /// The process that the stop signal was sent to.
+    stop_sent_to: Option<Pid>,
+    /// When the remaining processes are killed.
+    kill_at: Option<Instant>,
+    /// Whether `kill_at` includes the shutdown time that the serving process has reported.
+    has_reported_time: bool,
     /// Ends the connections of this process.
-    at_once: CancellationToken,
-    /// How often that was done.
+    end_now: CancellationToken,
+    /// How often remaining processes were killed.
     kills: u32,
 }
 
-impl Family {
-    fn new(heard: watch::Receiver<Heard>) -> Self {
+impl Successors {
+    fn new(reports: watch::Receiver<Heard>) -> Self {
         Self {
-            heard,
-            ended: HashMap::new(),
+            reports,
+            exits: HashMap::new(),
             stop: None,
-            told: None,
-            due: None,
-            bounded: false,
-            at_once: CancellationToken::new(),
+            stop_sent_to: None,
+            kill_at: None,
+            has_reported_time: false,
+            end_now: CancellationToken::new(),
             kills: 0,
         }
     }
 
-    async fn follow_to_the_end(
+    async fn supervise(
         mut self,
         signals: &mut Signals,
         draining: impl Future<Output = Ended>,
     ) -> Result<(), Failure> {
-        // Those whose parents end come here, also where this is not process 1.
+        // Orphaned descendants become children of this process, also if it is not process 1.
         let _ = set_child_subreaper(Some(getpid()));
         let mut children = signal(SignalKind::child())
-            .map_err(|error| Failure::answer("signals cannot be caught").because(&error))?;
-        let mut news = self.heard.clone();
+            .map_err(|error| Failure::operation("cannot catch signals").caused_by(&error))?;
+        let mut changes = self.reports.clone();
         let mut draining = pin!(draining);
-        let mut answers = None;
+        let mut drained = None;
         loop {
             self.reap();
-            if let Some(status) = self.status(answers.is_some()) {
-                let ended = self.serving();
-                tracing::info!(target: "lyncpin::server", pid = ended.map(Pid::as_raw_pid), status, "no process serves any more: the first one ends, too");
-                // What it has left is ended by now, or in a moment.
-                if answers.is_none() {
-                    let _ = tokio::time::timeout(LAST, &mut draining).await;
+            if let Some(status) = self.status(drained.is_some()) {
+                let last = self.serving();
+                tracing::info!(target: "lyncpin::server", pid = last.map(Pid::as_raw_pid), status, "no process serves any more; the first process exits");
+                // Its remaining connections have been reset, or will be in a moment.
+                if drained.is_none() {
+                    let _ = tokio::time::timeout(FINAL_GRACE, &mut draining).await;
                 }
                 return if status == 0 {
                     Ok(())
@@ -132,19 +132,19 @@ impl Family {
                 };
             }
             tokio::select! {
-                ended = &mut draining, if answers.is_none() => answers = Some(ended),
+                ended = &mut draining, if drained.is_none() => drained = Some(ended),
                 _ = children.recv() => {}
-                signal = signals.next() => self.pass_on(signal),
-                () = changed(&mut news) => self.follow(),
-                () = self.due() => self.end_all(),
+                signal = signals.next() => self.forward(signal),
+                () = changed(&mut changes) => self.follow(),
+                () = self.kill_time() => self.kill_remaining(),
             }
         }
     }
 
-    /// Those that have served, the last one last.
+    /// The processes that have served, in order.
     fn known(&self) -> Vec<Pid> {
-        let heard = self.heard.borrow();
-        let known = heard.serving.iter();
+        let report = self.reports.borrow();
+        let known = report.serving.iter();
         known
             .filter_map(|pid| Pid::from_raw(i32::try_from(*pid).ok()?))
             .collect()
@@ -154,13 +154,13 @@ impl Family {
         self.known().pop()
     }
 
-    /// Takes note of everyone who has ended, also of strangers whose parents have.
+    /// Records the processes that have exited; also reaps unrelated orphans.
     fn reap(&mut self) {
         let known = self.known();
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) if known.contains(&pid) => {
-                    self.ended.insert(pid, exit_status(status));
+                    self.exits.insert(pid, exit_status(status));
                 }
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) | Err(_) => return,
@@ -168,118 +168,116 @@ impl Family {
         }
     }
 
-    /// The exit status, once none serves any more and it is known how the last one ended; after a stop in order, once
-    /// everyone's connections have ended too, or their time is over. `is_empty` is whether this process has none.
-    fn status(&self, is_empty: bool) -> Option<u8> {
+    /// The exit status, once no process serves any more and the status of the last one is known; after a stop in order,
+    /// once all connections have ended too, or their time is over. `is_drained` is whether this process has none.
+    fn status(&self, is_drained: bool) -> Option<u8> {
         let (stops, gone) = {
-            let heard = self.heard.borrow();
-            (heard.stops.is_some(), heard.gone)
+            let report = self.reports.borrow();
+            (report.stops.is_some(), report.gone)
         };
-        let lives = !is_empty || !self.others().is_empty();
-        if !gone || (stops && lives && self.kills == 0) {
+        let has_connections = !is_drained || !self.others().is_empty();
+        if !gone || (stops && has_connections && self.kills == 0) {
             return None;
         }
         let serving = self.serving()?;
-        let known = self.ended.get(&serving).copied();
-        // Else it is a child of one that lives still, which is being ended.
+        let known = self.exits.get(&serving).copied();
+        // Otherwise its parent is another process, which is being killed.
         known.or_else(|| (self.kills > 1).then_some(1))
     }
 
-    fn pass_on(&mut self, signal: Signal) {
+    fn forward(&mut self, signal: Signal) {
         let stops = matches!(signal, Signal::TERM | Signal::INT);
         if stops && self.stop.is_some() {
-            self.at_once.cancel();
-            if self.heard.borrow().gone {
-                self.tell_others();
+            self.end_now.cancel();
+            if self.reports.borrow().gone {
+                self.terminate_others();
             }
         }
         if stops {
             self.stop = Some(signal);
-            self.due.get_or_insert(Instant::now() + SLACK);
+            self.kill_at.get_or_insert(Instant::now() + STOP_GRACE);
         }
         if let Some(serving) = self.serving() {
-            self.tell(serving, signal);
-            self.told = stops.then_some(serving).or(self.told);
+            self.send(serving, signal);
+            self.stop_sent_to = stops.then_some(serving).or(self.stop_sent_to);
         }
     }
 
-    /// Somebody else serves, the serving one stops, or none serves any more.
+    /// Reacts to a report: another process serves, the serving one stops, or none serves any more.
     fn follow(&mut self) {
         let (stops, gone) = {
-            let heard = self.heard.borrow();
-            (heard.stops, heard.gone)
+            let report = self.reports.borrow();
+            (report.stops, report.gone)
         };
-        if let (Some(within), false) = (stops, self.bounded) {
-            self.bounded = true;
-            self.due = Some(Instant::now() + within + SLACK);
+        if let (Some(within), false) = (stops, self.has_reported_time) {
+            self.has_reported_time = true;
+            self.kill_at = Some(Instant::now() + within + STOP_GRACE);
         }
         if gone {
-            // In a stop the others have heard of it themselves.
+            // In an orderly stop the serving process has stopped the others itself.
             if stops.is_none() {
-                self.tell_others();
+                self.terminate_others();
             }
             return;
         }
-        // One that took over while the one before was being told to stop.
+        // A process that took over while its predecessor was being stopped.
         if let (Some(stop), Some(serving)) = (self.stop, self.serving())
-            && self.told != Some(serving)
+            && self.stop_sent_to != Some(serving)
         {
-            self.tell(serving, stop);
-            self.told = Some(serving);
+            self.send(serving, stop);
+            self.stop_sent_to = Some(serving);
         }
     }
 
-    /// Those that have not ended, as far as is known: the process ids of those that have are nobody else's before their
-    /// parents have waited for them.
+    /// The processes that are not known to have exited. The kernel does not reuse the process id of one that has until its
+    /// parent has waited for it.
     fn others(&self) -> Vec<Pid> {
         let mut known = self.known();
-        known.retain(|pid| !self.ended.contains_key(pid));
+        known.retain(|pid| !self.exits.contains_key(pid));
         known
     }
 
-    /// Whoever lives is to end now.
-    fn tell_others(&mut self) {
-        self.due = Some(Instant::now() + LAST);
+    fn terminate_others(&mut self) {
+        self.kill_at = Some(Instant::now() + FINAL_GRACE);
         for pid in self.others() {
-            self.tell(pid, Signal::TERM);
+            self.send(pid, Signal::TERM);
         }
     }
 
-    fn tell(&self, pid: Pid, signal: Signal) {
-        if !self.ended.contains_key(&pid) {
-            // One that has just ended needs no signal.
+    fn send(&self, pid: Pid, signal: Signal) {
+        if !self.exits.contains_key(&pid) {
+            // An error means that it has just exited.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Their time is over.
-    fn end_all(&mut self) {
+    fn kill_remaining(&mut self) {
         for pid in self.others() {
-            tracing::error!(target: "lyncpin::server", pid = pid.as_raw_pid(), "it does not end in time and is killed");
-            self.tell(pid, Signal::KILL);
+            tracing::error!(target: "lyncpin::server", pid = pid.as_raw_pid(), "the process did not exit in time and is killed");
+            self.send(pid, Signal::KILL);
         }
         self.kills += 1;
-        self.due = Some(Instant::now() + LAST);
+        self.kill_at = Some(Instant::now() + FINAL_GRACE);
     }
 
-    fn due(&self) -> impl Future<Output = ()> + use<> {
-        let due = self.due;
+    fn kill_time(&self) -> impl Future<Output = ()> + use<> {
+        let kill_at = self.kill_at;
         async move {
-            match due {
-                Some(due) => sleep_until(due).await,
+            match kill_at {
+                Some(kill_at) => sleep_until(kill_at).await,
                 None => std::future::pending().await,
             }
         }
     }
 }
 
-async fn changed(heard: &mut watch::Receiver<Heard>) {
-    if heard.changed().await.is_err() {
+async fn changed(reports: &mut watch::Receiver<Heard>) {
+    if reports.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// As a shell has it: 128 and the signal's number where one ended it.
+/// The exit status as a shell reports it: 128 plus the signal's number if a signal ended the process.
 fn exit_status(status: WaitStatus) -> u8 {
     let code = status.exit_status();
     let signal = || Some(128 + status.terminating_signal()?);

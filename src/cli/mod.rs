@@ -1,11 +1,11 @@
 //! The command line.
 //!
-//! Owns what a person types, what is printed, and the exit status: 0 done, 1 it ran and the answer is bad, 2 wrong usage
-//! or an invalid configuration. Knows how to call the assembly and how to ask a running balancer, and nothing of how
-//! either works. Invariant: what a command answers goes to stdout, all else to stderr; what is not built yet is refused.
+//! Owns arguments, output and the exit status: 0 success, 1 the operation failed, 2 usage or configuration error. Knows how
+//! to call the server and how to send requests to a running balancer; must not know how either works. Invariant: results go
+//! to stdout, everything else to stderr; a command that is not built yet fails.
 
+mod admin;
 mod affinity;
-mod ask;
 mod check;
 mod demo;
 mod explain;
@@ -30,7 +30,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use failure::Failure;
 
-/// What is typed after the program's name.
+/// The command line after the program's name.
 #[derive(Debug, Parser)]
 #[command(
     name = "lyncpin",
@@ -47,17 +47,17 @@ struct Arguments {
 enum Command {
     /// Run the balancer in the foreground
     Run(run::Run),
-    /// Validate a configuration: print every error, and warn of settings that are valid but probably unintended
+    /// Validate a configuration: report all errors, and warn of settings that are probably unintended
     Check(check::CheckCommand),
     /// Print the long form that the `lync:` short form stands for
     Expand(check::Expand),
     /// Show which route, pool and backend a client gets, and why
     Explain(explain::Explain),
-    /// Show listeners, pools and backends: state, health and why, connections, bytes, pins
+    /// Show listeners, pools and backends: state, health, connections, bytes and pins
     Status(status::Status),
     /// Stop sending new clients to a backend; pinned clients stay until the deadline
     Drain(state::Drain),
-    /// Take a backend out of service now: send no clients to it and reset its connections
+    /// Put a backend into maintenance: stop routing to it and reset its connections
     Maintain(state::Maintain),
     /// Put a backend back into service: end a drain or maintenance
     Ready(state::StateCommand),
@@ -83,7 +83,7 @@ enum Command {
     Man(packaging::Man),
 }
 
-/// Takes any arguments, so that the answer is that the command is not built, not that an argument is wrong.
+/// Accepts any arguments, so that the error is that the command is not built, not that an argument is wrong.
 #[derive(Debug, clap::Args)]
 struct NotImplemented {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -91,7 +91,7 @@ struct NotImplemented {
 }
 
 impl NotImplemented {
-    fn refuse(&self, command: &str) -> Result<(), Failure> {
+    fn fail(&self, command: &str) -> Result<(), Failure> {
         let _ = &self.arguments;
         Err(Failure::usage(format!(
             "`lyncpin {command}` is not built yet"
@@ -99,20 +99,20 @@ impl NotImplemented {
     }
 }
 
-/// Runs the command that the process was called with.
+/// Runs the command given on the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version go to stdout; a closed stdout is nobody's fault.
+            // Help and version go to stdout; a closed stdout is not an error.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
+        Err(failure) => failure.report(),
     }
 }
 
@@ -130,29 +130,29 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(),
         Command::Reload(reload) => reload.run(),
         Command::Upgrade(upgrade) => upgrade.run(),
-        Command::Init(unbuilt) => unbuilt.refuse("init"),
-        Command::Doctor(unbuilt) => unbuilt.refuse("doctor"),
-        Command::Weight(unbuilt) => unbuilt.refuse("weight"),
-        Command::Schema(unbuilt) => unbuilt.refuse("schema"),
+        Command::Init(unbuilt) => unbuilt.fail("init"),
+        Command::Doctor(unbuilt) => unbuilt.fail("doctor"),
+        Command::Weight(unbuilt) => unbuilt.fail("weight"),
+        Command::Schema(unbuilt) => unbuilt.fail("schema"),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     }
 }
 
-/// Every command's name and its long options, for the test that holds `docs/commands.md` against them.
+/// Every command's name and its long options, for the test that compares them with `docs/commands.md`.
 #[must_use]
 pub fn commands() -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
-    describe(&Arguments::command(), "", &mut found);
+    collect_commands(&Arguments::command(), "", &mut found);
     found
 }
 
-/// Whether these words, after the program's name, are a command line; for the test that holds commands in the
-/// documentation which it cannot run.
+/// Whether these words, after the program's name, are a valid command line; for the test of commands in the
+/// documentation that it cannot run.
 ///
 /// # Errors
 ///
-/// What is wrong with them, as it would be printed.
+/// The error text as it would be printed.
 pub fn parse(words: &[String]) -> Result<(), String> {
     let program = std::iter::once("lyncpin");
     let all = program.chain(words.iter().map(String::as_str));
@@ -160,12 +160,12 @@ pub fn parse(words: &[String]) -> Result<(), String> {
     parsed.map(drop).map_err(|error| error.to_string())
 }
 
-/// Adds what is below `above`; a command that only holds others is none itself.
-fn describe(above: &clap::Command, prefix: &str, found: &mut Vec<(String, Vec<String>)>) {
-    for command in above.get_subcommands() {
+/// Adds the subcommands of `parent`, except those that only group others.
+fn collect_commands(parent: &clap::Command, prefix: &str, found: &mut Vec<(String, Vec<String>)>) {
+    for command in parent.get_subcommands() {
         let name = format!("{prefix}{}", command.get_name());
         if command.has_subcommands() {
-            describe(command, &format!("{name} "), found);
+            collect_commands(command, &format!("{name} "), found);
             continue;
         }
         let options = command.get_arguments().filter_map(clap::Arg::get_long);
@@ -173,17 +173,15 @@ fn describe(above: &clap::Command, prefix: &str, found: &mut Vec<(String, Vec<St
     }
 }
 
-/// The answer of a command. Whoever closes stdout early has seen enough.
+/// Prints the result of a command. It is not an error if the reader has closed stdout.
 fn answer(text: &str) -> Result<(), Failure> {
     print(text).map(|_| ())
 }
 
-/// Who reads stdout.
+/// Whether stdout still has a reader.
 #[derive(Debug, PartialEq, Eq)]
 enum OutputReader {
-    /// Somebody.
     Present,
-    /// Nobody any more.
     Gone,
 }
 
@@ -196,11 +194,11 @@ fn print(text: &str) -> Result<OutputReader, Failure> {
     match written {
         Ok(()) => Ok(OutputReader::Present),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(OutputReader::Gone),
-        Err(error) => Err(Failure::answer("standard output cannot be written").because(&error)),
+        Err(error) => Err(Failure::operation("cannot write to standard output").caused_by(&error)),
     }
 }
 
-/// What is no answer. Nobody is left to tell that stderr is closed.
+/// Prints a message to stderr; a closed stderr is ignored.
 fn warn(text: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
@@ -211,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 }

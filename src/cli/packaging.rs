@@ -1,6 +1,6 @@
-//! `completions` and `man`: what packagers need, out of the command line itself.
+//! `completions` and `man`: files for packages, generated from the definition of the command line.
 //!
-//! Invariant: nothing here is written by hand, so a page cannot say what the command does not do.
+//! Invariant: nothing here is written by hand, so a page cannot differ from the command.
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
@@ -11,7 +11,7 @@ use super::{Arguments, answer};
 /// `lyncpin completions`
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
-    /// The shell
+    /// The shell to print completions for
     shell: Shell,
 }
 
@@ -28,7 +28,7 @@ impl Completions {
 /// `lyncpin man`
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// The command to print the page of [default: lyncpin itself]
+    /// The command whose page to print [default: lyncpin itself]
     command: Vec<String>,
 }
 
@@ -42,13 +42,15 @@ impl Man {
             .source(concat!("lyncpin ", env!("CARGO_PKG_VERSION")))
             .manual("lyncpin")
             .render(&mut page)
-            .map_err(|error| Failure::answer("the manual page cannot be made").because(&error))?;
+            .map_err(|error| {
+                Failure::operation("cannot generate the manual page").caused_by(&error)
+            })?;
         answer(&String::from_utf8_lossy(&page))
     }
 }
 
-/// The command as a page of its own: once built, it is called as man(1) looks for it, `lyncpin-drain`.
+/// The command as a page of its own. Once built, its name is the one that man(1) uses, `lyncpin-drain`.
 fn page_of<'a>(whole: &'a Command, name: &String) -> Result<&'a Command, Failure> {
     let found = whole.find_subcommand(name);
-    found.ok_or_else(|| Failure::usage(format!("there is no command {name:?}")))
+    found.ok_or_else(|| Failure::usage(format!("no such command: {name:?}")))
 }

@@ -1,6 +1,7 @@
-//! Older processes that have connections from before an upgrade, in words.
+//! Output about older processes, which hold connections from before an upgrade.
 //!
-//! Invariant: a process that did not answer is named, with what was not reached, and makes the command fail.
+//! Invariant: a process that did not respond is named, with the connections that were not reached, and makes the command
+//! fail.
 
 use std::time::SystemTime;
 
@@ -8,7 +9,7 @@ use super::failure::Failure;
 use super::table::{counted, printable, span};
 use crate::admin::view::{PredecessorAnswer, PredecessorView};
 
-/// A line of the status for each.
+/// The status lines, one per process.
 pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String {
     let line = |older: &PredecessorView| {
         let held: Vec<String> = older
@@ -28,15 +29,15 @@ pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String
             .until
             .and_then(|until| until.0.duration_since(now).ok());
         let until = until.map_or(String::new(), |left| {
-            format!(", what is left is reset in {}", span(left))
+            format!(", the rest is reset in {}", span(left))
         });
         let silent = if older.answers {
             ""
         } else {
-            ", does not answer"
+            ", does not respond"
         };
         format!(
-            "older process {}, upgraded {} ago: {}{held}{until}{silent}\n",
+            "older process {}, replaced {} ago: {}{held}{until}{silent}\n",
             older.pid,
             span(now.duration_since(older.since.0).unwrap_or_default()),
             counted(older.connections, "connection"),
@@ -45,16 +46,16 @@ pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String
     predecessors.iter().map(line).collect()
 }
 
-/// What was found in those that answered.
-pub(super) fn told(answers: &[PredecessorAnswer]) -> String {
-    let reached = answers.iter().filter(|answer| answer.answered);
+/// The connections found in the processes that responded, one line per process.
+pub(super) fn reached_text(replies: &[PredecessorAnswer]) -> String {
+    let reached = replies.iter().filter(|reply| reply.answered);
     reached
-        .filter(|answer| answer.connections > 0)
-        .map(|answer| {
+        .filter(|reply| reply.connections > 0)
+        .map(|reply| {
             format!(
                 "  and in the older process {}: {}\n",
-                answer.pid,
-                counted(answer.connections, "connection")
+                reply.pid,
+                counted(reply.connections, "connection")
             )
         })
         .collect()
@@ -62,29 +63,29 @@ pub(super) fn told(answers: &[PredecessorAnswer]) -> String {
 
 /// # Errors
 ///
-/// Every process in which nothing was done, a line each.
-pub(super) fn all_reached(answers: &[PredecessorAnswer]) -> Result<(), Failure> {
-    let missed = answers.iter().filter_map(missed);
-    let failure = missed.fold(None, |failure: Option<Failure>, cause| {
+/// One line for each process that was not reached or reported an error.
+pub(super) fn all_reached(replies: &[PredecessorAnswer]) -> Result<(), Failure> {
+    let errors = replies.iter().filter_map(error_text);
+    let failure = errors.fold(None, |failure: Option<Failure>, cause| {
         Some(match failure {
-            Some(failure) => failure.also(cause),
-            None => Failure::answer(cause),
+            Some(failure) => failure.with_line(cause),
+            None => Failure::operation(cause),
         })
     });
     failure.map_or(Ok(()), Err)
 }
 
-fn missed(answer: &PredecessorAnswer) -> Option<String> {
-    let (pid, connections) = (answer.pid, answer.connections);
-    if !answer.answered {
+fn error_text(reply: &PredecessorAnswer) -> Option<String> {
+    let (pid, connections) = (reply.pid, reply.connections);
+    if !reply.answered {
         let verb = if connections == 1 { "was" } else { "were" };
         let connections = counted(connections, "connection");
         return Some(format!(
-            "process {pid} did not answer: its {connections} {verb} not reached"
+            "process {pid} did not respond: its {connections} {verb} not reached"
         ));
     }
-    let error = printable(answer.error.as_deref()?);
-    Some(format!("process {pid} did not do it: {error}"))
+    let error = printable(reply.error.as_deref()?);
+    Some(format!("process {pid} failed: {error}"))
 }
 
 #[cfg(test)]
@@ -95,12 +96,7 @@ mod tests {
     use crate::admin::view::HeldBackend;
     use crate::types::timestamp::Timestamp;
 
-    fn answer(
-        pid: u32,
-        answered: bool,
-        connections: u64,
-        error: Option<&str>,
-    ) -> PredecessorAnswer {
+    fn reply(pid: u32, answered: bool, connections: u64, error: Option<&str>) -> PredecessorAnswer {
         PredecessorAnswer {
             pid,
             answered,
@@ -110,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_who_holds_what_where() {
+    fn a_status_line_has_the_connections_of_a_process_by_backend() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let older = PredecessorView {
             pid: 12,
@@ -133,29 +129,29 @@ mod tests {
         };
         assert_eq!(
             lines(&[older, silent], now),
-            "older process 12, upgraded 1m3s ago: 4 connections (web/fe01 4), what is left is reset in 13m57s\n\
-             older process 12, upgraded 1m3s ago: 1 connection, does not answer\n"
+            "older process 12, replaced 1m3s ago: 4 connections (web/fe01 4), the rest is reset in 13m57s\n\
+             older process 12, replaced 1m3s ago: 1 connection, does not respond\n"
         );
     }
 
     #[test]
-    fn who_was_not_reached_is_a_failure() {
-        let answers = [
-            answer(7, true, 2, None),
-            answer(8, false, 4, None),
-            answer(9, true, 0, Some("no")),
-            answer(10, false, 1, None),
+    fn a_process_that_was_not_reached_is_a_failure() {
+        let replies = [
+            reply(7, true, 2, None),
+            reply(8, false, 4, None),
+            reply(9, true, 0, Some("no")),
+            reply(10, false, 1, None),
         ];
         assert_eq!(
-            told(&answers),
+            reached_text(&replies),
             "  and in the older process 7: 2 connections\n"
         );
         assert_eq!(
-            all_reached(&answers).unwrap_err().text(),
-            "process 8 did not answer: its 4 connections were not reached\n\
-             process 9 did not do it: no\n\
-             process 10 did not answer: its 1 connection was not reached"
+            all_reached(&replies).unwrap_err().text(),
+            "process 8 did not respond: its 4 connections were not reached\n\
+             process 9 failed: no\n\
+             process 10 did not respond: its 1 connection was not reached"
         );
-        assert!(all_reached(&answers[..1]).is_ok());
+        assert!(all_reached(&replies[..1]).is_ok());
     }
 }

@@ -1,93 +1,97 @@
-//! `reload`: another configuration in the running process.
+//! `reload`: reloads the configuration of the running balancer.
+//!
+//! Invariant: the balancer decides whether a file is valid, so that it counts and logs a rejected reload.
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 
-use super::ask::{AdminArguments, block_on};
+use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::{answer, warn};
 use crate::admin::ReloadError;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::view::Reloaded;
 
-/// From an answer that an upgrade cost to the next question.
-const A_MOMENT: Duration = Duration::from_secs(1);
+/// Before a retry, if an upgrade may have lost the response.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// `lyncpin reload`
 #[derive(Debug, clap::Args)]
 pub(super) struct Reload {
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 impl Reload {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        // A file with errors is the balancer's to reject, so that it counts and logs what it was asked to load.
-        let client = self.ask.client_or_without_token().map_err(|error| {
-            let is_of_configuration = error.is_of_configuration();
-            let error = error.rejected();
-            if is_of_configuration {
-                error.also("the running balancer was not asked")
-            } else {
-                error
-            }
-        })?;
-        // Nor is a token that cannot be read for this command to reject: the running balancer may want none, or another.
-        let (client, unread) = client;
-        let reloaded = match block_on(async { Ok(reload(&client).await) })? {
-            Ok(reloaded) => reloaded,
-            Err(error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _)) => {
-                let failure = Failure::from(error);
-                return Err(match unread {
-                    Some(unread) => Failure::answer(unread.text())
-                        .also(
-                            "the running balancer was asked without a token, and has not reloaded",
-                        )
-                        .also(failure.text()),
-                    None => failure,
-                });
-            }
-            Err(error @ ClientError::Refused(..)) => return Err(error.into()),
-            // It cannot say what is wrong with the file.
-            Err(error) => {
-                return Err(match self.ask.errors() {
-                    Some(errors) => errors.rejected().also(Failure::from(error).text()),
-                    None => error.into(),
-                });
-            }
-        };
-        if let Some(errors) = self.ask.errors() {
+        // An unreadable token is not an error yet: the running balancer may require none, or another one.
+        let (client, unreadable) = self
+            .admin
+            .client_or_without_token()
+            .map_err(not_contacted)?;
+        let reloaded = block_on(async { Ok(reload(&client).await) })?;
+        let reloaded = reloaded.map_err(|error| self.failure(error, unreadable))?;
+        if let Some(errors) = self.admin.errors() {
             warn(&errors.text());
-            warn("warning: the running balancer has loaded another file than this one");
+            warn("warning: the running balancer has loaded a different file");
         }
         for warning in &reloaded.warnings {
             warn(&format!("warning: {warning}"));
         }
-        let mut said = String::from("the configuration has been reloaded\n");
+        let mut text = String::from("the configuration has been reloaded\n");
         for change in &reloaded.changes {
-            said += &format!("  {change}\n");
+            text += &format!("  {change}\n");
         }
         if reloaded.changes.is_empty() {
-            said += "  nothing has changed\n";
+            text += "  no changes\n";
         }
-        answer(&said)
+        answer(&text)
+    }
+    /// The error of a rejected or failed reload. `unreadable` is why the request had no token.
+    fn failure(&self, error: ClientError, unreadable: Option<Failure>) -> Failure {
+        match (error, unreadable) {
+            (error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _), Some(unreadable)) => {
+                Failure::operation(unreadable.text())
+                    .with_line(
+                        "the running balancer was contacted without a token and has not reloaded",
+                    )
+                    .with_line(Failure::from(error).text())
+            }
+            (error @ ClientError::Refused(..), _) => error.into(),
+            // The balancer cannot report what is wrong with the file.
+            (error, _) => match self.admin.errors() {
+                Some(errors) => errors.rejected().with_line(Failure::from(error).text()),
+                None => error.into(),
+            },
+        }
     }
 }
 
-/// Asks once more where an upgrade may be why there is no answer: then the new process has it.
+/// The error of a configuration that hides the address of the balancer.
+fn not_contacted(error: Failure) -> Failure {
+    let is_of_configuration = error.is_of_configuration();
+    let error = error.rejected();
+    if is_of_configuration {
+        error.with_line("the running balancer was not contacted")
+    } else {
+        error
+    }
+}
+
+/// Retries once if an upgrade may be the reason for the failure: then the new process responds.
 async fn reload(client: &Client) -> Result<Reloaded, ClientError> {
-    let answer = client.reload().await;
-    let again = match &answer {
+    let reply = client.reload().await;
+    let is_upgrade = match &reply {
         Err(ClientError::Broken(..)) => true,
         Err(ClientError::Refused(status, why)) => {
             *status == StatusCode::SERVICE_UNAVAILABLE || *why == ReloadError::Upgrading.to_string()
         }
         _ => false,
     };
-    if !again {
-        return answer;
+    if !is_upgrade {
+        return reply;
     }
-    tokio::time::sleep(A_MOMENT).await;
+    tokio::time::sleep(RETRY_DELAY).await;
     client.reload().await
 }

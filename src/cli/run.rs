@@ -1,4 +1,7 @@
-//! `run`: the balancer in the foreground.
+//! `run`: runs the balancer in the foreground.
+//!
+//! Owns the order of a start: signals, configuration, log, server. Must not know how an upgrade works, only whether this
+//! process takes over from another. Invariant: a stop signal is obeyed at any time, also while files are being read.
 
 use std::sync::Arc;
 
@@ -30,21 +33,20 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        // Before anything of the process is made use of: its standard input may be a channel.
+        // First of all, because standard input may be the channel of a handoff.
         let handoff = Handoff::from_environment().map_err(|error| {
-            Failure::answer("this process was started to take over from another, and cannot")
-                .because(&error)
+            Failure::operation("cannot take over from the old process").caused_by(&error)
         })?;
         let refusal = handoff.as_ref().map(Handoff::refusal).transpose();
         let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
         let served = self.serve(handoff);
-        let why = match &served {
-            Ok(Role::TakesOver) => Some("the new process was told to stop".to_owned()),
+        let reason = match &served {
+            Ok(Role::TakesOver) => Some("the new process was stopped".to_owned()),
             Err(failure) => Some(failure.text()),
             Ok(Role::Serves | Role::Drains | Role::Failed(_)) => None,
         };
-        if let (Some(refusal), Some(why)) = (refusal, why) {
-            refusal.tell(&why);
+        if let (Some(refusal), Some(reason)) = (refusal, reason) {
+            refusal.tell(&reason);
         }
         served.map(drop)
     }
@@ -56,8 +58,9 @@ impl Run {
             tracing::Level::INFO
         };
         let mut writer = None;
-        let served = super::ask::block_on(async {
-            // Before anything that may wait, and in a container nothing else ends process 1 (pid_namespaces(7)).
+        let served = super::admin::block_on(async {
+            // Before anything that may wait: without a handler, signals do not end process 1 of a container
+            // (pid_namespaces(7)).
             let mut signals = Signals::catch()?;
             let role = match &handoff {
                 Some(_) => Role::TakesOver,
@@ -72,16 +75,8 @@ impl Run {
             let (source, loaded) = read.map_err(|error| Failure::from_error(&error))??;
             let (log, registry, log_writer) = start_log(&loaded.config, finest)?;
             writer = Some(log_writer);
-            // The one about descriptors is told by the server, which knows how many its workers take.
-            for lint in &loaded.lints {
-                let fault = lint.as_fault();
-                let at = format!("{}:{}:{}", fault.file, fault.line, fault.column);
-                tracing::warn!(target: "lyncpin::config", at, "{}", fault.message);
-            }
-            if handoff.is_none() && std::env::var_os(PREDECESSOR).is_some() {
-                tracing::warn!(target: "lyncpin::server", "the old process has died before it had passed on every socket: this one starts as if it were the first");
-            }
-            // It reads files, and may wait for their file systems: a stop does not.
+            warn_at_start(&loaded, handoff.is_some());
+            // This reads files and may wait for their file systems; a stop does not wait for it.
             let preparing = files::aside("start", move || Prepared::new(handoff, loaded.config));
             let prepared = tokio::select! {
                 prepared = preparing => prepared,
@@ -104,7 +99,20 @@ impl Run {
     }
 }
 
-/// The configuration, and where the next one comes from. It may wait for the file system.
+/// Logs the warnings of the configuration, and that a handoff was lost. The server itself warns of few descriptors, because
+/// it knows how many its workers need.
+fn warn_at_start(loaded: &Loaded, has_handoff: bool) {
+    for lint in &loaded.lints {
+        let warning = lint.as_fault();
+        let at = format!("{}:{}:{}", warning.file, warning.line, warning.column);
+        tracing::warn!(target: "lyncpin::config", at, "{}", warning.message);
+    }
+    if !has_handoff && std::env::var_os(PREDECESSOR).is_some() {
+        tracing::warn!(target: "lyncpin::server", "the old process died before it had transferred every socket; this process starts like a first one");
+    }
+}
+
+/// Reads the configuration; also returns the source of later reloads. May wait for the file system.
 fn read(file: &ConfigFile, is_watched: bool) -> Result<(ConfigSource, Loaded), Failure> {
     let path = file.find()?;
     let source = if is_watched {
@@ -115,7 +123,7 @@ fn read(file: &ConfigFile, is_watched: bool) -> Result<(ConfigSource, Loaded), F
     Ok((source, file.read()?))
 }
 
-/// The log of a running balancer, on standard error; what is told meanwhile goes to it.
+/// Starts the log of a balancer on standard error.
 pub(super) fn start_log(
     config: &Config,
     finest: tracing::Level,
@@ -123,37 +131,37 @@ pub(super) fn start_log(
     start_log_on(None, config, finest)
 }
 
-/// The same on this file, where there is one.
+/// Starts the log on this file, or on standard error without one.
 pub(super) fn start_log_on(
     file: Option<std::fs::File>,
     config: &Config,
     finest: tracing::Level,
 ) -> Result<(Arc<Log>, Registry, crate::telemetry::log::Writer), Failure> {
     let registry = Registry::default();
-    let lost = registry.counter(&definitions::LOG_LINES_LOST, &[]);
+    let lines_lost = registry.counter(&definitions::LOG_LINES_LOST, &[]);
     let format = config.log.format;
     let started = match file {
-        Some(file) => Sink::start(file.into(), format, lost),
-        None => Sink::stderr(format, lost),
+        Some(file) => Sink::start(file.into(), format, lines_lost),
+        None => Sink::stderr(format, lines_lost),
     };
     let (sink, writer) =
-        started.map_err(|error| Failure::answer("cannot start the log").because(&error))?;
+        started.map_err(|error| Failure::operation("cannot start the log").caused_by(&error))?;
     let log = Arc::new(Log::new(config.log, sink));
     log.take_events(finest);
     Ok((log, registry, writer))
 }
 
-/// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload, SIGUSR2 an
-/// upgrade, after which this process lives on for its connections alone, unless it has to stay. SIGUSR1 does nothing. Says what it was when
-/// it ended.
+/// Serves until SIGTERM or SIGINT, then stops in order; a second one ends it at once. SIGHUP is a reload. SIGUSR2 is an
+/// upgrade, after which this process only serves its own connections, unless it has to stay as the first process. SIGUSR1
+/// does nothing. Returns the role of the process at its end.
 pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, Failure> {
-    let stays = first_process::stays();
+    let must_stay = first_process::must_stay();
     let reloads = server.reloads().clone();
     let role = tokio::select! {
-        () = signals.told_to_stop(&reloads) => {
+        () = signals.stop_requested(&reloads) => {
             let role = server.role();
-            let ended = server.stop(signals.told_to_stop(&reloads)).await;
-            // The new process serves already, and is what was meant.
+            let ended = server.stop(signals.stop_requested(&reloads)).await;
+            // If a new process serves already, the stop applies to it too.
             if let Some(ended) = ended {
                 first_process::stay_to_stop(&mut signals, ended).await?;
             }
@@ -163,24 +171,24 @@ pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, 
     };
     match &role {
         Role::TakesOver | Role::Serves => {}
-        Role::Drains if stays => {
+        Role::Drains if must_stay => {
             first_process::stay(&mut signals, server.retire(true).await).await?;
         }
         Role::Drains => {
             let retiring = server.retire(false).await;
-            let ended = retiring.end(signals.told_to_stop(&reloads)).await;
+            let ended = retiring.end(signals.stop_requested(&reloads)).await;
             ended.stop().await;
         }
-        Role::Failed(why) => {
+        Role::Failed(reason) => {
             drop(server.stop(std::future::ready(())).await);
-            let what = format!("this process was to take over from another, and did not: {why}");
-            return Err(Failure::answer(what));
+            let text = format!("this process did not take over: {reason}");
+            return Err(Failure::operation(text));
         }
     }
     Ok(role)
 }
 
-/// What the configuration alone says of a client.
+/// Explains from the configuration alone where a client would go.
 pub(super) fn explain_offline(
     config: Config,
     query: &ExplainQuery,

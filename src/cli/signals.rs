@@ -1,30 +1,30 @@
-//! The signals that a balancer knows.
+//! The signals that a balancer handles.
 //!
-//! Owns which are caught. Knows nothing of what they bring about, but for a reload and an upgrade, which it asks for.
-//! Invariant: they are caught from before the balancer listens.
+//! Owns the list of caught signals. Must not know their effects, except that it requests a reload or an upgrade. Invariant:
+//! they are caught before the balancer listens.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use crate::server::{Reloads, RequestOrigin};
 
-/// The signals that a balancer knows, caught from before it listens.
+/// The signals that a balancer handles, caught before it listens.
 pub(super) struct Signals {
     stop: [Signal; 2],
-    /// Whoever catches it gets an error of the write, and not the end of the process (setrlimit(2), RLIMIT_FSIZE).
+    /// When caught, the write fails with an error instead of the process being killed (setrlimit(2), RLIMIT_FSIZE).
     _file_too_large: Signal,
-    /// Whoever sends it to have logs rotated, as other servers take it, ends nothing (signal(7)).
+    /// Caught so that a signal for log rotation, as other servers use it, does not end the process (signal(7)).
     _user1: Signal,
     hangup: Signal,
     user2: Signal,
 }
 
 impl Signals {
-    /// Catches them from now on.
+    /// Starts catching them.
     pub(super) fn catch() -> Result<Self, Failure> {
         let catch = |kind| {
             signal(kind)
-                .map_err(|error| Failure::answer("signals cannot be caught").because(&error))
+                .map_err(|error| Failure::operation("cannot catch signals").caused_by(&error))
         };
         Ok(Self {
             stop: [
@@ -50,7 +50,7 @@ impl Signals {
         }
     }
 
-    /// Completes at SIGTERM or SIGINT. The other signals wait.
+    /// Completes at SIGTERM or SIGINT. The other signals stay pending.
     pub(super) async fn stopped(&mut self) {
         let [terminate, interrupt] = &mut self.stop;
         tokio::select! {
@@ -59,8 +59,8 @@ impl Signals {
         }
     }
 
-    /// Completes when this process is to stop; meets the other signals meanwhile.
-    pub(super) async fn told_to_stop(&mut self, reloads: &Reloads) {
+    /// Completes at SIGTERM or SIGINT; handles the other signals meanwhile.
+    pub(super) async fn stop_requested(&mut self, reloads: &Reloads) {
         let [terminate, interrupt] = &mut self.stop;
         loop {
             tokio::select! {

@@ -1,10 +1,12 @@
-//! `drain`, `maintain` and `ready`: the administrative state of a backend.
+//! `drain`, `maintain` and `ready`: change the administrative state of a backend.
+//!
+//! Invariant: without `--force`, the last backend in service of a pool stays in service.
 
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
 
-use super::ask::{AdminArguments, block_on};
+use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::{answer, predecessors, table, wait};
 use crate::admin::client::ClientError;
@@ -19,7 +21,7 @@ pub(super) struct StateCommand {
     #[arg(value_name = "[POOL/]BACKEND")]
     backend: String,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 /// `lyncpin maintain`
@@ -46,7 +48,7 @@ pub(super) struct Drain {
     force: Force,
 }
 
-/// Whether the last backend of a pool may be taken out of service.
+/// Whether the last backend in service of a pool may be taken out of service.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Force {
     /// Take it out of service even if it is the last backend in service of a pool
@@ -54,7 +56,7 @@ struct Force {
     force: bool,
 }
 
-/// Whether a command ends with the change or looks on.
+/// Whether a command ends with the change or waits for the drain to complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterChange {
     End,
@@ -72,7 +74,7 @@ impl StateCommand {
     }
 
     fn set(self, change: &StateChange, then: AfterChange) -> Result<(), Failure> {
-        let client = self.ask.client()?;
+        let client = self.admin.client()?;
         let (pool, backend) = match self.backend.split_once('/') {
             Some((pool, backend)) => (Some(pool), backend),
             None => (None, self.backend.as_str()),
@@ -85,11 +87,11 @@ impl StateCommand {
                     .map(|changed| vec![changed]),
                 None => client.set_state_everywhere(backend, change).await,
             };
-            let changed = changed.map_err(|error| refused(error, change))?;
+            let changed = changed.map_err(|error| failure(error, change))?;
             let mut reached = Ok(());
             for changed in &changed {
-                answer(&told(changed))?;
-                answer(&predecessors::told(&changed.predecessors))?;
+                answer(&changed_text(changed))?;
+                answer(&predecessors::reached_text(&changed.predecessors))?;
                 reached = reached.and(predecessors::all_reached(&changed.predecessors));
             }
             reached?;
@@ -102,13 +104,13 @@ impl StateCommand {
     }
 }
 
-/// What was refused because the backend is the last one is told with what does it all the same.
-fn refused(error: ClientError, change: &StateChange) -> Failure {
+/// The error of a change. If the backend is the last one in service, it suggests `--force`.
+fn failure(error: ClientError, change: &StateChange) -> Failure {
     let is_last = change.force == Some(false)
         && matches!(&error, ClientError::Refused(status, _) if *status == StatusCode::CONFLICT);
     let failure = Failure::from(error);
     if is_last {
-        failure.also("nothing was changed; --force does it all the same")
+        failure.with_line("nothing was changed; use --force to do it anyway")
     } else {
         failure
     }
@@ -144,11 +146,11 @@ impl Drain {
     }
 }
 
-fn told(changed: &StateChanged) -> String {
+fn changed_text(changed: &StateChanged) -> String {
     let state = match changed.deadline {
         Some(deadline) => {
             let left = deadline.0.duration_since(SystemTime::now());
-            // To the nearest second: the way of the answer is no part of what was asked for.
+            // To the nearest second: the response has taken some time.
             let left = left.unwrap_or_default() + Duration::from_millis(500);
             format!("drain until {deadline} (for {})", table::span(left))
         }

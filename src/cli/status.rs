@@ -1,25 +1,28 @@
-//! `status`: the balancer as it is now, once or again and again.
+//! `status`: prints the current state of the balancer, once or repeatedly.
+//!
+//! Owns the selection of pools and backends, and the choice between full, short and per-server output.
 
+mod checks;
 mod full;
 mod overview;
+mod routing;
+mod selection;
 mod servers;
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
-use super::ask::{AdminArguments, block_on};
+use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
-use super::table::printable;
 use super::{OutputReader, print};
 use crate::admin::client::Client;
 use crate::admin::view::StatusView as View;
-use crate::config::did_you_mean;
 
-/// Between two looks with `--watch`.
-const EVERY: Duration = Duration::from_secs(2);
+/// Between two refreshes with `--watch`.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Backends that are shown one by one unless something else is asked for.
-const FEW: usize = 60;
+/// With more backends than this, the default output is the overview.
+const MAX_LISTED: usize = 60;
 
 /// `lyncpin status`
 #[derive(Debug, clap::Args)]
@@ -40,21 +43,21 @@ pub(super) struct Status {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    ask: AdminArguments,
+    admin: AdminArguments,
 }
 
 impl Status {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
+        let client = self.admin.client()?;
         block_on(async {
-            let mut reader = print(&self.look(&client).await?)?;
+            let mut reader = print(&self.fetch(&client).await?)?;
             while self.watch && reader == OutputReader::Present {
-                tokio::time::sleep(EVERY).await;
-                // A balancer that is being restarted comes back.
-                match self.look(&client).await {
+                tokio::time::sleep(REFRESH_INTERVAL).await;
+                // The balancer may be restarting.
+                match self.fetch(&client).await {
                     Ok(text) => reader = print(&text)?,
                     Err(failure) => {
-                        failure.tell();
+                        failure.report();
                     }
                 }
             }
@@ -62,12 +65,13 @@ impl Status {
         })
     }
 
-    async fn look(&self, client: &Client) -> Result<String, Failure> {
+    async fn fetch(&self, client: &Client) -> Result<String, Failure> {
         let whole = client.status().await?;
         let status = self.filtered(whole.clone())?;
         let json = |written: Result<String, serde_json::Error>| {
-            let written = written
-                .map_err(|error| Failure::answer("the answer cannot be written").because(&error));
+            let written = written.map_err(|error| {
+                Failure::operation("cannot serialise the response").caused_by(&error)
+            });
             Ok(written? + "\n")
         };
         match (self.json, self.watch) {
@@ -75,7 +79,7 @@ impl Status {
             (true, false) => json(serde_json::to_string_pretty(&status)),
             (false, false) => Ok(self.tables(&status, &whole)),
             (false, true) if std::io::stdout().is_terminal() => {
-                // Home, and clear what is below (ECMA-48, CUP and ED).
+                // Move to the top left corner and clear the screen (ECMA-48, CUP and ED).
                 Ok(format!("\x1b[H\x1b[J{}", self.tables(&status, &whole)))
             }
             (false, true) => Ok(self.tables(&status, &whole) + "\n"),
@@ -86,18 +90,18 @@ impl Status {
         let backends: usize = status.pools.iter().map(|pool| pool.backends.len()).sum();
         if self.by_server {
             servers::text(status, whole)
-        } else if self.all || !self.only.is_empty() || backends <= FEW {
+        } else if self.all || !self.only.is_empty() || backends <= MAX_LISTED {
             full::text(status, whole)
         } else {
             overview::text(status)
         }
     }
 
-    /// With the pools and backends alone that are asked for.
+    /// Only the requested pools and backends.
     fn filtered(&self, mut status: View) -> Result<View, Failure> {
         for wanted in &self.only {
-            if !is_known(wanted, &status) {
-                return Err(Failure::answer(unknown(wanted, &status)));
+            if !selection::is_known(wanted, &status) {
+                return Err(Failure::operation(selection::unknown_text(wanted, &status)));
             }
         }
         if self.only.is_empty() {
@@ -105,101 +109,14 @@ impl Status {
         }
         for pool in &mut status.pools {
             let name = &pool.name;
-            let wanted = |backend: &str| self.only.iter().any(|wanted| is(wanted, name, backend));
+            let wanted = |backend: &str| {
+                self.only
+                    .iter()
+                    .any(|wanted| selection::matches(wanted, name, backend))
+            };
             pool.backends.retain(|backend| wanted(&backend.name));
         }
         status.pools.retain(|pool| !pool.backends.is_empty());
         Ok(status)
-    }
-}
-
-/// Whether what was typed means a backend.
-fn is_known(wanted: &str, status: &View) -> bool {
-    status.pools.iter().any(|pool| {
-        let mut backends = pool.backends.iter();
-        backends.any(|backend| is(wanted, &pool.name, &backend.name))
-    })
-}
-
-/// What is said of a pool or backend that is not there: the nearest one, or those that are.
-fn unknown(wanted: &str, status: &View) -> String {
-    /// So many names are listed, and so many compared.
-    const LISTED: usize = 20;
-    const COMPARED: usize = 2000;
-    let pools: Vec<&str> = status.pools.iter().map(|pool| &*pool.name).collect();
-    let mut backends: Vec<String> = Vec::new();
-    let mut both: Vec<String> = Vec::new();
-    for pool in &status.pools {
-        for backend in &pool.backends {
-            both.push(format!("{}/{}", pool.name, backend.name));
-            backends.push(backend.name.clone());
-        }
-    }
-    backends.sort_unstable();
-    backends.dedup();
-    let what = format!("no pool or backend {wanted:?}");
-    let typed = wanted.trim().trim_matches('/');
-    if typed != wanted && is_known(typed, status) {
-        return format!("{what}; did you mean `{}`?", printable(typed));
-    }
-    let single = pools
-        .iter()
-        .copied()
-        .chain(backends.iter().map(String::as_str));
-    let all = single.chain(both.iter().map(String::as_str));
-    if let Some(near) = did_you_mean(typed, all.take(COMPARED)) {
-        return format!("{what}; {}", printable(&near));
-    }
-    // One half of POOL/BACKEND may be right.
-    let pool = wanted.split_once('/').map(|(pool, _)| pool);
-    let of_pool = status.pools.iter().find(|known| Some(&*known.name) == pool);
-    if let Some(pool) = of_pool {
-        let names = pool.backends.iter().map(|backend| &*backend.name);
-        let names = listed(&names.collect::<Vec<_>>(), LISTED);
-        return format!(
-            "{what}; the backends of pool {} are {names}",
-            printable(&pool.name)
-        );
-    }
-    let (pools, backends) = (
-        listed(&pools, LISTED),
-        listed(
-            &backends.iter().map(String::as_str).collect::<Vec<_>>(),
-            LISTED,
-        ),
-    );
-    format!("{what}; the pools are {pools}; the backends are {backends}")
-}
-
-/// The names, the first of them where there are many.
-fn listed(names: &[&str], most: usize) -> String {
-    let mut text = printable(&names[..names.len().min(most)].join(", "));
-    if names.len() > most {
-        text += &format!(" and {} more", names.len() - most);
-    }
-    text
-}
-
-/// Whether what was typed means this backend of this pool. Names may hold a slash, so that nothing is cut.
-fn is(wanted: &str, pool: &str, backend: &str) -> bool {
-    let of_pool = wanted
-        .strip_prefix(pool)
-        .and_then(|rest| rest.strip_prefix('/'));
-    wanted == pool || wanted == backend || of_pool == Some(backend)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pool_a_backend_or_both_can_be_named() {
-        for wanted in ["web", "fe01", "web/fe01"] {
-            assert!(is(wanted, "web", "fe01"), "{wanted}");
-        }
-        for wanted in ["we", "fe0", "web/", "mail/fe01", "web/fe02", ""] {
-            assert!(!is(wanted, "web", "fe01"), "{wanted}");
-        }
-        assert!(is("web/a/b", "web", "a/b"));
     }
 }

@@ -1,11 +1,14 @@
-//! Tables and texts for terminals.
+//! Tables and text for terminals.
 //!
 //! Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
+use std::time::SystemTime;
+
 use crate::types::invisible::escaped;
+use crate::types::timestamp::Timestamp;
 pub(super) use crate::types::timestamp::{counted, span};
 
-/// Lines up columns; those in `right` hold numbers.
+/// Aligns columns; those in `right` hold numbers.
 pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
     let mut lines = vec![heads];
@@ -41,7 +44,7 @@ pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> 
     text
 }
 
-/// The text with control characters replaced, and those that cannot be seen written as their numbers.
+/// The text with control characters replaced, and invisible characters written as their code points.
 pub(super) fn printable(text: &str) -> String {
     let shown = |character: char| {
         if character.is_control() {
@@ -51,6 +54,11 @@ pub(super) fn printable(text: &str) -> String {
         }
     };
     escaped(text).chars().map(shown).collect()
+}
+
+/// The time since a point in the past.
+pub(super) fn ago(then: Timestamp, now: SystemTime) -> String {
+    span(now.duration_since(then.0).unwrap_or_default())
 }
 
 /// A number of bytes in its largest unit.
@@ -88,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_and_hold_no_control_characters() {
+    fn columns_are_aligned_and_have_no_control_characters() {
         let rows = vec![
             vec!["a".to_owned(), "10".to_owned(), "x\u{1b}[2J".to_owned()],
             vec![

@@ -1,6 +1,6 @@
-//! `drain --wait`: looks on until nothing is left at a backend, or its time is over.
+//! `drain --wait`: waits until nothing remains on a backend, or its deadline has passed.
 //!
-//! Changes nothing: whoever interrupts it leaves the drain as it is.
+//! Owns the progress output. Invariant: it only reads the status, so interrupting it leaves the drain as it is.
 
 use std::collections::HashSet;
 use std::io::IsTerminal as _;
@@ -12,18 +12,18 @@ use crate::admin::client::Client;
 use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::types::backend_state::AdminState;
 
-/// Between two looks.
-const EVERY: Duration = Duration::from_secs(1);
-/// From the deadline to the last look.
-const A_MOMENT: Duration = Duration::from_millis(300);
-/// Looks in a row that may fail.
-const PATIENCE: u32 = 3;
+/// Between two queries.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// From the deadline to the last query; the balancer resets the rest meanwhile.
+const RESET_TIME: Duration = Duration::from_millis(300);
+/// Consecutive queries that may fail.
+const MAX_FAILURES: u32 = 3;
 
-/// What is left at a backend, in all pools that are waited for.
+/// What remains on a backend, in all pools of the wait.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Remaining {
     connections: u64,
-    /// Those of a group once, however many of its pools are waited for.
+    /// Pins of a group count once, even if several of its pools are included.
     pins: u64,
     /// Until the last deadline.
     time: Duration,
@@ -34,13 +34,13 @@ impl Remaining {
         self.time.is_zero() || (self.connections, self.pins) == (0, 0)
     }
 
-    fn told(self, backend: &str) -> String {
+    fn text(self, backend: &str) -> String {
         let connections = table::counted(self.connections, "connection");
         let pins = table::counted(self.pins, "pin");
         let time = if self.time.is_zero() {
-            "the deadline is over".to_owned()
+            "the deadline has passed".to_owned()
         } else {
-            // The last second is one until it is over.
+            // Rounded up, so that 0 means that the deadline has passed.
             let seconds = self.time.as_secs_f64().ceil();
             format!("{} left", table::span(Duration::from_secs_f64(seconds)))
         };
@@ -49,39 +49,38 @@ impl Remaining {
     }
 }
 
-/// Waits for `backend` of all these pools and shows what is left: at a terminal on one line, elsewhere a line for each
-/// change.
+/// Waits for `backend` in all these pools and prints what remains: on a terminal in one line, elsewhere one line per change.
 pub(super) async fn wait(client: &Client, pools: &[String], backend: &str) -> Result<(), Failure> {
     let mut shown = None;
     let mut failed = 0;
-    let mut is_over = false;
+    let mut has_passed = false;
     loop {
         let status = match client.status().await {
             Ok(status) => status,
-            Err(error) if failed + 1 < PATIENCE => {
+            Err(error) if failed + 1 < MAX_FAILURES => {
                 failed += 1;
-                Failure::from(error).tell();
-                tokio::time::sleep(EVERY).await;
+                Failure::from(error).report();
+                tokio::time::sleep(INTERVAL).await;
                 continue;
             }
             Err(error) => return Err(error.into()),
         };
         failed = 0;
-        let left = left(&status, pools, backend)?;
-        // At the deadline what is left is ended in a moment; the last word is of what that came to.
-        if left.time.is_zero() && !std::mem::replace(&mut is_over, true) {
-            tokio::time::sleep(A_MOMENT).await;
+        let left = remaining(&status, pools, backend)?;
+        // At the deadline the balancer resets the rest; the last line shows the result.
+        if left.time.is_zero() && !std::mem::replace(&mut has_passed, true) {
+            tokio::time::sleep(RESET_TIME).await;
             continue;
         }
         if show(left, &mut shown, backend)? == OutputReader::Gone || left.is_nothing() {
             return Ok(());
         }
-        tokio::time::sleep(EVERY.min(left.time)).await;
+        tokio::time::sleep(INTERVAL.min(left.time)).await;
     }
 }
 
-/// What is left, if the backend drains in each of the pools.
-fn left(status: &StatusView, pools: &[String], backend: &str) -> Result<Remaining, Failure> {
+/// What remains, if the backend drains in each of the pools.
+fn remaining(status: &StatusView, pools: &[String], backend: &str) -> Result<Remaining, Failure> {
     let mut groups = HashSet::new();
     let mut left = Remaining {
         connections: 0,
@@ -90,12 +89,12 @@ fn left(status: &StatusView, pools: &[String], backend: &str) -> Result<Remainin
     };
     for name in pools {
         let (pool, found) = find(status, name, backend).ok_or_else(|| {
-            Failure::answer(format!("pool {name:?} has no backend {backend:?} any more"))
+            Failure::operation(format!("pool {name:?} no longer has a backend {backend:?}"))
         })?;
         if found.state != AdminState::Drain {
             let state = found.state.as_str();
-            return Err(Failure::answer(format!(
-                "{name}/{backend} does not drain any more: it is {state}"
+            return Err(Failure::operation(format!(
+                "{name}/{backend} is no longer draining: its state is {state}"
             )));
         }
         left.connections += found.connections + in_older_processes(status, name, backend);
@@ -108,7 +107,7 @@ fn left(status: &StatusView, pools: &[String], backend: &str) -> Result<Remainin
     Ok(left)
 }
 
-/// Connections at the backend from before an upgrade. Of a process that does not answer, those that it last had.
+/// Connections to the backend from before an upgrade. Of a process that does not respond, those of its last report.
 fn in_older_processes(status: &StatusView, pool: &str, backend: &str) -> u64 {
     let held = status.predecessors.iter().flat_map(|older| &older.backends);
     let there = held.filter(|held| held.pool == pool && held.backend == backend);
@@ -130,9 +129,9 @@ fn show(
     shown: &mut Option<Remaining>,
     backend: &str,
 ) -> Result<OutputReader, Failure> {
-    let line = left.told(backend);
+    let line = left.text(backend);
     if std::io::stdout().is_terminal() {
-        // The line's begin, and clear what is on it (ECMA-48, CR and EL).
+        // Return to the start of the line and clear it (ECMA-48, CR and EL).
         let end = if left.is_nothing() { "\n" } else { "" };
         return print(&format!("\r\x1b[K{line}{end}"));
     }
@@ -150,23 +149,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_said_in_one_line() {
+    fn what_remains_is_printed_in_one_line() {
         let left = |connections, pins, milliseconds| Remaining {
             connections,
             pins,
             time: Duration::from_millis(milliseconds),
         };
         assert_eq!(
-            left(3, 2, 843_000).told("fe01"),
+            left(3, 2, 843_000).text("fe01"),
             "fe01: 3 connections, 2 pins, 14m3s left"
         );
         assert_eq!(
-            left(1, 1, 1).told("a\u{1b}"),
+            left(1, 1, 1).text("a\u{1b}"),
             "a\u{fffd}: 1 connection, 1 pin, 1s left"
         );
         assert_eq!(
-            left(1, 0, 0).told("fe01"),
-            "fe01: 1 connection, 0 pins, the deadline is over"
+            left(1, 0, 0).text("fe01"),
+            "fe01: 1 connection, 0 pins, the deadline has passed"
         );
         assert!(left(0, 0, 1000).is_nothing() && left(9, 9, 0).is_nothing());
         assert!(!left(0, 1, 1000).is_nothing() && !left(1, 0, 1000).is_nothing());

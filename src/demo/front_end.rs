@@ -1,18 +1,19 @@
-//! A simulated Front End: what `lyncpin demo` and the tests put behind the balancer.
+//! A simulated Front End, for `lyncpin demo` and the tests.
 //!
 //! Owns three ports (External Web over HTTPS and over HTTP, SIP) and every task that serves them. Must not know the
-//! balancer. Invariant: the ports stay reserved for as long as the value lives, so that a stopped Front End refuses
-//! clients and comes back where it was; and what it started ends with it, connections by a reset as if the server had
-//! been killed.
+//! balancer. Invariants: the ports stay reserved while the value lives, so that a stopped Front End refuses connections and
+//! restarts on the same ports; every task ends with the value, and connections are reset as if the server had been killed.
 
 mod applications;
 mod autodiscover;
 mod certificate;
+mod http;
 mod pattern;
 mod port;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod ucwa;
 mod web;
 
 use std::io;
@@ -31,40 +32,40 @@ use port::DemoPort;
 use serve::{Service, WebService};
 use web::{Scheme, WebSite};
 
-/// What a simulated Front End is made of.
+/// The settings of a simulated Front End.
 #[derive(Debug, Clone)]
 pub struct FrontEndConfig {
-    /// The server's own name, said in `X-MS-Server-Fqdn` on every answer.
+    /// The server's own name, sent in `X-MS-Server-Fqdn` in every response.
     pub fqdn: String,
-    /// Where External Web listens with TLS, 4443 on a real server. With port 0 the kernel chooses.
+    /// Where External Web listens with TLS (4443 on a real server). With port 0 the kernel chooses.
     pub https: SocketAddr,
-    /// Where External Web listens without, 8080 on a real server.
+    /// Where External Web listens without TLS (8080 on a real server).
     pub http: SocketAddr,
-    /// Where SIP listens, 5061 on a real server.
+    /// Where SIP listens (5061 on a real server).
     pub sip: SocketAddr,
-    /// What the server shows on HTTPS and SIP.
+    /// The server's certificate on HTTPS and SIP.
     pub certificate: ServerCertificate,
     /// The names that clients use.
     pub names: DeploymentNames,
-    /// How much it takes on.
+    /// Limits on connections and applications.
     pub limits: FrontEndLimits,
 }
 
-/// The names that all Front Ends of a pool answer for.
+/// The names that all Front Ends of a pool serve.
 #[derive(Debug, Clone)]
 pub struct DeploymentNames {
-    /// The external web FQDN: every link in an answer leads there.
+    /// The external web FQDN: the target of every link in a response.
     pub external_web_fqdn: String,
-    /// The port at which clients reach it; written into links where it is not 443.
+    /// The port at which clients reach it; included in links if it is not 443.
     pub external_https_port: u16,
-    /// `lyncdiscover.` and `lyncdiscoverinternal.` stand before each of them.
+    /// Each has the names `lyncdiscover.` and `lyncdiscoverinternal.` before it.
     pub sip_domains: Vec<String>,
-    /// Meet, dialin.
+    /// The names for meetings and dial-in.
     pub simple_urls: Vec<String>,
 }
 
 impl DeploymentNames {
-    /// What the certificate of the server `fqdn` has to carry when nothing before it decrypts.
+    /// The names that the certificate of the server `fqdn` must contain, because nothing in front of it decrypts.
     #[must_use]
     pub fn for_certificate(&self, fqdn: &str) -> Vec<String> {
         let mut names = vec![fqdn.to_owned(), self.external_web_fqdn.clone()];
@@ -81,16 +82,16 @@ impl DeploymentNames {
     }
 }
 
-/// Bounds of a simulated Front End. What is past them is reset or evicted, never queued.
+/// Limits of a simulated Front End. Anything beyond them is reset or evicted, never queued.
 #[derive(Debug, Clone)]
 pub struct FrontEndLimits {
-    /// Connections at once over HTTPS and HTTP together.
+    /// Concurrent connections over HTTPS and HTTP together.
     pub web_connections: usize,
-    /// Connections at once to SIP.
+    /// Concurrent connections to SIP.
     pub sip_connections: usize,
-    /// UCWA applications; a further one evicts the oldest.
+    /// UCWA applications; one more evicts the oldest.
     pub applications: usize,
-    /// Time for a TLS handshake, and for a request's head from the end of the last answer. IIS gives 120 s.
+    /// Time for a TLS handshake, and from one response to the next request's head. IIS allows 120 s.
     pub idle: Duration,
     /// How long a SIP connection is held.
     pub sip_hold: Duration,
@@ -108,7 +109,7 @@ impl Default for FrontEndLimits {
     }
 }
 
-/// A running simulated Front End. Dropping it is the server's sudden death.
+/// A running simulated Front End. Dropping it is like killing the server.
 pub struct FrontEnd {
     site: Arc<WebSite>,
     acceptor: TlsAcceptor,
@@ -122,23 +123,23 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    /// Takes the three ports and serves them on the current runtime.
+    /// Binds the three ports and serves them on the current runtime.
     ///
     /// # Errors
     ///
-    /// When there is no runtime, a port cannot be had, or the certificate is unusable.
+    /// If there is no runtime, a port cannot be bound, or the certificate is unusable.
     pub fn start(config: FrontEndConfig) -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let limits = &config.limits;
-        let web_places = Arc::new(Semaphore::new(limits.web_connections));
-        let sip_places = Arc::new(Semaphore::new(limits.sip_connections));
+        let web_permits = Arc::new(Semaphore::new(limits.web_connections));
+        let sip_permits = Arc::new(Semaphore::new(limits.sip_connections));
         let front_end = Self {
             acceptor: config.certificate.acceptor().map_err(io::Error::other)?,
             idle: limits.idle,
             sip_hold: limits.sip_hold,
-            https: Service::new(DemoPort::reserve(config.https)?, web_places.clone()),
-            http: Service::new(DemoPort::reserve(config.http)?, web_places),
-            sip: Service::new(DemoPort::reserve(config.sip)?, sip_places),
+            https: Service::new(DemoPort::reserve(config.https)?, web_permits.clone()),
+            http: Service::new(DemoPort::reserve(config.http)?, web_permits),
+            sip: Service::new(DemoPort::reserve(config.sip)?, sip_permits),
             site: Arc::new(WebSite::new(
                 config.fqdn,
                 config.names,
@@ -151,11 +152,11 @@ impl FrontEnd {
         Ok(front_end)
     }
 
-    /// Opens whichever of the three ports is closed: after [`FrontEnd::stop`] a server that has just booted.
+    /// Opens those of the three ports that are closed: after [`FrontEnd::stop`] the server has just booted.
     ///
     /// # Errors
     ///
-    /// When a port cannot be listened on.
+    /// If a port cannot listen.
     pub fn start_again(&self) -> io::Result<()> {
         let _entered = self.runtime.enter();
         self.https
@@ -164,7 +165,7 @@ impl FrontEnd {
         self.open_sip()
     }
 
-    /// Dies like a killed server: the ports refuse from now on, connections are reset, applications are forgotten.
+    /// Stops like a killed server: the ports refuse connections, existing ones are reset, applications are deleted.
     pub fn stop(&self) {
         self.https.close();
         self.http.close();
@@ -172,23 +173,23 @@ impl FrontEnd {
         self.site.applications().clear();
     }
 
-    /// Stops for good and waits until the last connection has gone.
+    /// Stops for good and waits until the last connection has ended.
     pub async fn shut_down(self) {
         self.stop();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Half dead: SIP refuses and drops what it held, while the web answers on.
+    /// Stops SIP alone: its port refuses and its connections are reset, while the web site still works.
     pub fn close_sip(&self) {
         self.sip.close();
     }
 
-    /// Ends [`FrontEnd::close_sip`].
+    /// Reverses [`FrontEnd::close_sip`].
     ///
     /// # Errors
     ///
-    /// When the port cannot be listened on.
+    /// If the port cannot listen.
     pub fn open_sip(&self) -> io::Result<()> {
         let _entered = self.runtime.enter();
         self.sip.open(
@@ -200,7 +201,7 @@ impl FrontEnd {
         )
     }
 
-    /// Gives every application an event, so that its long poll is answered now.
+    /// Sends an event to every application, which ends its long poll.
     pub fn poke(&self) {
         self.site.applications().poke_all();
     }
@@ -211,49 +212,49 @@ impl FrontEnd {
         self.site.fqdn()
     }
 
-    /// Where HTTPS is, whether open or not.
+    /// The address of HTTPS, open or closed.
     #[must_use]
     pub fn https_addr(&self) -> SocketAddr {
         self.https.address()
     }
 
-    /// Where HTTP is, whether open or not.
+    /// The address of HTTP, open or closed.
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http.address()
     }
 
-    /// Where SIP is, whether open or not.
+    /// The address of SIP, open or closed.
     #[must_use]
     pub fn sip_addr(&self) -> SocketAddr {
         self.sip.address()
     }
 
-    /// Requests answered since the start, over HTTPS and HTTP; a long poll counts when it ends.
+    /// Requests completed since the start, over HTTPS and HTTP; a long poll counts when it ends.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.site.requests()
     }
 
-    /// HTTPS and HTTP connections that are open now.
+    /// Open HTTPS and HTTP connections.
     #[must_use]
     pub fn web_connections(&self) -> usize {
         self.https.connections()
     }
 
-    /// SIP connections that are open now.
+    /// Open SIP connections.
     #[must_use]
     pub fn sip_connections(&self) -> usize {
         self.sip.connections()
     }
 
-    /// UCWA applications that live here.
+    /// UCWA applications on this server.
     #[must_use]
     pub fn applications(&self) -> usize {
         self.site.applications().len()
     }
 
-    /// Long polls that wait now.
+    /// Waiting long polls.
     #[must_use]
     pub fn waiting_polls(&self) -> usize {
         self.site.applications().waiting()

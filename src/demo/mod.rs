@@ -3,4 +3,4 @@
 //! Owns the simulation. The balancer does not know it. Invariant: everything ends when its handle is dropped.
 
 pub mod front_end;
-pub(crate) mod play;
+pub(crate) mod simulation;

@@ -1,4 +1,4 @@
-//! The command line, as a process, before an admin listener with a fixed status.
+//! The command line as a process, with an admin listener that has a fixed status.
 
 mod affinity;
 mod find;
@@ -40,24 +40,24 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 }
 
 #[test]
-fn numbers_of_options_are_refused_in_words() {
+fn invalid_numbers_in_options_have_plain_errors() {
     for (arguments, words) in [
         (
             &["affinity", "list", "--limit", "x"][..],
-            "it is a whole number from 1, such as `100`",
+            "expected a whole number from 1, such as `100`",
         ),
         (&["affinity", "list", "--limit", "-1"], ""),
         (
             &["affinity", "list", "--limit", "0"],
-            "it is a whole number from 1; `--all` lists every pin",
+            "expected a whole number from 1; `--all` lists every pin",
         ),
         (
             &["demo", "--https", "x"],
-            "it is a port, a whole number up to 65535",
+            "expected a port, a whole number up to 65535",
         ),
         (
             &["demo", "--http", "70000"],
-            "it is a port, a whole number up to 65535",
+            "expected a port, a whole number up to 65535",
         ),
     ] {
         let said = lyncpin(arguments);
@@ -68,7 +68,7 @@ fn numbers_of_options_are_refused_in_words() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_as_wrong_usage() {
+fn a_command_that_is_not_built_is_a_usage_error() {
     for arguments in [
         &["init"][..],
         &["doctor", "--json"],
@@ -87,7 +87,7 @@ fn what_is_not_built_is_refused_as_wrong_usage() {
 }
 
 #[test]
-fn every_command_has_its_manual_page_and_is_completed() {
+fn every_command_has_a_manual_page_and_completions() {
     let main = lyncpin(&["man"]);
     assert_eq!((main.status, main.err.as_str()), (0, ""));
     assert!(main.out.contains(".TH lyncpin 1"), "{}", main.out);
@@ -119,7 +119,7 @@ fn every_command_has_its_manual_page_and_is_completed() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn a_usage_error_is_exit_status_2() {
     for arguments in [
         &[][..],
         &["frobnicate"],
@@ -148,7 +148,7 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn an_admin_listener_that_is_not_there_is_a_bad_answer_in_one_line() {
+fn an_unreachable_admin_listener_is_a_failure_in_one_line() {
     let said = lyncpin(&["status", "--admin", "127.0.0.1:1"]);
     let expected = "the admin listener at 127.0.0.1:1 cannot be reached: connection refused\n";
     assert_eq!((said.status, said.err.as_str()), (1, expected));
@@ -224,7 +224,7 @@ fn status_shows_every_part_without_control_characters() {
 }
 
 #[test]
-fn status_as_json_is_that_of_the_api() {
+fn status_as_json_is_the_json_of_the_api() {
     let running = Running::plain();
     let said = ask(&running, &["status", "--json"]);
     let read: lyncpin::admin::view::StatusView = serde_json::from_str(&said.out).unwrap();
@@ -232,7 +232,7 @@ fn status_as_json_is_that_of_the_api() {
 }
 
 #[test]
-fn status_goes_on_with_watch_until_its_reader_has_seen_enough() {
+fn status_with_watch_repeats_until_its_reader_closes() {
     use std::io::{BufRead as _, BufReader};
     let running = Running::plain();
     let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
@@ -257,7 +257,7 @@ fn status_goes_on_with_watch_until_its_reader_has_seen_enough() {
 }
 
 #[test]
-fn a_closed_stdout_is_no_failure() {
+fn a_closed_stdout_is_not_a_failure() {
     let running = Running::plain();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -310,7 +310,7 @@ fn states_are_set_in_the_named_pool_or_in_every_pool() {
 }
 
 #[test]
-fn a_backend_that_is_not_there_is_a_bad_answer() {
+fn an_unknown_backend_is_a_failure() {
     let running = Running::plain();
     let said = ask(&running, &["drain", "fe9"]);
     assert_eq!(
@@ -330,7 +330,7 @@ fn a_backend_that_is_not_there_is_a_bad_answer() {
 }
 
 #[test]
-fn explain_prints_the_steps_and_the_verdict() {
+fn explain_prints_the_steps_and_the_result() {
     let running = Running::plain();
     let arguments = [
         "explain",
@@ -344,7 +344,7 @@ fn explain_prints_the_steps_and_the_verdict() {
     let said = ask(&running, &arguments);
     assert_eq!(
         said.out,
-        "a client from 192.0.2.7 that asks for meet.contoso.com on listener https:\n  \
+        "a client from 192.0.2.7 that requests meet.contoso.com on listener https:\n  \
          1. the name matches `*.contoso.com`\npool web, backend fe01, pinned\n"
     );
     let json = ask(&running, &[&arguments[..], &["--json"]].concat());
@@ -363,7 +363,7 @@ fn explain_prints_the_steps_and_the_verdict() {
 }
 
 #[test]
-fn check_prints_every_fault_and_expand_loads_again() {
+fn check_prints_every_error_and_the_output_of_expand_is_valid() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("balancer.yaml");
     let file = path.to_str().unwrap();

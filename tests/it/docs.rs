@@ -1,4 +1,4 @@
-//! The reference pages name what the code has, all of it and nothing else; the modules hold what stands in blocks.
+//! The reference pages document exactly what the code has; the modules test the code blocks of the pages.
 
 mod blocks;
 mod commands;
@@ -54,8 +54,8 @@ fn plain(cell: &str) -> String {
     cell.replace('`', "")
 }
 
-fn column(rows: &[Vec<String>], place: usize) -> Vec<String> {
-    rows.iter().map(|row| plain(&row[place])).collect()
+fn column(rows: &[Vec<String>], index: usize) -> Vec<String> {
+    rows.iter().map(|row| plain(&row[index])).collect()
 }
 
 #[track_caller]
@@ -139,7 +139,7 @@ fn outcomes_are_documented_with_who_phase_and_meaning() {
 }
 
 #[test]
-fn log_fields_are_documented_in_their_order() {
+fn log_fields_are_documented_in_order() {
     let page = page("log.md");
     assert_eq!(column(&table(&page, "## Access lines"), 0), access::FIELDS);
     assert_eq!(column(&table(&page, "## Events"), 0), event::FIELDS);
@@ -190,11 +190,11 @@ fn endpoints_are_documented() {
     same(documented, known);
 }
 
-/// Every place in a value that holds neither an object nor a list.
-fn places(value: &Value, prefix: &str) -> Vec<String> {
+/// The paths of all values in a JSON document that are neither objects nor lists.
+fn paths(value: &Value, prefix: &str) -> Vec<String> {
     match value {
         Value::Object(fields) => {
-            let place = |key: &str| {
+            let path = |key: &str| {
                 if prefix.is_empty() {
                     key.to_owned()
                 } else {
@@ -203,13 +203,13 @@ fn places(value: &Value, prefix: &str) -> Vec<String> {
             };
             fields
                 .iter()
-                .flat_map(|(key, value)| places(value, &place(key)))
+                .flat_map(|(key, value)| paths(value, &path(key)))
                 .collect()
         }
         Value::Array(list) => {
-            assert!(!list.is_empty(), "the sample has nothing in {prefix}");
+            assert!(!list.is_empty(), "the sample has an empty list in {prefix}");
             list.iter()
-                .flat_map(|value| places(value, &format!("{prefix}[]")))
+                .flat_map(|value| paths(value, &format!("{prefix}[]")))
                 .collect()
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
@@ -222,7 +222,7 @@ fn places(value: &Value, prefix: &str) -> Vec<String> {
 fn json_fields_are_documented() {
     let page = page("api.md");
     let check = |heading: &str, sample: Value| {
-        same(column(&table(&page, heading), 0), places(&sample, ""));
+        same(column(&table(&page, heading), 0), paths(&sample, ""));
     };
     check(
         "### Status",
@@ -293,7 +293,7 @@ fn json_fields_are_documented() {
 fn json_fields_of_pins_are_documented() {
     let page = page("api.md");
     let check = |heading: &str, samples: &[Value]| {
-        let known = samples.iter().flat_map(|sample| places(sample, ""));
+        let known = samples.iter().flat_map(|sample| paths(sample, ""));
         same(column(&table(&page, heading), 0), known);
     };
     let pins = PinPage {

@@ -1,4 +1,4 @@
-//! What `explain` and `status` say is so at that moment.
+//! `explain` and `status` describe the current state.
 
 use serde_json::Value;
 
@@ -8,11 +8,11 @@ use crate::support::{eventually, own_address};
 
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1, damping: none }";
 
-/// The steps for a client of `listener` that asks for `name`, as one text.
+/// The steps for a client of `listener` that requests `name`, as one text.
 fn steps(balancer: &Balancer, listener: &str, name: &str, source: &str) -> String {
     let path = format!("/api/v1/explain?listener={listener}&name={name}&source={source}");
-    let told: Value = serde_json::from_str(&balancer.get(&path).body).unwrap();
-    let steps = told["steps"].as_array().unwrap();
+    let explained: Value = serde_json::from_str(&balancer.get(&path).body).unwrap();
+    let steps = explained["steps"].as_array().unwrap();
     let steps: Vec<&str> = steps.iter().map(|step| step.as_str().unwrap()).collect();
     steps.join("\n") + "\n"
 }
@@ -25,7 +25,7 @@ fn holds(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn each_backend_that_does_not_get_the_client_says_why() {
+fn each_backend_that_is_not_chosen_has_a_reason() {
     let backends = Backend::several(7);
     let mut entries: Vec<String> = backends.iter().map(Backend::entry).collect();
     entries[3] = entries[3].replace(" }", ", weight: 0 }");
@@ -51,7 +51,7 @@ fn each_backend_that_does_not_get_the_client_says_why() {
     });
     assert_eq!(balancer.said(&["drain", &name(1)]).status, 0);
     assert_eq!(balancer.said(&["maintain", &name(2)]).status, 0);
-    // Two connections: on two of the three that are left.
+    // Two connections, on two of the three remaining backends.
     let held: Vec<_> = (0..2)
         .map(|_| {
             let client = connect(balancer.at(80)).unwrap();
@@ -99,7 +99,7 @@ fn each_backend_that_does_not_get_the_client_says_why() {
 }
 
 #[test]
-fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
+fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
     let web = Backend::several(2);
     let other = Backend::several(2);
     let backup = Backend::several(1);
@@ -170,7 +170,7 @@ fn the_other_pools_of_the_group_full_backends_and_backups_are_told() {
 }
 
 #[test]
-fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
+fn a_moved_pin_is_explained_with_its_origin_and_age() {
     let backends = Backend::several(3);
     let yaml = format!(
         "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, routes: [{{ names: [contoso.com], pool: web }}] }} }}\n\
@@ -226,7 +226,7 @@ fn a_pin_that_was_moved_says_who_moved_it_and_how_old_it_is() {
 }
 
 #[test]
-fn offline_says_what_it_cannot_know() {
+fn offline_names_what_is_unknown() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
     std::fs::write(
@@ -263,12 +263,12 @@ fn offline_says_what_it_cannot_know() {
     );
     holds(
         &explain("192.0.2.7"),
-        &["192.0.2.7 is in `deny`: 192.0.2.0/24", "refused, denied"],
+        &["192.0.2.7 is in `deny`: 192.0.2.0/24", "rejected, denied"],
     );
 }
 
 #[test]
-fn why_and_progress_are_those_of_the_checks_now() {
+fn reasons_and_progress_are_those_of_the_current_checks() {
     let backends = Backend::several(1);
     let yaml = |health: &str| {
         format!(
@@ -336,7 +336,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
         why(&rising).contains(": passing ") && why(&rising).contains(" of 1000: "),
         "{rising}"
     );
-    // Other checks: nothing is said of those that are gone.
+    // After a change of the checks, the removed ones are not shown.
     balancer.reloaded(&yaml("health: none"));
     let unchecked = seen("nothing is checked", &|backend| {
         backend["checks"].as_array().unwrap().is_empty()
@@ -345,7 +345,7 @@ fn why_and_progress_are_those_of_the_checks_now() {
 }
 
 #[test]
-fn a_port_that_refuses_at_a_stop_is_not_said_to_be_open() {
+fn a_port_that_refuses_during_a_stop_is_not_shown_as_open() {
     let backends = Backend::several(1);
     let yaml = format!(
         "listeners: {{ http: {{ bind: [\"HOST:80\"], protocol: http, unknown_name: web }} }}\n\
@@ -380,7 +380,7 @@ fn a_port_that_refuses_at_a_stop_is_not_said_to_be_open() {
 }
 
 #[test]
-fn a_name_that_requests_cannot_have_is_refused_as_they_are() {
+fn an_invalid_name_is_rejected_like_a_request_with_it() {
     let yaml = "listeners:\n\
          \x20 http: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
          \x20 tls: { bind: [\"HOST:443\"], protocol: tls, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
@@ -427,7 +427,7 @@ fn a_name_that_requests_cannot_have_is_refused_as_they_are() {
 }
 
 #[test]
-fn a_client_that_is_pinned_to_a_backend_of_another_pool_is_said_to_be_placed_in_one_way() {
+fn a_client_pinned_to_a_backend_of_another_pool_has_one_explanation() {
     let pool = |backends: &str| {
         format!(
             "{{ backends: [{backends}], balance: least_connections, health: none, affinity: {{ by: [source], group: g }} }}"
@@ -447,7 +447,10 @@ fn a_client_that_is_pinned_to_a_backend_of_another_pool_is_said_to_be_placed_in_
     let pinned = balancer.said(&["affinity", "pin", "--client", "192.0.2.7", "one/a"]);
     assert_eq!(pinned.status, 0, "{pinned:?}");
     let path = "/api/v1/explain?listener=two&name=&source=192.0.2.7";
-    let told: Value = serde_json::from_str(&balancer.get(path).body).unwrap();
-    assert_eq!(told["pick"], "source_hash", "{told}");
-    assert!(!told.to_string().contains("least_connections"), "{told}");
+    let explained: Value = serde_json::from_str(&balancer.get(path).body).unwrap();
+    assert_eq!(explained["pick"], "source_hash", "{explained}");
+    assert!(
+        !explained.to_string().contains("least_connections"),
+        "{explained}"
+    );
 }

@@ -1,11 +1,11 @@
-//! The shortest ways through: one exchange by IPv4, by IPv6, and as a user without privilege.
+//! The simplest cases: one exchange over IPv4, over IPv6, and as an unprivileged user.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::support::balancer::Balancer;
 
-/// A server that answers each connection's first bytes with `ok`; gone when dropped.
+/// A server that responds to each connection's first bytes with `ok`; it ends when dropped.
 fn server(at: &str) -> (TcpListener, SocketAddr) {
     let server = TcpListener::bind(at).unwrap();
     let address = server.local_addr().unwrap();
@@ -40,7 +40,7 @@ fn exchange(at: SocketAddr) -> std::io::Result<String> {
 }
 
 #[test]
-fn one_exchange_goes_through_and_is_logged_and_counted() {
+fn one_exchange_is_relayed_logged_and_counted() {
     let (_server, backend) = server("127.0.0.1:0");
     let balancer = Balancer::start(&configuration("HOST:80", backend)).ready();
     let answer = exchange(balancer.at(80)).unwrap();
@@ -79,7 +79,7 @@ fn an_ipv6_listener_is_ipv6_only_and_reaches_an_ipv6_backend() {
     );
 }
 
-/// In a network namespace of its own, where port 80 needs no privilege at first and does later.
+/// Runs in a network namespace of its own, where port 80 needs no privilege at first, and later does.
 const WITHOUT_PRIVILEGE: &str = r#"
 set -eu
 cd "$1"
@@ -112,7 +112,7 @@ done
 "#;
 
 #[test]
-fn a_port_below_1024_closes_and_comes_back_without_privilege() {
+fn a_port_below_1024_closes_and_reopens_without_privilege() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, bind: &str, admin: u16| {
         let listener = format!("{{ bind: [\"127.0.0.1:{bind}\"], protocol: tcp, pool: web }}");
@@ -125,7 +125,7 @@ fn a_port_below_1024_closes_and_comes_back_without_privilege() {
     };
     write("balancer.yaml", "80", 9900);
     write("other.yaml", "81", 9901);
-    // A user who is not root gets the namespace together with one of users.
+    // A user other than root also needs a user namespace.
     let user = if rustix::process::geteuid().is_root() {
         "-n"
     } else {

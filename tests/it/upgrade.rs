@@ -180,7 +180,7 @@ fn the_command_prints_which_process_has_taken_over() {
     assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
     assert!(
         said.out
-            .ends_with("has taken over; the old one has 1 connection and 15m0s for them\n"),
+            .ends_with("has taken over; the old one has 1 connection, for at most 15m0s\n"),
         "{said:?}"
     );
     echoed(&open, b"still served").unwrap();

@@ -1,16 +1,18 @@
-//! `affinity list` and `affinity show`: pins for people.
+//! `affinity list` and `affinity show`: print pins as tables or JSON.
+//!
+//! Invariant: any number of pins is listed in bounded memory.
 
 use std::time::Duration;
 
 use super::{ListPins, Show};
 use crate::admin::client::Client;
 use crate::admin::view::{ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter};
-use crate::cli::ask::block_on;
+use crate::cli::admin::block_on;
 use crate::cli::failure::Failure;
 use crate::cli::table::{span, table};
 use crate::cli::{OutputReader, answer, print, warn};
 
-/// Pins that are asked for at once, and lines of one table.
+/// Pins per request, and lines of one table.
 const PAGE: u64 = 10_000;
 
 const HEADS: [&str; 8] = [
@@ -26,28 +28,28 @@ const HEADS: [&str; 8] = [
 
 impl ListPins {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
+        let client = self.admin.client()?;
         let filter = self.filter.view();
-        let most = if self.all { u64::MAX } else { self.limit };
+        let limit = if self.all { u64::MAX } else { self.limit };
         block_on(async {
             if self.json {
-                list_json(&client, &filter, most).await
+                list_json(&client, &filter, limit).await
             } else {
-                list(&client, &filter, most).await
+                list(&client, &filter, limit).await
             }
         })
     }
 }
 
-/// A table for each ten thousand pins, so that any number of them is listed in bounded memory.
-async fn list(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Failure> {
+/// Prints a table for every [`PAGE`] pins.
+async fn list(client: &Client, filter: &PinFilter, limit: u64) -> Result<(), Failure> {
     let (mut listed, mut cursor, mut rows) = (0, None, Vec::new());
     loop {
-        let wanted = PAGE.min(most - listed).saturating_sub(rows.len() as u64);
+        let wanted = PAGE.min(limit - listed).saturating_sub(rows.len() as u64);
         let page = client.pins(filter, cursor.as_deref(), size(wanted)).await?;
         cursor = page.cursor;
         rows.extend(page.entries.iter().map(row));
-        let done = cursor.is_none() || listed + rows.len() as u64 >= most;
+        let done = cursor.is_none() || listed + rows.len() as u64 >= limit;
         if rows.len() as u64 >= PAGE || (done && !rows.is_empty()) {
             listed += rows.len() as u64;
             if print(&table(&HEADS, &[6], std::mem::take(&mut rows)))? == OutputReader::Gone {
@@ -59,25 +61,26 @@ async fn list(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Fail
         }
     }
     if listed == 0 {
-        return answer("no pin fits\n");
+        return answer("no pin matches\n");
     }
     if cursor.is_some() {
-        warn("there are more: --limit COUNT or --all lists them");
+        warn("more pins match; use --limit COUNT or --all");
     }
     Ok(())
 }
 
-async fn list_json(client: &Client, filter: &PinFilter, most: u64) -> Result<(), Failure> {
+async fn list_json(client: &Client, filter: &PinFilter, limit: u64) -> Result<(), Failure> {
     let (mut listed, mut cursor) = (0, None);
     loop {
-        let wanted = size(PAGE.min(most - listed));
+        let wanted = size(PAGE.min(limit - listed));
         let page = client.pins(filter, cursor.as_deref(), wanted).await?;
         listed += page.entries.len() as u64;
-        let json = serde_json::to_string(&page)
-            .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+        let json = serde_json::to_string(&page).map_err(|error| {
+            Failure::operation("cannot serialise the response").caused_by(&error)
+        })?;
         cursor = page.cursor;
         let reader = print(&(json + "\n"))?;
-        if cursor.is_none() || listed >= most || reader == OutputReader::Gone {
+        if cursor.is_none() || listed >= limit || reader == OutputReader::Gone {
             return Ok(());
         }
     }
@@ -89,7 +92,7 @@ fn size(count: u64) -> usize {
 
 impl Show {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let client = self.ask.client()?;
+        let client = self.admin.client()?;
         let query = ClientQuery {
             group: self.group,
             client: self.client.to_canonical(),
@@ -97,14 +100,15 @@ impl Show {
         };
         let shown = block_on(async { Ok(client.client_pins(&query).await?) })?;
         if self.json {
-            let json = serde_json::to_string_pretty(&shown)
-                .map_err(|error| Failure::answer("the answer cannot be written").because(&error))?;
+            let json = serde_json::to_string_pretty(&shown).map_err(|error| {
+                Failure::operation("cannot serialise the response").caused_by(&error)
+            })?;
             answer(&(json + "\n"))?;
         } else if !shown.pins.is_empty() {
             answer(&client_table(&shown))?;
         }
         if shown.pins.is_empty() {
-            return Err(Failure::answer(format!("{} has no pin", shown.client)));
+            return Err(Failure::operation(format!("{} has no pin", shown.client)));
         }
         Ok(())
     }

@@ -1,20 +1,18 @@
-//! The whole status: the balancer, its listeners, and each backend of each pool.
+//! The full status: the balancer, its listeners, and each backend of each pool.
 //!
-//! Owns what is said of each. Invariant: nothing that came over the network reaches the terminal as a control sequence.
+//! Owns the form of its tables and lines. Invariant: nothing that came over the network reaches the terminal as a control sequence.
 
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::admin::view::{BackendView, CheckView, ListenerView, PoolView, StatusView};
+use super::checks::checks;
+use super::routing::{port, reaches, serves};
+use crate::admin::view::{BackendView, ListenerView, PoolView, StatusView};
 use crate::cli::predecessors;
-use crate::cli::table::{bytes, printable, table};
+use crate::cli::table::{ago, bytes, printable, table};
 use crate::types::backend_state::{AdminState, Health};
-use crate::types::timestamp::{Timestamp, counted, span};
+use crate::types::timestamp::{counted, span};
 
-/// Days of validity under which a certificate is named.
-const NEAR_ITS_END: Duration = Duration::from_secs(14 * 86_400);
-
-/// The pools of `shown`, which is all of `whole` or a part of it, as tables.
+/// The pools of `shown`, which is `whole` or a part of it, as tables.
 pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
     let mut text = head(shown, whole);
     for pool in &shown.pools {
@@ -24,8 +22,7 @@ pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
     text + &affinity(shown, whole)
 }
 
-/// The balancer as a whole, and the listeners that lead to the pools of `shown`, which is all of `status` or a part of
-/// it.
+/// The balancer, and the listeners that route to the pools of `shown`, which is `status` or a part of it.
 pub(super) fn head(shown: &StatusView, status: &StatusView) -> String {
     let mut text = headline(status);
     text += &predecessors::lines(&status.predecessors, status.now.0);
@@ -38,7 +35,7 @@ pub(super) fn head(shown: &StatusView, status: &StatusView) -> String {
         .map(row)
         .collect();
     if rows.is_empty() && is_part {
-        return text + "no listener leads here\n";
+        return text + "no listener routes here\n";
     }
     text += "\n";
     text += &table(
@@ -49,7 +46,7 @@ pub(super) fn head(shown: &StatusView, status: &StatusView) -> String {
     text
 }
 
-/// Backends of one pool, and what their checks and certificates want to be said.
+/// Backends of one pool, with notable checks and certificates.
 pub(super) fn backends<'a>(
     backends: impl IntoIterator<Item = &'a BackendView>,
     status: &StatusView,
@@ -80,7 +77,7 @@ pub(super) fn backends<'a>(
     text
 }
 
-/// The tables of pins of the pools of `shown`, which is all of `status` or a part of it.
+/// The affinity groups of the pools of `shown`, which is `status` or a part of it.
 pub(super) fn affinity(shown: &StatusView, status: &StatusView) -> String {
     let is_part = shown.pools.len() < status.pools.len();
     let is_shown = |group: &String| {
@@ -103,11 +100,11 @@ pub(super) fn affinity(shown: &StatusView, status: &StatusView) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let heads = ["AFFINITY GROUP", "PINS", "AT MOST"];
+    let heads = ["AFFINITY GROUP", "PINS", "LIMIT"];
     "\n".to_owned() + &table(&heads, &[1, 2], rows)
 }
 
-/// Whether new clients may go to it.
+/// Whether it takes new clients.
 pub(super) fn in_service(backend: &BackendView) -> bool {
     backend.health == Health::Up
         && backend.state == AdminState::Ready
@@ -115,7 +112,7 @@ pub(super) fn in_service(backend: &BackendView) -> bool {
         && backend.weight > 0
 }
 
-/// Whether a check of it fails, be it one that only observes.
+/// Whether any of its checks fails, including observing ones.
 pub(super) fn is_failing(backend: &BackendView) -> bool {
     let mut checks = backend.checks.iter();
     checks.any(|check| check.passing == Some(false))
@@ -127,10 +124,10 @@ fn headline(status: &StatusView) -> String {
         (false, true) => "ready",
         (false, false) => "not ready: no listener can serve",
     };
-    let bound = status.limits.connections;
-    let bound = bound.map_or(String::new(), |bound| format!(" of at most {bound}"));
+    let limit = status.limits.connections;
+    let limit = limit.map_or(String::new(), |limit| format!(" of at most {limit}"));
     format!(
-        "lyncpin {}: {state}, {}{bound}, {}, up {}\n",
+        "lyncpin {}: {state}, {}{limit}, {}, up {}\n",
         printable(&status.version),
         counted(status.connections, "connection"),
         counted(status.workers.into(), "worker"),
@@ -138,8 +135,8 @@ fn headline(status: &StatusView) -> String {
     )
 }
 
-/// What backends out of service are; one may be several of it.
-const KINDS: [&str; 6] = [
+/// Reasons to be out of service; several may apply to one backend.
+const REASONS: [&str; 6] = [
     "down",
     "damped",
     "not checked yet",
@@ -148,7 +145,7 @@ const KINDS: [&str; 6] = [
     "with weight 0",
 ];
 
-/// How many backends are in service, and what the others are.
+/// The number of backends in service, and the reasons for the others.
 fn backends_line(status: &StatusView) -> String {
     let all = || status.pools.iter().flat_map(|pool| &pool.backends);
     let serving = all().filter(|backend| in_service(backend)).count();
@@ -156,10 +153,10 @@ fn backends_line(status: &StatusView) -> String {
         "{serving} of {} in service",
         counted(all().count() as u64, "backend")
     );
-    let mut kinds = [0; KINDS.len()];
+    let mut counts = [0; REASONS.len()];
     for backend in all() {
         let damped = backend.damped_until.is_some();
-        let is = [
+        let applies = [
             backend.health == Health::Down && !damped,
             damped,
             backend.health == Health::Unknown,
@@ -167,12 +164,12 @@ fn backends_line(status: &StatusView) -> String {
             backend.state == AdminState::Maintain,
             backend.weight == 0,
         ];
-        for (count, is) in kinds.iter_mut().zip(is) {
-            *count += u64::from(is);
+        for (count, applies) in counts.iter_mut().zip(applies) {
+            *count += u64::from(applies);
         }
     }
-    for (word, count) in KINDS.iter().zip(kinds).filter(|(_, count)| *count > 0) {
-        text += &format!(", {count} {word}");
+    for (reason, count) in REASONS.iter().zip(counts).filter(|(_, count)| *count > 0) {
+        text += &format!(", {count} {reason}");
     }
     text + "\n"
 }
@@ -186,53 +183,6 @@ fn listener_row(listener: &ListenerView, status: &StatusView) -> Vec<String> {
         listener.connections.to_string(),
         binds.join(" "),
     ]
-}
-
-/// Whether clients of a listener may come to a pool of `shown`, be it as the backup of another.
-fn reaches(listener: &ListenerView, shown: &StatusView, status: &StatusView) -> bool {
-    let is_shown = |name: &str| shown.pools.iter().any(|pool| pool.name == name);
-    let direct = status
-        .pools
-        .iter()
-        .filter(|pool| leads_to(listener, &pool.name));
-    direct.into_iter().any(|pool| {
-        let mut next = Some(pool);
-        // A chain of backups has no circle, and is no longer than there are pools.
-        for _ in 0..=status.pools.len() {
-            let Some(pool) = next else {
-                return false;
-            };
-            if is_shown(&pool.name) {
-                return true;
-            }
-            let backup = pool.backup.as_ref();
-            next = backup.and_then(|name| status.pools.iter().find(|other| other.name == *name));
-        }
-        false
-    })
-}
-
-fn leads_to(listener: &ListenerView, pool: &str) -> bool {
-    let fallbacks = [&listener.no_name, &listener.unknown_name, &listener.pool];
-    listener.routes.iter().any(|route| route.pool == pool)
-        || fallbacks.into_iter().flatten().any(|name| name == pool)
-}
-
-/// What a listener's port does.
-fn port(listener: &ListenerView, status: &StatusView) -> &'static str {
-    let known = status
-        .pools
-        .iter()
-        .filter(|pool| leads_to(listener, &pool.name));
-    let known: Vec<&PoolView> = known.collect();
-    if !listener.open {
-        "closed"
-    } else if known.is_empty() || known.iter().any(|pool| pool.can_serve) {
-        "open"
-    } else {
-        // `when_pool_down: refuse`.
-        "open, rejects all"
-    }
 }
 
 fn pool_line(pool: &PoolView, status: &StatusView) -> String {
@@ -253,36 +203,10 @@ fn pool_line(pool: &PoolView, status: &StatusView) -> String {
     text
 }
 
-/// Whom a pool can serve now.
-pub(super) fn serves(pool: &PoolView, status: &StatusView) -> &'static str {
-    let place = |backend: &BackendView| {
-        let full = backend
-            .max_connections
-            .is_some_and(|most| backend.connections >= most);
-        backend.effective_weight > 0.0 && !full
-    };
-    let ready = |backend: &&BackendView| backend.effective_weight > 0.0;
-    if !pool.can_serve {
-        return "cannot serve";
-    }
-    if pool.backends.iter().any(place) {
-        return "can serve";
-    }
-    let named = pool.backup.as_ref();
-    let backup = named.map(|name| status.pools.iter().find(|other| other.name == *name));
-    match backup {
-        Some(Some(backup)) if backup.can_serve => "its backup serves",
-        // One that is not shown here.
-        Some(None) => "can serve",
-        _ if pool.backends.iter().any(|backend| ready(&backend)) => "full: new clients are refused",
-        _ => "serves pinned clients only",
-    }
-}
-
 fn backend_row(backend: &BackendView, now: SystemTime) -> Vec<String> {
     let address = backend.address.map(|address| address.to_string());
     let connections = match backend.max_connections {
-        Some(bound) => format!("{}/{bound}", backend.connections),
+        Some(limit) => format!("{}/{limit}", backend.connections),
         None => backend.connections.to_string(),
     };
     vec![
@@ -304,13 +228,13 @@ fn state(backend: &BackendView, now: SystemTime) -> String {
     match (backend.state, backend.deadline) {
         (AdminState::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
             Ok(left) if !left.is_zero() => format!("drain, {} left", span(left)),
-            Ok(_) | Err(_) => "drain, over".to_owned(),
+            Ok(_) | Err(_) => "drain, deadline passed".to_owned(),
         },
         (state, _) => state.as_str().to_owned(),
     }
 }
 
-/// Both weights while the one in force grows.
+/// The weight; during a slow start, the effective and the configured one.
 fn weight(backend: &BackendView) -> String {
     let (now, full) = (backend.effective_weight, backend.weight);
     if now > 0.0 && now < f64::from(full) {
@@ -318,65 +242,4 @@ fn weight(backend: &BackendView) -> String {
     } else {
         full.to_string()
     }
-}
-
-/// The checks that do not pass, those that are about to turn, and certificates that are near their end.
-fn checks(backend: &BackendView, now: SystemTime) -> String {
-    let mut text = String::new();
-    for check in &backend.checks {
-        if check.passing == Some(false) || (check.decides && check.against > 0) {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {}", check_line(backend, check, now));
-        }
-        if let Some(end) = check.certificate_expiry {
-            let name = printable(&backend.name);
-            let label = printable(&check.label);
-            let _ = match end.0.duration_since(now) {
-                Ok(left) if left > NEAR_ITS_END => continue,
-                Ok(left) => writeln!(
-                    text,
-                    "  {name}: certificate seen by check {label} ends in {}",
-                    span(left)
-                ),
-                Err(ended) => writeln!(
-                    text,
-                    "  {name}: certificate seen by check {label} ended {} ago",
-                    span(ended.duration())
-                ),
-            };
-        }
-    }
-    text
-}
-
-fn check_line(backend: &BackendView, check: &CheckView, now: SystemTime) -> String {
-    let passes = check.passing == Some(true);
-    let progress = match (check.decides && check.against > 0, passes) {
-        (false, _) => String::new(),
-        (true, false) => format!(
-            ", {} of {} until it counts as failing",
-            check.against, check.needed
-        ),
-        (true, true) => format!(
-            ", {} of {} until it counts as passing",
-            check.against, check.needed
-        ),
-    };
-    format!(
-        "{}: {} check {} {} for {}{progress}: {}",
-        printable(&backend.name),
-        if check.decides {
-            "deciding"
-        } else {
-            "observing"
-        },
-        printable(&check.label),
-        if passes { "passes" } else { "fails" },
-        ago(check.since, now),
-        printable(&check.detail)
-    )
-}
-
-fn ago(then: Timestamp, now: SystemTime) -> String {
-    span(now.duration_since(then.0).unwrap_or_default())
 }

@@ -1,18 +1,18 @@
-//! The status of a large site: a line for each pool, then what is wrong.
+//! The status of a large site: one line per pool, then the backends with problems.
 //!
-//! Invariant: what is left out is counted.
+//! Invariant: omitted backends are counted.
 
 use std::collections::BTreeMap;
 
-use super::full;
+use super::{full, routing};
 use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::{printable, table};
 use crate::types::timestamp::counted;
 
-/// Backends out of service that are shown one by one.
-const SHOWN: usize = 50;
+/// Maximum number of listed backends.
+const MAX_LISTED: usize = 50;
 
-/// Both parts.
+/// The whole output.
 pub(super) fn text(status: &StatusView) -> String {
     let mut text = full::head(status, status);
     let rows = status.pools.iter().map(|pool| row(pool, status)).collect();
@@ -29,9 +29,9 @@ pub(super) fn text(status: &StatusView) -> String {
         &[2, 3, 4],
         rows,
     );
-    text += &wrong(status);
+    text += &problems(status);
     text += &full::affinity(status, status);
-    text += "\n`lyncpin status --all` shows every backend, `lyncpin status POOL` those of a pool, `--by-server` a line for each server\n";
+    text += "\nuse `--all` for every backend, `lyncpin status POOL` for those of a pool, `--by-server` for one line per server\n";
     text
 }
 
@@ -42,15 +42,15 @@ fn row(pool: &PoolView, status: &StatusView) -> Vec<String> {
     let pins: Vec<u64> = backends.iter().filter_map(|backend| backend.pins).collect();
     let mut out: BTreeMap<String, u64> = BTreeMap::new();
     for backend in backends.iter().filter(|backend| !full::in_service(backend)) {
-        *out.entry(word(backend)).or_default() += 1;
+        *out.entry(reason(backend)).or_default() += 1;
     }
     let out: Vec<String> = out
         .iter()
-        .map(|(word, count)| format!("{count} {word}"))
+        .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
     vec![
         pool.name.clone(),
-        full::serves(pool, status).to_owned(),
+        routing::serves(pool, status).to_owned(),
         format!("{}/{}", serving.count(), backends.len()),
         connections.to_string(),
         if pins.is_empty() {
@@ -62,8 +62,8 @@ fn row(pool: &PoolView, status: &StatusView) -> Vec<String> {
     ]
 }
 
-/// Why a backend is out of service, in a word.
-fn word(backend: &BackendView) -> String {
+/// Why a backend is out of service.
+fn reason(backend: &BackendView) -> String {
     use crate::types::backend_state::{AdminState, Health};
     match (backend.state, backend.health) {
         (AdminState::Maintain, _) => "in maintenance",
@@ -76,10 +76,10 @@ fn word(backend: &BackendView) -> String {
     .to_owned()
 }
 
-/// The backends that are out of service, and the checks and certificates of the others that deserve a look.
-fn wrong(status: &StatusView) -> String {
+/// The backends that are out of service or have a failing check.
+fn problems(status: &StatusView) -> String {
     let mut text = String::new();
-    let mut left = SHOWN;
+    let mut left = MAX_LISTED;
     let mut hidden = 0;
     for pool in &status.pools {
         let out: Vec<&BackendView> = pool

@@ -1,4 +1,4 @@
-//! The status by server: a line for each name of a backend, over all pools that have it.
+//! The status by server: one line per backend name, over all pools that have it.
 //!
 //! Invariant: pins of pools that share a table count once.
 
@@ -8,7 +8,7 @@ use super::full;
 use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::table;
 
-/// The table.
+/// The whole output.
 pub(super) fn text(status: &StatusView, whole: &StatusView) -> String {
     let mut servers: BTreeMap<&str, Vec<(&PoolView, &BackendView)>> = BTreeMap::new();
     for pool in &status.pools {
@@ -19,7 +19,7 @@ pub(super) fn text(status: &StatusView, whole: &StatusView) -> String {
                 .push((pool, backend));
         }
     }
-    let rows = servers.iter().map(|(name, places)| row(name, places));
+    let rows = servers.iter().map(|(name, backends)| row(name, backends));
     let mut text = full::head(status, whole);
     text += "\n";
     text += &table(
@@ -30,34 +30,40 @@ pub(super) fn text(status: &StatusView, whole: &StatusView) -> String {
     text
 }
 
-fn row(name: &str, places: &[(&PoolView, &BackendView)]) -> Vec<String> {
-    let serving = places
+fn row(name: &str, backends: &[(&PoolView, &BackendView)]) -> Vec<String> {
+    let serving = backends
         .iter()
         .filter(|(_, backend)| full::in_service(backend));
-    let connections: u64 = places.iter().map(|(_, backend)| backend.connections).sum();
+    let connections: u64 = backends
+        .iter()
+        .map(|(_, backend)| backend.connections)
+        .sum();
     let mut pins: BTreeMap<&str, u64> = BTreeMap::new();
     let mut states: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (pool, backend) in places {
+    for (pool, backend) in backends {
         if let (Some(group), Some(count)) = (&pool.affinity_group, backend.pins) {
             let known = pins.entry(group).or_default();
             *known = count.max(*known);
         }
-        states.entry(words(backend)).or_default().push(&pool.name);
+        states
+            .entry(condition(backend))
+            .or_default()
+            .push(&pool.name);
     }
     let state = match states.first_key_value() {
-        Some((words, pools)) if states.len() == 1 && pools.len() > 1 => {
-            format!("{words} in all {} pools", pools.len())
+        Some((condition, pools)) if states.len() == 1 && pools.len() > 1 => {
+            format!("{condition} in all {} pools", pools.len())
         }
         _ => {
             let each = states
                 .iter()
-                .map(|(words, pools)| format!("{words} in {}", pools.join(", ")));
+                .map(|(condition, pools)| format!("{condition} in {}", pools.join(", ")));
             each.collect::<Vec<_>>().join("; ")
         }
     };
     vec![
         name.to_owned(),
-        format!("{}/{}", serving.count(), places.len()),
+        format!("{}/{}", serving.count(), backends.len()),
         connections.to_string(),
         if pins.is_empty() {
             "-".to_owned()
@@ -69,7 +75,7 @@ fn row(name: &str, places: &[(&PoolView, &BackendView)]) -> Vec<String> {
 }
 
 /// Health and state, and a weight of 0.
-fn words(backend: &BackendView) -> String {
+fn condition(backend: &BackendView) -> String {
     let health = if backend.damped_until.is_some() {
         "damped"
     } else {

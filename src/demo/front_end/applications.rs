@@ -1,7 +1,7 @@
 //! The UCWA applications of one Front End, and the long polls that wait for their events.
 //!
-//! Owns the table. Must not know HTTP. Invariant: an application is known to the Front End that made it and to no
-//! other, and the table is bounded: the oldest makes room.
+//! Owns the table. Must not know HTTP. Invariants: only the Front End that created an application knows it; the table is
+//! limited, and one more application evicts the oldest.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-/// What makes an application, and what a client names it by.
+/// The id of an application, as clients use it.
 pub(super) type ApplicationId = u64;
 
 /// The table of one Front End.
 #[derive(Debug)]
 pub(super) struct Applications {
     table: Mutex<ApplicationTable>,
-    bound: usize,
+    limit: usize,
     waiting: AtomicUsize,
 }
 
 /// Ids grow, so the first entry is the oldest.
 #[derive(Debug)]
 struct ApplicationTable {
-    /// How many events each application has had.
+    /// The number of events of each application.
     events: BTreeMap<ApplicationId, watch::Sender<u64>>,
     next: ApplicationId,
 }
@@ -33,35 +33,35 @@ struct ApplicationTable {
 /// How a long poll ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Polled {
-    /// Something happened; the client has now seen this many events.
+    /// There was an event; the client has now seen this many.
     Event(u64),
-    /// Nothing did, in the time that the client gave.
+    /// There was none within the client's time limit.
     Nothing,
-    /// There is no such application here, or it went away meanwhile.
+    /// There is no such application here, or it was removed meanwhile.
     Unknown,
 }
 
 impl Applications {
-    pub(super) fn new(bound: usize) -> Self {
-        // Front Ends must not give out each other's ids: each starts at random, in the lower half so as not to overflow.
+    pub(super) fn new(limit: usize) -> Self {
+        // Front Ends must not use each other's ids: each starts at a random one, in the lower half so as not to overflow.
         let next = RandomState::new().hash_one(std::process::id()) >> 1;
         Self {
             table: Mutex::new(ApplicationTable {
                 events: BTreeMap::new(),
                 next,
             }),
-            bound,
+            limit,
             waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Makes one; evicts the oldest when there are too many.
+    /// Creates one; evicts the oldest if there are too many.
     pub(super) fn create(&self) -> ApplicationId {
         let mut table = self.table();
         let id = table.next;
         table.next += 1;
         table.events.insert(id, watch::Sender::new(0));
-        if table.events.len() > self.bound {
+        if table.events.len() > self.limit {
             table.events.pop_first();
         }
         id
@@ -71,17 +71,17 @@ impl Applications {
         self.table().events.contains_key(&id)
     }
 
-    /// Ends one, with the polls that wait on it; false when it is not known here.
+    /// Removes one and ends its polls; false if it is unknown here.
     pub(super) fn remove(&self, id: ApplicationId) -> bool {
         self.table().events.remove(&id).is_some()
     }
 
-    /// Forgets all, as a restart does.
+    /// Removes all, as a restart does.
     pub(super) fn clear(&self) {
         self.table().events.clear();
     }
 
-    /// Gives one an event; false when it is not known here.
+    /// Sends one an event; false if it is unknown here.
     pub(super) fn poke(&self, id: ApplicationId) -> bool {
         let table = self.table();
         let application = table.events.get(&id);
@@ -90,19 +90,19 @@ impl Applications {
             .is_some()
     }
 
-    /// Gives every one an event.
+    /// Sends every one an event.
     pub(super) fn poke_all(&self) {
         for events in self.table().events.values() {
             events.send_modify(|count| *count += 1);
         }
     }
 
-    /// Waits until there is an event after the first `seen`, or after those of now where `seen` is not said.
+    /// Waits for an event after the first `seen`; without `seen`, after the present ones.
     pub(super) async fn poll(
         &self,
         id: ApplicationId,
         seen: Option<u64>,
-        patience: Duration,
+        time_limit: Duration,
     ) -> Polled {
         let subscribed = self.table().events.get(&id).map(watch::Sender::subscribe);
         let Some(mut events) = subscribed else {
@@ -110,7 +110,7 @@ impl Applications {
         };
         let seen = seen.unwrap_or_else(|| *events.borrow());
         let _waiting = Waiting::begin(&self.waiting);
-        match tokio::time::timeout(patience, events.wait_for(|count| *count > seen)).await {
+        match tokio::time::timeout(time_limit, events.wait_for(|count| *count > seen)).await {
             Ok(Ok(count)) => Polled::Event(*count),
             Ok(Err(_application_gone)) => Polled::Unknown,
             Err(_elapsed) => Polled::Nothing,
@@ -121,18 +121,18 @@ impl Applications {
         self.table().events.len()
     }
 
-    /// Polls that wait now.
+    /// Waiting polls.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
     fn table(&self) -> MutexGuard<'_, ApplicationTable> {
-        // Each change is one call on a map, so a panic in between leaves nothing half done.
+        // Each change is one call on a map, so a panic leaves it consistent.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Counts a poll for as long as it waits; the client's going away drops it.
+/// Counts a poll while it waits; dropped with the client's connection.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -156,7 +156,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(20);
 
     #[test]
-    fn oldest_application_makes_room_at_the_bound() {
+    fn one_application_beyond_the_limit_evicts_the_oldest() {
         let applications = Applications::new(2);
         let first = applications.create();
         let second = applications.create();
@@ -167,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn two_front_ends_give_out_different_ids() {
+    fn two_front_ends_use_different_ids() {
         assert_ne!(Applications::new(1).create(), Applications::new(1).create());
     }
 
     #[tokio::test]
-    async fn poll_ends_at_its_time_without_an_event() {
+    async fn a_poll_without_an_event_ends_at_its_time_limit() {
         let applications = Applications::new(1);
         let id = applications.create();
         let begun = std::time::Instant::now();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn event_before_the_poll_is_not_lost() {
+    async fn an_event_before_the_poll_is_not_lost() {
         let applications = Applications::new(1);
         let id = applications.create();
         assert!(applications.poke(id));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn removed_application_ends_its_poll() {
+    async fn removing_an_application_ends_its_poll() {
         let applications = Applications::new(1);
         let id = applications.create();
         let poll = applications.poll(id, None, LONG);

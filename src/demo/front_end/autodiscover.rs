@@ -1,7 +1,7 @@
 //! The documents of Autodiscover, as a Front End's External Web serves them.
 //!
-//! Pure: from names to text. Must not know who asks. Invariant: every link that a client outside is to follow leads to
-//! the external web FQDN. After [MS-OCDISCWS] and the UCWA pages "Root URL" and "user".
+//! Pure: from names to text. Must not know connections. Invariant: every external link points to the external web FQDN.
+//! Sources: [MS-OCDISCWS] and the UCWA pages "Root URL" and "user".
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::DeploymentNames;
 
-/// The path of the root resource, as links spell it.
+/// The path of the root resource, as spelled in links.
 const ROOT: &str = "/Autodiscover/AutodiscoverService.svc/root";
-/// Link tokens of the XML form and the paths behind them.
+/// Link tokens of the XML form and their paths.
 const SERVICES: [(&str, &str); 6] = [
     ("Autodiscover", ROOT),
     ("AuthBroker", "/Reach/sip.svc"),
@@ -21,7 +21,7 @@ const SERVICES: [(&str, &str); 6] = [
     ("XFrame", "/Autodiscover/XFrame/XFrame.html"),
 ];
 
-/// In which form a client wants its answer.
+/// The form of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Json,
@@ -29,7 +29,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// JSON unless the client asks for the other by name.
+    /// JSON, unless the client explicitly accepts XML.
     pub(super) fn accepted_by(accept: &str) -> Self {
         let accept = accept.trim_start();
         let xml = accept.contains("autodiscover+xml")
@@ -47,7 +47,7 @@ impl Form {
     }
 }
 
-/// The SIP domain that a client asks for: by its SIP URI, else by the name that it came to.
+/// The SIP domain of a request: from its SIP URI, else from its Host.
 pub(super) fn original_domain(sip_uri: Option<&str>, host: Option<&str>) -> Option<String> {
     let of_uri = sip_uri
         .and_then(|uri| uri.rsplit_once('@').or_else(|| uri.rsplit_once("%40")))
@@ -64,7 +64,7 @@ pub(super) fn original_domain(sip_uri: Option<&str>, host: Option<&str>) -> Opti
     (plain && !domain.is_empty() && domain.len() <= 253).then(|| domain.to_ascii_lowercase())
 }
 
-/// What the root says over HTTPS.
+/// The root document over HTTPS.
 pub(super) fn root(
     names: &DeploymentNames,
     fqdn: &str,
@@ -92,7 +92,7 @@ pub(super) fn root(
     }
 }
 
-/// What the root says over plain HTTP: where to go instead.
+/// The root document over plain HTTP: a redirect link.
 pub(super) fn redirect(names: &DeploymentNames, domain: Option<&str>, form: Form) -> String {
     let query = domain
         .map(|domain| format!("?originalDomain={domain}"))
@@ -104,7 +104,7 @@ pub(super) fn redirect(names: &DeploymentNames, domain: Option<&str>, form: Form
     }
 }
 
-/// What a client that has authenticated gets: its home pool's services.
+/// The document for an authenticated client: the services of its home pool.
 pub(super) fn user(names: &DeploymentNames, fqdn: &str, form: Form) -> String {
     match form {
         Form::Json => json!({ "_links": {
@@ -117,7 +117,7 @@ pub(super) fn user(names: &DeploymentNames, fqdn: &str, form: Form) -> String {
     }
 }
 
-/// The challenge of the user resource.
+/// The authentication challenge of the user resource.
 pub(super) fn challenge(names: &DeploymentNames) -> String {
     let tickets = external(names, "/WebTicket/oauthtoken");
     format!(
@@ -126,7 +126,7 @@ pub(super) fn challenge(names: &DeploymentNames) -> String {
     )
 }
 
-/// Every service inside and outside.
+/// The internal and external link of every service.
 fn services(names: &DeploymentNames, fqdn: &str) -> String {
     SERVICES.iter().fold(String::new(), |links, (token, path)| {
         let inside = link(
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn original_domain_is_taken_from_the_sip_uri_first() {
+    fn the_original_domain_comes_from_the_sip_uri_first() {
         let host = Some("lyncdiscover.fabrikam.com:8443");
         assert_eq!(
             original_domain(Some("sip:user@Contoso.com"), host).as_deref(),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn original_domain_that_is_no_name_is_left_out() {
+    fn an_original_domain_that_is_not_a_host_name_is_ignored() {
         assert_eq!(original_domain(Some("user@a\"><b"), None), None);
         assert_eq!(original_domain(Some("user@"), None), None);
         assert_eq!(
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn form_follows_accept() {
+    fn the_form_follows_the_accept_header() {
         assert_eq!(Form::accepted_by(""), Form::Json);
         assert_eq!(Form::accepted_by("application/json"), Form::Json);
         assert_eq!(
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_escaped() {
+    fn markup_in_text_is_escaped() {
         assert_eq!(escape("a<b&\"c\""), "a&#60;b&#38;&#34;c&#34;");
     }
 }

@@ -1,6 +1,6 @@
-//! A certificate authority and server certificates made on the spot.
+//! A certificate authority and server certificates, generated at run time.
 //!
-//! Owns keys that live in memory and are worth nothing elsewhere. Must not know who serves with them. Invariant: a
+//! Owns keys that exist only in memory. Must not know the servers that use them. Invariant: a
 //! [`ServerCertificate`] holds the key that its chain's first certificate certifies.
 
 use std::sync::Arc;
@@ -14,27 +14,27 @@ use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 
-/// Covers clocks that are behind.
+/// Tolerance for clocks that are behind.
 const BACKDATED: Duration = Duration::from_secs(24 * 3600);
-/// What browsers take at most.
+/// The maximum that browsers accept.
 const LIFETIME: Duration = Duration::from_secs(397 * 24 * 3600);
-/// The bound of a common name (RFC 5280, ub-common-name).
+/// The maximum length of a common name (RFC 5280, ub-common-name).
 const COMMON_NAME_MAX: usize = 64;
 
-/// Why a certificate could not be made or used.
+/// Why a certificate could not be generated or used.
 #[derive(Debug)]
 pub enum CertificateError {
-    /// A key or certificate could not be made; a name was not one, for instance.
+    /// A key or certificate could not be generated, for example because of an invalid name.
     Make(rcgen::Error),
-    /// TLS would not take it.
+    /// The TLS library rejected it.
     Use(rustls::Error),
 }
 
 impl std::fmt::Display for CertificateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Make(_) => "a demo certificate could not be made",
-            Self::Use(_) => "a demo certificate could not be used for TLS",
+            Self::Make(_) => "cannot generate a demo certificate",
+            Self::Use(_) => "cannot use a demo certificate for TLS",
         })
     }
 }
@@ -48,7 +48,7 @@ impl std::error::Error for CertificateError {
     }
 }
 
-/// A certificate authority that clients of the demo are told to trust.
+/// The certificate authority of the demo.
 pub struct DemoCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -60,11 +60,11 @@ impl std::fmt::Debug for DemoCa {
 }
 
 impl DemoCa {
-    /// Makes a new one; no two are alike.
+    /// Generates a new one.
     ///
     /// # Errors
     ///
-    /// When the system gives no randomness.
+    /// If the system provides no randomness.
     pub fn new() -> Result<Self, CertificateError> {
         let mut params = params_for(&[], "lyncpin demo CA", SystemTime::now() + LIFETIME)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -90,16 +90,16 @@ impl DemoCa {
     ///
     /// # Errors
     ///
-    /// When a name is no DNS name or IP address.
+    /// If a name is neither a DNS name nor an IP address.
     pub fn issue(&self, names: &[String]) -> Result<ServerCertificate, CertificateError> {
         self.issue_until(names, SystemTime::now() + LIFETIME)
     }
 
-    /// The same with another end of validity, in the past too.
+    /// The same with another expiry date, which may be in the past.
     ///
     /// # Errors
     ///
-    /// As [`DemoCa::issue`].
+    /// See [`DemoCa::issue`].
     pub fn issue_until(
         &self,
         names: &[String],

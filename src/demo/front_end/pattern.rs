@@ -1,7 +1,7 @@
-//! A body of any length that is made while it is sent.
+//! A response body of any length, generated while it is sent.
 //!
-//! Pure: holds no more than a count. Must not know who asks. Invariant: byte `i` depends on `i` alone, so that whoever
-//! receives it can tell a gap or a repetition.
+//! Pure: holds only a count. Must not know connections. Invariant: byte `i` depends on `i` alone, so that the receiver can
+//! detect gaps and repetitions.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Byte `i` is `i % 251`: a prime, so that no power of two bytes can go missing unseen.
+/// Byte `i` is `i % 251`: a prime, so that the loss of a power of two bytes is always detected.
 static PATTERN: [u8; 251 * 256] = {
     let mut pattern = [0; 251 * 256];
     let (mut index, mut value) = (0, 0);
@@ -22,7 +22,7 @@ static PATTERN: [u8; 251 * 256] = {
     pattern
 };
 
-/// [`PATTERN`] over and over, until so many bytes are sent.
+/// [`PATTERN`], repeated until the given number of bytes is sent.
 pub(super) struct Pattern {
     left: u64,
 }

@@ -1,7 +1,7 @@
-//! A TCP port that can stop and start listening without ever being given up.
+//! A TCP port that can stop and start listening without being released.
 //!
-//! Owns one bound socket. Must not know who listens. Invariant: from [`DemoPort::reserve`] to drop no one else gets the
-//! port, whether it is open or closed.
+//! Owns one bound socket. Must not know the service on it. Invariant: from [`DemoPort::reserve`] until drop no other process
+//! can bind the port, open or closed.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -20,7 +20,7 @@ pub(super) struct DemoPort {
 }
 
 impl DemoPort {
-    /// Binds `address`; port 0 lets the kernel choose.
+    /// Binds `address`; with port 0 the kernel chooses.
     pub(super) fn reserve(address: SocketAddr) -> io::Result<Self> {
         let socket = bind(address)?;
         let chosen = local_address(&socket)?;
@@ -30,12 +30,12 @@ impl DemoPort {
                 address: chosen,
             });
         }
-        // A socket bound to port 0 loses its port when it stops listening; one that asked for the number keeps it
-        // (SOCK_BINDPORT_LOCK). Both have SO_REUSEADDR and neither listens, so they may share it for a moment.
-        let keeper = bind(chosen)?;
+        // A socket bound to port 0 loses its port when it stops listening; one bound to the number does not
+        // (SOCK_BINDPORT_LOCK). Both have SO_REUSEADDR and neither listens, so they can share it for a moment.
+        let reserved = bind(chosen)?;
         drop(socket);
         Ok(Self {
-            socket: keeper,
+            socket: reserved,
             address: chosen,
         })
     }
@@ -44,17 +44,17 @@ impl DemoPort {
         self.address
     }
 
-    /// Listens. The listener ends with [`DemoPort::close`] at the latest.
+    /// Starts listening. [`DemoPort::close`] ends the listener.
     pub(super) fn open(&self) -> io::Result<TcpListener> {
         self.socket.listen(BACKLOG)?;
         TcpListener::from_std(self.socket.try_clone()?.into())
     }
 
-    /// Refuses from now on, and resets what was not accepted yet.
+    /// Refuses connections from now on, and resets those not accepted yet.
     pub(super) fn close(&self) {
         // Shutting down a listening socket stops it for every duplicate of the descriptor (tcp(7) is silent;
-        // inet_shutdown in the kernel). The only error is ENOTCONN: it did not listen.
-        let _did_not_listen = self.socket.shutdown(Shutdown::Read);
+        // inet_shutdown in the kernel). The only error is ENOTCONN: it was not listening.
+        let _not_listening = self.socket.shutdown(Shutdown::Read);
     }
 }
 
@@ -77,5 +77,5 @@ fn local_address(socket: &Socket) -> io::Result<SocketAddr> {
     let address = socket.local_addr()?;
     address
         .as_socket()
-        .ok_or_else(|| io::Error::other("the socket has no internet address"))
+        .ok_or_else(|| io::Error::other("the socket has no IP address"))
 }

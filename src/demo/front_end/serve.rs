@@ -1,7 +1,7 @@
 //! Accepts connections on a port and serves them until the port is closed.
 //!
-//! Owns the tasks of one port. Must not know what is asked. Invariant: closing the port refuses new clients at once and
-//! resets every connection; each connection holds a place that `Drop` gives back.
+//! Owns the tasks of one port. Must not know the content of requests. Invariants: closing the port refuses new clients at
+//! once and resets every connection; each connection holds a permit, which `Drop` releases.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,14 +23,14 @@ use tokio_util::task::TaskTracker;
 use super::port::DemoPort;
 use super::web::{self, Scheme, WebSite};
 
-/// The bound of a request's head.
+/// The maximum size of a request's head.
 const HEAD_MAX: usize = 16 * 1024;
-/// The bound of what a SIP client may say before it is sent away.
+/// The maximum that a SIP client may send before it is disconnected.
 const SIP_BYTES_MAX: usize = 64 * 1024;
-/// Rest after an accept that failed, for want of descriptors mostly.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, mostly for lack of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What is done with a connection. Ends early, by a reset, when `closed` is cancelled.
+/// The handler of a connection. It ends early, by a reset, when `closed` is cancelled.
 pub(super) trait Serve: Send + Sync + 'static {
     fn serve(
         &self,
@@ -39,25 +39,25 @@ pub(super) trait Serve: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
-/// A port and those who hold a connection to it.
+/// A port and its connections.
 #[derive(Debug)]
 pub(super) struct Service {
     port: DemoPort,
-    places: Arc<Semaphore>,
-    bound: usize,
+    permits: Arc<Semaphore>,
+    limit: usize,
     /// Cancelled while the port is closed.
     closed: Mutex<CancellationToken>,
 }
 
 impl Service {
-    /// Closed at first. `places` may be shared with other ports.
-    pub(super) fn new(port: DemoPort, places: Arc<Semaphore>) -> Self {
+    /// Starts closed. `permits` may be shared with other ports.
+    pub(super) fn new(port: DemoPort, permits: Arc<Semaphore>) -> Self {
         let closed = CancellationToken::new();
         closed.cancel();
         Self {
             port,
-            bound: places.available_permits(),
-            places,
+            limit: permits.available_permits(),
+            permits,
             closed: Mutex::new(closed),
         }
     }
@@ -66,12 +66,12 @@ impl Service {
         self.port.address()
     }
 
-    /// Connections that hold one of the places.
+    /// Connections that hold a permit.
     pub(super) fn connections(&self) -> usize {
-        self.bound - self.places.available_permits()
+        self.limit - self.permits.available_permits()
     }
 
-    /// Does nothing when the port is open.
+    /// Opens the port; does nothing if it is open.
     pub(super) fn open(&self, tasks: &TaskTracker, serve: impl Serve) -> io::Result<()> {
         let mut current = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         if !current.is_cancelled() {
@@ -82,7 +82,7 @@ impl Service {
         *current = closed.clone();
         tasks.spawn(accept(
             listener,
-            self.places.clone(),
+            self.permits.clone(),
             closed,
             tasks.clone(),
             serve,
@@ -101,7 +101,7 @@ impl Service {
 
 async fn accept(
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     closed: CancellationToken,
     tasks: TaskTracker,
     serve: impl Serve,
@@ -113,22 +113,22 @@ async fn accept(
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _client)) = accepted else {
-            sleep(ACCEPT_REST).await;
+            sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
             reset_on_close(&stream);
             continue;
         };
         let connection = serve.serve(stream, closed.clone());
         tasks.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             connection.await;
         });
     }
 }
 
-/// External Web, over TLS or not.
+/// External Web, with or without TLS.
 pub(super) struct WebService {
     pub(super) site: Arc<WebSite>,
     pub(super) scheme: Scheme,
@@ -191,18 +191,18 @@ impl Serve for SipService {
 
 type TlsService = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// `None` when it failed, took too long or the port was closed; garbage gets an alert.
+/// `None` if it failed, took too long or the port was closed; invalid data gets an alert.
 async fn handshake(
     stream: TcpStream,
     acceptor: &TlsAcceptor,
-    patience: Duration,
+    time_limit: Duration,
     closed: &CancellationToken,
 ) -> Option<TlsService> {
     let mut handshake = acceptor.accept(stream);
     let done = tokio::select! {
         biased;
         () = closed.cancelled() => None,
-        done = timeout(patience, &mut handshake) => Some(done),
+        done = timeout(time_limit, &mut handshake) => Some(done),
     };
     if done.is_none() {
         handshake.get_ref().inspect(|stream| reset_on_close(stream));
@@ -210,7 +210,7 @@ async fn handshake(
     done?.ok()?.ok()
 }
 
-/// Serves requests until the client or its silence ends it. Gives the stream back when the port was closed first.
+/// Serves requests until the client closes or is idle for too long. Returns the stream if the port was closed first.
 async fn requests<S>(
     stream: S,
     site: Arc<WebSite>,
@@ -221,7 +221,7 @@ async fn requests<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| web::answer(site.clone(), scheme.clone(), request));
+    let service = service_fn(move |request| web::respond_to(site.clone(), scheme.clone(), request));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(idle)
@@ -230,26 +230,26 @@ where
     tokio::select! {
         biased;
         () = closed.cancelled() => {}
-        // What went wrong between the two of them is the client's to tell.
+        // The client reports errors of the connection itself.
         _ended = &mut connection => return None,
     }
     Some(connection.into_parts().io.into_inner())
 }
 
-/// Reads until the client ends, or has said too much.
+/// Reads until the client closes or has sent too much.
 async fn discard(stream: &mut TlsService) {
-    let mut said = 0;
+    let mut received = 0;
     let mut buffer = [0; 1024];
-    while said < SIP_BYTES_MAX {
+    while received < SIP_BYTES_MAX {
         match stream.read(&mut buffer).await {
             Ok(0) | Err(_) => return,
-            Ok(count) => said += count,
+            Ok(count) => received += count,
         }
     }
 }
 
-/// The next close sends a reset: no data waits, and neither does the port (socket(7), `SO_LINGER`).
+/// Makes the next close send a reset, without waiting data or a port in TIME-WAIT (socket(7), `SO_LINGER`).
 fn reset_on_close(stream: &TcpStream) {
-    // Fails on a socket that is dead already, and then there is nothing to reset.
-    let _dead = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    // Fails only on a socket that has ended already.
+    let _ended = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

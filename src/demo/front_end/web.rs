@@ -1,16 +1,14 @@
-//! What External Web answers.
+//! The web site External Web.
 //!
-//! Owns the table of paths and the applications. Must not know connections. Invariant: every answer names the Front End
-//! in `X-MS-Server-Fqdn`, and every request ends in bounded memory.
+//! Owns the table of paths and the applications. Must not know connections. Invariants: every response names the Front End
+//! in `X-MS-Server-Fqdn`; every request needs bounded memory.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -18,29 +16,25 @@ use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 
 use super::DeploymentNames;
-use super::applications::{ApplicationId, Applications, Polled};
+use super::applications::Applications;
 use super::autodiscover::{self, Form};
+use super::http::{WebResponse, discard, json_response, parameter, respond, status};
 use super::pattern::Pattern;
+use super::ucwa::{self, APPLICATIONS};
 
 const SERVER_FQDN: HeaderName = HeaderName::from_static("x-ms-server-fqdn");
 const ROOT: &str = "/autodiscover/autodiscoverservice.svc/root";
-const APPLICATIONS: &str = "/ucwa/oauth/v1/applications";
-/// How long a poll lasts when the client does not say, and what it may say, in seconds (UCWA, "Event channel details").
-const POLL_DEFAULT: u64 = 180;
-const POLL_MAX: u64 = 1800;
-/// The bound of a body that is read for its own sake.
-const SMALL_BODY_MAX: usize = 64 * 1024;
-/// The bound of `/big` and `/upload`.
+/// The maximum size of `/big` and `/upload`.
 const LARGE_BODY_MAX: u64 = 64 << 30;
 
-/// How a client came.
+/// The scheme of a connection.
 #[derive(Clone)]
 pub(super) enum Scheme {
     Https(TlsAcceptor),
     Http,
 }
 
-/// What one Front End serves.
+/// The web site of one Front End.
 #[derive(Debug)]
 pub(super) struct WebSite {
     fqdn: String,
@@ -71,32 +65,30 @@ impl WebSite {
         &self.applications
     }
 
-    /// Requests answered.
+    /// Completed requests.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-type WebResponse = Response<BoxBody<Bytes, Infallible>>;
-
-/// Answers one request, with the marks that every answer has.
-pub(super) async fn answer(
+/// Handles one request; adds the headers that every response has.
+pub(super) async fn respond_to(
     site: Arc<WebSite>,
     scheme: Scheme,
     request: Request<Incoming>,
 ) -> Result<WebResponse, Infallible> {
-    let mut answer = route(&site, &scheme, request).await;
-    answer
+    let mut response = route(&site, &scheme, request).await;
+    response
         .headers_mut()
         .insert(SERVER_FQDN, site.fqdn_header.clone());
-    answer
+    response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     site.requests.fetch_add(1, Ordering::Relaxed);
-    Ok(answer)
+    Ok(response)
 }
 
-/// Paths match without regard to case, as IIS has it.
+/// Paths are matched without regard to case, as in IIS.
 async fn route(site: &WebSite, scheme: &Scheme, request: Request<Incoming>) -> WebResponse {
     let path = request.uri().path().to_ascii_lowercase();
     let path = if path.len() > 1 {
@@ -116,12 +108,14 @@ async fn route(site: &WebSite, scheme: &Scheme, request: Request<Incoming>) -> W
         (_, Scheme::Http) => status(StatusCode::NOT_FOUND),
         ("/autodiscover/autodiscoverservice.svc/root/oauth/user", _) if get => user(site, &request),
         ("/webticket/oauthtoken", _) if post => token(request.into_body()).await,
-        (APPLICATIONS, _) if post => create_application(site, request.into_body()).await,
+        (APPLICATIONS, _) if post => {
+            ucwa::create_application(&site.applications, request.into_body()).await
+        }
         (path, _) => match path
             .strip_prefix(APPLICATIONS)
             .and_then(|rest| rest.strip_prefix('/'))
         {
-            Some(rest) => application(site, rest, &request).await,
+            Some(rest) => ucwa::application(&site.applications, rest, &request).await,
             None if get && is_simple_url(site, &request) => page(site),
             None => status(StatusCode::NOT_FOUND),
         },
@@ -138,7 +132,7 @@ fn root(site: &WebSite, scheme: &Scheme, request: &Request<Incoming>) -> WebResp
     respond(StatusCode::OK, form.content_type(), text)
 }
 
-/// Anyone's ticket is taken.
+/// Accepts any ticket.
 fn user(site: &WebSite, request: &Request<Incoming>) -> WebResponse {
     if request.headers().contains_key(header::AUTHORIZATION) {
         let form = form(request);
@@ -148,88 +142,24 @@ fn user(site: &WebSite, request: &Request<Incoming>) -> WebResponse {
             autodiscover::user(&site.names, &site.fqdn, form),
         );
     }
-    let mut answer = status(StatusCode::UNAUTHORIZED);
+    let mut response = status(StatusCode::UNAUTHORIZED);
     if let Ok(challenge) = HeaderValue::from_str(&autodiscover::challenge(&site.names)) {
-        answer
+        response
             .headers_mut()
             .insert(header::WWW_AUTHENTICATE, challenge);
     }
-    answer
+    response
 }
 
 async fn token(body: Incoming) -> WebResponse {
-    if !swallow(body).await {
+    if !discard(body).await {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let ticket = json!({ "access_token": "cwt=demo", "expires_in": 28_800, "ms_rtc_identityscope": "local", "token_type": "Bearer" });
-    json_answer(StatusCode::OK, &ticket)
+    json_response(StatusCode::OK, &ticket)
 }
 
-async fn create_application(site: &WebSite, body: Incoming) -> WebResponse {
-    if !swallow(body).await {
-        return status(StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    let id = site.applications.create();
-    json_answer(StatusCode::CREATED, &application_document(id))
-}
-
-fn application_document(id: ApplicationId) -> serde_json::Value {
-    json!({
-        "rel": "application",
-        "_links": {
-            "self": { "href": format!("{APPLICATIONS}/{id}") },
-            "events": { "href": format!("{APPLICATIONS}/{id}/events?ack=1") },
-        },
-        "_embedded": { "me": { "_links": {
-            "reportMyActivity": { "href": format!("{APPLICATIONS}/{id}/me/reportMyActivity") },
-        }}},
-    })
-}
-
-/// What is under an application's path; any action of its user gives it an event.
-async fn application(site: &WebSite, rest: &str, request: &Request<Incoming>) -> WebResponse {
-    let (id, resource) = rest.split_once('/').unwrap_or((rest, ""));
-    let known = id.parse().ok().filter(|id| site.applications.knows(*id));
-    let Some(id) = known else {
-        return status(StatusCode::NOT_FOUND);
-    };
-    match (request.method().as_str(), resource) {
-        ("GET", "") => json_answer(StatusCode::OK, &application_document(id)),
-        ("DELETE", "") if site.applications.remove(id) => status(StatusCode::NO_CONTENT),
-        ("GET", "events") => events(site, id, request).await,
-        ("POST", "me/reportmyactivity") if site.applications.poke(id) => {
-            status(StatusCode::NO_CONTENT)
-        }
-        _ => status(StatusCode::NOT_FOUND),
-    }
-}
-
-/// The long poll. `ack=N` acknowledges the answers before the Nth.
-async fn events(site: &WebSite, id: ApplicationId, request: &Request<Incoming>) -> WebResponse {
-    let number = |name| parameter(request, name).map(str::parse::<u64>).transpose();
-    let (Ok(ack), Ok(seconds)) = (number("ack"), number("timeout")) else {
-        return status(StatusCode::BAD_REQUEST);
-    };
-    let patience = Duration::from_secs(seconds.unwrap_or(POLL_DEFAULT).clamp(1, POLL_MAX));
-    let seen = ack.map(|ack| ack.saturating_sub(1));
-    let address = format!("{APPLICATIONS}/{id}/events");
-    let document = match site.applications.poll(id, seen, patience).await {
-        Polled::Unknown => return status(StatusCode::NOT_FOUND),
-        Polled::Nothing => {
-            let next = ack.map_or_else(String::new, |ack| format!("?ack={ack}"));
-            json!({ "_links": { "next": { "href": address + &next } }, "sender": [] })
-        }
-        Polled::Event(count) => json!({
-            "_links": { "next": { "href": format!("{address}?ack={}", count.saturating_add(1)) } },
-            "sender": [{ "rel": "me", "href": format!("{APPLICATIONS}/{id}/me"), "events": [{
-                "type": "updated", "link": { "rel": "me", "href": format!("{APPLICATIONS}/{id}/me") },
-            }]}],
-        }),
-    };
-    json_answer(StatusCode::OK, &document)
-}
-
-/// So many bytes, in which a gap or a repetition shows.
+/// A body of the requested length, in which gaps and repetitions can be detected.
 fn big(request: &Request<Incoming>) -> WebResponse {
     let count = parameter(request, "bytes")
         .and_then(|count| count.parse().ok())
@@ -237,15 +167,15 @@ fn big(request: &Request<Incoming>) -> WebResponse {
     let Some(left) = count else {
         return status(StatusCode::BAD_REQUEST);
     };
-    let mut answer = Response::new(BoxBody::new(Pattern::new(left)));
-    answer.headers_mut().insert(
+    let mut response = Response::new(BoxBody::new(Pattern::new(left)));
+    response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/octet-stream"),
     );
-    answer
+    response
 }
 
-/// Counts what comes.
+/// Counts the bytes of an upload.
 async fn upload(mut body: Incoming) -> WebResponse {
     let mut count: u64 = 0;
     while let Some(frame) = body.frame().await {
@@ -257,10 +187,10 @@ async fn upload(mut body: Incoming) -> WebResponse {
             return status(StatusCode::PAYLOAD_TOO_LARGE);
         }
     }
-    json_answer(StatusCode::OK, &json!({ "bytes": count }))
+    json_response(StatusCode::OK, &json!({ "bytes": count }))
 }
 
-/// What a browser shows of meet and dialin.
+/// The page of the simple URLs (meet, dialin).
 fn page(site: &WebSite) -> WebResponse {
     let fqdn = autodiscover::escape(&site.fqdn);
     let text = format!(
@@ -291,45 +221,4 @@ fn form(request: &Request<Incoming>) -> Form {
             .and_then(|accept| accept.to_str().ok())
             .unwrap_or_default(),
     )
-}
-
-/// A query parameter as it was written; names match without regard to case.
-fn parameter<'a>(request: &'a Request<Incoming>, name: &str) -> Option<&'a str> {
-    let pairs = request
-        .uri()
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
-    pairs
-        .into_iter()
-        .find(|(key, _)| key.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value)
-}
-
-/// Reads a body that means nothing here; false when it is too long or broken off.
-async fn swallow(body: Incoming) -> bool {
-    Limited::new(body, SMALL_BODY_MAX).collect().await.is_ok()
-}
-
-fn status(code: StatusCode) -> WebResponse {
-    let mut answer = Response::new(BoxBody::default());
-    *answer.status_mut() = code;
-    answer
-}
-
-fn json_answer(code: StatusCode, document: &serde_json::Value) -> WebResponse {
-    respond(
-        code,
-        "application/json; charset=utf-8",
-        document.to_string(),
-    )
-}
-
-fn respond(code: StatusCode, content_type: &'static str, text: String) -> WebResponse {
-    let mut answer = Response::new(BoxBody::new(Full::from(text)));
-    *answer.status_mut() = code;
-    answer
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
 }

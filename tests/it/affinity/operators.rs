@@ -119,7 +119,7 @@ fn a_move_distinguishes_no_pin_from_a_pin_that_is_there_already() {
         (moved.status, &*moved.err),
         (
             1,
-            "192.0.2.7 has no pin that fits\n`lyncpin affinity pin --client 192.0.2.7 b` makes one\n"
+            "192.0.2.7 has no matching pin\ncreate one with `lyncpin affinity pin --client 192.0.2.7 b`\n"
         )
     );
     let pinned = balancer.said(&["affinity", "pin", "--client", "192.0.2.7", "b"]);
@@ -127,7 +127,7 @@ fn a_move_distinguishes_no_pin_from_a_pin_that_is_there_already() {
     let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "b"]);
     assert_eq!(
         (moved.status, &*moved.err),
-        (1, "every pin that fits leads to b already\n")
+        (1, "all matching pins already point to b\n")
     );
     let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "a"]);
     assert_eq!(moved.out, "1 pin moved to a, 0 connections reset\n");
@@ -233,7 +233,7 @@ fn cleared_pins_are_removed_and_connections_stay_open() {
     let said = balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
     assert_eq!(
         (said.status, said.out.as_str()),
-        (0, "1 pin cleared, 1 connection live on\n"),
+        (0, "1 pin cleared, 1 connection not affected\n"),
         "{}",
         said.err
     );
@@ -256,7 +256,7 @@ fn cleared_pins_are_removed_and_connections_stay_open() {
     assert!(said.out.starts_with("4 pins cleared, "), "{said:?}");
     assert_eq!(list(&balancer, "")["entries"], json!([]));
     let said = balancer.said(&["affinity", "clear", "--all"]);
-    assert_eq!((said.status, said.err.as_str()), (1, "no pin fits\n"));
+    assert_eq!((said.status, said.err.as_str()), (1, "no pin matches\n"));
     assert!(held.iter().all(|(_, (_, client))| is_alive(client)));
 }
 

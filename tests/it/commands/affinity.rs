@@ -48,13 +48,13 @@ fn pins_are_listed_over_every_page() {
 }
 
 #[test]
-fn a_list_that_ends_early_says_so() {
+fn a_truncated_list_says_so() {
     let running = Running::plain();
     let said = ask(&running, &["affinity", "list", "--limit", "2"]);
     assert_eq!(said.out.lines().count(), 3);
     assert_eq!(
         (said.status, said.err.as_str()),
-        (0, "there are more: --limit COUNT or --all lists them\n")
+        (0, "more pins match; use --limit COUNT or --all\n")
     );
     running.control.asked();
     let said = ask(&running, &["affinity", "list", "--limit", "5"]);
@@ -67,7 +67,7 @@ fn a_list_that_ends_early_says_so() {
 }
 
 #[test]
-fn filters_go_to_the_api() {
+fn filters_are_sent_to_the_api() {
     let running = Running::plain();
     let with = |first: &[&'static str], last: &[&'static str]| {
         let said = ask(&running, &[first, &FILTER, last].concat());
@@ -86,7 +86,7 @@ fn filters_go_to_the_api() {
 }
 
 #[test]
-fn a_list_as_json_is_pages_of_the_api() {
+fn a_list_as_json_is_the_pages_of_the_api() {
     let running = Running::plain();
     let said = ask(&running, &["affinity", "list", "--all", "--json"]);
     let pages = said.out.lines().map(serde_json::from_str::<PinPage>);
@@ -96,13 +96,13 @@ fn a_list_as_json_is_pages_of_the_api() {
 }
 
 #[test]
-fn a_list_of_nothing_says_so() {
+fn an_empty_list_says_so() {
     let running = Running::plain();
     let said = ask(
         &running,
         &["affinity", "list", "--client", "198.51.100.0/24"],
     );
-    assert_eq!((said.status, said.out.as_str()), (0, "no pin fits\n"));
+    assert_eq!((said.status, said.out.as_str()), (0, "no pin matches\n"));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_client_is_shown_with_its_sessions() {
 }
 
 #[test]
-fn a_client_is_pinned_and_it_is_told_where_it_was() {
+fn pinning_a_client_prints_its_previous_backend() {
     let running = Running::plain();
     let said = ask(
         &running,
@@ -180,7 +180,7 @@ fn a_client_is_pinned_and_it_is_told_where_it_was() {
 }
 
 #[test]
-fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
+fn moves_and_clears_print_counts_and_fail_if_no_pin_matches() {
     let running = Running::plain();
     assert_eq!(
         ask(
@@ -192,19 +192,19 @@ fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
     );
     assert_eq!(
         ask(&running, &["affinity", "clear", "--client", "192.0.2.7"]).out,
-        "1 pin cleared, 5 connections live on\n"
+        "1 pin cleared, 5 connections not affected\n"
     );
     assert_eq!(
         ask(&running, &["affinity", "clear", "--all"]).out,
-        "7 pins and 2 TLS sessions cleared, 5 connections live on\n"
+        "7 pins and 2 TLS sessions cleared, 5 connections not affected\n"
     );
     let nobody = ["--client", "198.51.100.1"];
     for (arguments, error) in [
-        (&["affinity", "clear"][..], "no pin fits\n"),
+        (&["affinity", "clear"][..], "no pin matches\n"),
         (
             &["affinity", "move", "--to", "fe02"],
-            "198.51.100.1 has no pin that fits\n\
-             `lyncpin affinity pin --client 198.51.100.1 fe02` makes one\n",
+            "198.51.100.1 has no matching pin\n\
+             create one with `lyncpin affinity pin --client 198.51.100.1 fe02`\n",
         ),
     ] {
         let said = ask(&running, &[arguments, &nobody].concat());
@@ -216,7 +216,7 @@ fn moves_and_clears_say_how_many_and_nothing_is_a_bad_answer() {
 }
 
 #[test]
-fn what_names_no_pins_is_wrong_usage() {
+fn a_command_that_selects_no_pins_is_a_usage_error() {
     for arguments in [
         &["affinity"][..],
         &["affinity", "frobnicate"],

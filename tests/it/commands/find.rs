@@ -1,4 +1,4 @@
-//! How a command finds the running balancer: the configuration, whatever is wrong with it, or an address.
+//! How a command finds the running balancer: by a configuration, valid or not, or by an address.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use crate::admin::fake::{Fake, Running, token};
 use lyncpin::admin::{RequestLimits, Served};
 
-/// What a command says that is run in this directory, with the variable that names the configuration.
+/// Runs a command in this directory, with the variable that names the configuration.
 fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
     command.args(arguments).current_dir(directory);
@@ -22,7 +22,7 @@ fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32
     )
 }
 
-/// A control that asks for a token, and a directory with the token's file.
+/// An admin listener that requires a token, and a directory with the token file.
 fn guarded() -> (Running, tempfile::TempDir) {
     let token = Some(token("s3cret"));
     let running = Running::start(
@@ -37,7 +37,7 @@ fn guarded() -> (Running, tempfile::TempDir) {
 }
 
 #[test]
-fn mistakes_elsewhere_in_the_file_do_not_matter_to_the_running_balancer() {
+fn errors_elsewhere_in_the_file_do_not_prevent_commands() {
     let (running, directory) = guarded();
     let file = directory.path().join("balancer.yaml");
     for wrong in [
@@ -56,7 +56,7 @@ fn mistakes_elsewhere_in_the_file_do_not_matter_to_the_running_balancer() {
             let (status, out, err) = run_in(here, None, &["drain", "fe01"]);
             assert_eq!((status, &*err), (0, ""), "{wrong}");
             assert!(out.starts_with("web/fe01: drain, was ready"), "{out}");
-            // From elsewhere the token's path leads nowhere but beside the file.
+            // From elsewhere the relative path of the token exists only beside the file.
             let elsewhere = tempfile::tempdir().unwrap();
             let named = ["status", "-c", file.to_str().unwrap()];
             let (status, _, err) = run_in(elsewhere.path(), None, &named);
@@ -69,7 +69,7 @@ fn mistakes_elsewhere_in_the_file_do_not_matter_to_the_running_balancer() {
 }
 
 #[test]
-fn a_mistake_in_the_admin_section_is_shown_with_a_way_around_it() {
+fn an_error_in_the_admin_section_is_printed_with_a_workaround() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
     std::fs::write(&file, "pools: 1\nadmin: { bind: nowhere }\n").unwrap();
@@ -81,7 +81,7 @@ fn a_mistake_in_the_admin_section_is_shown_with_a_way_around_it() {
             "{err}"
         );
         assert!(
-            err.contains("`--admin ADDRESS` asks the running balancer"),
+            err.contains("use `--admin ADDRESS` to reach the running balancer"),
             "{err}"
         );
         assert!(!err.contains("pools"), "{err}");
@@ -89,7 +89,7 @@ fn a_mistake_in_the_admin_section_is_shown_with_a_way_around_it() {
 }
 
 #[test]
-fn a_file_that_is_not_found_is_said_with_where_it_was_looked_for() {
+fn a_missing_file_is_reported_with_the_searched_locations() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let missing = here.join("missing.yaml");
@@ -110,7 +110,7 @@ fn a_file_that_is_not_found_is_said_with_where_it_was_looked_for() {
         let (status, _, err) = run_in(here, Some(&missing), command);
         assert_eq!(status, 2);
         let expected = format!(
-            "the configuration {}, which $LYNCPIN_CONFIG names, cannot be read: no such",
+            "cannot read the configuration {}, named by $LYNCPIN_CONFIG: no such",
             missing.display()
         );
         assert!(err.starts_with(&expected), "{err}");
@@ -119,8 +119,8 @@ fn a_file_that_is_not_found_is_said_with_where_it_was_looked_for() {
             assert_eq!(status, 2);
             assert_eq!(
                 err,
-                "there is no configuration: neither balancer.yaml in this directory nor /etc/lyncpin/balancer.yaml is there\n\
-                 name one with `-c FILE` or in $LYNCPIN_CONFIG\n"
+                "no configuration found: neither balancer.yaml in this directory nor /etc/lyncpin/balancer.yaml exists\n\
+                 name one with `-c FILE` or $LYNCPIN_CONFIG\n"
             );
         }
     }
@@ -158,7 +158,7 @@ fn the_variable_wins_over_the_directory_and_the_option_over_both() {
 }
 
 #[test]
-fn an_admin_listener_is_asked_by_name() {
+fn an_admin_listener_is_found_by_name() {
     let running = Running::plain();
     let port = running.tcp().port();
     let nowhere = Path::new("/");
@@ -189,7 +189,7 @@ fn an_admin_listener_is_asked_by_name() {
 }
 
 #[test]
-fn a_reload_to_a_token_file_that_is_missing_asks_the_balancer_without_a_token() {
+fn a_reload_to_a_token_file_that_is_missing_contacts_the_balancer_without_a_token() {
     for guarded in [false, true] {
         let token = guarded.then(|| token("s3cret"));
         let limits = RequestLimits::default();
@@ -202,21 +202,21 @@ fn a_reload_to_a_token_file_that_is_missing_asks_the_balancer_without_a_token() 
         if guarded {
             assert_eq!((status, &*out), (1, ""), "{err}");
             assert!(err.starts_with("the token file "), "{err}");
-            assert!(err.contains("asked without a token"), "{err}");
+            assert!(err.contains("contacted without a token"), "{err}");
         } else {
             assert!(
                 out.starts_with("the configuration has been reloaded"),
                 "{out}{err}"
             );
         }
-        // What changes or shows something needs the token that the file names.
+        // Other commands need the token that the file names.
         let (status, _, err) = run_in(here, None, &["status"]);
         assert!(status == 2 && err.starts_with("the token file "), "{err}");
     }
 }
 
 #[test]
-fn a_configuration_that_never_comes_holds_up_no_command_for_long() {
+fn a_configuration_without_data_delays_commands_for_a_limited_time() {
     let directory = tempfile::tempdir().unwrap();
     crate::support::hang::stalls(&directory.path().join("balancer.yaml"));
     let here = directory.path();
@@ -230,7 +230,7 @@ fn a_configuration_that_never_comes_holds_up_no_command_for_long() {
             scope.spawn(move || {
                 let (status, out, err) = run_in(here, None, command);
                 assert_eq!((status, &*out), (2, ""), "{err}");
-                assert!(err.contains("nothing came within 10 s"), "{err}");
+                assert!(err.contains("no data within 10 s"), "{err}");
                 assert!(err.contains("`--admin ADDRESS`"), "{err}");
             });
         }

@@ -1,4 +1,4 @@
-//! The last backend of a pool that is in service stays, unless it is forced.
+//! The last backend in service of a pool stays in service, unless `--force` is given.
 
 use serde_json::{Value, json};
 
@@ -29,13 +29,13 @@ fn states(balancer: &Balancer) -> Vec<String> {
 }
 
 #[track_caller]
-fn refused(balancer: &Balancer, arguments: &[&str], why: &str) {
+fn rejected(balancer: &Balancer, arguments: &[&str], why: &str) {
     let before = states(balancer);
     let said = balancer.said(arguments);
     assert_eq!((said.status, &*said.out), (1, ""), "{}", said.err);
     assert_eq!(
         said.err,
-        format!("{why}\nnothing was changed; --force does it all the same\n")
+        format!("{why}\nnothing was changed; use --force to do it anyway\n")
     );
     assert_eq!(states(balancer), before);
 }
@@ -51,25 +51,25 @@ fn drain_and_maintain_leave_the_last_backend_in_every_pool() {
     let (backends, paired) = (Backend::several(2), Backend::start("z"));
     let balancer = start(&backends, &paired, ", backup: paired");
     done(&balancer, &["drain", "other/a"]);
-    // One of two pools refuses, and none is changed.
+    // It is the last one in one of two pools, so neither is changed.
     for command in ["drain", "maintain"] {
-        refused(
+        rejected(
             &balancer,
             &[command, "b"],
             "b is the last backend in service in pool other: a drains; the pool would serve no client",
         );
     }
     done(&balancer, &["maintain", "web/b"]);
-    refused(
+    rejected(
         &balancer,
         &["drain", "web/a"],
         "a is the last backend in service in pool web: b is in maintenance; only its backup pool paired would serve",
     );
-    // It is out already: the deadline alone changes.
+    // It is out of service already: only the deadline changes.
     done(&balancer, &["drain", "other/a", "--deadline", "1h"]);
     done(&balancer, &["drain", "web/a", "--force"]);
     assert_eq!(states(&balancer), ["drain", "maintain", "drain", "ready"]);
-    // What is back needs no force.
+    // Returning to service needs no force.
     done(&balancer, &["ready", "a"]);
     done(&balancer, &["maintain", "other/b"]);
 }
@@ -84,14 +84,14 @@ fn a_backend_that_is_down_does_not_count_as_another_one() {
         let health = |pool: usize| status["pools"][pool]["backends"][1]["health"] == "down";
         (health(0) && health(1)).then_some(())
     });
-    refused(
+    rejected(
         &balancer,
         &["maintain", "web/a"],
         "a is the last backend in service in pool web: b is down; the pool would serve no client",
     );
-    // One that is down may go as long as another is to serve.
+    // One that is down may be taken out while another can serve.
     done(&balancer, &["maintain", "b"]);
-    refused(
+    rejected(
         &balancer,
         &["maintain", "a"],
         "a is the last backend in service in pool web: b is in maintenance; the pool would serve no client; \
@@ -101,7 +101,7 @@ fn a_backend_that_is_down_does_not_count_as_another_one() {
 }
 
 #[test]
-fn the_api_asks_only_where_it_is_told_to() {
+fn the_api_protects_the_last_backend_only_on_request() {
     let (backends, paired) = (Backend::several(1), Backend::start("z"));
     let balancer = start(&backends, &paired, "");
     let set = |path: &str, body: Value| {
@@ -148,7 +148,7 @@ fn the_api_asks_only_where_it_is_told_to() {
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_there_is() {
+fn an_unknown_name_is_reported_with_the_known_ones() {
     let (backends, paired) = (Backend::several(2), Backend::start("z"));
     let balancer = start(&backends, &paired, "");
     for (arguments, error) in [

@@ -8,7 +8,7 @@ use lyncpin::types::timestamp::Timestamp;
 use super::ask;
 use crate::admin::fake::{Fake, Running, status};
 
-/// So many pools of so many backends, named alike in each pool, all of them up but for `changed`.
+/// A site of this many pools and backends, with the same names in each pool; all are up except for `change`.
 fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> Running {
     let mut status = status();
     let mut pool = status.pools[0].clone();
@@ -42,14 +42,14 @@ fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> 
     )
 }
 
-fn says(running: &Running, arguments: &[&str]) -> String {
+fn output(running: &Running, arguments: &[&str]) -> String {
     let said = ask(running, &[&["status"], arguments].concat());
     assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
     said.out
 }
 
 #[test]
-fn a_large_site_has_a_line_for_each_pool_and_then_what_is_wrong() {
+fn a_large_site_has_one_line_per_pool_and_then_the_problems() {
     let running = site(40, 20, |status| {
         let failing = &mut status.pools[16].backends[6];
         (failing.health, failing.why) = (Health::Down, "tcp:5061: connection refused".into());
@@ -57,7 +57,7 @@ fn a_large_site_has_a_line_for_each_pool_and_then_what_is_wrong() {
         let observed = &mut status.pools[5].backends[2].checks[0];
         (observed.decides, observed.passing) = (false, Some(false));
     });
-    let text = says(&running, &[]);
+    let text = output(&running, &[]);
     assert!(
         text.lines().count() < 80,
         "{} lines\n{text}",
@@ -76,13 +76,13 @@ fn a_large_site_has_a_line_for_each_pool_and_then_what_is_wrong() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     assert!(!text.contains("\npool pool-01:\n"), "{text}");
-    let all = says(&running, &["--all"]);
+    let all = output(&running, &["--all"]);
     assert!(all.lines().count() > 800);
     assert!(all.contains("pool pool-01: "), "{all}");
 }
 
 #[test]
-fn what_does_not_fit_is_counted() {
+fn omitted_backends_are_counted() {
     let running = site(40, 20, |status| {
         for pool in &mut status.pools[..16] {
             for backend in &mut pool.backends {
@@ -91,7 +91,7 @@ fn what_does_not_fit_is_counted() {
             pool.can_serve = false;
         }
     });
-    let text = says(&running, &[]);
+    let text = output(&running, &[]);
     assert!(
         text.contains("480 of 800 backends in service, 320 down\n"),
         "{text}"
@@ -101,16 +101,16 @@ fn what_does_not_fit_is_counted() {
 }
 
 #[test]
-fn a_pool_or_a_backend_can_be_asked_for() {
+fn a_pool_or_a_backend_can_be_selected() {
     let running = site(40, 20, |_| {});
-    let pool = says(&running, &["pool-07"]);
+    let pool = output(&running, &["pool-07"]);
     assert_eq!(pool.matches("\npool ").count(), 1, "{pool}");
     assert_eq!(pool.matches("\nfe").count(), 20, "{pool}");
-    let backend = says(&running, &["fe03"]);
+    let backend = output(&running, &["fe03"]);
     assert_eq!(backend.matches("\nfe03").count(), 40, "{backend}");
-    let both = says(&running, &["pool-07/fe03", "pool-08/fe04"]);
+    let both = output(&running, &["pool-07/fe03", "pool-08/fe04"]);
     assert_eq!(both.matches("\nfe").count(), 2, "{both}");
-    let json = says(&running, &["--json", "pool-07/fe03"]);
+    let json = output(&running, &["--json", "pool-07/fe03"]);
     let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
     for (typed, hint) in [
@@ -136,13 +136,13 @@ fn a_pool_or_a_backend_can_be_asked_for() {
         "{}",
         said.err
     );
-    let json = says(&running, &["--json", "--by-server", "pool-07/fe03"]);
+    let json = output(&running, &["--json", "--by-server", "pool-07/fe03"]);
     let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
 }
 
 #[test]
-fn only_listeners_that_lead_to_what_is_shown_are_listed() {
+fn only_listeners_that_route_to_the_selection_are_listed() {
     let running = site(40, 1, |status| {
         let listener = status.listeners[0].clone();
         status.listeners = (1..=40)
@@ -157,22 +157,22 @@ fn only_listeners_that_lead_to_what_is_shown_are_listed() {
         status.pools[2].backup = Some("pool-07".into());
         status.listeners.pop();
     });
-    let all = says(&running, &[]);
+    let all = output(&running, &[]);
     assert_eq!(all.matches("\nlistener-").count(), 39, "{all}");
-    let one = says(&running, &["pool-07"]);
+    let one = output(&running, &["pool-07"]);
     assert_eq!(one.matches("\nlistener-").count(), 2, "{one}");
     assert!(
         one.contains("\nlistener-03 ") && one.contains("\nlistener-07 "),
         "{one}"
     );
-    let none = says(&running, &["pool-40"]);
-    assert!(none.contains("no listener leads here\n"), "{none}");
-    let by_server = says(&running, &["--by-server", "pool-08/fe01"]);
+    let none = output(&running, &["pool-40"]);
+    assert!(none.contains("no listener routes here\n"), "{none}");
+    let by_server = output(&running, &["--by-server", "pool-08/fe01"]);
     assert_eq!(by_server.matches("\nlistener-").count(), 1, "{by_server}");
 }
 
 #[test]
-fn by_server_a_line_has_its_state_in_each_pool() {
+fn by_server_a_line_has_the_state_in_each_pool() {
     let running = site(4, 3, |status| {
         status.pools[2].backends[0].health = Health::Down;
         status.pools[2].backends[0].effective_weight = 0.0;
@@ -181,7 +181,7 @@ fn by_server_a_line_has_its_state_in_each_pool() {
         }
         status.pools[3].affinity_group = Some("other".into());
     });
-    let text = says(&running, &["--by-server"]);
+    let text = output(&running, &["--by-server"]);
     for part in [
         "fe01           3/4           12     4  down, ready in pool-03; up, ready in pool-01, pool-02, pool-04\n",
         "fe02           0/4           12     4  up, drain in all 4 pools\n",
@@ -192,7 +192,7 @@ fn by_server_a_line_has_its_state_in_each_pool() {
 }
 
 #[test]
-fn one_is_no_plural_and_what_is_about_to_turn_is_said() {
+fn a_count_of_one_is_singular_and_checks_about_to_change_are_shown() {
     let running = site(1, 1, |status| {
         (status.connections, status.workers) = (1, 1);
         let now = status.now.0;
@@ -204,20 +204,20 @@ fn one_is_no_plural_and_what_is_about_to_turn_is_said() {
         let ended = now - std::time::Duration::from_secs(90_061);
         check.certificate_expiry = Some(Timestamp(ended));
     });
-    let text = says(&running, &[]);
+    let text = output(&running, &[]);
     for part in [
         ": ready, 1 connection of at most 1000, 1 worker, up 2h1m\n",
         "0 of 1 backend in service, 1 with weight 0\n",
         ", serves pinned clients only\n",
         "  fe01: deciding check tcp:5061 fails for 2h1m, 2 of 3 until it counts as failing: connection refused\n",
-        "  fe01: certificate seen by check tcp:5061 ended 1d1h ago\n",
+        "  fe01: certificate seen by check tcp:5061 expired 1d1h ago\n",
     ] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
 }
 
 #[test]
-fn an_open_port_that_rejects_everybody_is_not_merely_open() {
+fn an_open_port_that_rejects_all_clients_is_marked() {
     let running = site(1, 2, |status| {
         status.pools[0].name = "web".into();
         status.pools[0].can_serve = false;
@@ -225,7 +225,7 @@ fn an_open_port_that_rejects_everybody_is_not_merely_open() {
             (backend.health, backend.effective_weight) = (Health::Down, 0.0);
         }
     });
-    let text = says(&running, &[]);
+    let text = output(&running, &[]);
     for part in [
         "https     tls       open, rejects all            3  ",
         "pool web: least_connections, affinity group web, cannot serve\n",

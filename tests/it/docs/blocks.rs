@@ -1,27 +1,27 @@
-//! The fenced code blocks of README.md and docs/, each of one kind that some test holds.
+//! The fenced code blocks of README.md and docs/. Each has a kind, and a test for that kind.
 //!
-//! Owns what the first line of a block may say. Invariant: a block without a language, or with words that mean nothing
-//! here, fails; so none is passed over in silence.
+//! Owns the syntax of a block's first line. Invariant: a block without a language, or with unknown words, fails; no block is
+//! skipped silently.
 //!
-//! | first line | who holds it |
+//! | first line | test |
 //! |---|---|
 //! | `yaml` | `configuration.rs`: loads as a whole file |
-//! | `yaml fragment` | `configuration.rs`: loads when what it lacks is put beside it |
-//! | `sh` | `commands.rs`: runs, beside a running balancer |
-//! | `sh stage=demo` | `demo.rs`: runs, beside `lyncpin demo` |
-//! | `sh serves` | `commands.rs`, `demo.rs`: one command, which goes on until it is told to stop |
-//! | `sh not-run="why"` | `commands.rs`: only its words are looked at |
-//! | `json answer="PATH"` | `commands.rs`: is what a running balancer answers, but for numbers |
-//! | `text picture` | nobody, but for the picture of `life.rs` |
+//! | `yaml fragment` | `configuration.rs`: loads together with the required keys |
+//! | `sh` | `commands.rs`: runs beside a running balancer |
+//! | `sh stage=demo` | `demo.rs`: runs beside `lyncpin demo` |
+//! | `sh serves` | `commands.rs`, `demo.rs`: one command, which runs until it is stopped |
+//! | `sh not-run="why"` | `commands.rs`: only its words are checked |
+//! | `json answer="PATH"` | `commands.rs`: equals the response of a running balancer, except for numbers |
+//! | `text picture` | none, except for the picture in `life.rs` |
 //! | `text log` | `log.rs`: has the fields of the log |
-//! | `text said-in="FILE"` | `commands.rs`: stands in a test of that file, word for word |
+//! | `text said-in="FILE"` | `commands.rs`: a test in that file has the same text |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use Kind::{Answer, Demo, Fragment, Log, NotRun, Picture, Run, Said, Serves, Whole};
 
-/// What a block is, and so who holds it.
+/// The kind of a block, which selects its test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Whole,
@@ -40,17 +40,17 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Block {
     /// `docs/page.md:7`
-    pub(super) place: String,
+    pub(super) location: String,
     pub(super) kind: Kind,
-    /// What the word of its kind is given, such as the reason why it is not run; else empty.
+    /// The value of its keyword, such as the reason why it is not run; otherwise empty.
     pub(super) value: String,
     pub(super) text: String,
 }
 
 impl Block {
-    /// The page that it stands on.
+    /// The page that contains it.
     pub(super) fn page(&self) -> &str {
-        self.place.split(':').next().unwrap()
+        self.location.split(':').next().unwrap()
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn all() -> Vec<Block> {
     blocks.collect()
 }
 
-/// Those of some kinds.
+/// The blocks of these kinds.
 pub(super) fn of(kinds: &[Kind]) -> Vec<Block> {
     let mut blocks = all();
     blocks.retain(|block| kinds.contains(&block.kind));
@@ -96,7 +96,7 @@ pub(super) fn of(kinds: &[Kind]) -> Vec<Block> {
     blocks
 }
 
-/// What stands outside of the blocks of a page.
+/// The text of a page outside of its blocks.
 pub(super) fn prose(text: &str) -> String {
     let mut inside = false;
     let mut prose = String::new();
@@ -111,7 +111,7 @@ pub(super) fn prose(text: &str) -> String {
     prose
 }
 
-/// What stands between backticks outside of blocks; a paragraph at a time, so that one that is forgotten is told.
+/// The inline code of a page, by paragraph, so that a missing backtick is detected.
 pub(super) fn spans(page: &str, text: &str) -> Vec<String> {
     let mut spans = Vec::new();
     for paragraph in prose(text).split("\n\n") {
@@ -130,24 +130,24 @@ fn blocks_of(page: &str, text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = text.lines().zip(1..);
     while let Some((line, number)) = lines.next() {
-        let place = format!("{page}:{number}");
-        assert!(!line.trim_start().starts_with("~~~"), "{place}: use ```");
+        let location = format!("{page}:{number}");
+        assert!(!line.trim_start().starts_with("~~~"), "{location}: use ```");
         let Some(info) = line.trim_start().strip_prefix("```") else {
             continue;
         };
         let indent = line.len() - line.trim_start().len();
         let mut text = String::new();
         loop {
-            let (line, _) = lines.next().unwrap_or_else(|| panic!("{place}: no end"));
+            let (line, _) = lines.next().unwrap_or_else(|| panic!("{location}: no end"));
             if line.trim() == "```" {
                 break;
             }
             text += line.get(indent..).unwrap_or("");
             text.push('\n');
         }
-        let (kind, value) = kind_of(info).unwrap_or_else(|why| panic!("{place}: {why}"));
+        let (kind, value) = kind_of(info).unwrap_or_else(|why| panic!("{location}: {why}"));
         blocks.push(Block {
-            place,
+            location,
             kind,
             value,
             text,
@@ -173,15 +173,15 @@ fn kind_of(info: &str) -> Result<(Kind, String), String> {
         ("text", "picture", true) => Kind::Picture,
         ("text", "log", true) => Kind::Log,
         ("text", "said-in", false) => Kind::Said,
-        _ => return Err(format!("no test knows a block {info:?}; see {}", file!())),
+        _ => return Err(format!("no test handles a block {info:?}; see {}", file!())),
     };
     Ok((kind, value.to_owned()))
 }
 
-/// How many of each kind stand on each page. Whoever adds a block adds it here, and sees who holds it.
+/// The number of blocks of each kind on each page. Adding a block requires a change here, which shows the test for it.
 #[rustfmt::skip]
 const COUNTS: &[(&str, &[(Kind, usize)])] = &[
-    ("README.md", &[(Whole, 1), (Demo, 1), (Serves, 2), (NotRun, 1), (Picture, 1)]),
+    ("README.md", &[(Whole, 1), (Serves, 2), (NotRun, 1), (Picture, 1)]),
     ("docs/api.md", &[(Run, 2), (Answer, 1)]),
     ("docs/architecture.md", &[(Picture, 1)]),
     ("docs/commands.md", &[(Run, 1), (Said, 1)]),
@@ -192,11 +192,11 @@ const COUNTS: &[(&str, &[(Kind, usize)])] = &[
     ("docs/lync-guide.md", &[(Whole, 2)]),
     ("docs/operations.md", &[(Fragment, 1), (Run, 10), (NotRun, 1)]),
     ("docs/performance.md", &[(NotRun, 3)]),
-    ("docs/quick-start.md", &[(Whole, 1), (Fragment, 1), (Run, 6), (Serves, 2), (NotRun, 2)]),
+    ("docs/quick-start.md", &[(Whole, 1), (Fragment, 1), (Run, 6), (Demo, 1), (Serves, 2), (NotRun, 2)]),
 ];
 
 #[test]
-fn every_block_is_of_a_kind_that_some_test_holds() {
+fn every_block_has_a_kind_and_is_counted() {
     let mut found: BTreeMap<String, BTreeMap<Kind, usize>> = BTreeMap::new();
     for block in all() {
         let page = found.entry(block.page().to_owned()).or_default();
@@ -214,7 +214,7 @@ fn every_block_is_of_a_kind_that_some_test_holds() {
 }
 
 #[test]
-fn a_block_that_says_nothing_of_itself_is_refused() {
+fn a_block_without_a_known_kind_is_an_error() {
     for info in [
         "",
         "yml",

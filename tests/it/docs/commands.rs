@@ -1,4 +1,4 @@
-//! The commands of the pages are run; those that cannot be are looked at word by word.
+//! The commands of the pages are run; those that cannot be run are checked word by word.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -11,9 +11,9 @@ use super::stage::{Running, Stage};
 use crate::support::eventually;
 
 #[test]
-fn every_command_block_does_what_it_says_beside_a_running_balancer() {
+fn every_command_block_succeeds_beside_a_running_balancer() {
     let stage = Stage::start();
-    // Something for the log to show.
+    // Traffic, so that the log has lines.
     let traffic = "curl -sS https://lyncdiscover.contoso.com/ --connect-to ::192.0.2.10: -o /dev/null\n\
                    ! curl -sS https://unknown.contoso.com/ --connect-to ::192.0.2.10: -o /dev/null\n";
     let said = stage.bash(&stage.localise(traffic));
@@ -24,39 +24,40 @@ fn every_command_block_does_what_it_says_beside_a_running_balancer() {
         assert!(
             said.status.success(),
             "{}\n{}\n{}\n{}",
-            block.place,
+            block.location,
             block.text,
             said.out,
             said.err
         );
-        println!("{}: ran\n{}{}", block.place, said.out, said.err);
+        println!("{}: ran\n{}{}", block.location, said.out, said.err);
     }
     for block in of(&[Kind::Answer]) {
         stage.prepare();
-        is_what_is_answered(&stage, &block);
+        equals_the_response(&stage, &block);
     }
 }
 
-/// The same, but for numbers, be they of their own or in words.
-fn is_what_is_answered(stage: &Stage, block: &Block) {
+/// Compares a block with the response, ignoring numbers, also those within strings.
+fn equals_the_response(stage: &Stage, block: &Block) {
     let ask = format!("curl -sS 'http://127.0.0.1:9900{}'", block.value);
     let said = stage.bash(&stage.localise(&ask));
     let shape = |text: &str| -> Value {
         let digits = |c: char| c.is_ascii_digit();
         let parts = text.split(digits).filter(|part| !part.is_empty());
         let text = parts.collect::<Vec<_>>().join("0");
-        serde_json::from_str(&text).unwrap_or_else(|why| panic!("{}: {why}\n{text}", block.place))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|why| panic!("{}: {why}\n{text}", block.location))
     };
-    assert_eq!(shape(&block.text), shape(&said.out), "{}", block.place);
+    assert_eq!(shape(&block.text), shape(&said.out), "{}", block.location);
 }
 
-/// The demo is held by `demo.rs`.
+/// `demo.rs` tests blocks that start the demo.
 pub(super) fn is_demo(block: &Block) -> bool {
     block.text.contains(" demo")
 }
 
 #[test]
-fn a_command_that_serves_serves_and_stops_when_it_is_told_to() {
+fn a_serving_command_serves_until_it_is_stopped() {
     let mut blocks = of(&[Kind::Serves]);
     blocks.retain(|block| !is_demo(block));
     assert!(!blocks.is_empty());
@@ -73,7 +74,7 @@ fn a_command_that_serves_serves_and_stops_when_it_is_told_to() {
     }
 }
 
-/// Told to stop, it ends, and says that all is well.
+/// Stops it; it must end with status 0.
 pub(super) fn stop(running: &mut Running) {
     let pid = Pid::from_child(&running.0);
     kill_process(pid, Signal::TERM).unwrap();
@@ -82,18 +83,18 @@ pub(super) fn stop(running: &mut Running) {
 }
 
 #[test]
-fn what_is_not_run_says_why_and_is_made_of_words_that_mean_something() {
+fn a_block_that_is_not_run_has_a_reason_and_valid_commands() {
     for block in of(&[Kind::NotRun]) {
-        let place = &block.place;
-        assert!(block.value.contains(' '), "{place}: why is it not run?");
+        let location = &block.location;
+        assert!(block.value.contains(' '), "{location}: why is it not run?");
         for command in commands_of(&block.text) {
             let program = command[0].rsplit('/').next().unwrap();
             if program == "lyncpin" {
                 let parsed = lyncpin::cli::parse(&command[1..]);
-                parsed.unwrap_or_else(|why| panic!("{place}: {command:?}\n{why}"));
+                parsed.unwrap_or_else(|why| panic!("{location}: {command:?}\n{why}"));
             }
             for word in command.iter().filter(|word| is_of_the_repository(word)) {
-                assert!(root().join(word).exists(), "{place}: there is no {word}");
+                assert!(root().join(word).exists(), "{location}: there is no {word}");
             }
             if is_of_the_repository(&command[0]) {
                 options_are_known(&block, &command);
@@ -107,12 +108,12 @@ fn is_of_the_repository(word: &str) -> bool {
     folders.iter().any(|folder| word.starts_with(folder))
 }
 
-/// A script knows its options by name.
+/// A script must contain the names of its options.
 fn options_are_known(block: &Block, command: &[String]) {
     let script = std::fs::read_to_string(root().join(&command[0])).unwrap();
     for option in command.iter().filter(|word| word.starts_with("--")) {
         let known = script.contains(&format!("\"{option}\""));
-        assert!(known, "{}: {} has no {option}", block.place, command[0]);
+        assert!(known, "{}: {} has no {option}", block.location, command[0]);
     }
 }
 
@@ -134,9 +135,9 @@ fn commands_of(script: &str) -> Vec<Vec<String>> {
     commands
 }
 
-/// In sentences and tables: what is there may be left open, such as NAME, but what is there is known.
+/// Commands in sentences and tables may have placeholders such as NAME, but only existing options.
 #[test]
-fn every_command_that_a_sentence_names_exists_with_its_options() {
+fn every_command_in_the_text_exists_with_its_options() {
     let known: BTreeMap<_, _> = lyncpin::cli::commands().into_iter().collect();
     let mut seen = 0;
     for (page, text) in pages() {
@@ -174,7 +175,7 @@ fn every_command_that_a_sentence_names_exists_with_its_options() {
 }
 
 #[test]
-fn what_a_block_says_is_said_by_a_test_of_the_code() {
+fn quoted_output_is_in_a_test_of_the_code() {
     for block in of(&[Kind::Said]) {
         let code = std::fs::read_to_string(root().join(&block.value)).unwrap();
         for line in block.text.lines() {
@@ -182,7 +183,7 @@ fn what_a_block_says_is_said_by_a_test_of_the_code() {
             assert!(
                 said,
                 "{}: {} does not say {line:?}",
-                block.place, block.value
+                block.location, block.value
             );
         }
     }

@@ -1,10 +1,10 @@
-//! The configurations that the pages show are read by what reads the real ones.
+//! The configurations on the pages are valid.
 
 use lyncpin::config;
 
 use super::blocks::{Block, Kind, of, pages, spans};
 
-/// What a file has at least; a fragment is put beside it.
+/// The required keys; a fragment is loaded together with them.
 const LEAST: &str = "lync:\n  sip_domains: [contoso.com]\n  external_web_fqdn: lyncweb.contoso.com\n  \
                      front_ends: [fe01.contoso.local]\n";
 
@@ -18,30 +18,34 @@ fn whole(block: &Block) -> String {
 }
 
 #[test]
-fn every_configuration_that_is_shown_loads_without_a_lint() {
+fn every_configuration_on_a_page_loads_without_a_lint() {
     for block in of(&[Kind::Whole, Kind::Fragment]) {
-        let loaded = config::read(&whole(&block), &block.place);
+        let loaded = config::read(&whole(&block), &block.location);
         let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
         let lints: String = loaded.lints.iter().map(ToString::to_string).collect();
-        assert_eq!(lints, "", "{}", block.place);
+        assert_eq!(lints, "", "{}", block.location);
         let long_form = config::expand(&loaded.config);
         let again =
             config::read(&long_form, "expanded").unwrap_or_else(|faults| panic!("{faults}"));
-        assert_eq!(again.config, loaded.config, "{}", block.place);
+        assert_eq!(again.config, loaded.config, "{}", block.location);
     }
 }
 
-/// Else a whole file that does not load could be called a fragment.
+/// Otherwise a complete file with errors could be marked as a fragment.
 #[test]
 fn a_fragment_does_not_load_alone() {
     for block in of(&[Kind::Fragment]) {
-        assert!(config::read(&block.text, "f").is_err(), "{}", block.place);
+        assert!(
+            config::read(&block.text, "f").is_err(),
+            "{}",
+            block.location
+        );
     }
 }
 
 /// `key: value` in a sentence, with a value of one word or one list.
 #[test]
-fn every_setting_that_a_sentence_names_is_a_key() {
+fn every_setting_in_the_text_is_a_key() {
     let keys = config::keys();
     let is_key = |named: &str| {
         let end = format!(".{named}");

@@ -1,4 +1,4 @@
-//! `lyncpin demo` as the pages call it, what they do beside it, and what it says itself that one may do.
+//! `lyncpin demo` as on the pages, with the commands on the pages and those that it suggests itself.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use super::commands::{is_demo, stop};
 use super::stage::{Running, Stage};
 use crate::support::PATIENCE;
 
-/// Ports below those that the kernel gives out, for the five that the demo takes in the order of `OPTIONS`.
+/// Five ports for the demo in the order of `OPTIONS`, below the range of ephemeral ports.
 fn free_ports() -> [u16; 5] {
     let mut next = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap();
     [(); 5].map(|()| {
@@ -23,7 +23,7 @@ fn free_ports() -> [u16; 5] {
     })
 }
 
-/// The demo's options, and the ports that the pages and the demo take without them.
+/// The demo's options for ports, and their defaults.
 const OPTIONS: [(&str, u16); 5] = [
     ("--https", 8443),
     ("--http", 8080),
@@ -35,10 +35,10 @@ const OPTIONS: [(&str, u16); 5] = [
 struct Demo {
     running: Running,
     ports: [u16; 5],
-    /// The commands that it says one may try.
-    says: Vec<String>,
-    /// What it says afterwards.
-    answers: Receiver<String>,
+    /// The commands that it suggests.
+    suggested: Vec<String>,
+    /// The output after that.
+    replies: Receiver<String>,
 }
 
 impl Demo {
@@ -56,31 +56,31 @@ impl Demo {
         bash.stderr(Stdio::null());
         let mut running = Running(bash.spawn().unwrap());
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
-        let mut says = Vec::new();
+        let mut suggested = Vec::new();
         let mut tried = false;
         for line in &mut lines {
             let line = line.unwrap();
             tried |= line.starts_with("Try, ");
-            if line.starts_with("Here you can type") {
+            if line.starts_with("Commands for this terminal") {
                 break;
             }
             if let Some(command) = line.strip_prefix("  ").filter(|_| tried) {
-                says.push(command.to_owned());
+                suggested.push(command.to_owned());
             }
         }
-        let (say, answers) = channel();
+        let (sender, replies) = channel();
         std::thread::spawn(move || {
             lines
                 .map_while(Result::ok)
                 .filter(|line| !line.is_empty())
-                .try_for_each(|line| say.send(line))
+                .try_for_each(|line| sender.send(line))
         });
         stage.wait_until_ready(&format!("--admin 127.0.0.1:{}", ports[4]));
         Self {
             running,
             ports,
-            says,
-            answers,
+            suggested,
+            replies,
         }
     }
 
@@ -91,18 +91,18 @@ impl Demo {
         })
     }
 
-    /// What a block does, and a refusal where its comment says so.
-    fn does(&self, stage: &Stage, script: &str) {
+    /// Runs a block; a command marked as rejected must fail.
+    fn run_block(&self, stage: &Stage, script: &str) {
         for line in script.lines() {
             let said = stage.bash(&self.localise(line));
-            let wanted = !line.contains("# refused");
+            let wanted = !line.contains("# rejected");
             assert_eq!(said.status.success(), wanted, "{line}\n{said:?}");
         }
     }
 }
 
 #[test]
-fn the_demo_serves_what_the_pages_and_itself_say_of_it() {
+fn the_commands_on_the_pages_and_those_it_suggests_work_beside_the_demo() {
     let stage = Stage::set();
     let beside = of(&[Kind::Demo]);
     let mut blocks = of(&[Kind::Serves]);
@@ -110,22 +110,22 @@ fn the_demo_serves_what_the_pages_and_itself_say_of_it() {
     for block in &blocks {
         let mut demo = Demo::start(&stage, &block.text);
         for other in beside.iter().filter(|other| other.page() == block.page()) {
-            demo.does(&stage, &other.text);
+            demo.run_block(&stage, &other.text);
         }
-        assert_eq!(demo.says.len(), 7, "{:?}", demo.says);
-        for command in &demo.says {
-            demo.does(&stage, command);
+        assert_eq!(demo.suggested.len(), 7, "{:?}", demo.suggested);
+        for command in &demo.suggested {
+            demo.run_block(&stage, command);
         }
         stop(&mut demo.running);
     }
     for other in &beside {
         let started = blocks.iter().any(|block| block.page() == other.page());
-        assert!(started, "{}: nothing starts the demo", other.place);
+        assert!(started, "{}: nothing starts the demo", other.location);
     }
 }
 
 #[test]
-fn the_demo_obeys_what_the_quick_start_says_that_one_may_type() {
+fn the_demo_accepts_the_typed_commands_of_the_quick_start() {
     let stage = Stage::set();
     let (_, text) = pages()
         .into_iter()
@@ -141,17 +141,17 @@ fn the_demo_obeys_what_the_quick_start_says_that_one_may_type() {
     for line in typed.iter().chain(&["what is this"]) {
         writeln!(stdin, "{line}").unwrap();
     }
-    // Each line has an answer, and so has what it does not understand.
+    // Each command has a reply, and so has an unknown one.
     for line in &typed {
-        let answer = demo.answers.recv_timeout(PATIENCE).unwrap();
+        let answer = demo.replies.recv_timeout(PATIENCE).unwrap();
         assert!(
             answer.starts_with("fe01 is ") || answer.starts_with("fe01 has "),
             "{line}: {answer}"
         );
     }
-    let answer = demo.answers.recv_timeout(PATIENCE).unwrap();
-    assert!(answer.starts_with("type: "), "{answer}");
+    let answer = demo.replies.recv_timeout(PATIENCE).unwrap();
+    assert!(answer.starts_with("usage: "), "{answer}");
     stop(&mut demo.running);
-    let more: Vec<String> = demo.answers.iter().collect();
+    let more: Vec<String> = demo.replies.iter().collect();
     assert!(more.is_empty(), "{more:?}");
 }

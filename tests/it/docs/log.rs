@@ -1,4 +1,4 @@
-//! Lines of the log that the pages show have the fields of the log.
+//! Log lines on the pages have the fields of the log.
 
 use std::collections::BTreeSet;
 
@@ -18,15 +18,15 @@ fn keys(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_line_that_is_shown_has_the_fields_of_the_log() {
+fn a_line_on_a_page_has_the_fields_of_the_log() {
     for block in of(&[Kind::Log]) {
         for line in block.text.lines() {
             let keys = keys(line);
             if line.contains(" target=access ") {
-                assert_eq!(keys, access::FIELDS, "{}", block.place);
+                assert_eq!(keys, access::FIELDS, "{}", block.location);
             } else {
                 let begins = keys.get(..event::FIELDS.len());
-                assert_eq!(begins, Some(event::FIELDS), "{}", block.place);
+                assert_eq!(begins, Some(event::FIELDS), "{}", block.location);
             }
         }
     }
@@ -35,9 +35,9 @@ fn a_line_that_is_shown_has_the_fields_of_the_log() {
 #[test]
 fn the_types_of_fields_are_those_of_the_page() {
     let rows = table(&page("log.md"), "### Fields of events");
-    let known = |place: usize| -> Vec<String> {
+    let known = |location: usize| -> Vec<String> {
         let of = |(name, kind): &(&str, lyncpin::telemetry::log::fields::Kind)| {
-            [(*name).to_owned(), kind.as_str().to_owned()][place].clone()
+            [(*name).to_owned(), kind.as_str().to_owned()][location].clone()
         };
         EVENT_FIELDS.iter().map(of).collect()
     };
@@ -80,7 +80,7 @@ fn fields_of(arguments: &str) -> Vec<String> {
     fields
 }
 
-/// Every event in the code, as the arguments of its macro; tests are left out.
+/// Every event in the code, as the arguments of its macro, except in tests.
 fn events(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -91,19 +91,19 @@ fn events(folder: &std::path::Path, found: &mut Vec<(String, String)>) {
         let whole = std::fs::read_to_string(&path).unwrap();
         let code = whole.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for level in ["error!(", "warn!(", "info!(", "debug!("] {
-            for (place, _) in code.match_indices(level) {
-                let begins = code[..place].chars().next_back();
+            for (location, _) in code.match_indices(level) {
+                let begins = code[..location].chars().next_back();
                 if begins.is_some_and(|before| before.is_alphanumeric() || before == '_') {
                     continue;
                 }
-                let rest = &code[place + level.len()..];
+                let rest = &code[location + level.len()..];
                 found.push((path.display().to_string(), inside(rest).to_owned()));
             }
         }
     }
 }
 
-/// What stands before the parenthesis that closes, those within texts aside.
+/// The text before the closing parenthesis, ignoring parentheses within strings.
 fn inside(text: &str) -> &str {
     let (mut depth, mut quoted, mut escaped) = (0, false, false);
     for (at, c) in text.char_indices() {

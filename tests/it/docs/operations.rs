@@ -1,4 +1,4 @@
-//! What the operations page says of files under deploy/ is what they hold, and what it quotes is what the log says.
+//! The operations page matches the files under deploy/, and its quotes match the log.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::blocks::root;
 use super::{column, page, table};
 
 #[test]
-fn every_kernel_setting_says_how_it_shows_that_it_is_too_small() {
+fn every_kernel_setting_has_its_symptoms() {
     let file = root().join("deploy/sysctl.d/90-lyncpin.conf");
     let file = std::fs::read_to_string(file).unwrap();
     let settings = file.lines().filter(|line| !line.starts_with('#'));
@@ -31,19 +31,19 @@ fn code_under(folder: &Path) -> String {
 }
 
 #[test]
-fn what_the_log_is_said_to_say_it_says() {
+fn quoted_log_lines_exist_in_the_code() {
     let code = code_under(&root().join("src"));
     let page = page("operations.md").replace('\n', " ");
     let quoted = page.split("log says `").skip(1);
     let quoted: Vec<&str> = quoted.filter_map(|rest| rest.split('`').next()).collect();
     assert!(quoted.len() >= 3, "{quoted:?}");
     for words in quoted {
-        assert!(code.contains(words), "nothing says {words:?}");
+        assert!(code.contains(words), "no code has {words:?}");
     }
 }
 
 #[test]
-fn what_the_binary_needs_is_said() {
+fn the_libraries_of_the_binary_are_documented() {
     let binary = env!("CARGO_BIN_EXE_lyncpin");
     let listed = std::process::Command::new("ldd")
         .arg(binary)
@@ -53,7 +53,7 @@ fn what_the_binary_needs_is_said() {
     let needed = listed
         .lines()
         .filter_map(|line| line.split_whitespace().next());
-    // What the kernel maps, and the loader itself.
+    // Without the library that the kernel maps, and the loader itself.
     let needed = needed.filter(|name| !name.starts_with("linux-vdso") && !name.starts_with('/'));
     let page = page("quick-start.md");
     let said = page.split("The binary needs ").nth(1).unwrap();

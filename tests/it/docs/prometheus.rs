@@ -1,4 +1,4 @@
-//! Series that the pages name exist, and what they ask of them is PromQL.
+//! The series on the pages exist, and the expressions are valid PromQL.
 
 use std::fmt::Write as _;
 
@@ -17,10 +17,10 @@ fn is_known(name: &str) -> bool {
 }
 
 #[test]
-fn every_series_that_a_page_names_exists() {
+fn every_series_on_a_page_exists() {
     let mut seen = 0;
     for (page, text) in pages() {
-        // A series that a rule records has colons in its name, and is the rules' to know.
+        // Names with colons are recording rules, which are tested with the rules.
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
         for word in
             words.filter(|word| word.starts_with("lyncpin_") || word.starts_with("process_"))

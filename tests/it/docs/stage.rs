@@ -1,8 +1,7 @@
-//! What the commands of the pages are run beside: the Front Ends of the pages' pool and balancers before them, with a
-//! folder in the place of the machine's root.
+//! The environment of the commands on the pages: the Front Ends of the pages' pool, balancers in front of them, and a
+//! directory in place of the machine's root.
 //!
-//! Owns which words of a command are read otherwise here, and nothing of what commands say. Invariant: a command is
-//! changed in its addresses, in the folders under which it looks, and in how long a drain may last; in nothing else.
+//! Owns the substitutions in commands. Invariant: only addresses, directories and the deadline of a drain are substituted.
 
 use std::fs::{self, File};
 use std::net::IpAddr;
@@ -17,10 +16,10 @@ use crate::support::peers::background;
 use crate::support::programs::{self, Said};
 use crate::support::{at, eventually, own_address};
 
-/// Programs that a test must not run, or that a machine lacks, and what stands in their place.
+/// Replacements for programs that a test must not run or that a machine may lack.
 const STAND_INS: [(&str, &str); 2] = [
     ("sudo", "exec \"$@\""),
-    // The journal has what the balancer wrote to its standard error.
+    // The journal is the standard error of the balancer.
     ("journalctl", "exec cat \"$HOME/log\""),
 ];
 
@@ -34,19 +33,19 @@ impl Drop for Running {
     }
 }
 
-/// A folder like a machine's root, the Front Ends, and what is running.
+/// A directory like a machine's root, the Front Ends, and the running balancers.
 pub(super) struct Stage {
     root: tempfile::TempDir,
     /// The VIP of the balancer.
     address: IpAddr,
-    /// The VIP of the one whose admin listener wants a token.
+    /// The VIP of the balancer whose admin listener requires a token.
     guarded: IpAddr,
     front_ends: Vec<FrontEnd>,
     running: Vec<Running>,
 }
 
 impl Stage {
-    /// The folder and the Front Ends, and no balancer yet.
+    /// The directory and the Front Ends, without a balancer.
     pub(super) fn set() -> Self {
         let (front_ends, ca) = start_front_ends();
         let mut stage = Self {
@@ -66,7 +65,7 @@ impl Stage {
         stage
     }
 
-    /// The same with three balancers: one as the pages have it, one with a Unix socket and one with a token.
+    /// The same with three balancers: one as on the pages, one with a Unix socket and one with a token.
     pub(super) fn start() -> Self {
         let mut stage = Self::set();
         let socket = format!("unix:{}", stage.path("run/lyncpin/admin.sock").display());
@@ -103,7 +102,7 @@ impl Stage {
         }
         fs::write(self.path("etc/lyncpin/token"), "test-token\n").unwrap();
         fs::write(self.path("ca.pem"), ca.pem()).unwrap();
-        // A status that says no is a failure, and nothing lasts for ever.
+        // An HTTP error is a failure, and every request has a time limit.
         fs::write(self.path(".curlrc"), "fail\nmax-time = 30\n").unwrap();
     }
 
@@ -142,14 +141,14 @@ impl Stage {
         });
     }
 
-    /// A command as it is run here.
+    /// A command with the substitutions.
     pub(super) fn localise(&self, command: &str) -> String {
         let under = |folder: &str| self.path(folder).display().to_string();
         let words = [
             ("cargo run --release -- ", "lyncpin ".to_owned()),
             ("192.0.2.11:9900", at(self.guarded, 9900).to_string()),
             ("127.0.0.1:9900", at(self.address, 9900).to_string()),
-            // Whose lines stand in the log: those of the commands themselves.
+            // The address in the log is that of the commands themselves.
             ("client=192.0.2.7:", "client=127.0.0.1:".to_owned()),
             ("192.0.2.10", self.address.to_string()),
             ("/etc/", under("etc/")),
@@ -161,7 +160,7 @@ impl Stage {
         words.iter().fold(command.to_owned(), replaced)
     }
 
-    /// What is put before a script: its folder, its programs and whom curl trusts.
+    /// The prelude of a script: its directory, its programs and curl's certificate authority.
     pub(super) fn prelude(&self) -> String {
         let root = self.root.path().display();
         format!(
@@ -175,7 +174,7 @@ impl Stage {
         programs::feed("bash", "bash", &["-euo", "pipefail", "-c", &script], "")
     }
 
-    /// Whatever earlier commands did is undone, and two clients are pinned to the first Front End.
+    /// Undoes the effects of earlier commands, and pins two clients to the first Front End.
     pub(super) fn prepare(&self) {
         let ready: String = self
             .front_ends
@@ -190,7 +189,7 @@ impl Stage {
     }
 }
 
-/// fe01 to fe03.contoso.local with the usual ports, each at an address of its own, and who vouches for them.
+/// fe01 to fe03.contoso.local with the usual ports, each at its own address, and their certificate authority.
 fn start_front_ends() -> (Vec<FrontEnd>, DemoCa) {
     let ca = DemoCa::new().unwrap();
     let names = DeploymentNames {

@@ -212,7 +212,7 @@ fn a_drain_is_watched_until_nothing_is_left() {
     let line = lines.next().unwrap().unwrap();
     assert_eq!(
         line,
-        format!("{server}: 0 connections, 0 pins, the deadline is over")
+        format!("{server}: 0 connections, 0 pins, the deadline has passed")
     );
     assert!(lines.next().is_none());
     assert!(child.wait().unwrap().success());
@@ -239,7 +239,7 @@ fn a_drain_is_watched_until_nothing_is_left() {
     let said = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(
         said,
-        format!("other/{other} does not drain any more: it is ready\n")
+        format!("other/{other} is no longer draining: its state is ready\n")
     );
     assert!(is_alive(&held));
 }

@@ -54,7 +54,7 @@ fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
     let mut log = None;
     for line in lines
         .by_ref()
-        .take_while(|line| !line.starts_with("Here you can type"))
+        .take_while(|line| !line.starts_with("Commands for this terminal"))
     {
         let named = line
             .strip_prefix("The log is in ")

@@ -16,7 +16,7 @@ const TCP: u16 = 5000;
 const TAKEN_OVER: &str = "this process has taken over";
 const DIED: &str =
     "the old process died during the upgrade: this one serves with what it had received";
-const DIED_EARLY: &str = "the old process has died before it had passed on every socket: this one starts as if it were the first";
+const DIED_EARLY: &str = "the old process died before it had transferred every socket; this process starts like a first one";
 
 /// More than fits into a socket's buffer, a packet for each.
 const MANY: usize = 600;

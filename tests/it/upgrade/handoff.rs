@@ -309,7 +309,7 @@ fn a_new_process_that_is_stopped_before_the_commit_reports_it_and_exits() {
     let said = ours.next_message(soon()).unwrap();
     assert_eq!(
         said,
-        HandoffMessage::Failed("the new process was told to stop".into())
+        HandoffMessage::Failed("the new process was stopped".into())
     );
     let status = eventually("it ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));

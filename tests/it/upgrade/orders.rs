@@ -75,11 +75,11 @@ fn the_status_shows_each_older_process_and_its_connections_by_backend() {
         assert!(older["until"].is_string() && older["since"].is_string());
     }
     let said = line.balancer.said(&["status"]);
-    let wanted = format!("older process {}, upgraded", first(&line).as_raw_pid());
+    let wanted = format!("older process {}, replaced", first(&line).as_raw_pid());
     assert!(said.out.contains(&wanted), "{said:?}");
     assert!(
         said.out.contains(&format!(
-            ": 1 connection (web/{server} 1), what is left is reset in "
+            ": 1 connection (web/{server} 1), the rest is reset in "
         )),
         "{said:?}"
     );
@@ -214,7 +214,7 @@ fn the_next_process_knows_the_connections_of_older_ones_from_the_start() {
     assert_eq!(is_known()[0]["answers"], false);
     let said = line.balancer.said(&["maintain", "web/a", "--force"]);
     let wanted = format!(
-        "process {} did not answer: its 1 connection was not reached\n",
+        "process {} did not respond: its 1 connection was not reached\n",
         first(&line).as_raw_pid()
     );
     assert_eq!((said.status, said.err), (1, wanted));
@@ -273,7 +273,10 @@ fn a_drain_waits_for_connections_of_older_processes_until_its_deadline() {
     shows(&line, &[(first(&line), 2)]);
     // Forgotten pins leave the connection as the only one that is waited for.
     let said = line.balancer.said(&["affinity", "clear", "--all"]);
-    assert!(said.out.ends_with("2 connections live on\n"), "{said:?}");
+    assert!(
+        said.out.ends_with("2 connections not affected\n"),
+        "{said:?}"
+    );
     assert!(is_alive(&held) && is_alive(&other));
     let drain = ["drain", &server, "--deadline", "600s"];
     let said = line.balancer.said(&drain);
@@ -396,7 +399,7 @@ fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing()
     let err = String::from_utf8_lossy(&said.stderr).into_owned();
     assert_eq!(said.status.code(), Some(1), "{err}");
     let wanted = format!(
-        "process {} did not answer: its 1 connection was not reached\n",
+        "process {} did not respond: its 1 connection was not reached\n",
         first(&line).as_raw_pid()
     );
     assert_eq!(err, wanted);
@@ -405,7 +408,7 @@ fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing()
         (older(&line)[0]["answers"] == false).then_some(())
     });
     let said = line.balancer.said(&["status"]);
-    assert!(said.out.contains(", does not answer"), "{said:?}");
+    assert!(said.out.contains(", does not respond"), "{said:?}");
     let to = if server == "a" { "b" } else { "a" };
     let moved = [
         "affinity",

@@ -1,9 +1,9 @@
-//! Death, return and bounds.
+//! Stop, restart and limits.
 
 use super::*;
 
 #[tokio::test]
-async fn stop_refuses_and_resets_and_start_again_is_on_the_same_ports() {
+async fn stop_refuses_and_resets_and_a_restart_uses_the_same_ports() {
     let (ca, front_end) = start();
     let mut web = tls(&ca, front_end.https_addr(), "lyncweb.contoso.com").await;
     let mut plain = TcpStream::connect(front_end.http_addr()).await.unwrap();
@@ -42,7 +42,7 @@ async fn stop_refuses_and_resets_and_start_again_is_on_the_same_ports() {
 }
 
 #[tokio::test]
-async fn stop_resets_a_transfer_and_a_poll_in_the_middle() {
+async fn stop_resets_a_running_transfer_and_a_waiting_poll() {
     let (ca, front_end) = start();
     let mut polling = Client::https(&ca, &front_end).await;
     let application = application(&mut polling).await;
@@ -68,7 +68,7 @@ async fn stop_resets_a_transfer_and_a_poll_in_the_middle() {
 }
 
 #[tokio::test]
-async fn half_dead_front_end_refuses_sip_and_serves_the_web() {
+async fn close_sip_refuses_sip_and_still_serves_the_web() {
     let (ca, front_end) = start();
     let mut held = TcpStream::connect(front_end.sip_addr()).await.unwrap();
     eventually("it is held", || front_end.sip_connections() == 1).await;
@@ -85,7 +85,7 @@ async fn half_dead_front_end_refuses_sip_and_serves_the_web() {
 }
 
 #[tokio::test]
-async fn sip_ends_on_garbage_and_after_its_time() {
+async fn sip_ends_on_invalid_data_and_after_its_time_limit() {
     let ca = DemoCa::new().unwrap();
     let mut config = config(&ca, "fe01.contoso.local");
     config.limits.sip_hold = Duration::from_millis(200);
@@ -102,7 +102,7 @@ async fn sip_ends_on_garbage_and_after_its_time() {
 }
 
 #[tokio::test]
-async fn talkative_sip_client_is_sent_away() {
+async fn a_sip_client_that_sends_too_much_is_disconnected() {
     let (ca, front_end) = start();
     let mut talker = tls(&ca, front_end.sip_addr(), "fe01.contoso.local").await;
     let said = async { while talker.write_all(&[b'x'; 4096]).await.is_ok() {} };
@@ -112,14 +112,14 @@ async fn talkative_sip_client_is_sent_away() {
 }
 
 #[tokio::test]
-async fn connections_past_the_bound_are_reset_and_the_others_live() {
+async fn connections_beyond_the_limit_are_reset_and_the_others_continue() {
     let ca = DemoCa::new().unwrap();
     let mut config = config(&ca, "fe01.contoso.local");
     config.limits.web_connections = 1;
     let front_end = FrontEnd::start(config).unwrap();
     let mut first = Client::http(&front_end).await;
     assert_eq!(first.get("/", "").await.0, 200);
-    // The reset may come before connect(2) has told of its success.
+    // The reset may come before connect(2) has returned.
     let second = match TcpStream::connect(front_end.http_addr()).await {
         Ok(mut stream) => stream.read_u8().await,
         Err(reset) => Err(reset),
@@ -132,14 +132,14 @@ async fn connections_past_the_bound_are_reset_and_the_others_live() {
 }
 
 #[tokio::test]
-async fn silent_client_is_closed_and_so_is_an_endless_head() {
+async fn an_idle_client_and_an_endless_head_are_closed() {
     let ca = DemoCa::new().unwrap();
     let mut config = config(&ca, "fe01.contoso.local");
     config.limits.idle = Duration::from_millis(200);
     let front_end = FrontEnd::start(config).unwrap();
     for address in [front_end.https_addr(), front_end.http_addr()] {
         let mut silent = TcpStream::connect(address).await.unwrap();
-        let _answer_or_end = silent.read_to_end(&mut Vec::new()).await;
+        let _response_or_end = silent.read_to_end(&mut Vec::new()).await;
     }
     let mut endless = TcpStream::connect(front_end.http_addr()).await.unwrap();
     endless
@@ -151,7 +151,7 @@ async fn silent_client_is_closed_and_so_is_an_endless_head() {
 }
 
 #[tokio::test]
-async fn shut_down_ends_every_task_and_frees_the_ports() {
+async fn shut_down_ends_every_task_and_releases_the_ports() {
     let (ca, front_end) = start();
     let address = front_end.https_addr();
     let _held = tls(&ca, address, "lyncweb.contoso.com").await;
@@ -167,7 +167,7 @@ async fn shut_down_ends_every_task_and_frees_the_ports() {
 }
 
 #[test]
-fn start_needs_a_runtime() {
+fn start_without_a_runtime_fails() {
     let ca = DemoCa::new().unwrap();
     assert!(FrontEnd::start(config(&ca, "fe01.contoso.local")).is_err());
 }

@@ -1,9 +1,9 @@
-//! What is asked and answered.
+//! Requests and responses.
 
 use super::*;
 
 #[tokio::test]
-async fn root_over_https_leads_to_the_external_web_fqdn() {
+async fn the_root_over_https_links_to_the_external_web_fqdn() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     for path in [
@@ -23,7 +23,7 @@ async fn root_over_https_leads_to_the_external_web_fqdn() {
 }
 
 #[tokio::test]
-async fn root_is_xml_for_those_who_ask_by_sip_uri_and_accept() {
+async fn the_root_is_xml_if_the_accept_header_requests_it() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let accept = "application/vnd.microsoft.rtc.autodiscover+xml;v=1";
@@ -57,7 +57,7 @@ async fn root_is_xml_for_those_who_ask_by_sip_uri_and_accept() {
 }
 
 #[tokio::test]
-async fn root_over_http_has_one_link_and_it_redirects() {
+async fn the_root_over_http_has_a_single_redirect_link() {
     let (_ca, front_end) = start();
     let mut client = Client::http(&front_end).await;
     let (status, text) = client.get("/", "application/json").await;
@@ -79,7 +79,7 @@ async fn root_over_http_has_one_link_and_it_redirects() {
 }
 
 #[tokio::test]
-async fn port_of_the_web_is_in_the_links_where_it_is_not_443() {
+async fn links_include_the_port_if_it_is_not_443() {
     let ca = DemoCa::new().unwrap();
     let mut config = config(&ca, "fe01.contoso.local");
     config.names.external_https_port = 8443;
@@ -89,13 +89,13 @@ async fn port_of_the_web_is_in_the_links_where_it_is_not_443() {
 }
 
 #[tokio::test]
-async fn user_is_challenged_and_then_sent_to_applications() {
+async fn a_user_is_challenged_and_then_gets_the_applications_link() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let user = "/Autodiscover/AutodiscoverService.svc/root/oauth/user?originalDomain=contoso.com";
-    let answer = client.send("GET", user, &[], Bytes::new()).await;
-    assert_eq!(answer.status(), 401);
-    let challenge = answer.headers()["www-authenticate"].to_str().unwrap();
+    let response = client.send("GET", user, &[], Bytes::new()).await;
+    assert_eq!(response.status(), 401);
+    let challenge = response.headers()["www-authenticate"].to_str().unwrap();
     assert!(
         challenge.contains("MsRtcOAuth href=\"https://lyncweb.contoso.com/WebTicket/oauthtoken\""),
         "{challenge}"
@@ -111,7 +111,7 @@ async fn user_is_challenged_and_then_sent_to_applications() {
 }
 
 #[tokio::test]
-async fn every_answer_names_the_front_end() {
+async fn every_response_names_the_front_end() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     for path in [
@@ -120,19 +120,19 @@ async fn every_answer_names_the_front_end() {
         "/big?bytes=0",
         "/autodiscover/autodiscoverservice.svc/root/oauth/user",
     ] {
-        let answer = client.send("GET", path, &[], Bytes::new()).await;
+        let response = client.send("GET", path, &[], Bytes::new()).await;
         assert_eq!(
-            answer.headers()["x-ms-server-fqdn"],
+            response.headers()["x-ms-server-fqdn"],
             "fe01.contoso.local",
             "{path}"
         );
-        text(answer).await;
+        text(response).await;
     }
     assert_eq!(client.get("/nothing/here", "").await.0, 404);
 }
 
 #[tokio::test]
-async fn certificate_carries_every_name_that_is_routed() {
+async fn the_certificate_contains_every_routed_name() {
     let (ca, front_end) = start();
     for name in names().for_certificate("fe01.contoso.local") {
         tls(&ca, front_end.https_addr(), &name).await;
@@ -145,26 +145,26 @@ async fn certificate_carries_every_name_that_is_routed() {
 }
 
 #[tokio::test]
-async fn poll_is_answered_when_poked() {
+async fn an_event_ends_a_poll() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let application = application(&mut client).await;
     let poll = format!("{application}/events?ack=1&timeout=1800");
-    let (answer, ()) = tokio::join!(client.get(&poll, ""), async {
+    let (response, ()) = tokio::join!(client.get(&poll, ""), async {
         eventually("a poll waits", || front_end.waiting_polls() == 1).await;
         front_end.poke();
     });
-    assert_eq!(answer.0, 200);
+    assert_eq!(response.0, 200);
     assert!(
-        answer.1.contains("/events?ack=2") && answer.1.contains("\"updated\""),
+        response.1.contains("/events?ack=2") && response.1.contains("\"updated\""),
         "{}",
-        answer.1
+        response.1
     );
     assert_eq!(front_end.waiting_polls(), 0);
 }
 
 #[tokio::test]
-async fn poll_ends_after_the_seconds_that_the_client_gave_and_no_sooner() {
+async fn a_poll_ends_after_the_clients_time_limit_and_not_before() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let application = application(&mut client).await;
@@ -188,7 +188,7 @@ async fn poll_ends_after_the_seconds_that_the_client_gave_and_no_sooner() {
 }
 
 #[tokio::test]
-async fn poll_ends_when_its_client_goes() {
+async fn a_poll_ends_when_its_client_disconnects() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let application = application(&mut client).await;
@@ -200,7 +200,7 @@ async fn poll_ends_when_its_client_goes() {
 }
 
 #[tokio::test]
-async fn application_is_unknown_to_another_front_end() {
+async fn an_application_is_unknown_to_another_front_end() {
     let (ca, first) = start();
     let second = FrontEnd::start(config(&ca, "fe02.contoso.local")).unwrap();
     let mut client = Client::https(&ca, &first).await;
@@ -222,14 +222,14 @@ async fn application_is_unknown_to_another_front_end() {
 }
 
 #[tokio::test]
-async fn big_streams_a_pattern_in_which_gaps_show() {
+async fn big_streams_the_pattern() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
-    let answer = client
+    let response = client
         .send("GET", "/big?bytes=1000003", &[], Bytes::new())
         .await;
-    assert_eq!(answer.headers()["content-length"], "1000003");
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(response.headers()["content-length"], "1000003");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body.len(), 1_000_003);
     assert!(
         body.iter()
@@ -242,7 +242,7 @@ async fn big_streams_a_pattern_in_which_gaps_show() {
 }
 
 #[tokio::test]
-async fn upload_is_counted_and_other_bodies_are_bounded() {
+async fn uploads_are_counted_and_other_bodies_are_limited() {
     let (_ca, front_end) = start();
     let mut client = Client::http(&front_end).await;
     let body = Bytes::from(vec![7; 300_000]);
@@ -259,15 +259,15 @@ async fn upload_is_counted_and_other_bodies_are_bounded() {
 }
 
 #[tokio::test]
-async fn simple_url_shows_a_page_that_names_the_front_end() {
+async fn a_simple_url_returns_a_page_that_names_the_front_end() {
     let (ca, front_end) = start();
     let mut client = Client::https(&ca, &front_end).await;
     let request = Request::get("/user/ABC123").header("host", "meet.contoso.com:8443");
-    let answer = client
+    let response = client
         .try_send(request.body(Full::default()).unwrap())
         .await
         .unwrap();
-    let (status, text) = text(answer).await;
+    let (status, text) = text(response).await;
     assert!(
         status == 200 && text.contains("fe01.contoso.local"),
         "{text}"
