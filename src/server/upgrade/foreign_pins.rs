@@ -18,7 +18,7 @@ pub(super) struct ForeignPins(HashMap<(Arc<str>, PinKey), ForeignHold>);
 impl ForeignPins {
     /// Applies a batch of changes.
     pub(super) fn update(&mut self, batch: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
-        pins::read(batch, |group, change| self.apply(group, change, snapshot))
+        pins::read(batch, |group, change| self.apply_pin(group, change, snapshot))
     }
 
     /// Releases all of them.
@@ -26,7 +26,7 @@ impl ForeignPins {
         self.0.clear();
     }
 
-    fn apply(&mut self, group: &PinGroup, change: PinChange, snapshot: &Snapshot) {
+    fn apply_pin(&mut self, group: &PinGroup, change: PinChange, snapshot: &Snapshot) {
         let Some(pins) = snapshot.group(&group.name) else {
             return;
         };
