@@ -74,7 +74,7 @@ fn table(max_entries: u32, ttl: Duration) -> Arc<Pins> {
     };
     let registry = Registry::default();
     let pins = Arc::new(Pins::new(&settings, &registry, &Secret::random()));
-    let _ = (pins.number_member("fe01"), pins.number_name("contoso.com"));
+    let _ = (pins.intern_member("fe01"), pins.intern_name("contoso.com"));
     pins
 }
 
@@ -84,9 +84,9 @@ fn key(pins: &Pins, number: u32) -> Key {
 
 /// Begins and ends a connection of this client.
 fn come(pins: &Arc<Pins>, number: u32) {
-    match pins.begin(
+    match pins.acquire(
         key(pins, number),
-        |_| Eligibility::Takes,
+        |_| Eligibility::Eligible,
         || Some(Member(1)),
     ) {
         Lookup::Pinned(claim, member)
@@ -94,7 +94,7 @@ fn come(pins: &Arc<Pins>, number: u32) {
         | Lookup::Stale(claim, member) => {
             let _ = claim.answered(member);
         }
-        Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => panic!("there is room"),
+        Lookup::Unpinned(_) | Lookup::NotInPool | Lookup::NoBackend => panic!("there is room"),
     }
 }
 

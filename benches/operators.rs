@@ -42,7 +42,7 @@ fn filled(entries: u32) -> Arc<Pins> {
     ));
     for member in 1..=BACKENDS {
         assert_eq!(
-            pins.number_member(&format!("fe{member:02}")),
+            pins.intern_member(&format!("fe{member:02}")),
             Member(member)
         );
     }
@@ -58,13 +58,13 @@ fn address(number: u32) -> IpAddr {
 fn visit(pins: &Arc<Pins>, number: u32) {
     let key = pins.key(address(number), 0);
     let choose = || Some(Member(1 + number % BACKENDS));
-    match pins.begin(key, |_| Eligibility::Takes, choose) {
+    match pins.acquire(key, |_| Eligibility::Eligible, choose) {
         Lookup::Pinned(claim, member)
         | Lookup::New(claim, member)
         | Lookup::Stale(claim, member) => {
             let _ = claim.answered(member);
         }
-        Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => panic!("there is room"),
+        Lookup::Unpinned(_) | Lookup::NotInPool | Lookup::NoBackend => panic!("there is room"),
     }
 }
 

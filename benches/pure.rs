@@ -133,7 +133,7 @@ fn pool(backends: usize, balance: Balance, pins: Option<Arc<Pins>>) -> Arc<Pool>
 fn client(number: u32) -> PoolClient {
     PoolClient {
         source: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + number)),
-        name: 1,
+        name_id: 1,
     }
 }
 
@@ -173,13 +173,13 @@ fn key(number: u32) -> Key {
 
 /// Begins and ends a connection of this client.
 fn visit(pins: &Arc<Pins>, number: u32) {
-    match pins.begin(key(number), |_| Eligibility::Takes, || Some(Member(1))) {
+    match pins.acquire(key(number), |_| Eligibility::Eligible, || Some(Member(1))) {
         Lookup::Pinned(claim, member)
         | Lookup::New(claim, member)
         | Lookup::Stale(claim, member) => {
             let _ = claim.answered(member);
         }
-        Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => panic!("there is room"),
+        Lookup::Unpinned(_) | Lookup::NotInPool | Lookup::NoBackend => panic!("there is room"),
     }
 }
 

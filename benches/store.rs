@@ -75,7 +75,11 @@ fn visit(pins: &Arc<Pins>, number: u32) {
     let source = source_bits(address, SourcePrefix { ipv4: 32, ipv6: 64 });
     // The backends are numbered from 1 on.
     let key = Key { source, name: 0 };
-    let found = pins.begin(key, |_| Eligibility::Takes, || Some(Member(1 + number % 3)));
+    let found = pins.acquire(
+        key,
+        |_| Eligibility::Eligible,
+        || Some(Member(1 + number % 3)),
+    );
     let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) = found else {
         panic!("{found:?}")
     };

@@ -12,16 +12,16 @@ use crate::types::host_name::HostName;
 
 /// The endpoints of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Served {
+pub enum EndpointSet {
     /// All of them.
-    Everything,
+    All,
     /// `/metrics`, `/healthz` and `/readyz`.
     Probes,
 }
 
 /// Who may use a listener. Clones share it.
 #[derive(Debug, Clone)]
-pub struct AccessTerms(Arc<ArcSwap<AccessRules>>);
+pub struct AccessPolicy(Arc<ArcSwap<AccessRules>>);
 
 /// The rules at one moment.
 #[derive(Debug)]
@@ -29,15 +29,15 @@ pub(super) struct AccessRules {
     /// The token that guarded endpoints require; `None` requires none.
     pub(super) token: Option<Token>,
     /// The endpoints of the listener.
-    pub(super) served: Served,
+    pub(super) served: EndpointSet,
     /// Host names that a request may have, besides those that always are this listener's.
     pub(super) hosts: Vec<HostName>,
 }
 
-impl AccessTerms {
+impl AccessPolicy {
     /// These rules.
     #[must_use]
-    pub fn new(token: Option<Token>, served: Served, hosts: Vec<HostName>) -> Self {
+    pub fn new(token: Option<Token>, served: EndpointSet, hosts: Vec<HostName>) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(AccessRules {
             token,
             served,
@@ -46,7 +46,7 @@ impl AccessTerms {
     }
 
     /// Replaces the rules for all later requests.
-    pub fn change(&self, token: Option<Token>, served: Served, hosts: Vec<HostName>) {
+    pub fn replace(&self, token: Option<Token>, served: EndpointSet, hosts: Vec<HostName>) {
         self.0.store(Arc::new(AccessRules {
             token,
             served,

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::unknown_name::Unknown;
+use super::unknown_name::UnknownName;
 
 /// Parses a client: an address or a network, such as `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/64`; an IPv4-mapped
 /// address is its IPv4 address, and bits after the prefix are ignored.
@@ -43,25 +43,25 @@ pub fn client(text: &str) -> Result<IpNet, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AffinityError {
     /// No group has this name.
-    UnknownGroup(Unknown),
+    UnknownGroup(UnknownName),
     /// No pool has this name.
-    UnknownPool(Unknown),
+    UnknownPool(UnknownName),
     /// No pool in question has a backend of this name.
     UnknownBackend {
         /// The backend.
-        backend: Unknown,
+        backend: UnknownName,
         /// The group or the pool that was named, for the error text; `None` is any pool with affinity.
         within: Option<String>,
     },
     /// Clients of this name are not routed to the pool.
-    OtherPool {
+    NameNotInPool {
         /// The name.
         name: String,
         /// The pool.
         pool: String,
     },
     /// The backend is in none of the groups of the pins that match.
-    OtherGroups {
+    BackendNotInGroups {
         /// The backend.
         backend: String,
         /// Those groups.
@@ -70,7 +70,7 @@ pub enum AffinityError {
     /// Clients of this name are not routed to a pool with affinity.
     UnknownName(String),
     /// The pool is in another group.
-    ForeignPool {
+    PoolNotInGroup {
         /// The group that was named.
         group: String,
         /// The pool.
@@ -81,15 +81,15 @@ pub enum AffinityError {
     /// No pool has affinity.
     NoGroups,
     /// An upgrade is under way: the new process might miss the change.
-    Upgrading,
+    UpgradeInProgress,
     /// More than one group matches; one has to be named.
-    WhichGroup(Vec<String>),
+    AmbiguousGroup(Vec<String>),
     /// The group pins by name; a name is required.
-    WhichName(String),
+    NameRequired(String),
     /// The group pins by source; a client is required.
-    WhichClient(String),
+    ClientRequired(String),
     /// The network is more than one client to the group.
-    ManyClients {
+    NotOneClient {
         /// The group.
         group: String,
         /// The network.
@@ -98,52 +98,52 @@ pub enum AffinityError {
         one: u8,
     },
     /// The cursor is invalid.
-    Cursor(String),
+    InvalidCursor(String),
     /// The source is not part of the group's key.
     NotBySource(String),
     /// The name is not part of the group's key.
     NotByName(String),
     /// The group pins neither by source nor by name, but by TLS session.
-    BySessionAlone(String),
+    BySessionOnly(String),
     /// The table has `max_entries` pins, all of them in use.
-    Full(String),
+    TableFull(String),
 }
 
 /// What kind of error an [`AffinityError`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AffinityErrorKind {
     /// The request lacks something or makes no sense.
-    Wrong,
+    Invalid,
     /// Something named does not exist.
-    Missing,
+    NotFound,
     /// The configuration or the state of the balancer does not allow it.
-    Impossible,
+    Conflict,
 }
 
 impl AffinityError {
     /// What kind of error it is.
     #[must_use]
-    pub fn fault(&self) -> AffinityErrorKind {
+    pub fn kind(&self) -> AffinityErrorKind {
         match self {
             Self::UnknownGroup(_)
             | Self::UnknownPool(_)
             | Self::UnknownBackend { .. }
-            | Self::ForeignPool { .. }
-            | Self::OtherPool { .. }
-            | Self::OtherGroups { .. }
-            | Self::UnknownName(_) => AffinityErrorKind::Missing,
-            Self::WhichGroup(_)
-            | Self::WhichName(_)
-            | Self::WhichClient(_)
-            | Self::ManyClients { .. }
-            | Self::Cursor(_) => AffinityErrorKind::Wrong,
+            | Self::PoolNotInGroup { .. }
+            | Self::NameNotInPool { .. }
+            | Self::BackendNotInGroups { .. }
+            | Self::UnknownName(_) => AffinityErrorKind::NotFound,
+            Self::AmbiguousGroup(_)
+            | Self::NameRequired(_)
+            | Self::ClientRequired(_)
+            | Self::NotOneClient { .. }
+            | Self::InvalidCursor(_) => AffinityErrorKind::Invalid,
             Self::NoAffinity(_)
             | Self::NoGroups
-            | Self::Upgrading
+            | Self::UpgradeInProgress
             | Self::NotBySource(_)
             | Self::NotByName(_)
-            | Self::BySessionAlone(_)
-            | Self::Full(_) => AffinityErrorKind::Impossible,
+            | Self::BySessionOnly(_)
+            | Self::TableFull(_) => AffinityErrorKind::Conflict,
         }
     }
 }
@@ -151,7 +151,9 @@ impl AffinityError {
 impl fmt::Display for AffinityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Upgrading => f.write_str("an upgrade is under way; try again in a moment"),
+            Self::UpgradeInProgress => {
+                f.write_str("an upgrade is under way; try again in a moment")
+            }
             Self::UnknownGroup(group) => write!(
                 f,
                 "there is no affinity group {:?}{}",
@@ -176,43 +178,43 @@ impl fmt::Display for AffinityError {
             Self::UnknownName(name) => {
                 write!(f, "no route for {name:?} points to a pool with affinity")
             }
-            Self::OtherPool { name, pool } => {
+            Self::NameNotInPool { name, pool } => {
                 write!(f, "no route for {name:?} points to pool {pool:?}")
             }
-            Self::OtherGroups { backend, groups } => write!(
+            Self::BackendNotInGroups { backend, groups } => write!(
                 f,
                 "the pins that match are in affinity group {}, where no pool has a backend {backend:?}",
                 groups.join(", ")
             ),
-            Self::ForeignPool { group, pool } => {
+            Self::PoolNotInGroup { group, pool } => {
                 write!(f, "pool {pool:?} is not in group {group:?}")
             }
             Self::NoAffinity(pool) => write!(f, "pool {pool:?} has no affinity"),
             Self::NoGroups => f.write_str("no pool has affinity"),
-            Self::WhichGroup(groups) => {
+            Self::AmbiguousGroup(groups) => {
                 write!(
                     f,
                     "more than one affinity group matches; specify one of: {}",
                     groups.join(", ")
                 )
             }
-            Self::WhichName(group) => {
+            Self::NameRequired(group) => {
                 write!(f, "group {group:?} pins by name; a name is required")
             }
-            Self::WhichClient(group) => {
+            Self::ClientRequired(group) => {
                 write!(f, "group {group:?} pins by source; a client is required")
             }
-            Self::ManyClients { group, named, one } => write!(
+            Self::NotOneClient { group, named, one } => write!(
                 f,
                 "{named} is more than one client; in group {group:?} a client is a /{one}"
             ),
-            Self::Cursor(cursor) => write!(f, "invalid cursor {cursor:?}"),
+            Self::InvalidCursor(cursor) => write!(f, "invalid cursor {cursor:?}"),
             Self::NotBySource(group) => write!(f, "group {group:?} does not pin by source"),
             Self::NotByName(group) => write!(f, "group {group:?} does not pin by name"),
-            Self::BySessionAlone(group) => {
+            Self::BySessionOnly(group) => {
                 write!(f, "group {group:?} pins by TLS session only")
             }
-            Self::Full(group) => {
+            Self::TableFull(group) => {
                 write!(
                     f,
                     "the affinity table of group {group:?} is full, and every pin is in use"

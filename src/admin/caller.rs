@@ -16,7 +16,7 @@ pub(super) const COMMAND: &str = concat!("lyncpin/", env!("CARGO_PKG_VERSION"));
 /// The program that requested a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Means {
+pub enum CallerKind {
     /// A command of this program.
     Command,
     /// The status page, or another page of this origin.
@@ -25,7 +25,7 @@ pub enum Means {
     Api,
 }
 
-impl Means {
+impl CallerKind {
     /// The value of the log field `by`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -41,7 +41,7 @@ impl Means {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The program.
-    pub by: Means,
+    pub by: CallerKind,
     /// Its address: `192.0.2.1:50123`, or `unix:uid=1000,pid=4711`.
     pub from: String,
 }
@@ -55,7 +55,7 @@ impl Caller {
     #[must_use]
     pub fn current() -> Self {
         let unknown = || Self {
-            by: Means::Api,
+            by: CallerKind::Api,
             from: "unknown".into(),
         };
         CALLER.try_with(Clone::clone).unwrap_or_else(|_| unknown())
@@ -70,11 +70,11 @@ impl Caller {
         let is_page =
             parts.headers.contains_key(SEC_FETCH_SITE) || parts.headers.contains_key(ORIGIN);
         let by = if is_page {
-            Means::Page
+            CallerKind::Page
         } else if parts.headers.get(USER_AGENT).is_some_and(is_command) {
-            Means::Command
+            CallerKind::Command
         } else {
-            Means::Api
+            CallerKind::Api
         };
         Self {
             by,
@@ -88,7 +88,7 @@ impl Caller {
     }
 
     /// The same for work on a blocking thread.
-    pub(crate) fn scope_here<T>(self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn scope_blocking<T>(self, work: impl FnOnce() -> T) -> T {
         CALLER.sync_scope(self, work)
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(headers: &[(&str, &str)], by: Means) {
+    fn check(headers: &[(&str, &str)], by: CallerKind) {
         let mut request = Request::builder().method("POST").uri("/api/v1/reload");
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -147,29 +147,29 @@ mod tests {
 
     #[test]
     fn commands_the_page_and_other_clients_are_distinguished() {
-        check(&[("user-agent", COMMAND)], Means::Command);
-        check(&[("user-agent", "curl/8.0")], Means::Api);
-        check(&[], Means::Api);
+        check(&[("user-agent", COMMAND)], CallerKind::Command);
+        check(&[("user-agent", "curl/8.0")], CallerKind::Api);
+        check(&[], CallerKind::Api);
         check(
             &[
                 ("sec-fetch-site", "same-origin"),
                 ("user-agent", "Mozilla/5.0"),
             ],
-            Means::Page,
+            CallerKind::Page,
         );
-        check(&[("origin", "http://192.0.2.1:9900")], Means::Page);
+        check(&[("origin", "http://192.0.2.1:9900")], CallerKind::Page);
     }
 
     #[tokio::test]
     async fn the_caller_is_current_while_its_request_is_handled() {
         let caller = Caller {
-            by: Means::Command,
+            by: CallerKind::Command,
             from: "unix:uid=0,pid=1".into(),
         };
         let seen = caller.clone().scope(async { Caller::current() }).await;
         assert_eq!(seen, caller);
         let there = caller.clone();
-        let seen = tokio::task::spawn_blocking(|| there.scope_here(Caller::current)).await;
+        let seen = tokio::task::spawn_blocking(|| there.scope_blocking(Caller::current)).await;
         assert_eq!(seen.unwrap(), caller);
         assert_eq!(Caller::current().from, "unknown");
     }

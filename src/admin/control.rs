@@ -7,22 +7,23 @@ use std::fmt;
 use std::pin::Pin;
 
 use super::affinity::AffinityError;
-use super::forwarded_change::Order;
-use super::set_state::{SetStateError, WantedState};
-use super::unknown_name::Unknown;
+use super::forwarded_change::ForwardedChange;
+use super::set_state::{RequestedState, SetStateError};
+use super::unknown_name::UnknownName;
 use super::view::{
-    ClientPins, ClientQuery, EventsView, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
-    PinResult, PinsChanged, PredecessorAnswer, Reloaded, StateChanged, StatusView, Upgraded,
+    ClientPins, ClientQuery, EventsView, ExplainQuery, Explanation, PinAssignment, PinFilter,
+    PinPage, PinResult, PinsChanged, PredecessorResult, Reloaded, StateChanged, StatusView,
+    Upgraded,
 };
 
 /// The result of a reload.
-pub type Reloading = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
+pub type ReloadFuture = Pin<Box<dyn Future<Output = Result<Reloaded, ReloadError>> + Send>>;
 
 /// The result of an upgrade.
-pub type Upgrading = Pin<Box<dyn Future<Output = Result<Upgraded, UpgradeError>> + Send>>;
+pub type UpgradeFuture = Pin<Box<dyn Future<Output = Result<Upgraded, UpgradeError>> + Send>>;
 
 /// The results of a change in the draining predecessors.
-pub type Forwarding = Pin<Box<dyn Future<Output = Vec<PredecessorAnswer>> + Send>>;
+pub type ForwardFuture = Pin<Box<dyn Future<Output = Vec<PredecessorResult>> + Send>>;
 
 /// The balancer, as the admin listener sees it.
 pub trait Control: Send + Sync + 'static {
@@ -49,7 +50,7 @@ pub trait Control: Send + Sync + 'static {
         &self,
         pool: Option<&str>,
         backend: &str,
-        wanted: &WantedState,
+        wanted: &RequestedState,
     ) -> Result<Vec<StateChanged>, SetStateError>;
 
     /// At most `most` of the pins that match, starting at `cursor`, which the previous page returned; `None` is the first
@@ -78,7 +79,7 @@ pub trait Control: Send + Sync + 'static {
     /// # Errors
     ///
     /// When something named does not exist, the pin is ambiguous, or the table is full.
-    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError>;
+    fn pin(&self, order: &PinAssignment) -> Result<PinResult, AffinityError>;
 
     /// Moves the pins that match to the backend `to`, and resets the connections that hold them.
     ///
@@ -96,22 +97,22 @@ pub trait Control: Send + Sync + 'static {
 
     /// Forwards a change that was made here to the draining predecessors, which have connections from before an upgrade.
     /// Waits for their responses, a few seconds at most.
-    fn forward(&self, order: Order) -> Forwarding {
+    fn forward(&self, order: ForwardedChange) -> ForwardFuture {
         let _ = order;
         Box::pin(std::future::ready(Vec::new()))
     }
 
     /// Reloads the configuration. Takes as long as files, names and sockets need.
-    fn reload(&self) -> Reloading;
+    fn reload(&self) -> ReloadFuture;
 
     /// Starts the installed binary and transfers sockets and state to it. Takes as long as the new process needs.
-    fn upgrade(&self) -> Upgrading;
+    fn upgrade(&self) -> UpgradeFuture;
 
     /// Whether at least one listener can serve.
     fn can_serve(&self) -> bool;
 
     /// Whether the process has received the order to stop.
-    fn stopping(&self) -> bool;
+    fn is_stopping(&self) -> bool;
 
     /// All series of the balancer in the Prometheus text format, without the `process_*` series.
     fn metrics(&self) -> String;
@@ -121,7 +122,7 @@ pub trait Control: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExplainError {
     /// No listener has this name.
-    UnknownListener(Unknown),
+    UnknownListener(UnknownName),
 }
 
 impl fmt::Display for ExplainError {
@@ -149,7 +150,7 @@ pub enum ReloadError {
     /// The balancer is stopping.
     Stopping,
     /// An upgrade is under way: the new process reads the file itself.
-    Upgrading,
+    UpgradeInProgress,
 }
 
 impl fmt::Display for ReloadError {
@@ -160,7 +161,9 @@ impl fmt::Display for ReloadError {
                 "there is no file to reload: the balancer was started without a configuration file",
             ),
             Self::Stopping => f.write_str("the balancer is stopping"),
-            Self::Upgrading => f.write_str("an upgrade is under way; try again in a moment"),
+            Self::UpgradeInProgress => {
+                f.write_str("an upgrade is under way; try again in a moment")
+            }
         }
     }
 }
@@ -173,9 +176,9 @@ pub enum UpgradeError {
     /// The new process failed to start, for this reason.
     Failed(String),
     /// Another upgrade is under way.
-    UnderWay,
+    InProgress,
     /// The process was not started by `lyncpin run`.
-    NoProgram,
+    NotUpgradable,
     /// The process could not determine its binary at the start, for this reason.
     UnknownProgram(String),
     /// The balancer is stopping, or has already been upgraded.
@@ -186,8 +189,8 @@ impl fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(why) => f.write_str(why),
-            Self::UnderWay => f.write_str("another upgrade is already under way"),
-            Self::NoProgram => {
+            Self::InProgress => f.write_str("another upgrade is already under way"),
+            Self::NotUpgradable => {
                 f.write_str("this balancer cannot be upgraded: it was not started by `lyncpin run`")
             }
             Self::UnknownProgram(why) => write!(

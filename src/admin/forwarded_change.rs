@@ -5,13 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::view::{PinFilter, PinsChanged, PredecessorAnswer};
+use super::view::{PinFilter, PinsChanged, PredecessorResult};
 use crate::types::backend_state::AdminState;
 
 /// A change that was made here, for each process that has connections from before an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
+pub enum ForwardedChange {
     /// A backend's administrative state.
     State {
         /// The pool.
@@ -38,7 +38,7 @@ pub enum Order {
 }
 
 /// Adds the connections of the predecessors to those that were affected here.
-pub(super) fn add(changed: &mut PinsChanged, predecessors: &[PredecessorAnswer]) {
+pub(super) fn add(changed: &mut PinsChanged, predecessors: &[PredecessorResult]) {
     let responded = predecessors.iter().filter(|one| one.answered);
     changed.connections += responded.map(|one| one.connections).sum::<u64>();
 }

@@ -25,19 +25,19 @@ mod token;
 mod unknown_name;
 pub mod view;
 
-pub use access::{AccessTerms, Served};
+pub use access::{AccessPolicy, EndpointSet};
 pub use affinity::{AffinityError, AffinityErrorKind, client as parse_client};
 pub use api::{ENDPOINTS, Endpoint};
-pub use caller::{Caller, Means};
+pub use caller::{Caller, CallerKind};
 pub use control::{
-    Control, ExplainError, Forwarding, ReloadError, Reloading, UpgradeError, Upgrading,
+    Control, ExplainError, ForwardFuture, ReloadError, ReloadFuture, UpgradeError, UpgradeFuture,
 };
-pub use forwarded_change::Order;
+pub use forwarded_change::ForwardedChange;
 pub use guard::Access;
 pub use rendered::RenderedMetrics;
 pub use server::serve;
-pub use set_state::{Last, LastBackend, ServesInstead, SetStateError, WantedState};
+pub use set_state::{Fallback, LastBackendPolicy, LastInService, RequestedState, SetStateError};
 pub use site::{AdminSite, RequestLimits};
 pub use socket::{AdminListener, BindError};
 pub use token::{Token, TokenError};
-pub use unknown_name::Unknown;
+pub use unknown_name::UnknownName;

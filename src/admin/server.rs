@@ -98,7 +98,7 @@ struct RequestContext {
 impl RequestContext {
     /// Whether most of the allowed connections are in use.
     fn is_crowded(&self) -> bool {
-        self.connections.count() > self.site.bounds.connections / 4 * 3
+        self.connections.count() > self.site.limits.connections / 4 * 3
     }
 }
 
@@ -110,7 +110,7 @@ async fn accept_all<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 'stati
 ) {
     let mut warned = None;
     let mut accepted: usize = 0;
-    let limit = context.site.bounds.connections.max(1);
+    let limit = context.site.limits.connections.max(1);
     let accepting = async {
         loop {
             match accept(&next, &context.connections).await {
@@ -140,11 +140,11 @@ async fn accept<S>(
 ) -> std::io::Result<S> {
     loop {
         match poll_fn(next).await {
-            Err(error) if reserve::is_exhausted(&error) => {}
+            Err(error) if reserve::is_out_of_descriptors(&error) => {}
             accepted => return accepted,
         }
         // The listener's share of the reserve; a reload needs some of it, too.
-        let share = usize::try_from(reserve::share()).unwrap_or(usize::MAX);
+        let share = usize::try_from(reserve::share_per_listener()).unwrap_or(usize::MAX);
         // Waits for new connections to have had their time.
         connections.make_room(share).await;
         // Closed connections release their descriptors when their tasks run next.
@@ -209,7 +209,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(context.site.bounds.head)
+        .header_read_timeout(context.site.limits.head_timeout)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
@@ -217,7 +217,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + PeerName + Unpin + Send + 
         // How it ended does not matter: the client is gone, or does not speak HTTP.
         _ = connection.as_mut() => return,
         () = context.stop.cancelled() => {}
-        () = tokio::time::sleep(context.site.bounds.life) => {}
+        () = tokio::time::sleep(context.site.limits.lifetime) => {}
     }
     let last = match progress.step() {
         Step::Receiving => return,

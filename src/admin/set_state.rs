@@ -6,50 +6,50 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::unknown_name::Unknown;
+use super::unknown_name::UnknownName;
 use crate::types::backend_state::AdminState;
 
 /// The state that a backend should get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WantedState {
+pub struct RequestedState {
     /// The state.
     pub state: AdminState,
     /// Only with [`AdminState::Drain`]; the default is `timeouts.drain`.
     pub deadline: Option<Duration>,
     /// What happens if the backend is the last one in service.
-    pub last: LastBackend,
+    pub last: LastBackendPolicy,
 }
 
 /// What happens to the last backend of a pool that is in service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LastBackend {
+pub enum LastBackendPolicy {
     /// It is taken out of service like any other.
-    Takes,
+    Allow,
     /// The request is rejected, for the other pools too.
-    Stays,
+    Protect,
 }
 
 /// Why a state was not set, in any pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetStateError {
     /// No pool has this name.
-    UnknownPool(Unknown),
+    UnknownPool(UnknownName),
     /// The pool has no backend of this name; without a pool, no pool has.
     UnknownBackend {
         /// The pool.
         pool: Option<String>,
         /// The name.
-        backend: Unknown,
+        backend: UnknownName,
     },
     /// It is the last one in service in these pools; at least one.
-    Last(Vec<Last>),
+    LastInService(Vec<LastInService>),
     /// The new process of an upgrade is taking over and might miss the change.
-    HandingOver,
+    UpgradeInProgress,
 }
 
 /// A pool whose last backend would be taken out of service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Last {
+pub struct LastInService {
     /// The pool.
     pub pool: String,
     /// The backend.
@@ -59,14 +59,14 @@ pub struct Last {
     /// The other backends, each with the reason why it does not serve: `is down`.
     pub others: Vec<(String, &'static str)>,
     /// What would serve instead.
-    pub instead: ServesInstead,
+    pub fallback: Fallback,
 }
 
 /// What serves the clients of a pool without a backend in service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServesInstead {
+pub enum Fallback {
     /// Nothing.
-    Nobody,
+    Nothing,
     /// Backends that pass their checks but are held out of rotation by flap damping.
     Damped,
     /// A backup pool.
@@ -76,7 +76,7 @@ pub enum ServesInstead {
 /// The most other backends in an error.
 const MAX_SHOWN: usize = 6;
 
-impl fmt::Display for Last {
+impl fmt::Display for LastInService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { pool, backend, .. } = self;
         let what = if self.serves {
@@ -93,10 +93,10 @@ impl fmt::Display for Last {
         if self.others.len() > MAX_SHOWN {
             write!(f, " and {} more", self.others.len() - MAX_SHOWN)?;
         }
-        match &self.instead {
-            ServesInstead::Nobody => f.write_str("; the pool would serve no client"),
-            ServesInstead::Damped => f.write_str("; only damped backends would serve"),
-            ServesInstead::Backup(pool) => write!(f, "; only its backup pool {pool} would serve"),
+        match &self.fallback {
+            Fallback::Nothing => f.write_str("; the pool would serve no client"),
+            Fallback::Damped => f.write_str("; only damped backends would serve"),
+            Fallback::Backup(pool) => write!(f, "; only its backup pool {pool} would serve"),
         }
     }
 }
@@ -104,7 +104,9 @@ impl fmt::Display for Last {
 impl fmt::Display for SetStateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HandingOver => f.write_str("an upgrade is under way; try again in a moment"),
+            Self::UpgradeInProgress => {
+                f.write_str("an upgrade is under way; try again in a moment")
+            }
             Self::UnknownPool(pool) => {
                 write!(
                     f,
@@ -120,7 +122,7 @@ impl fmt::Display for SetStateError {
                 }
                 backend.suggestion("backend").fmt(f)
             }
-            Self::Last(pools) => {
+            Self::LastInService(pools) => {
                 for (index, last) in pools.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "; " };
                     write!(f, "{separator}{last}")?;
@@ -139,21 +141,21 @@ mod tests {
 
     #[test]
     fn an_error_about_the_last_backend_says_why_it_is_the_last() {
-        let last = Last {
+        let last = LastInService {
             pool: "web".into(),
             backend: "fe01".into(),
             serves: true,
             others: vec![("fe02".into(), "is down"), ("fe03".into(), "drains")],
-            instead: ServesInstead::Nobody,
+            fallback: Fallback::Nothing,
         };
         assert_eq!(
             last.to_string(),
             "fe01 is the last backend in service in pool web: fe02 is down, fe03 drains; the pool would serve no client"
         );
-        let alone = Last {
+        let alone = LastInService {
             serves: false,
             others: Vec::new(),
-            instead: ServesInstead::Backup("paired".into()),
+            fallback: Fallback::Backup("paired".into()),
             ..last
         };
         assert_eq!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::access::AccessTerms;
+use super::access::AccessPolicy;
 use super::control::Control;
 use super::rendered::RenderedMetrics;
 
@@ -15,11 +15,11 @@ use super::rendered::RenderedMetrics;
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits {
     /// Time to send the head of a request, counted from the end of the request before.
-    pub head: Duration,
+    pub head_timeout: Duration,
     /// Time to send the body of a request.
-    pub body: Duration,
+    pub body_timeout: Duration,
     /// Time from accept until the connection has to end.
-    pub life: Duration,
+    pub lifetime: Duration,
     /// Number of connections. When it is reached, the next connection replaces the one that has kept the listener waiting
     /// longest.
     pub connections: usize,
@@ -28,9 +28,9 @@ pub struct RequestLimits {
 impl Default for RequestLimits {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(10),
-            body: Duration::from_secs(10),
-            life: Duration::from_secs(300),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            lifetime: Duration::from_secs(300),
             connections: 64,
         }
     }
@@ -41,9 +41,9 @@ pub struct AdminSite {
     /// The balancer.
     pub control: Arc<dyn Control>,
     /// Who may send requests, and to which endpoints.
-    pub terms: AccessTerms,
+    pub access: AccessPolicy,
     /// Limits of each client.
-    pub bounds: RequestLimits,
+    pub limits: RequestLimits,
     /// The last rendering of the metrics.
     pub rendered: RenderedMetrics,
     /// Cancelled when the listener has to stop accepting. Open connections stay.

@@ -56,7 +56,7 @@ pub(super) struct SocketFile {
 #[derive(Debug)]
 pub struct BindError {
     /// The address.
-    pub at: AdminBind,
+    pub address: AdminBind,
     source: io::Error,
 }
 
@@ -68,7 +68,7 @@ impl AdminListener {
     /// When the address is in use or not permitted; when another process listens on the path, or it is not a socket.
     pub fn bind(at: &AdminBind) -> Result<Self, BindError> {
         let failed = |source| BindError {
-            at: at.clone(),
+            address: at.clone(),
             source,
         };
         let (socket, at) = match at {
@@ -92,7 +92,7 @@ impl AdminListener {
     /// When it is not a listening socket of that kind, or its file is gone.
     pub fn inherit(at: &AdminBind, socket: OwnedFd) -> Result<Self, BindError> {
         let failed = |source| BindError {
-            at: at.clone(),
+            address: at.clone(),
             source,
         };
         let (socket, at) = match at {
@@ -131,7 +131,7 @@ impl AdminListener {
     }
 
     /// Leaves the file to another process, which owns the socket from now on.
-    pub fn leave_file(&self) {
+    pub fn disown_file(&self) {
         if let BoundSocket::Unix(_, file) = &self.socket {
             file.disowned.store(true, Ordering::Relaxed);
         }
@@ -139,7 +139,7 @@ impl AdminListener {
 
     /// The address that it listens on, with the assigned port if port 0 was requested.
     #[must_use]
-    pub fn at(&self) -> &AdminBind {
+    pub fn address(&self) -> &AdminBind {
         &self.at
     }
 
@@ -267,7 +267,7 @@ impl Drop for SocketFile {
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "could not bind the admin listener to {}", self.at)
+        write!(f, "could not bind the admin listener to {}", self.address)
     }
 }
 
@@ -368,8 +368,8 @@ mod tests {
         drop(first);
         assert!(path.exists());
         let descriptor = spare.as_fd().try_clone_to_owned().unwrap();
-        let next = AdminListener::inherit(spare.at(), descriptor).unwrap();
-        spare.leave_file();
+        let next = AdminListener::inherit(spare.address(), descriptor).unwrap();
+        spare.disown_file();
         drop(spare);
         assert!(UnixStream::connect(&path).is_ok());
         drop(next);
@@ -380,9 +380,9 @@ mod tests {
     fn an_address_in_use_is_an_error_that_names_it() {
         let first = AdminListener::bind(&AdminBind::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
         assert_eq!(first.exposure(), Exposure::Loopback);
-        let error = AdminListener::bind(first.at()).unwrap_err();
+        let error = AdminListener::bind(first.address()).unwrap_err();
         assert!(
-            error.to_string().ends_with(&first.at().to_string()),
+            error.to_string().ends_with(&first.address().to_string()),
             "{error}"
         );
     }

@@ -27,7 +27,7 @@ pub enum TokenError {
     /// The file is empty, or has only white space.
     Empty(PathBuf),
     /// The file has more than a token, or characters that a header cannot have.
-    Unsound(PathBuf),
+    Invalid(PathBuf),
 }
 
 impl Token {
@@ -37,8 +37,8 @@ impl Token {
     ///
     /// When the file cannot be read or does not hold a token.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
-        let bytes =
-            files::read(path, MAX_TOKEN).map_err(|error| TokenError::Read(path.into(), error))?;
+        let bytes = files::read_limited(path, MAX_TOKEN)
+            .map_err(|error| TokenError::Read(path.into(), error))?;
         let token = bytes.trim_ascii();
         if token.is_empty() {
             return Err(TokenError::Empty(path.into()));
@@ -47,7 +47,7 @@ impl Token {
             Ok(text) if bytes.len() <= MAX_TOKEN && token.iter().all(u8::is_ascii_graphic) => {
                 Ok(Self(text.to_owned()))
             }
-            Ok(_) | Err(_) => Err(TokenError::Unsound(path.into())),
+            Ok(_) | Err(_) => Err(TokenError::Invalid(path.into())),
         }
     }
 
@@ -90,7 +90,7 @@ impl fmt::Display for TokenError {
         match self {
             Self::Read(path, _) => write!(f, "the token file {} cannot be read", path.display()),
             Self::Empty(path) => write!(f, "the token file {} is empty", path.display()),
-            Self::Unsound(path) => write!(
+            Self::Invalid(path) => write!(
                 f,
                 "the token file {} is not a single word of printable ASCII",
                 path.display()
@@ -103,7 +103,7 @@ impl std::error::Error for TokenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read(_, error) => Some(error),
-            Self::Empty(_) | Self::Unsound(_) => None,
+            Self::Empty(_) | Self::Invalid(_) => None,
         }
     }
 }
@@ -140,7 +140,7 @@ mod tests {
         assert!(matches!(token(b""), Err(TokenError::Empty(_))));
         assert!(matches!(token(b" \n"), Err(TokenError::Empty(_))));
         for invalid in [&b"two words"[..], b"a\nb", b"\xff", &[b'x'; 4097]] {
-            assert!(matches!(token(invalid), Err(TokenError::Unsound(_))));
+            assert!(matches!(token(invalid), Err(TokenError::Invalid(_))));
         }
         let missing = Token::read(Path::new("/nonexistent/token"));
         assert!(matches!(missing, Err(TokenError::Read(..))));

@@ -14,12 +14,12 @@ const MAX_COMPARED: usize = 500;
 
 /// A name that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unknown {
+pub struct UnknownName {
     name: String,
     known: Vec<String>,
 }
 
-impl Unknown {
+impl UnknownName {
     /// `name`, and the names that exist; duplicates are shown once.
     pub fn new<T: Into<String>>(name: &str, known: impl IntoIterator<Item = T>) -> Self {
         let mut names: Vec<String> = Vec::new();
@@ -51,7 +51,7 @@ impl Unknown {
 }
 
 /// Without the names that exist.
-impl From<&str> for Unknown {
+impl From<&str> for UnknownName {
     fn from(name: &str) -> Self {
         Self::new(name, [] as [String; 0])
     }
@@ -59,13 +59,13 @@ impl From<&str> for Unknown {
 
 /// The names that exist, for an error text.
 pub(super) struct Suggestion<'a> {
-    unknown: &'a Unknown,
+    unknown: &'a UnknownName,
     what: &'a str,
 }
 
 impl fmt::Display for Suggestion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Unknown { name, known } = self.unknown;
+        let UnknownName { name, known } = self.unknown;
         let what = self.what;
         match known.as_slice() {
             [] => return Ok(()),
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn existing_names_and_the_most_similar_one_are_suggested() {
         let suggested = |known: &[&str]| {
-            let unknown = Unknown::new("wbe", known.iter().copied());
+            let unknown = UnknownName::new("wbe", known.iter().copied());
             unknown.suggestion("pool").to_string()
         };
         assert_eq!(suggested(&[]), "");
@@ -103,7 +103,7 @@ mod tests {
         );
         assert_eq!(suggested(&["mail", "sip"]), "; the pools are mail, sip");
         let many: Vec<String> = (0..20).map(|number| format!("pool{number:02}")).collect();
-        let unknown = Unknown::new("pool19x", many);
+        let unknown = UnknownName::new("pool19x", many);
         let unknown = unknown.suggestion("pool").to_string();
         assert!(
             unknown.ends_with("pool10, pool11 and 8 more; did you mean `pool19`?"),

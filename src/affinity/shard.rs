@@ -61,7 +61,7 @@ impl Moment {
     }
 }
 
-/// A connection's hold on a pin of a shard; valid until the connection releases it with [`Shard::end`].
+/// A connection's hold on a pin of a shard; valid until the connection releases it with [`Shard::release`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PinHandle {
     at: u32,
@@ -113,11 +113,11 @@ impl<K: Keyed> Shard<K> {
         self.len() == 0
     }
 
-    /// Finds or creates the pin of `key` for a new connection, which holds it until [`Shard::end`].
+    /// Finds or creates the pin of `key` for a new connection, which holds it until [`Shard::release`].
     ///
     /// `eligibility` returns whether a pinned backend may take this client; `choose` selects one for a client that has none.
     /// `room` makes room for one more pin; if it cannot, the client gets no pin. `origin` is that of a new pin.
-    pub fn begin(
+    pub fn acquire(
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
@@ -129,7 +129,7 @@ impl<K: Keyed> Shard<K> {
         self.sweep(now, 2);
         let Some(at) = self.find_live(&key, tag, now) else {
             let Some(chosen) = choose() else {
-                return KeyLookup::Nowhere;
+                return KeyLookup::NoBackend;
             };
             if !room(self) {
                 return KeyLookup::Unpinned(chosen);
@@ -139,20 +139,22 @@ impl<K: Keyed> Shard<K> {
         };
         let pin = &self.pins[at];
         let eligible = [pin.member, pin.candidate].map(|member| match member {
-            NONE => Eligibility::Refuses,
+            NONE => Eligibility::Ineligible,
             member => eligibility(Member(member)),
         });
         match eligible {
-            [Eligibility::Takes, _] => {
+            [Eligibility::Eligible, _] => {
                 let member = Member(pin.member);
                 KeyLookup::Pinned(self.hold(at), member)
             }
             // Other connections were sent there; they find out whether it answers.
-            [Eligibility::Foreign, _] | [_, Eligibility::Foreign] => KeyLookup::Foreign,
-            [Eligibility::Refuses, Eligibility::Takes] => self.hold_for(at, Member(pin.candidate)),
-            [Eligibility::Refuses, Eligibility::Refuses] => match choose() {
+            [Eligibility::NotInPool, _] | [_, Eligibility::NotInPool] => KeyLookup::NotInPool,
+            [Eligibility::Ineligible, Eligibility::Eligible] => {
+                self.hold_for(at, Member(pin.candidate))
+            }
+            [Eligibility::Ineligible, Eligibility::Ineligible] => match choose() {
                 Some(chosen) => self.hold_for(at, chosen),
-                None => KeyLookup::Nowhere,
+                None => KeyLookup::NoBackend,
             },
         }
     }
@@ -172,7 +174,7 @@ impl<K: Keyed> Shard<K> {
             return None;
         }
         let eligibility = eligibility(member);
-        if eligibility == Eligibility::Foreign {
+        if eligibility == Eligibility::NotInPool {
             return None;
         }
         let before = std::mem::replace(&mut pin.key, key);
@@ -182,14 +184,14 @@ impl<K: Keyed> Shard<K> {
         Some(Resumed {
             handle: self.hold(at),
             member,
-            takes: eligibility == Eligibility::Takes,
+            is_eligible: eligibility == Eligibility::Eligible,
             before,
         })
     }
 
     /// Creates the pin of `key` or moves it to `member`, and holds it; `None` where there is no room. The key of a pin that
     /// exists does not change.
-    pub fn teach(
+    pub fn assign(
         &mut self,
         (key, tag): (K, Tag),
         now: Moment,
@@ -208,7 +210,7 @@ impl<K: Keyed> Shard<K> {
 
     /// The next backend for a connection whose backend could not be reached. All connections of this key that fail at the
     /// same time get the same one. `eligibility` must reject the backends that this connection has tried already.
-    pub fn next(
+    pub fn next_member(
         &mut self,
         handle: PinHandle,
         eligibility: impl Fn(Member) -> Eligibility,
@@ -217,7 +219,7 @@ impl<K: Keyed> Shard<K> {
         let pin = &mut self.pins[handle.at];
         let known = [pin.member, pin.candidate]
             .into_iter()
-            .find(|&member| member != NONE && eligibility(Member(member)) == Eligibility::Takes);
+            .find(|&member| member != NONE && eligibility(Member(member)) == Eligibility::Eligible);
         if let Some(known) = known {
             return Some(Member(known));
         }
@@ -241,7 +243,7 @@ impl<K: Keyed> Shard<K> {
     /// The same wherever its connections are sent, unless an administrator has moved the pin since: then this connection
     /// still goes to the previous backend.
     pub fn answered_by(&mut self, handle: PinHandle, member: Member) -> Option<Member> {
-        if self.is_recalled(handle) || self.pins[handle.at].member == member.0 {
+        if self.has_moved(handle) || self.pins[handle.at].member == member.0 {
             return None;
         }
         let before = self.set_member(handle.at, member.0);
@@ -256,12 +258,12 @@ impl<K: Keyed> Shard<K> {
 
     /// Whether an administrator has moved the pin since `handle` was acquired.
     #[must_use]
-    pub fn is_recalled(&self, handle: PinHandle) -> bool {
+    pub fn has_moved(&self, handle: PinHandle) -> bool {
         self.pins[handle.at].moves != handle.moves
     }
 
     /// A connection that held the pin has ended.
-    pub fn end(&mut self, handle: PinHandle, now: Moment) {
+    pub fn release(&mut self, handle: PinHandle, now: Moment) {
         let at = handle.at;
         let pin = &mut self.pins[at];
         pin.in_use -= 1;
@@ -279,7 +281,7 @@ impl<K: Keyed> Shard<K> {
 
     /// Number of pins of `member`, including expired ones not yet swept.
     #[must_use]
-    pub fn leading_to(&self, member: Member) -> usize {
+    pub fn pins_to(&self, member: Member) -> usize {
         self.pins_to.get(member.0 as usize).copied().unwrap_or(0)
     }
 

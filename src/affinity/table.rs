@@ -68,9 +68,9 @@ pub enum Lookup {
     /// Every pin is in use.
     Unpinned(Member),
     /// The pool does not have the pin's backend.
-    Foreign,
+    NotInPool,
     /// No backend may take the client.
-    Nowhere,
+    NoBackend,
 }
 
 /// The table of one group.
@@ -192,13 +192,13 @@ impl Pins {
 
     /// The number of a configured name, the same in every process. Adds a name that is new.
     #[must_use]
-    pub fn number_name(&self, name: &str) -> u32 {
+    pub fn intern_name(&self, name: &str) -> u32 {
         self.names.made_of(name)
     }
 
     /// The number of a backend's name. Adds a name that is new.
     #[must_use]
-    pub fn number_member(&self, backend: &str) -> Member {
+    pub fn intern_member(&self, backend: &str) -> Member {
         Member(self.members.of(backend))
     }
 
@@ -208,8 +208,8 @@ impl Pins {
         self.members.text(member.0)
     }
 
-    /// Finds or creates the pin of `key` for a new connection. See [`crate::affinity::shard::Shard::begin`].
-    pub fn begin(
+    /// Finds or creates the pin of `key` for a new connection. See [`crate::affinity::shard::Shard::acquire`].
+    pub fn acquire(
         self: &Arc<Self>,
         key: Key,
         eligibility: impl Fn(Member) -> Eligibility,
@@ -224,7 +224,7 @@ impl Pins {
                 self.series.misses.increment(1);
                 self.series.unpinned.increment(1);
             }
-            Lookup::Foreign | Lookup::Nowhere => {}
+            Lookup::NotInPool | Lookup::NoBackend => {}
         }
         found
     }
@@ -232,17 +232,21 @@ impl Pins {
     /// Holds the pin of a client that was recognised by its TLS session: the existing one, if `member` is its backend, or a
     /// new one. A pin to another backend belongs to other clients behind the same address, and stays as it is.
     #[must_use]
-    pub fn accompany(self: &Arc<Self>, key: Key, member: Member) -> Option<PinGuard<Key>> {
+    pub fn acquire_for_session(
+        self: &Arc<Self>,
+        key: Key,
+        member: Member,
+    ) -> Option<PinGuard<Key>> {
         let same = |known| {
             if known == member {
-                Eligibility::Takes
+                Eligibility::Eligible
             } else {
-                Eligibility::Foreign
+                Eligibility::NotInPool
             }
         };
         match self.lookup(key, Origin::Session, same, || Some(member)) {
             Lookup::Pinned(guard, _) | Lookup::New(guard, _) => Some(guard),
-            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => None,
+            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::NotInPool | Lookup::NoBackend => None,
         }
     }
 
@@ -256,7 +260,7 @@ impl Pins {
         let home = self.clients.home(&key);
         let now = self.now();
         let found = self.clients.with(home, |shard, tag, room| {
-            shard.begin((key, tag), now, origin, eligibility, choose, room)
+            shard.acquire((key, tag), now, origin, eligibility, choose, room)
         });
         let guard = |handle| PinGuard::new(self, home, handle);
         match found {
@@ -264,14 +268,14 @@ impl Pins {
             KeyLookup::New(handle, member) => Lookup::New(guard(handle), member),
             KeyLookup::Stale(handle, member) => Lookup::Stale(guard(handle), member),
             KeyLookup::Unpinned(member) => Lookup::Unpinned(member),
-            KeyLookup::Foreign => Lookup::Foreign,
-            KeyLookup::Nowhere => Lookup::Nowhere,
+            KeyLookup::NotInPool => Lookup::NotInPool,
+            KeyLookup::NoBackend => Lookup::NoBackend,
         }
     }
 
     /// Number of pins of clients to `member`.
     #[must_use]
-    pub fn leading_to(&self, member: Member) -> usize {
+    pub fn pins_to(&self, member: Member) -> usize {
         self.clients.leading_to(member)
     }
 
@@ -304,7 +308,7 @@ impl Pins {
 
     /// How often an administrator has moved pins. When this has changed, each connection checks its own pin.
     #[must_use]
-    pub fn recalls(&self) -> u32 {
+    pub fn moves(&self) -> u32 {
         self.moves.load(Ordering::Acquire)
     }
 
@@ -323,7 +327,7 @@ impl Pins {
     }
 
     /// Updates the metrics of pins and evictions.
-    pub fn show(&self) {
+    pub fn update_metrics(&self) {
         #[allow(clippy::cast_precision_loss, reason = "no table holds 2^52 pins")]
         let set = |gauge: &Gauge, pins: usize| gauge.set(pins as f64);
         set(&self.series.entries, self.len());

@@ -154,15 +154,15 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let failure = Self::from_error(&error);
         match error {
-            ClientError::Refused(StatusCode::UNAUTHORIZED, _) => failure.with_line(
+            ClientError::ErrorResponse(StatusCode::UNAUTHORIZED, _) => failure.with_line(
                 "name the token file with `--token-file`; if the token has changed since the balancer read it, \
                  send SIGHUP to the balancer",
             ),
-            ClientError::Refused(..)
+            ClientError::ErrorResponse(..)
             | ClientError::Unreachable(..)
-            | ClientError::Late(_)
+            | ClientError::TimedOut(_)
             | ClientError::Broken(..)
-            | ClientError::Strange(..) => failure,
+            | ClientError::NotAdminListener(..) => failure,
         }
     }
 }

@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::failure::Failure;
 use super::file::ConfigFile;
-use super::{answer, warn};
+use super::{print_result, warn};
 use crate::config;
 use crate::system::reserve;
 
@@ -21,7 +21,7 @@ impl CheckCommand {
         let loaded = self.file.read()?;
         // The balancer raises its own limit as far as it is allowed to.
         let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        let descriptors = descriptors - reserve::of(descriptors);
+        let descriptors = descriptors - reserve::size_for(descriptors);
         let lints = config::lint(&loaded, descriptors);
         for lint in &lints {
             warn(&lint.to_string());
@@ -31,7 +31,7 @@ impl CheckCommand {
             1 => "the configuration is valid, with one warning".to_owned(),
             more => format!("the configuration is valid, with {more} warnings"),
         };
-        answer(&format!("{summary}\n"))
+        print_result(&format!("{summary}\n"))
     }
 }
 
@@ -45,6 +45,6 @@ pub(super) struct Expand {
 impl Expand {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.file.read()?;
-        answer(&config::expand(&loaded.config))
+        print_result(&config::expand(&loaded.config))
     }
 }

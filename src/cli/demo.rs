@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use super::signals::Signals;
-use super::{answer, run};
+use super::{print_result, run};
 use crate::config;
 use crate::demo::front_end::{DemoCa, DeploymentNames, FrontEnd, FrontEndConfig, FrontEndLimits};
 use crate::demo::simulation::{self, DemoPorts, SimulatedClients};
@@ -89,7 +89,7 @@ impl Demo {
                     Failure::from_error(&error)
                         .with_line("choose other ports: see `lyncpin demo --help`")
                 })?;
-            answer(&self.introduction(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
+            print_result(&self.introduction(&front_ends, &yaml, &ca_file, log_file.as_ref()))?;
             let has_typed = Cell::new(false);
             let _clients = self.start_clients(&ca)?;
             tokio::select! {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
 use super::table::printable;
-use super::{answer, run};
+use super::{print_result, run};
 use crate::admin::view::{ExplainQuery, Explanation};
 use crate::types::outcome::Outcome;
 
@@ -51,9 +51,9 @@ impl Explain {
             let json = serde_json::to_string_pretty(&explanation).map_err(|error| {
                 Failure::operation("cannot serialise the response").caused_by(&error)
             })?;
-            return answer(&(json + "\n"));
+            return print_result(&(json + "\n"));
         }
-        answer(&text(&explanation))
+        print_result(&text(&explanation))
     }
 }
 

@@ -83,7 +83,7 @@ impl Failure {
 
     /// Adds advice if the error is a lack of descriptors.
     fn with_descriptor_advice(self, error: &(dyn Error + 'static)) -> Self {
-        if reserve::is_exhausted(error) {
+        if reserve::is_out_of_descriptors(error) {
             self.with_line(FEW_DESCRIPTORS)
         } else {
             self
@@ -123,8 +123,8 @@ impl Failure {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{cause}");
         }
-        if journal::is_stderr() {
-            text = journal::as_error(&text);
+        if journal::is_standard_error() {
+            text = journal::format_error(&text);
         }
         // A closed stderr is ignored: there is no other place to report it.
         let _ = io::Write::write_all(&mut io::stderr(), text.as_bytes());

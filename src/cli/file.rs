@@ -82,7 +82,7 @@ impl ConfigFile {
     fn bytes(&self) -> Result<(String, Vec<u8>), Failure> {
         let FoundFile { path, by_variable } = self.found()?;
         let name = path.display().to_string();
-        let bytes = files::read(&path, MAX_FILE_BYTES).map_err(|error| {
+        let bytes = files::read_limited(&path, MAX_FILE_BYTES).map_err(|error| {
             let origin = if by_variable {
                 format!(", named by ${VARIABLE}")
             } else {

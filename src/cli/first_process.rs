@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::signals::Signals;
 use crate::handoff::PREDECESSOR;
-use crate::server::{Ended, Heard, Retiring};
+use crate::server::{DrainedServer, DrainingServer, SuccessorStatus};
 
 /// Grace period for the serving process beyond its own shutdown time.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -37,13 +37,13 @@ pub(super) fn must_stay() -> bool {
 }
 
 /// Stays until no process serves any more. Its own connections drain as in every replaced process.
-pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<(), Failure> {
-    let Some(reports) = retiring.heard() else {
+pub(super) async fn stay(signals: &mut Signals, retiring: DrainingServer) -> Result<(), Failure> {
+    let Some(reports) = retiring.successor_status() else {
         return Err(Failure::operation("cannot follow the new process"));
     };
     let successors = Successors::new(reports.clone());
     let end_now = successors.end_now.clone();
-    let draining = retiring.end(async move {
+    let draining = retiring.finish(async move {
         tokio::select! {
             () = end_now.cancelled() => {}
             () = lost(reports) => {}
@@ -53,18 +53,21 @@ pub(super) async fn stay(signals: &mut Signals, retiring: Retiring) -> Result<()
 }
 
 /// Completes when no process serves any more although none was stopped.
-async fn lost(mut reports: watch::Receiver<Heard>) {
+async fn lost(mut reports: watch::Receiver<SuccessorStatus>) {
     // An error means that there will be no more reports.
     let _ = reports.wait_for(|report| report.gone).await;
-    let in_order = reports.borrow().stops.is_some();
+    let in_order = reports.borrow().stopping_within.is_some();
     if in_order {
         std::future::pending::<()>().await;
     }
 }
 
 /// The same for a process that was stopped during the transfer: it forwards the stop to the new process.
-pub(super) async fn stay_to_stop(signals: &mut Signals, ended: Ended) -> Result<(), Failure> {
-    let mut successors = Successors::new(ended.heard());
+pub(super) async fn stay_to_stop(
+    signals: &mut Signals,
+    ended: DrainedServer,
+) -> Result<(), Failure> {
+    let mut successors = Successors::new(ended.successor_status());
     successors.forward(Signal::TERM);
     successors
         .supervise(signals, std::future::ready(ended))
@@ -73,7 +76,7 @@ pub(super) async fn stay_to_stop(signals: &mut Signals, ended: Ended) -> Result<
 
 /// The processes that came after this one.
 struct Successors {
-    reports: watch::Receiver<Heard>,
+    reports: watch::Receiver<SuccessorStatus>,
     /// Exit statuses of processes that have served.
     exits: HashMap<Pid, u8>,
     /// The stop signal that was forwarded.
@@ -91,7 +94,7 @@ struct Successors {
 }
 
 impl Successors {
-    fn new(reports: watch::Receiver<Heard>) -> Self {
+    fn new(reports: watch::Receiver<SuccessorStatus>) -> Self {
         Self {
             reports,
             exits: HashMap::new(),
@@ -107,7 +110,7 @@ impl Successors {
     async fn supervise(
         mut self,
         signals: &mut Signals,
-        draining: impl Future<Output = Ended>,
+        draining: impl Future<Output = DrainedServer>,
     ) -> Result<(), Failure> {
         // Orphaned descendants become children of this process, also if it is not process 1.
         let _ = set_child_subreaper(Some(getpid()));
@@ -173,7 +176,7 @@ impl Successors {
     fn status(&self, is_drained: bool) -> Option<u8> {
         let (stops, gone) = {
             let report = self.reports.borrow();
-            (report.stops.is_some(), report.gone)
+            (report.stopping_within.is_some(), report.gone)
         };
         let has_connections = !is_drained || !self.others().is_empty();
         if !gone || (stops && has_connections && self.kills == 0) {
@@ -207,7 +210,7 @@ impl Successors {
     fn follow(&mut self) {
         let (stops, gone) = {
             let report = self.reports.borrow();
-            (report.stops, report.gone)
+            (report.stopping_within, report.gone)
         };
         if let (Some(within), false) = (stops, self.has_reported_time) {
             self.has_reported_time = true;
@@ -271,7 +274,7 @@ impl Successors {
     }
 }
 
-async fn changed(reports: &mut watch::Receiver<Heard>) {
+async fn changed(reports: &mut watch::Receiver<SuccessorStatus>) {
     if reports.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -174,7 +174,7 @@ fn collect_commands(parent: &clap::Command, prefix: &str, found: &mut Vec<(Strin
 }
 
 /// Prints the result of a command. It is not an error if the reader has closed stdout.
-fn answer(text: &str) -> Result<(), Failure> {
+fn print_result(text: &str) -> Result<(), Failure> {
     print(text).map(|_| ())
 }
 

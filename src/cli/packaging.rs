@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 
 use super::failure::Failure;
-use super::{Arguments, answer};
+use super::{Arguments, print_result};
 
 /// `lyncpin completions`
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ impl Completions {
         let mut described = Arguments::command();
         let name = described.get_name().to_owned();
         clap_complete::generate(self.shell, &mut described, name, &mut script);
-        answer(&String::from_utf8_lossy(&script))
+        print_result(&String::from_utf8_lossy(&script))
     }
 }
 
@@ -45,7 +45,7 @@ impl Man {
             .map_err(|error| {
                 Failure::operation("cannot generate the manual page").caused_by(&error)
             })?;
-        answer(&String::from_utf8_lossy(&page))
+        print_result(&String::from_utf8_lossy(&page))
     }
 }
 

@@ -6,8 +6,8 @@
 use std::time::SystemTime;
 
 use super::failure::Failure;
-use super::table::{counted, printable, span};
-use crate::admin::view::{PredecessorAnswer, PredecessorView};
+use super::table::{pluralized, printable, short_duration};
+use crate::admin::view::{PredecessorResult, PredecessorView};
 
 /// The status lines, one per process.
 pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String {
@@ -29,7 +29,7 @@ pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String
             .until
             .and_then(|until| until.0.duration_since(now).ok());
         let until = until.map_or(String::new(), |left| {
-            format!(", the rest is reset in {}", span(left))
+            format!(", the rest is reset in {}", short_duration(left))
         });
         let silent = if older.answers {
             ""
@@ -39,15 +39,15 @@ pub(super) fn lines(predecessors: &[PredecessorView], now: SystemTime) -> String
         format!(
             "older process {}, replaced {} ago: {}{held}{until}{silent}\n",
             older.pid,
-            span(now.duration_since(older.since.0).unwrap_or_default()),
-            counted(older.connections, "connection"),
+            short_duration(now.duration_since(older.since.0).unwrap_or_default()),
+            pluralized(older.connections, "connection"),
         )
     };
     predecessors.iter().map(line).collect()
 }
 
 /// The connections found in the processes that responded, one line per process.
-pub(super) fn reached_text(replies: &[PredecessorAnswer]) -> String {
+pub(super) fn reached_text(replies: &[PredecessorResult]) -> String {
     let reached = replies.iter().filter(|reply| reply.answered);
     reached
         .filter(|reply| reply.connections > 0)
@@ -55,7 +55,7 @@ pub(super) fn reached_text(replies: &[PredecessorAnswer]) -> String {
             format!(
                 "  and in the older process {}: {}\n",
                 reply.pid,
-                counted(reply.connections, "connection")
+                pluralized(reply.connections, "connection")
             )
         })
         .collect()
@@ -64,7 +64,7 @@ pub(super) fn reached_text(replies: &[PredecessorAnswer]) -> String {
 /// # Errors
 ///
 /// One line for each process that was not reached or reported an error.
-pub(super) fn all_reached(replies: &[PredecessorAnswer]) -> Result<(), Failure> {
+pub(super) fn all_reached(replies: &[PredecessorResult]) -> Result<(), Failure> {
     let errors = replies.iter().filter_map(error_text);
     let failure = errors.fold(None, |failure: Option<Failure>, cause| {
         Some(match failure {
@@ -75,11 +75,11 @@ pub(super) fn all_reached(replies: &[PredecessorAnswer]) -> Result<(), Failure> 
     failure.map_or(Ok(()), Err)
 }
 
-fn error_text(reply: &PredecessorAnswer) -> Option<String> {
+fn error_text(reply: &PredecessorResult) -> Option<String> {
     let (pid, connections) = (reply.pid, reply.connections);
     if !reply.answered {
         let verb = if connections == 1 { "was" } else { "were" };
-        let connections = counted(connections, "connection");
+        let connections = pluralized(connections, "connection");
         return Some(format!(
             "process {pid} did not respond: its {connections} {verb} not reached"
         ));
@@ -96,8 +96,8 @@ mod tests {
     use crate::admin::view::HeldBackend;
     use crate::types::timestamp::Timestamp;
 
-    fn reply(pid: u32, answered: bool, connections: u64, error: Option<&str>) -> PredecessorAnswer {
-        PredecessorAnswer {
+    fn reply(pid: u32, answered: bool, connections: u64, error: Option<&str>) -> PredecessorResult {
+        PredecessorResult {
             pid,
             answered,
             connections,

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
-use super::{answer, warn};
+use super::{print_result, warn};
 use crate::admin::ReloadError;
 use crate::admin::client::{Client, ClientError};
 use crate::admin::view::Reloaded;
@@ -46,19 +46,19 @@ impl Reload {
         if reloaded.changes.is_empty() {
             text += "  no changes\n";
         }
-        answer(&text)
+        print_result(&text)
     }
     /// The error of a rejected or failed reload. `unreadable` is why the request had no token.
     fn failure(&self, error: ClientError, unreadable: Option<Failure>) -> Failure {
         match (error, unreadable) {
-            (error @ ClientError::Refused(StatusCode::UNAUTHORIZED, _), Some(unreadable)) => {
+            (error @ ClientError::ErrorResponse(StatusCode::UNAUTHORIZED, _), Some(unreadable)) => {
                 Failure::operation(unreadable.text())
                     .with_line(
                         "the running balancer was contacted without a token and has not reloaded",
                     )
                     .with_line(Failure::from(error).text())
             }
-            (error @ ClientError::Refused(..), _) => error.into(),
+            (error @ ClientError::ErrorResponse(..), _) => error.into(),
             // The balancer cannot report what is wrong with the file.
             (error, _) => match self.admin.errors() {
                 Some(errors) => errors.rejected().with_line(Failure::from(error).text()),
@@ -84,8 +84,9 @@ async fn reload(client: &Client) -> Result<Reloaded, ClientError> {
     let reply = client.reload().await;
     let is_upgrade = match &reply {
         Err(ClientError::Broken(..)) => true,
-        Err(ClientError::Refused(status, why)) => {
-            *status == StatusCode::SERVICE_UNAVAILABLE || *why == ReloadError::Upgrading.to_string()
+        Err(ClientError::ErrorResponse(status, why)) => {
+            *status == StatusCode::SERVICE_UNAVAILABLE
+                || *why == ReloadError::UpgradeInProgress.to_string()
         }
         _ => false,
     };

@@ -13,7 +13,9 @@ use crate::admin::view::{ExplainQuery, Explanation};
 use crate::config::Loaded;
 use crate::config::model::Config;
 use crate::handoff::PREDECESSOR;
-use crate::server::{self, ConfigSource, Handoff, Prepared, Role, Server, StartError, WatchedFile};
+use crate::server::{
+    self, ConfigSource, Handoff, PreparedServer, Role, Server, StartError, WatchedFile,
+};
 use crate::system::files;
 use crate::telemetry::log::{List, Log, Sink};
 use crate::telemetry::metrics::{Registry, definitions};
@@ -37,16 +39,16 @@ impl Run {
         let handoff = Handoff::from_environment().map_err(|error| {
             Failure::operation("cannot take over from the old process").caused_by(&error)
         })?;
-        let refusal = handoff.as_ref().map(Handoff::refusal).transpose();
+        let refusal = handoff.as_ref().map(Handoff::rejection).transpose();
         let refusal = refusal.map_err(|error| Failure::from_error(&error))?;
         let served = self.serve(handoff);
         let reason = match &served {
-            Ok(Role::TakesOver) => Some("the new process was stopped".to_owned()),
+            Ok(Role::TakingOver) => Some("the new process was stopped".to_owned()),
             Err(failure) => Some(failure.text()),
-            Ok(Role::Serves | Role::Drains | Role::Failed(_)) => None,
+            Ok(Role::Serving | Role::Draining | Role::Failed(_)) => None,
         };
         if let (Some(refusal), Some(reason)) = (refusal, reason) {
-            refusal.tell(&reason);
+            refusal.send(&reason);
         }
         served.map(drop)
     }
@@ -63,11 +65,11 @@ impl Run {
             // (pid_namespaces(7)).
             let mut signals = Signals::catch()?;
             let role = match &handoff {
-                Some(_) => Role::TakesOver,
-                None => Role::Serves,
+                Some(_) => Role::TakingOver,
+                None => Role::Serving,
             };
             let (file, is_watched) = (self.file.clone(), self.watch);
-            let reading = files::aside("configuration", move || read(&file, is_watched));
+            let reading = files::run_detached("configuration", move || read(&file, is_watched));
             let read = tokio::select! {
                 read = reading => read,
                 () = signals.stopped() => return Ok(role),
@@ -77,7 +79,9 @@ impl Run {
             writer = Some(log_writer);
             warn_at_start(&loaded, handoff.is_some());
             // This reads files and may wait for their file systems; a stop does not wait for it.
-            let preparing = files::aside("start", move || Prepared::new(handoff, loaded.config));
+            let preparing = files::run_detached("start", move || {
+                PreparedServer::bind(handoff, loaded.config)
+            });
             let prepared = tokio::select! {
                 prepared = preparing => prepared,
                 () = signals.stopped() => {
@@ -103,7 +107,7 @@ impl Run {
 /// it knows how many its workers need.
 fn warn_at_start(loaded: &Loaded, has_handoff: bool) {
     for lint in &loaded.lints {
-        let warning = lint.as_fault();
+        let warning = lint.as_error();
         let at = format!("{}:{}:{}", warning.file, warning.line, warning.column);
         tracing::warn!(target: "lyncpin::config", at, "{}", warning.message);
     }
@@ -147,7 +151,7 @@ pub(super) fn start_log_on(
     let (sink, writer) =
         started.map_err(|error| Failure::operation("cannot start the log").caused_by(&error))?;
     let log = Arc::new(Log::new(config.log, sink));
-    log.take_events(finest);
+    log.install_subscriber(finest);
     Ok((log, registry, writer))
 }
 
@@ -156,7 +160,7 @@ pub(super) fn start_log_on(
 /// does nothing. Returns the role of the process at its end.
 pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, Failure> {
     let must_stay = first_process::must_stay();
-    let reloads = server.reloads().clone();
+    let reloads = server.supervisor_handle().clone();
     let role = tokio::select! {
         () = signals.stop_requested(&reloads) => {
             let role = server.role();
@@ -167,16 +171,16 @@ pub(super) async fn serve(mut signals: Signals, server: Server) -> Result<Role, 
             }
             return Ok(role);
         }
-        role = server.retires() => role,
+        role = server.serving_ended() => role,
     };
     match &role {
-        Role::TakesOver | Role::Serves => {}
-        Role::Drains if must_stay => {
-            first_process::stay(&mut signals, server.retire(true).await).await?;
+        Role::TakingOver | Role::Serving => {}
+        Role::Draining if must_stay => {
+            first_process::stay(&mut signals, server.drain(true).await).await?;
         }
-        Role::Drains => {
-            let retiring = server.retire(false).await;
-            let ended = retiring.end(signals.stop_requested(&reloads)).await;
+        Role::Draining => {
+            let retiring = server.drain(false).await;
+            let ended = retiring.finish(signals.stop_requested(&reloads)).await;
             ended.stop().await;
         }
         Role::Failed(reason) => {

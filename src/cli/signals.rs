@@ -6,7 +6,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
-use crate::server::{Reloads, RequestOrigin};
+use crate::server::{RequestOrigin, SupervisorHandle};
 
 /// The signals that a balancer handles, caught before it listens.
 pub(super) struct Signals {
@@ -60,13 +60,13 @@ impl Signals {
     }
 
     /// Completes at SIGTERM or SIGINT; handles the other signals meanwhile.
-    pub(super) async fn stop_requested(&mut self, reloads: &Reloads) {
+    pub(super) async fn stop_requested(&mut self, reloads: &SupervisorHandle) {
         let [terminate, interrupt] = &mut self.stop;
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
-                _ = self.hangup.recv() => reloads.request(RequestOrigin::Signal),
+                _ = self.hangup.recv() => reloads.request_reload(RequestOrigin::Signal),
                 _ = self.user2.recv() => reloads.request_upgrade(RequestOrigin::Signal),
             }
         }

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 
 use super::admin::{AdminArguments, block_on};
 use super::failure::Failure;
-use super::{answer, predecessors, table, wait};
+use super::{predecessors, print_result, table, wait};
 use crate::admin::client::ClientError;
 use crate::admin::view::{StateChange, StateChanged};
 use crate::config;
@@ -90,8 +90,8 @@ impl StateCommand {
             let changed = changed.map_err(|error| failure(error, change))?;
             let mut reached = Ok(());
             for changed in &changed {
-                answer(&changed_text(changed))?;
-                answer(&predecessors::reached_text(&changed.predecessors))?;
+                print_result(&changed_text(changed))?;
+                print_result(&predecessors::reached_text(&changed.predecessors))?;
                 reached = reached.and(predecessors::all_reached(&changed.predecessors));
             }
             reached?;
@@ -107,7 +107,7 @@ impl StateCommand {
 /// The error of a change. If the backend is the last one in service, it suggests `--force`.
 fn failure(error: ClientError, change: &StateChange) -> Failure {
     let is_last = change.force == Some(false)
-        && matches!(&error, ClientError::Refused(status, _) if *status == StatusCode::CONFLICT);
+        && matches!(&error, ClientError::ErrorResponse(status, _) if *status == StatusCode::CONFLICT);
     let failure = Failure::from(error);
     if is_last {
         failure.with_line("nothing was changed; use --force to do it anyway")
@@ -152,7 +152,10 @@ fn changed_text(changed: &StateChanged) -> String {
             let left = deadline.0.duration_since(SystemTime::now());
             // To the nearest second: the response has taken some time.
             let left = left.unwrap_or_default() + Duration::from_millis(500);
-            format!("drain until {deadline} (for {})", table::span(left))
+            format!(
+                "drain until {deadline} (for {})",
+                table::short_duration(left)
+            )
         }
         None => changed.state.as_str().to_owned(),
     };
@@ -161,6 +164,6 @@ fn changed_text(changed: &StateChanged) -> String {
         table::printable(&changed.pool),
         table::printable(&changed.backend),
         changed.before.as_str(),
-        table::counted(changed.connections, "connection")
+        table::pluralized(changed.connections, "connection")
     )
 }

@@ -4,9 +4,9 @@
 
 use std::time::SystemTime;
 
-use crate::types::invisible::escaped;
+use crate::types::invisible::escape_invisible;
 use crate::types::timestamp::Timestamp;
-pub(super) use crate::types::timestamp::{counted, span};
+pub(super) use crate::types::timestamp::{pluralized, short_duration};
 
 /// Aligns columns; those in `right` hold numbers.
 pub(super) fn table(heads: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
@@ -53,12 +53,12 @@ pub(super) fn printable(text: &str) -> String {
             character
         }
     };
-    escaped(text).chars().map(shown).collect()
+    escape_invisible(text).chars().map(shown).collect()
 }
 
 /// The time since a point in the past.
 pub(super) fn ago(then: Timestamp, now: SystemTime) -> String {
-    span(now.duration_since(then.0).unwrap_or_default())
+    short_duration(now.duration_since(then.0).unwrap_or_default())
 }
 
 /// A number of bytes in its largest unit.

@@ -1,8 +1,8 @@
 //! `upgrade`: replaces the running process with a new one.
 
 use super::admin::{AdminArguments, block_on};
-use super::answer;
 use super::failure::Failure;
+use super::print_result;
 use super::table;
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ impl Upgrade {
         let client = self.admin.client().map_err(Failure::rejected)?;
         let upgraded = block_on(async { Ok(client.upgrade().await?) })?;
         let drain = Duration::try_from_secs_f64(upgraded.drain_seconds).unwrap_or_default();
-        answer(&format!(
+        print_result(&format!(
             "process {} has taken over; the old one has {}, for at most {}\n",
             upgraded.pid,
-            table::counted(upgraded.connections, "connection"),
-            table::span(drain),
+            table::pluralized(upgraded.connections, "connection"),
+            table::short_duration(drain),
         ))
     }
 }

@@ -35,14 +35,17 @@ impl Remaining {
     }
 
     fn text(self, backend: &str) -> String {
-        let connections = table::counted(self.connections, "connection");
-        let pins = table::counted(self.pins, "pin");
+        let connections = table::pluralized(self.connections, "connection");
+        let pins = table::pluralized(self.pins, "pin");
         let time = if self.time.is_zero() {
             "the deadline has passed".to_owned()
         } else {
             // Rounded up, so that 0 means that the deadline has passed.
             let seconds = self.time.as_secs_f64().ceil();
-            format!("{} left", table::span(Duration::from_secs_f64(seconds)))
+            format!(
+                "{} left",
+                table::short_duration(Duration::from_secs_f64(seconds))
+            )
         };
         let backend = table::printable(backend);
         format!("{backend}: {connections}, {pins}, {time}")

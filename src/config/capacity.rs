@@ -20,7 +20,7 @@ pub const FEW_CONNECTIONS: u32 = 256;
 
 /// The uses of descriptors other than connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Uses {
+pub struct DescriptorUses {
     /// Listening sockets of all workers.
     pub listening: usize,
     /// Number of workers.
@@ -41,7 +41,7 @@ pub struct Capacity {
 impl Capacity {
     /// The capacity of so many descriptors. `connections` is the configured limit.
     #[must_use]
-    pub fn of(descriptors: u64, uses: Uses, connections: Option<u32>) -> Self {
+    pub fn of(descriptors: u64, uses: DescriptorUses, connections: Option<u32>) -> Self {
         let [min, max] = OTHERS;
         let others = (descriptors / OTHERS_DIVISOR).clamp(min, max);
         let workers = uses.workers as u64;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn allowed(descriptors: u64, workers: usize, connections: Option<u32>) -> (u32, usize) {
-        let uses = Uses {
+        let uses = DescriptorUses {
             listening: 4 * workers,
             workers,
             pipes: 64,

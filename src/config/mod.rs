@@ -29,7 +29,7 @@ use model::{AdminSettings, Config};
 use source::{admin_section, tree};
 
 pub use arguments::{address, admin_address, admin_bind, deadline, network as network_hint};
-pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
+pub use capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, DescriptorUses, FEW_CONNECTIONS};
 pub(crate) use diagnostics::did_you_mean;
 pub use diagnostics::{ConfigError, ConfigErrors, Lint};
 pub use expand::expand;

@@ -148,7 +148,7 @@ impl FrontEnd {
             runtime,
             tasks: TaskTracker::new(),
         };
-        front_end.start_again()?;
+        front_end.restart()?;
         Ok(front_end)
     }
 
@@ -157,7 +157,7 @@ impl FrontEnd {
     /// # Errors
     ///
     /// If a port cannot listen.
-    pub fn start_again(&self) -> io::Result<()> {
+    pub fn restart(&self) -> io::Result<()> {
         let _entered = self.runtime.enter();
         self.https
             .open(&self.tasks, self.web(Scheme::Https(self.acceptor.clone())))?;
@@ -202,8 +202,8 @@ impl FrontEnd {
     }
 
     /// Sends an event to every application, which ends its long poll.
-    pub fn poke(&self) {
-        self.site.applications().poke_all();
+    pub fn send_event_to_all(&self) {
+        self.site.applications().send_event_to_all();
     }
 
     /// The server's own name.

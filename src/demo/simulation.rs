@@ -91,7 +91,7 @@ pub(crate) async fn fail_servers(servers: &[FrontEnd], typed: &Cell<bool>) -> In
             server.close_sip();
         }
         sleep(OUTAGE).await;
-        if !typed.get() && server.start_again().is_err() {
+        if !typed.get() && server.restart().is_err() {
             break;
         }
         sleep(NEXT_FAILURE).await;

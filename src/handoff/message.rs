@@ -50,9 +50,9 @@ pub enum HandoffMessage {
     /// Sockets of admin listeners, with a descriptor for each: their configured addresses.
     Admin(Vec<String>),
     /// Processes that drain, the old one last, with a descriptor for each: its channel for orders ([`super::orders`]).
-    Predecessors(Vec<KeptPredecessor>),
+    Predecessors(Vec<DrainingProcess>),
     /// The last report of a process that drains.
-    Reported(KeptReport),
+    Reported(DrainingReport),
     /// A backend.
     Backend(BackendRecord),
     /// Everything but pins has been sent.
@@ -94,7 +94,7 @@ pub struct BackendRecord {
 
 /// A process that has handed over, or does so now, and still has connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptPredecessor {
+pub struct DrainingProcess {
     /// Its process id.
     pub pid: u32,
     /// When it handed over, in milliseconds since 1970.
@@ -103,7 +103,7 @@ pub struct KeptPredecessor {
 
 /// The last report of a process that drains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptReport {
+pub struct DrainingReport {
     /// Its process id.
     pub pid: u32,
     /// Milliseconds since the report.
@@ -203,7 +203,11 @@ impl Channel {
     /// # Errors
     ///
     /// See [`WireError`].
-    pub fn tell(&self, message: &HandoffMessage, deadline: Instant) -> Result<(), WireError> {
+    pub fn send_message(
+        &self,
+        message: &HandoffMessage,
+        deadline: Instant,
+    ) -> Result<(), WireError> {
         self.tell_with(message, &[], deadline)
     }
 
@@ -221,7 +225,7 @@ impl Channel {
     /// # Errors
     ///
     /// See [`WireError`].
-    pub fn pass<N: Clone>(
+    pub fn send_descriptors<N: Clone>(
         &self,
         descriptors: &[(N, impl AsFd)],
         message: impl Fn(Vec<N>) -> HandoffMessage,
@@ -252,7 +256,7 @@ impl Channel {
     /// # Errors
     ///
     /// See [`WireError`].
-    pub fn next(&self, deadline: Instant) -> Result<Received, WireError> {
+    pub fn receive_packet(&self, deadline: Instant) -> Result<Received, WireError> {
         Received::of(self.receive(deadline)?)
     }
 
@@ -261,8 +265,8 @@ impl Channel {
     /// # Errors
     ///
     /// See [`WireError`]; any other packet is malformed.
-    pub fn next_message(&self, deadline: Instant) -> Result<HandoffMessage, WireError> {
-        match self.next(deadline)? {
+    pub fn receive_message(&self, deadline: Instant) -> Result<HandoffMessage, WireError> {
+        match self.receive_packet(deadline)? {
             Received::Message(message, _) => Ok(message),
             Received::Pins(_) => Err(WireError::Malformed("unexpected pins".into())),
         }
@@ -306,8 +310,8 @@ mod tests {
             HandoffMessage::failed("no: ümlaut"),
             HandoffMessage::Commit,
         ] {
-            one.tell(&message, soon()).unwrap();
-            assert_eq!(other.next_message(soon()).unwrap(), message);
+            one.send_message(&message, soon()).unwrap();
+            assert_eq!(other.receive_message(soon()).unwrap(), message);
         }
     }
 
@@ -333,11 +337,12 @@ mod tests {
             .into_iter()
             .map(|(name, channel)| (name, channel.into_descriptor()))
             .collect();
-        one.pass(&things, HandoffMessage::Ports, soon()).unwrap();
+        one.send_descriptors(&things, HandoffMessage::Ports, soon())
+            .unwrap();
         let mut passed = 0;
         while passed < count {
             let Received::Message(HandoffMessage::Ports(names), descriptors) =
-                other.next(soon()).unwrap()
+                other.receive_packet(soon()).unwrap()
             else {
                 panic!();
             };
@@ -357,7 +362,10 @@ mod tests {
             b"m{\"ports\":[\"192.0.2.1:1\"]}",
         ] {
             one.send(bytes, &[], soon()).unwrap();
-            assert!(matches!(other.next(soon()), Err(WireError::Malformed(_))));
+            assert!(matches!(
+                other.receive_packet(soon()),
+                Err(WireError::Malformed(_))
+            ));
         }
     }
 }

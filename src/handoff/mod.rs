@@ -14,8 +14,10 @@ pub mod predecessor;
 pub mod program;
 pub mod wire;
 
-pub use message::{BackendRecord, HandoffMessage, KeptPredecessor, KeptReport, Received, VERSION};
-pub use predecessor::PredecessorChannel;
+pub use message::{
+    BackendRecord, DrainingProcess, DrainingReport, HandoffMessage, Received, VERSION,
+};
+pub use predecessor::PredecessorProcess;
 pub use program::Program;
 pub use wire::{AsyncChannel, Channel, WireError};
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::wire::{IS_PINS, LARGEST, Packet, WireError};
-use crate::admin::{Caller, Order};
+use crate::admin::{Caller, ForwardedChange};
 
 /// Backends in one message of a report, so that it fits with the longest names.
 const BACKENDS: usize = 64;
@@ -32,7 +32,7 @@ pub enum Call {
         /// Returned with the result.
         id: u64,
         /// The order.
-        order: Order,
+        order: ForwardedChange,
         /// Its origin, for the log.
         caller: Caller,
     },
@@ -155,7 +155,7 @@ pub fn pins(packet: &Packet) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Means;
+    use crate::admin::CallerKind;
     use crate::admin::view::PinFilter;
     use crate::types::backend_state::AdminState;
 
@@ -176,23 +176,23 @@ mod tests {
             ..PinFilter::default()
         };
         for order in [
-            Order::State {
+            ForwardedChange::State {
                 pool: "web".into(),
                 backend: "fe01".into(),
                 state: AdminState::Drain,
                 deadline: Some(900_000),
             },
-            Order::Move {
+            ForwardedChange::Move {
                 filter: filter.clone(),
                 to: "web/fe02".into(),
             },
-            Order::Clear { filter },
-            Order::Clear {
+            ForwardedChange::Clear { filter },
+            ForwardedChange::Clear {
                 filter: PinFilter::default(),
             },
         ] {
             let caller = Caller {
-                by: Means::Page,
+                by: CallerKind::Page,
                 from: "192.0.2.1:50123".into(),
             };
             let call = Call::Order {

@@ -103,7 +103,7 @@ mod tests {
         };
         let pins = Arc::new(Pins::new(&settings, &Registry::default(), secret));
         for backend in ["fe01", "fe02"] {
-            let _ = pins.number_member(backend);
+            let _ = pins.intern_member(backend);
         }
         pins
     }
@@ -116,18 +116,18 @@ mod tests {
     }
 
     fn member(pins: &Pins, backend: &str) -> Member {
-        pins.number_member(backend)
+        pins.intern_member(backend)
     }
 
     /// A connection of this client, which is answered by this backend.
     fn come(pins: &Arc<Pins>, client: u16, backend: &str) -> crate::affinity::table::PinGuard<Key> {
         let wanted = member(pins, backend);
-        match pins.begin(key(client), |_| Eligibility::Takes, || Some(wanted)) {
+        match pins.acquire(key(client), |_| Eligibility::Eligible, || Some(wanted)) {
             Lookup::New(claim, _) | Lookup::Pinned(claim, _) => {
                 let _ = claim.answered(wanted);
                 claim
             }
-            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere => {
+            Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::NotInPool | Lookup::NoBackend => {
                 panic!("the client has no pin")
             }
         }
@@ -185,7 +185,7 @@ mod tests {
             "{left:?}"
         );
         let found = new
-            .recognise(None, &id, None, |_| Eligibility::Takes)
+            .recognise(None, &id, None, |_| Eligibility::Eligible)
             .unwrap();
         assert_eq!(found.member, member(&new, "fe02"));
         held[0].follow("fe02");
@@ -218,7 +218,7 @@ mod tests {
         let secret = Secret::random();
         let (old, new) = (table(32, &secret), table(32, &secret));
         let wanted = member(&old, "fe02");
-        let held_here = old.begin(key(1), |_| Eligibility::Takes, || Some(wanted));
+        let held_here = old.acquire(key(1), |_| Eligibility::Eligible, || Some(wanted));
         let (_, held) = transfer(&old, &new, Duration::MAX);
         assert_eq!(held.len(), 1);
         assert_eq!(new.view(&key(1)).unwrap().member, member(&new, "fe02"));

@@ -17,7 +17,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(10);
 
 /// The process that started this one in an upgrade.
 #[derive(Debug)]
-pub struct PredecessorChannel {
+pub struct PredecessorProcess {
     pid: u32,
     watch: Watch,
 }
@@ -35,7 +35,7 @@ enum Watch {
     Unknown,
 }
 
-impl PredecessorChannel {
+impl PredecessorProcess {
     /// The process with this id, which must have started this one.
     #[must_use]
     pub fn new(pid: u32) -> Self {
@@ -102,28 +102,28 @@ mod tests {
     #[test]
     fn a_living_process_is_distinguished_from_one_that_has_ended() {
         let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let known = PredecessorChannel::new(child.id());
+        let known = PredecessorProcess::new(child.id());
         assert!(!known.has_ended_within(MOMENT));
         child.kill().unwrap();
         // Even before it has been waited for.
         assert!(known.has_ended_within(Duration::from_secs(20)));
         child.wait().unwrap();
         assert!(known.has_ended_within(MOMENT));
-        assert!(PredecessorChannel::new(child.id()).has_ended_within(MOMENT));
+        assert!(PredecessorProcess::new(child.id()).has_ended_within(MOMENT));
     }
 
     #[test]
     fn the_parent_lives_and_an_unknown_process_counts_as_living() {
         let parent = getppid().unwrap();
-        let by_parent = PredecessorChannel {
+        let by_parent = PredecessorProcess {
             pid: 1,
             watch: Watch::Parent(parent),
         };
         assert!(!by_parent.has_ended_within(MOMENT));
-        assert!(!PredecessorChannel::new(0).has_ended_within(MOMENT));
-        assert!(!PredecessorChannel::new(u32::MAX).has_ended_within(MOMENT));
+        assert!(!PredecessorProcess::new(0).has_ended_within(MOMENT));
+        assert!(!PredecessorProcess::new(u32::MAX).has_ended_within(MOMENT));
         let another = Pid::from_raw(parent.as_raw_pid() ^ 1).unwrap();
-        let re_parented = PredecessorChannel {
+        let re_parented = PredecessorProcess {
             pid: 1,
             watch: Watch::Parent(another),
         };

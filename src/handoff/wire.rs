@@ -47,9 +47,9 @@ pub struct Packet {
 #[derive(Debug)]
 pub enum WireError {
     /// The other process is gone.
-    Gone,
+    Closed,
     /// The time limit was reached.
-    Late,
+    Timeout,
     /// A packet is too large, or not one that the other process can have sent.
     Malformed(String),
     /// The kernel returned an error.
@@ -176,14 +176,14 @@ impl Channel {
                 return Err(WireError::Malformed(why.into()));
             }
             if got.bytes == 0 {
-                return Err(WireError::Gone);
+                return Err(WireError::Closed);
             }
             bytes.truncate(got.bytes);
             return Ok(Packet { bytes, descriptors });
         }
     }
 
-    /// Sends a packet without descriptors if there is room for it now; else the error is [`WireError::Late`].
+    /// Sends a packet without descriptors if there is room for it now; else the error is [`WireError::Timeout`].
     ///
     /// # Errors
     ///
@@ -202,7 +202,7 @@ impl Channel {
         }
     }
 
-    /// Receives a packet if there is one; else the error is [`WireError::Late`].
+    /// Receives a packet if there is one; else the error is [`WireError::Timeout`].
     ///
     /// # Errors
     ///
@@ -214,7 +214,7 @@ impl Channel {
     fn set_timeout(&self, which: Timeout, deadline: Instant) -> Result<(), WireError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(WireError::Late);
+            return Err(WireError::Timeout);
         }
         // Less than a microsecond would mean no limit (socket(7)).
         let left = left.max(Duration::from_millis(1));
@@ -235,8 +235,8 @@ impl AsFd for Channel {
 impl From<Errno> for WireError {
     fn from(error: Errno) -> Self {
         match error {
-            Errno::AGAIN => Self::Late,
-            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => Self::Gone,
+            Errno::AGAIN => Self::Timeout,
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => Self::Closed,
             other => Self::Io(other.into()),
         }
     }
@@ -245,8 +245,8 @@ impl From<Errno> for WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Gone => f.write_str("the other process has closed the channel"),
-            Self::Late => f.write_str("the other process did not respond in time"),
+            Self::Closed => f.write_str("the other process has closed the channel"),
+            Self::Timeout => f.write_str("the other process did not respond in time"),
             Self::Malformed(why) => {
                 write!(f, "invalid packet from the other process: {why}")
             }
@@ -259,7 +259,7 @@ impl std::error::Error for WireError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(error) => Some(error),
-            Self::Gone | Self::Late | Self::Malformed(_) => None,
+            Self::Closed | Self::Timeout | Self::Malformed(_) => None,
         }
     }
 }
@@ -309,11 +309,14 @@ mod tests {
     fn a_closed_channel_is_distinguished_from_a_silent_one() {
         let (one, other) = Channel::pair().unwrap();
         let moment = Instant::now() + Duration::from_millis(20);
-        assert!(matches!(one.receive(moment), Err(WireError::Late)));
-        assert!(matches!(one.receive(moment), Err(WireError::Late)));
+        assert!(matches!(one.receive(moment), Err(WireError::Timeout)));
+        assert!(matches!(one.receive(moment), Err(WireError::Timeout)));
         drop(other);
-        assert!(matches!(one.receive(soon()), Err(WireError::Gone)));
-        assert!(matches!(one.send(b"?", &[], soon()), Err(WireError::Gone)));
+        assert!(matches!(one.receive(soon()), Err(WireError::Closed)));
+        assert!(matches!(
+            one.send(b"?", &[], soon()),
+            Err(WireError::Closed)
+        ));
     }
 
     #[test]
@@ -323,7 +326,7 @@ mod tests {
         other.send(b"no", &[], soon()).unwrap();
         drop(other);
         assert_eq!(one.receive(soon()).unwrap().bytes, b"no");
-        assert!(matches!(one.receive(soon()), Err(WireError::Gone)));
+        assert!(matches!(one.receive(soon()), Err(WireError::Closed)));
     }
 
     #[test]

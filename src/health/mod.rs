@@ -45,7 +45,7 @@ const LOG: &str = "lyncpin::health";
 
 /// A pool whose backends are monitored.
 #[derive(Debug, Clone)]
-pub struct WatchedPool {
+pub struct MonitoredPool {
     /// All of its backends.
     pub backends: Vec<Arc<Backend>>,
     /// `None`: a backend is up once its name is resolved.
@@ -54,7 +54,7 @@ pub struct WatchedPool {
     pub on_down: OnDown,
 }
 
-impl WatchedPool {
+impl MonitoredPool {
     /// All pools of a snapshot.
     #[must_use]
     pub fn all(snapshot: &Snapshot) -> Vec<Self> {
@@ -72,7 +72,7 @@ impl WatchedPool {
 /// The running monitoring; ends when this is dropped.
 #[derive(Debug)]
 pub struct Monitor {
-    pools: watch::Sender<Vec<WatchedPool>>,
+    pools: watch::Sender<Vec<MonitoredPool>>,
     events: events::HealthEvents,
     tasks: TaskTracker,
     stop: DropGuard,
@@ -84,7 +84,7 @@ impl Monitor {
     #[must_use]
     pub fn start(
         runtime: &Handle,
-        pools: Vec<WatchedPool>,
+        pools: Vec<MonitoredPool>,
         resolver: Resolver,
         availability: watch::Receiver<u64>,
     ) -> Self {
@@ -106,7 +106,7 @@ impl Monitor {
 
     /// Monitors `pools` from now on. A backend that was monitored before (the same `Arc`) keeps its health, and checks with the
     /// same request keep their results.
-    pub fn update(&self, pools: Vec<WatchedPool>) {
+    pub fn update(&self, pools: Vec<MonitoredPool>) {
         // Fails only if the task has panicked, which is logged.
         let _ = self.pools.send(pools);
     }
@@ -119,7 +119,7 @@ impl Monitor {
 
     /// A handle to these changes that outlives the monitoring.
     #[must_use]
-    pub fn record(&self) -> HealthEvents {
+    pub fn events_handle(&self) -> HealthEvents {
         self.events.clone()
     }
 

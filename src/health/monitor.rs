@@ -20,7 +20,7 @@ use super::monitored::MonitoredBackend;
 use super::probe::Finding;
 use super::resolver::{self, Resolver};
 use super::schedule::{self, CheckEvent, ScheduledCheck};
-use super::{LOG, WatchedPool};
+use super::{LOG, MonitoredPool};
 use crate::types::host_name::HostName;
 
 /// Capacity of the event queue; senders wait when it is full.
@@ -81,7 +81,7 @@ impl HealthMonitor {
     /// Monitors the pools that `pools` publishes, until the token is cancelled.
     pub(super) async fn run(
         mut self,
-        mut pools: watch::Receiver<Vec<WatchedPool>>,
+        mut pools: watch::Receiver<Vec<MonitoredPool>>,
         mut availability: watch::Receiver<u64>,
     ) {
         let token = self.token.clone();
@@ -136,7 +136,7 @@ impl HealthMonitor {
     }
 
     /// Monitors `pools` instead of those before.
-    fn replace(&mut self, pools: Vec<WatchedPool>) {
+    fn replace(&mut self, pools: Vec<MonitoredPool>) {
         let mut before = std::mem::take(&mut self.backends);
         for pool in pools {
             for backend in &pool.backends {

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::WatchedPool;
+use super::MonitoredPool;
 use super::damping::Damping;
 use super::events::HealthEvents;
 use super::probe::{CheckResult, Finding, Probe};
@@ -47,7 +47,7 @@ pub(super) struct MonitoredBackend {
 
 impl MonitoredBackend {
     /// Monitors `backend` of `pool`; `known` is its state from before.
-    pub(super) fn new(backend: &Arc<Backend>, pool: &WatchedPool, known: Option<Self>) -> Self {
+    pub(super) fn new(backend: &Arc<Backend>, pool: &MonitoredPool, known: Option<Self>) -> Self {
         // It was up in the process before this one: a single failure must not take it down.
         let inherited = known.is_none() && backend.health() == Health::Up;
         let mut monitored = known.unwrap_or_else(|| Self::unknown(backend));

@@ -65,7 +65,7 @@ impl Resolver {
     }
 
     /// The address of `name` to use first, if it has one.
-    pub async fn first(&self, name: &HostName) -> Option<IpAddr> {
+    pub async fn first_address(&self, name: &HostName) -> Option<IpAddr> {
         choose(None, &self.lookup(name).await.ok()?)
     }
 

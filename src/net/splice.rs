@@ -22,14 +22,14 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
-pub use budget::{Allowance, Budget};
+pub use budget::{PipeAllowance, PipeBudget};
 use spare_pipes::{LivePipe, SPARE_PIPES, SpliceUnavailable};
 
 /// The smallest useful size of a pipe, in bytes: the default size of a pipe.
 const MIN_PIPE_SIZE: usize = 64 * 1024;
 
-/// Sets the allowance of the current thread; the default is all of [`Budget::MOST`].
-pub fn allow(allowance: Allowance) {
+/// Sets the allowance of the current thread; the default is all of [`PipeBudget::MAX`].
+pub fn set_allowance(allowance: PipeAllowance) {
     SPARE_PIPES.with_borrow_mut(|spare| spare.allowance = allowance);
 }
 

@@ -79,7 +79,7 @@ impl OpenedStore {
 
     /// The same store with another secret. The file is rewritten: nothing is appended to what was read.
     #[must_use]
-    pub fn anew(mut self, secret: Secret) -> Self {
+    pub fn with_secret(mut self, secret: Secret) -> Self {
         self.secret = secret;
         self.loaded.good = None;
         self

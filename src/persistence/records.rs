@@ -60,7 +60,7 @@ impl StateRecord {
         Ok(Self {
             pool: pins.text(from)?,
             backend: pins.text(from)?,
-            state: AdminState::from_cell(from.byte()?),
+            state: AdminState::from_u8(from.byte()?),
             left: from.optional()?,
         })
     }

@@ -129,7 +129,7 @@ fn restore_states(
     // As at the deadline of a drain: other pools of the group may need the pins, which is known once all states are restored.
     let released = over.into_iter().filter_map(|(pool, backend)| {
         let group = pool.affinity.as_ref()?.pins.group().clone();
-        (!pool.pins_serve_elsewhere(backend)).then(|| (group, backend.name.clone()))
+        (!pool.pins_allowed_elsewhere(backend)).then(|| (group, backend.name.clone()))
     });
     released.collect()
 }
@@ -141,7 +141,7 @@ fn deadline(left: Duration, ago: Duration) -> Deadline {
     let (ahead, behind) = (left.saturating_sub(ago), ago.saturating_sub(left));
     Deadline {
         at: now.checked_add(ahead).unwrap_or(now),
-        shown: shown
+        wall_time: shown
             .checked_add(ahead)
             .and_then(|shown| shown.checked_sub(behind))
             .unwrap_or(shown),

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::net::event_loop::{AcceptReadiness, EventLoop, Stream};
-use crate::net::socket::{self, Listening};
+use crate::net::socket::{self, ListeningSocket};
 use crate::proxy::admission::{Admission, ConnectionLimits};
 use crate::proxy::connection_record::ConnectionRecord;
 use crate::proxy::session;
@@ -47,7 +47,7 @@ pub enum ListenState {
     /// The listener was removed: queued connections are accepted, then the loop ends.
     Removed,
     /// Another process has taken them over: queued connections are accepted there.
-    Left,
+    TakenOver,
 }
 
 /// Shared by all accept loops.
@@ -63,7 +63,7 @@ pub struct ProxyContext {
     /// Cancelled when the balancer stops.
     pub stop: CancellationToken,
     /// When an accept error was last logged, in seconds since `started`.
-    pub complained: AtomicU64,
+    pub accept_error_logged_at: AtomicU64,
     /// When the balancer started.
     pub started: Instant,
 }
@@ -73,7 +73,7 @@ pub struct ProxyContext {
 /// address to another listener.
 pub async fn accept(
     event_loop: EventLoop,
-    listening: Arc<Listening>,
+    listening: Arc<ListeningSocket>,
     address: SocketAddr,
     context: Arc<ProxyContext>,
     mut state: watch::Receiver<ListenState>,
@@ -100,7 +100,7 @@ pub async fn accept(
     let queue_is_ours = match *state.borrow() {
         ListenState::Open(_) | ListenState::Removed => true,
         // A closed socket has no queue, unless another process has the socket too.
-        ListenState::Closed | ListenState::Left => false,
+        ListenState::Closed | ListenState::TakenOver => false,
     };
     if queue_is_ours {
         // The queued connections are admitted and end together with the others.
@@ -111,7 +111,7 @@ pub async fn accept(
 /// One socket of one address.
 struct Acceptor {
     event_loop: EventLoop,
-    listening: Arc<Listening>,
+    listening: Arc<ListeningSocket>,
     /// The configured address.
     address: SocketAddr,
     context: Arc<ProxyContext>,
@@ -240,12 +240,12 @@ impl Acceptor {
             .counter(&definitions::ACCEPT_ERRORS, &[listener, reason])
             .increment(1);
         let now = self.context.started.elapsed().as_secs() + ERROR_LOG_INTERVAL;
-        let last = self.context.complained.load(Ordering::Relaxed);
+        let last = self.context.accept_error_logged_at.load(Ordering::Relaxed);
         let due = now >= last + ERROR_LOG_INTERVAL;
         if due
             && self
                 .context
-                .complained
+                .accept_error_logged_at
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
         {

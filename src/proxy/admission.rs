@@ -80,7 +80,7 @@ impl ConnectionLimits {
 
     /// The limit of concurrent connections.
     #[must_use]
-    pub fn most(&self) -> u32 {
+    pub fn max_connections(&self) -> u32 {
         self.max.load(Ordering::Relaxed)
     }
 
@@ -96,7 +96,8 @@ impl ConnectionLimits {
     ///
     /// The limit that it would exceed.
     pub fn admit(self: &Arc<Self>, source: IpAddr, now: Instant) -> Result<Admission, Outcome> {
-        let incremented = |connections: u32| (connections < self.most()).then(|| connections + 1);
+        let incremented =
+            |connections: u32| (connections < self.max_connections()).then(|| connections + 1);
         let counted =
             self.connections
                 .fetch_update(Ordering::AcqRel, Ordering::Relaxed, incremented);

@@ -62,7 +62,10 @@ pub async fn connect(
             {
                 Ok(stream) => {
                     let took = event_loop.now() - started;
-                    selection.backend().metrics.connected(took.as_secs_f64());
+                    selection
+                        .backend()
+                        .metrics
+                        .record_connect(took.as_secs_f64());
                     selection.connected(last);
                     return Ok(stream);
                 }
@@ -73,7 +76,7 @@ pub async fn connect(
                 AttemptError::ThisBackend(failure) => (failure, false),
                 AttemptError::AllBackends => (ConnectFailure::Local, true),
             };
-            selection.backend().metrics.connect_failed(failure);
+            selection.backend().metrics.record_connect_failure(failure);
             last = Some(failure);
             if affects_all || event_loop.now() >= give_up_at {
                 return Err(ConnectError::Backend(failure));

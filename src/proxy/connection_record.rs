@@ -12,7 +12,7 @@ use crate::proxy::preread::{Hello, RequestedName};
 use crate::proxy::relay::ByteCounts;
 use crate::snapshot::{ActiveListener, Destination};
 use crate::telemetry::log::{AccessRecord, Log};
-use crate::telemetry::metrics::Active;
+use crate::telemetry::metrics::ActiveConnection;
 use crate::types::host_name::HostName;
 use crate::types::outcome::Outcome;
 use crate::upstream::backend::Backend;
@@ -36,7 +36,7 @@ pub struct ConnectionRecord {
     /// Bytes relayed so far.
     pub moved: ByteCounts,
     detail: Option<String>,
-    active: Option<Active>,
+    active: Option<ActiveConnection>,
     finished: bool,
 }
 
@@ -49,7 +49,7 @@ impl ConnectionRecord {
         client: SocketAddr,
         accepted: Instant,
     ) -> Self {
-        let active = Some(listener.metrics(None).begin());
+        let active = Some(listener.metrics(None).track());
         Self {
             listener,
             log,
@@ -118,7 +118,7 @@ impl ConnectionRecord {
             return;
         }
         self.backend = Some(backend.clone());
-        self.active = Some(self.listener.metrics(Some(backend)).begin());
+        self.active = Some(self.listener.metrics(Some(backend)).track());
     }
 
     /// A backend was connected to, `took` after the first attempt started.
@@ -131,18 +131,20 @@ impl ConnectionRecord {
         self.finished = true;
         self.active = None;
         let duration = self.accepted.elapsed();
-        self.listener.metrics(self.backend.as_ref()).ended(outcome);
+        self.listener
+            .metrics(self.backend.as_ref())
+            .record_end(outcome);
         if let (Some(backend), Some(_)) = (&self.backend, self.connect) {
-            backend.metrics.ended(duration.as_secs_f64());
+            backend.metrics.record_end(duration.as_secs_f64());
         }
-        if !outcome.is_refusal() && !self.log.wants_access() {
+        if !outcome.is_rejection() && !self.log.is_access_enabled() {
             return;
         }
         let record = self.access_record(outcome, duration);
-        if outcome.is_refusal() {
-            self.log.refused(&record);
+        if outcome.is_rejection() {
+            self.log.record_rejection(&record);
         }
-        self.log.access(&record);
+        self.log.write_access(&record);
     }
 
     fn access_record(&self, outcome: Outcome, duration: Duration) -> AccessRecord<'_> {
@@ -168,7 +170,7 @@ impl ConnectionRecord {
             bytes_to_client: self.moved.to_client,
             hello: self.hello,
             connect: self.connect,
-            whole: duration,
+            duration,
             tls_offered: self.tls_offered,
             tries: self.tries,
             outcome,

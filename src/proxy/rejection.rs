@@ -45,13 +45,13 @@ pub fn response(
     hello: Option<&Hello>,
 ) -> RejectionResponse {
     match listener.config.protocol {
-        Protocol::Tls => answer_tls(listener.config.refusal, outcome, received, hello),
-        Protocol::Http => answer_http(outcome, hello),
+        Protocol::Tls => tls_response(listener.config.refusal, outcome, received, hello),
+        Protocol::Http => http_response(outcome, hello),
         Protocol::Tcp => RejectionResponse::Reset,
     }
 }
 
-fn answer_tls(
+fn tls_response(
     mode: model::RejectionMode,
     outcome: Outcome,
     received: &[u8],
@@ -79,8 +79,8 @@ fn answer_tls(
     }
 }
 
-fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
-    let refusal = match outcome.rejection_case() {
+fn http_response(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
+    let rejection = match outcome.rejection_case() {
         RejectionCase::UnknownName => http1::HttpRejection::UnknownName,
         RejectionCase::NoName => http1::HttpRejection::NoName,
         RejectionCase::Malformed => http1::HttpRejection::Malformed,
@@ -94,5 +94,5 @@ fn answer_http(outcome: Outcome, hello: Option<&Hello>) -> RejectionResponse {
         Some(Hello::Http(head)) => head.method,
         Some(Hello::Tls(_) | Hello::Unread) | None => Method::Other,
     };
-    RejectionResponse::Send(refusal.response(method).to_vec())
+    RejectionResponse::Send(rejection.response(method).to_vec())
 }

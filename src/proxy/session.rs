@@ -16,7 +16,7 @@ use crate::proxy::preread::{self, Hello, RequestedName, respond_and_close};
 use crate::proxy::rejection::{self, RejectionResponse};
 use crate::proxy::relay::{End, RelayContext, Side, relay};
 use crate::snapshot::{ActiveListener, Destination};
-use crate::telemetry::metrics::{ConnectFailure, Direction, Path};
+use crate::telemetry::metrics::{ConnectFailure, Direction, TransferPath};
 use crate::types::outcome::Outcome;
 use crate::upstream::backend::Disconnect;
 use crate::upstream::pool::{NoPick, PoolClient, Selection};
@@ -139,7 +139,7 @@ fn pick(
 ) -> Result<Selection, Outcome> {
     let client = PoolClient {
         source: record.client().ip(),
-        name: destination.name,
+        name_id: destination.name_id,
     };
     let selection = destination
         .pool
@@ -189,10 +189,11 @@ fn send(
         return received;
     }
     let sent = backend.send(&received).unwrap_or(0);
-    selection
-        .backend()
-        .metrics
-        .moved(Direction::ToBackend, Path::Copied, sent as u64);
+    selection.backend().metrics.record_bytes(
+        Direction::ToBackend,
+        TransferPath::Copied,
+        sent as u64,
+    );
     record.moved.to_backend = sent as u64;
     if sent == received.len() {
         // Frees the buffer, which would otherwise live as long as the connection.

@@ -12,10 +12,10 @@ mod pin_view;
 use ipnet::IpNet;
 
 use crate::admin::view::{
-    ClientPin, ClientPins, ClientQuery, PinFilter, PinOrder, PinPage, PinResult, PinnedKey,
+    ClientPin, ClientPins, ClientQuery, PinAssignment, PinFilter, PinPage, PinResult, PinnedKey,
     PinsChanged,
 };
-use crate::admin::{AffinityError, Caller, Order};
+use crate::admin::{AffinityError, Caller, ForwardedChange};
 use crate::affinity::table::{self, Cursor};
 use crate::config::model::{ClientAddress, SourcePrefix};
 use crate::snapshot::Snapshot;
@@ -38,7 +38,7 @@ pub(super) fn page(
     let parts: Vec<QueryPart<'_>> = queries.iter().flat_map(PinQuery::parts).collect();
     let (mut at, mut within) = match cursor {
         Some(text) => {
-            find_cursor(&parts, text).ok_or_else(|| AffinityError::Cursor(text.into()))?
+            find_cursor(&parts, text).ok_or_else(|| AffinityError::InvalidCursor(text.into()))?
         }
         None => (0, Cursor::default()),
     };
@@ -99,14 +99,14 @@ pub(super) fn client_pins(
 }
 
 /// Creates a pin or moves one.
-pub(super) fn pin(snapshot: &Snapshot, order: &PinOrder) -> Result<PinResult, AffinityError> {
+pub(super) fn pin(snapshot: &Snapshot, order: &PinAssignment) -> Result<PinResult, AffinityError> {
     let request = pin_query::request(snapshot, order)?;
     let (pins, group) = (&request.pins, request.pins.group());
     let mut made = Vec::new();
     for named in &request.keys {
         let before = pins.view(&named.key).map(|view| view.member);
         pins.pin(named.key, request.member)
-            .map_err(|_| AffinityError::Full(group.to_string()))?;
+            .map_err(|_| AffinityError::TableFull(group.to_string()))?;
         let before = before.and_then(|member| pins.member_name(member));
         let client = network(named.key.source, &pins.settings());
         let name = pins.settings().by_name.then(|| named.name.to_string());
@@ -156,16 +156,16 @@ pub(super) fn move_pins(
 
 /// The order to move pins for another process, whose configuration may be older: with the group and the backend that it
 /// means here.
-pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> Order {
+pub(super) fn resolved(snapshot: &Snapshot, filter: PinFilter, to: String) -> ForwardedChange {
     match pin_query::move_query(snapshot, &filter, &to) {
-        Ok((query, to)) => Order::Move {
+        Ok((query, to)) => ForwardedChange::Move {
             filter: PinFilter {
                 group: Some(query.pins.group().to_string()),
                 ..filter
             },
             to: to.backend.to_string(),
         },
-        Err(_) => Order::Move { filter, to },
+        Err(_) => ForwardedChange::Move { filter, to },
     }
 }
 
@@ -184,7 +184,7 @@ pub(super) fn move_draining(
     let mut sum = PinsChanged::default();
     for query in pin_query::queries(snapshot, filter)? {
         for filter in &query.filters {
-            let member = query.pins.number_member(to);
+            let member = query.pins.intern_member(to);
             add(&mut sum, query.pins.move_to(filter, member));
         }
         log(snapshot, &query, filter, &sum, PinOperation::Moved(to));

@@ -11,15 +11,15 @@ use std::time::SystemTime;
 
 use super::affinity;
 use super::explain::{explain, unknown_listener};
-use super::requests::{Reloads, RequestOrigin};
+use super::requests::{RequestOrigin, SupervisorHandle};
 use super::shared::SharedState;
 use crate::admin::view::{
-    ClientPins, ClientQuery, EventsView, ExplainQuery, Explanation, PinFilter, PinOrder, PinPage,
-    PinResult, PinsChanged, StateChanged, StatusView,
+    ClientPins, ClientQuery, EventsView, ExplainQuery, Explanation, PinAssignment, PinFilter,
+    PinPage, PinResult, PinsChanged, StateChanged, StatusView,
 };
 use crate::admin::{
-    AffinityError, Caller, Control, ExplainError, Forwarding, Order, Reloading, SetStateError,
-    Upgrading, WantedState,
+    AffinityError, Caller, Control, ExplainError, ForwardFuture, ForwardedChange, ReloadFuture,
+    RequestedState, SetStateError, UpgradeFuture,
 };
 use crate::health::HealthEvents;
 use crate::telemetry::metrics::definitions;
@@ -27,7 +27,7 @@ use crate::telemetry::metrics::definitions;
 /// The running balancer as the admin listener controls it.
 pub(super) struct Administration {
     pub(super) state: Arc<SharedState>,
-    pub(super) supervisor: Reloads,
+    pub(super) supervisor: SupervisorHandle,
     /// The number of worker threads.
     pub(super) workers: usize,
     pub(super) started: SystemTime,
@@ -48,17 +48,17 @@ impl Control for Administration {
         let listener = snapshot
             .listener(&query.listener)
             .ok_or_else(|| unknown_listener(&snapshot, query))?;
-        Ok(explain(listener, query, self.stopping()))
+        Ok(explain(listener, query, self.is_stopping()))
     }
 
     fn set_state(
         &self,
         pool: Option<&str>,
         backend: &str,
-        wanted: &WantedState,
+        wanted: &RequestedState,
     ) -> Result<Vec<StateChanged>, SetStateError> {
         if self.supervisor.progress().is_handing_over() {
-            return Err(SetStateError::HandingOver);
+            return Err(SetStateError::UpgradeInProgress);
         }
         states::set(&self.state.proxy.snapshot.load(), pool, backend, wanted)
     }
@@ -76,7 +76,7 @@ impl Control for Administration {
         affinity::client_pins(&self.state.proxy.snapshot.load(), query)
     }
 
-    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError> {
+    fn pin(&self, order: &PinAssignment) -> Result<PinResult, AffinityError> {
         let _change = self.begin_pin_change()?;
         affinity::pin(&self.state.proxy.snapshot.load(), order)
     }
@@ -92,12 +92,12 @@ impl Control for Administration {
         affinity::clear_pins(&self.state.proxy.snapshot.load_full(), filter)
     }
 
-    fn forward(&self, order: Order) -> Forwarding {
+    fn forward(&self, order: ForwardedChange) -> ForwardFuture {
         let order = match order {
-            Order::Move { filter, to } => {
+            ForwardedChange::Move { filter, to } => {
                 affinity::resolved(&self.state.proxy.snapshot.load(), filter, to)
             }
-            Order::State { .. } | Order::Clear { .. } => order,
+            ForwardedChange::State { .. } | ForwardedChange::Clear { .. } => order,
         };
         Box::pin(
             self.state
@@ -107,16 +107,16 @@ impl Control for Administration {
         )
     }
 
-    fn reload(&self) -> Reloading {
+    fn reload(&self) -> ReloadFuture {
         let supervisor = self.supervisor.clone();
         let by = RequestOrigin::Api(Caller::current());
-        Box::pin(async move { supervisor.ask(by).await })
+        Box::pin(async move { supervisor.reload(by).await })
     }
 
-    fn upgrade(&self) -> Upgrading {
+    fn upgrade(&self) -> UpgradeFuture {
         let supervisor = self.supervisor.clone();
         let by = RequestOrigin::Api(Caller::current());
-        Box::pin(async move { supervisor.ask_upgrade(by).await })
+        Box::pin(async move { supervisor.upgrade(by).await })
     }
 
     fn can_serve(&self) -> bool {
@@ -129,18 +129,18 @@ impl Control for Administration {
             .any(|listener| listener.is_ready())
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.state.proxy.stop.is_cancelled()
     }
 
     fn metrics(&self) -> String {
         for pins in &self.state.proxy.snapshot.load().groups {
-            pins.show();
+            pins.update_metrics();
         }
         let registry = &self.state.proxy.registry;
         registry
             .gauge(&definitions::CONNECTIONS_LIMIT, &[])
-            .set(f64::from(self.state.proxy.limits.most()));
+            .set(f64::from(self.state.proxy.limits.max_connections()));
         self.state.predecessors.set_metrics(registry);
         registry.render()
     }
@@ -151,6 +151,6 @@ impl Administration {
     /// receive the change.
     fn begin_pin_change(&self) -> Result<RwLockReadGuard<'_, ()>, AffinityError> {
         let change = self.supervisor.progress().begin_pin_change();
-        change.ok_or(AffinityError::Upgrading)
+        change.ok_or(AffinityError::UpgradeInProgress)
     }
 }

@@ -7,8 +7,8 @@
 mod pipes;
 
 use crate::config::model;
-use crate::config::{Capacity, FEW_CONNECTIONS, Uses};
-use crate::net::splice::{Allowance, Budget};
+use crate::config::{Capacity, DescriptorUses, FEW_CONNECTIONS};
+use crate::net::splice::{PipeAllowance, PipeBudget};
 use crate::system::reserve;
 
 /// Pipes are logged as few when there could be this many times more.
@@ -18,8 +18,8 @@ const FEW_PIPES: usize = 4;
 pub(super) struct Descriptors {
     all: u64,
     workers: usize,
-    pipes: Budget,
-    allowance: Allowance,
+    pipes: PipeBudget,
+    allowance: PipeAllowance,
 }
 
 impl Descriptors {
@@ -27,10 +27,10 @@ impl Descriptors {
     pub(super) fn of(workers: usize) -> Self {
         let pipes = pipes::budget(workers);
         Self {
-            all: reserve::hold_back(),
+            all: reserve::establish(),
             workers,
             pipes,
-            allowance: Allowance::of(pipes),
+            allowance: PipeAllowance::of(pipes),
         }
     }
 
@@ -40,19 +40,19 @@ impl Descriptors {
     }
 
     /// The pipes that each worker may have, as [`Descriptors::share`] last set it.
-    pub(super) fn allowance(&self) -> Allowance {
+    pub(super) fn allowance(&self) -> PipeAllowance {
         self.allowance.clone()
     }
 
     /// Shares them out beside `listening` sockets, and returns the limit of connections. Logs a warning if there are few.
     pub(super) fn share(&self, configured: &model::LimitSettings, listening: usize) -> u32 {
-        let uses = Uses {
+        let uses = DescriptorUses {
             listening,
             workers: self.workers,
             pipes: self.pipes.pipes,
         };
         let Capacity { connections, pipes } = Capacity::of(
-            self.all.saturating_sub(reserve::of(self.all)),
+            self.all.saturating_sub(reserve::size_for(self.all)),
             uses,
             configured.connections,
         );

@@ -68,12 +68,12 @@ fn end_expired(state: &SharedState, expired: &mut ExpiredDrains, now: Instant) -
 /// A backend that a reload has removed is in no `pool`, and has no pins.
 fn end(pool: Option<&Arc<Pool>>, backend: &Arc<Backend>) {
     let connections = backend.in_flight();
-    backend.recall(Disconnect::DrainDeadline);
+    backend.disconnect_all(Disconnect::DrainDeadline);
     // Pins belong to the whole group. While another pool of it still sends their clients to this backend, they stay: a
     // client of this pool gets another backend, and its pin moves there.
-    let kept = pool.is_some_and(|pool| pool.pins_serve_elsewhere(backend));
+    let kept = pool.is_some_and(|pool| pool.pins_allowed_elsewhere(backend));
     let released = match pool {
-        Some(pool) if !kept => pool.release_pins_of(backend),
+        Some(pool) if !kept => pool.release_pins(backend),
         Some(_) | None => 0,
     };
     tracing::info!(

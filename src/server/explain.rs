@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admin::view::{ExplainQuery, Explanation};
-use crate::admin::{ExplainError, Unknown};
+use crate::admin::{ExplainError, UnknownName};
 use crate::affinity::table::Secret;
 use crate::config::model::{self, Config, Protocol, WhenPoolDown};
 use crate::protocol::http1::Host;
@@ -130,7 +130,7 @@ fn finish(
 pub(super) fn unknown_listener(snapshot: &Snapshot, query: &ExplainQuery) -> ExplainError {
     let names = snapshot.listeners.iter();
     let names = names.map(|listener| &*listener.config.name);
-    ExplainError::UnknownListener(Unknown::new(&query.listener, names))
+    ExplainError::UnknownListener(UnknownName::new(&query.listener, names))
 }
 
 fn follow(
@@ -154,7 +154,7 @@ fn follow(
     result.pool = Some(pool.name.to_string());
     let client = PoolClient {
         source: result.source,
-        name: destination.name,
+        name_id: destination.name_id,
     };
     result.pin = pin::of(pool, client);
     let (pick, backend) = choose(pool, client, result, basis)?;

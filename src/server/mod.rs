@@ -35,15 +35,15 @@ use crate::telemetry::metrics::Registry;
 pub use explain::explain_offline;
 pub use listeners::{AdminListenerError, ListenError};
 pub use reload::watch::WatchedFile;
-pub use requests::{Reloads, RequestOrigin};
+pub use requests::{RequestOrigin, SupervisorHandle};
 use shared::SharedState;
 pub use start::error::StartError;
-pub use start::{ConfigSource, Prepared};
+pub use start::{ConfigSource, PreparedServer};
 use stop::StopDeadline;
 use supervisor::Finished;
-pub use upgrade::drain::{Ended, Retiring};
+pub use upgrade::drain::{DrainedServer, DrainingServer};
 pub use upgrade::handoff::{Handoff, HandoffRejection};
-pub use upgrade::orders::Heard;
+pub use upgrade::orders::SuccessorStatus;
 pub use upgrade::role::Role;
 use workers::Workers;
 
@@ -55,7 +55,7 @@ pub struct Server {
     state: Arc<SharedState>,
     /// Not the supervisor's: a stop waits for connections also while the supervisor completes a handover.
     workers: Workers,
-    handle: Reloads,
+    handle: SupervisorHandle,
     /// Returns what the supervisor owned when the balancer stops or has handed over.
     supervisor: JoinHandle<Finished>,
     role: watch::Receiver<Role>,
@@ -73,7 +73,7 @@ impl Server {
         registry: Registry,
         source: ConfigSource,
     ) -> Result<Self, StartError> {
-        Self::start_prepared(Prepared::new(None, config)?, log, registry, source)
+        Self::start_prepared(PreparedServer::bind(None, config)?, log, registry, source)
     }
 
     /// Starts what is prepared, without waiting for a file system. With a predecessor nothing is accepted before that
@@ -83,7 +83,7 @@ impl Server {
     ///
     /// What the predecessor sent wrongly, or a thread that cannot be started; nothing is left running.
     pub fn start_prepared(
-        prepared: Prepared,
+        prepared: PreparedServer,
         log: Arc<Log>,
         registry: Registry,
         source: ConfigSource,
@@ -104,7 +104,7 @@ impl Server {
 
     /// Sends requests to the supervisor.
     #[must_use]
-    pub fn reloads(&self) -> &Reloads {
+    pub fn supervisor_handle(&self) -> &SupervisorHandle {
         &self.handle
     }
 
@@ -115,10 +115,10 @@ impl Server {
     }
 
     /// Completes when this process no longer serves although it was not asked to stop; returns its role then.
-    pub async fn retires(&self) -> Role {
+    pub async fn serving_ended(&self) -> Role {
         let mut role = self.role.clone();
         let decided = role
-            .wait_for(|role| !matches!(role, Role::TakesOver | Role::Serves))
+            .wait_for(|role| !matches!(role, Role::TakingOver | Role::Serving))
             .await;
         match decided.map(|role| role.clone()) {
             Ok(role) => role,
@@ -129,18 +129,18 @@ impl Server {
     /// Stops. The kernel's accept queues are still served, connections get `timeouts.shutdown` to end and are then reset;
     /// older processes are ordered to do the same. `at_once` cuts that short. Returns a process if the stop came too late to
     /// cancel an upgrade: the new process serves.
-    pub async fn stop(self, at_once: impl Future<Output = ()>) -> Option<Ended> {
+    pub async fn stop(self, at_once: impl Future<Output = ()>) -> Option<DrainedServer> {
         let shutdown = self.state.proxy.snapshot.load().config.timeouts.shutdown;
         let mut deadline = StopDeadline::new(at_once);
         stop::end_connections(&self.state, self.workers, &mut deadline, shutdown).await;
         let finished = stop::join(self.supervisor, &mut deadline).await?;
         stop::finish(finished.running, &mut deadline).await;
-        finished.handed_over.map(Ended::new)
+        finished.handed_over.map(DrainedServer::new)
     }
 
     /// Drains the connections of this process, after another one has taken over. `stays` says that this process lives on
     /// without a connection, for as long as any process serves.
-    pub async fn retire(self, stays: bool) -> Retiring {
-        Retiring::start(self, stays).await
+    pub async fn drain(self, stays: bool) -> DrainingServer {
+        DrainingServer::start(self, stays).await
     }
 }

@@ -155,14 +155,14 @@ impl Drop for UpgradePermit {
 
 /// Sends requests to the supervisor.
 #[derive(Clone)]
-pub struct Reloads {
+pub struct SupervisorHandle {
     queue: mpsc::Sender<Request>,
     progress: UpgradeProgress,
 }
 
-impl Reloads {
+impl SupervisorHandle {
     /// Requests a reload; its result is in the log.
-    pub fn request(&self, by: RequestOrigin) {
+    pub fn request_reload(&self, by: RequestOrigin) {
         // If the queue is full, the last reload in it will read the file as it is now.
         let _ = self.queue.try_send(Request::Reload(by, None));
     }
@@ -172,9 +172,9 @@ impl Reloads {
     /// # Errors
     ///
     /// Why nothing has changed.
-    pub async fn ask(&self, by: RequestOrigin) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&self, by: RequestOrigin) -> Result<Reloaded, ReloadError> {
         if self.progress.step() != NONE {
-            return Err(ReloadError::Upgrading);
+            return Err(ReloadError::UpgradeInProgress);
         }
         let (reply, mut replied) = oneshot::channel();
         let request = Request::Reload(by, Some(reply));
@@ -187,7 +187,7 @@ impl Reloads {
                 result = &mut replied => return result.unwrap_or_else(|_| Err(self.no_reload())),
                 // An upgrade that came first is under way.
                 _ = checks.tick() => if self.progress.step() >= TRANSFERRING {
-                    return Err(ReloadError::Upgrading);
+                    return Err(ReloadError::UpgradeInProgress);
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Reloads {
     /// Why the supervisor carries out no reload any more.
     fn no_reload(&self) -> ReloadError {
         if self.progress.step() >= TRANSFERRING {
-            ReloadError::Upgrading
+            ReloadError::UpgradeInProgress
         } else {
             ReloadError::Stopping
         }
@@ -206,7 +206,7 @@ impl Reloads {
     pub fn request_upgrade(&self, by: RequestOrigin) {
         let origin = by.as_str();
         let Some(permit) = self.progress.permit() else {
-            tracing::warn!(target: "lyncpin::server", by = origin, "{}", UpgradeError::UnderWay);
+            tracing::warn!(target: "lyncpin::server", by = origin, "{}", UpgradeError::InProgress);
             return;
         };
         let request = Request::Upgrade(by, None, permit);
@@ -221,8 +221,8 @@ impl Reloads {
     /// # Errors
     ///
     /// Why this process goes on.
-    pub async fn ask_upgrade(&self, by: RequestOrigin) -> Result<Upgraded, UpgradeError> {
-        let permit = self.progress.permit().ok_or(UpgradeError::UnderWay)?;
+    pub async fn upgrade(&self, by: RequestOrigin) -> Result<Upgraded, UpgradeError> {
+        let permit = self.progress.permit().ok_or(UpgradeError::InProgress)?;
         let (reply, replied) = oneshot::channel();
         let request = Request::Upgrade(by, Some(reply), permit);
         let sent = self.queue.send(request).await;
@@ -246,9 +246,9 @@ impl Requests {
 }
 
 /// Both ends of the queue.
-pub(super) fn pair() -> (Reloads, Requests) {
+pub(super) fn pair() -> (SupervisorHandle, Requests) {
     let (queue, received) = mpsc::channel(QUEUE);
-    let handle = Reloads {
+    let handle = SupervisorHandle {
         queue,
         progress: UpgradeProgress::default(),
     };
@@ -263,7 +263,7 @@ mod tests {
 
     const MOMENT: Duration = Duration::from_millis(20);
 
-    fn is_requested(handle: &Reloads) -> bool {
+    fn is_requested(handle: &SupervisorHandle) -> bool {
         let permit = handle.progress.permit();
         permit.is_none()
     }
@@ -272,15 +272,15 @@ mod tests {
     async fn a_caller_that_leaves_while_the_queue_is_full_withdraws_its_request() {
         let (handle, mut requests) = pair();
         for _ in 0..QUEUE {
-            handle.request(RequestOrigin::Signal);
+            handle.request_reload(RequestOrigin::Signal);
         }
         let waited = timeout(
             MOMENT,
-            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
         assert!(waited.is_err() && !is_requested(&handle));
-        let waited = timeout(MOMENT, handle.ask(RequestOrigin::Api(Caller::current()))).await;
+        let waited = timeout(MOMENT, handle.reload(RequestOrigin::Api(Caller::current()))).await;
         assert!(waited.is_err());
         handle.request_upgrade(RequestOrigin::Signal);
         assert!(!is_requested(&handle));
@@ -305,7 +305,7 @@ mod tests {
         let (handle, mut requests) = pair();
         let waited = timeout(
             MOMENT,
-            handle.ask_upgrade(RequestOrigin::Api(Caller::current())),
+            handle.upgrade(RequestOrigin::Api(Caller::current())),
         )
         .await;
         // It is in the queue, and is carried out although its caller has left.
@@ -323,9 +323,7 @@ mod tests {
         handle.request_upgrade(RequestOrigin::Signal);
         drop(requests);
         assert!(!is_requested(&handle));
-        let result = handle
-            .ask_upgrade(RequestOrigin::Api(Caller::current()))
-            .await;
+        let result = handle.upgrade(RequestOrigin::Api(Caller::current())).await;
         assert_eq!(result, Err(UpgradeError::Stopping));
         assert!(!is_requested(&handle));
     }
@@ -340,9 +338,7 @@ mod tests {
         permit.start_handover();
         permit.finish();
         assert!(is_requested(&handle) && handle.progress.is_handing_over());
-        let result = handle
-            .ask_upgrade(RequestOrigin::Api(Caller::current()))
-            .await;
-        assert_eq!(result, Err(UpgradeError::UnderWay));
+        let result = handle.upgrade(RequestOrigin::Api(Caller::current())).await;
+        assert_eq!(result, Err(UpgradeError::InProgress));
     }
 }

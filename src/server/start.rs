@@ -36,8 +36,8 @@ use super::{Server, drains, reload, requests, supervisor, sweep, systemd};
 use crate::admin::UpgradeError;
 use crate::affinity::table::Secret;
 use crate::config::model::{AffinityStore, Config};
-use crate::handoff::{KeptPredecessor, Program};
-use crate::health::{Monitor, Resolver, WatchedPool};
+use crate::handoff::{DrainingProcess, Program};
+use crate::health::{Monitor, MonitoredPool, Resolver};
 use crate::net::event_loop::Notifier;
 use crate::persistence::{OpenError, OpenedStore, Store};
 use crate::proxy::acceptor::ProxyContext;
@@ -60,7 +60,7 @@ pub enum ConfigSource {
 }
 
 /// Everything that is bound and opened before anything runs.
-pub struct Prepared {
+pub struct PreparedServer {
     handoff: Option<Handoff>,
     config: Config,
     workers: usize,
@@ -72,7 +72,7 @@ pub struct Prepared {
     store: Option<OpenedStore>,
     secret: Secret,
     /// Older processes that still have connections.
-    predecessors: Vec<(KeptPredecessor, OwnedFd)>,
+    predecessors: Vec<(DrainingProcess, OwnedFd)>,
 }
 
 /// Backends and pins as they were before the start; nothing accepts yet.
@@ -85,14 +85,14 @@ pub(super) struct RestoredServer {
     first: FirstStep,
 }
 
-impl Prepared {
+impl PreparedServer {
     /// Binds every address and opens the files that the configuration names. This may wait for a file system, so it must
     /// not run on the control thread. Starts nothing.
     ///
     /// # Errors
     ///
     /// The first thing that cannot be bound, read or opened; the rest is closed again.
-    pub fn new(mut handoff: Option<Handoff>, config: Config) -> Result<Self, StartError> {
+    pub fn bind(mut handoff: Option<Handoff>, config: Config) -> Result<Self, StartError> {
         let workers = workers::count(config.workers);
         let sockets = Sockets::default();
         let (mut unwanted, mut inherited) = (Vec::new(), Vec::new());
@@ -151,7 +151,7 @@ impl Prepared {
             limits: Arc::new(limits),
             registry,
             stop: CancellationToken::new(),
-            complained: AtomicU64::new(0),
+            accept_error_logged_at: AtomicU64::new(0),
             started: Instant::now(),
         });
         let store = self.store.map(|store| start_store(store, &proxy));
@@ -188,7 +188,7 @@ impl RestoredServer {
         let resolver = Resolver::system();
         let health = Monitor::start(
             &Handle::current(),
-            WatchedPool::all(&state.proxy.snapshot.load()),
+            MonitoredPool::all(&state.proxy.snapshot.load()),
             resolver.clone(),
             state.availability.subscribe(),
         );
@@ -199,7 +199,7 @@ impl RestoredServer {
             supervisor: handle.clone(),
             workers: self.workers,
             started: SystemTime::now(),
-            health_events: health.record(),
+            health_events: health.events_handle(),
         };
         let running = Running {
             state: state.clone(),
@@ -289,7 +289,7 @@ fn open_store(
         AffinityStore::Memory => None,
         AffinityStore::File(path) => match (OpenedStore::open(path), &passed) {
             (Err(OpenError::Held(_)), Some(_)) => None,
-            (Ok(opened), Some(secret)) => Some(opened.anew(secret.clone())),
+            (Ok(opened), Some(secret)) => Some(opened.with_secret(secret.clone())),
             (opened, _) => Some(opened?),
         },
     };
@@ -300,7 +300,7 @@ fn open_store(
 
 /// The program that an upgrade starts. Only a process that reads its configuration from a file can be started again.
 fn program(file: Option<&Path>) -> Result<Program, UpgradeError> {
-    file.ok_or(UpgradeError::NoProgram)?;
+    file.ok_or(UpgradeError::NotUpgradable)?;
     Program::of_this_process().map_err(|error| {
         tracing::warn!(target: "lyncpin::server", %error, "upgrades are not possible: the running program is unknown");
         UpgradeError::UnknownProgram(error.to_string())

@@ -40,7 +40,7 @@ pub(super) async fn end_connections(
     tracing::info!(target: "lyncpin::server", connections, "stopping");
     deadline.wait(shutdown, workers.ended()).await;
     for backend in in_force.backends().chain(&state.lingering.backends()) {
-        backend.recall(Disconnect::Shutdown);
+        backend.disconnect_all(Disconnect::Shutdown);
     }
     // A session that does not end within that time is dropped, which counts and logs it all the same.
     deadline.wait(LAST_LINES, workers.ended()).await;
@@ -72,7 +72,7 @@ pub(super) async fn finish(running: Running, deadline: &mut StopDeadline<'_>) {
     deadline.wait(LAST_STEPS, last_replies).await;
     if let Some(store) = store {
         // Last: until here connections have ended and states have changed.
-        let stopping = files::aside("store stop", move || store.stop());
+        let stopping = files::run_detached("store stop", move || store.stop());
         if deadline.wait(LAST_STEPS, stopping).await.is_none() {
             tracing::error!(target: "lyncpin::store", "affinity store: the stop did not wait for the disk; the last changes may be lost");
         }

@@ -112,6 +112,6 @@ async fn upgrade(
     let _ = reply.map(|reply| reply.send(Ok(upgraded)));
     // Requests that are being served still get their response; every other client reaches the new process.
     running.admin.stop().await;
-    running.role.send_replace(Role::Drains);
+    running.role.send_replace(Role::Draining);
     Some(handed_over)
 }

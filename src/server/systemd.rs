@@ -34,13 +34,13 @@ pub(super) async fn run(
     let decided = state
         .proxy
         .stop
-        .run_until_cancelled(role.wait_for(|role| *role != Role::TakesOver));
-    if !matches!(decided.await, Some(Ok(role)) if *role == Role::Serves) {
+        .run_until_cancelled(role.wait_for(|role| *role != Role::TakingOver));
+    if !matches!(decided.await, Some(Ok(role)) if *role == Role::Serving) {
         return;
     }
     serve(&state, notifiers, &mut role).await;
     // Otherwise another process is the service, and sends its own messages.
-    if *role.borrow() == Role::Serves {
+    if *role.borrow() == Role::Serving {
         notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 }
@@ -80,7 +80,7 @@ async fn serve(
             }
             () = proxy.stop.cancelled() => return,
             // An error means that the supervisor has ended.
-            _ = role.wait_for(|role| *role != Role::Serves) => return,
+            _ = role.wait_for(|role| *role != Role::Serving) => return,
         }
     }
 }
@@ -127,8 +127,8 @@ impl Watchdog {
 
     fn ping(&mut self) {
         for (notifier, replies) in &mut self.pinged {
-            *replies = notifier.heard();
-            notifier.ask();
+            *replies = notifier.wake_count();
+            notifier.ping();
         }
     }
 
@@ -136,7 +136,7 @@ impl Watchdog {
         let hanging = self
             .pinged
             .iter()
-            .filter(|(notifier, replies)| notifier.heard() == *replies)
+            .filter(|(notifier, replies)| notifier.wake_count() == *replies)
             .count();
         if hanging == 0 {
             notify(&[NotifyState::Watchdog]);
@@ -168,7 +168,7 @@ fn status(proxy: &ProxyContext) -> String {
 
 fn notify(states: &[NotifyState<'_>]) {
     // Each message takes a descriptor, and a watchdog that is not fed ends the process.
-    if let Err(error) = reserve::retry(|| sd_notify::notify(states)) {
+    if let Err(error) = reserve::retry_with_reserve(|| sd_notify::notify(states)) {
         tracing::warn!(target: "lyncpin::server", %error, "could not notify systemd");
     }
 }

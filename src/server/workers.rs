@@ -12,14 +12,14 @@ use std::thread::{Builder, JoinHandle};
 use tokio::sync::{mpsc, watch};
 
 use crate::net::event_loop::{EventLoop, Notifier};
-use crate::net::socket::Listening;
-use crate::net::splice::{self, Allowance};
+use crate::net::socket::ListeningSocket;
+use crate::net::splice::{self, PipeAllowance};
 use crate::proxy::acceptor::{self, ListenState, ProxyContext};
 use crate::upstream::backend::Availability;
 
 /// A socket for a worker to accept on.
 struct Assignment {
-    listening: Arc<Listening>,
+    listening: Arc<ListeningSocket>,
     /// As configured.
     address: SocketAddr,
     state: watch::Receiver<ListenState>,
@@ -35,7 +35,7 @@ impl WorkerChannels {
     pub(super) fn assign(
         &self,
         address: SocketAddr,
-        sockets: &[Arc<Listening>],
+        sockets: &[Arc<ListeningSocket>],
         state: &watch::Sender<ListenState>,
     ) {
         for (listening, worker) in sockets.iter().zip(self.0.iter().cycle()) {
@@ -72,7 +72,7 @@ impl Workers {
         count: usize,
         shared: &Arc<ProxyContext>,
         availability: &Availability,
-        pipes: &Allowance,
+        pipes: &PipeAllowance,
     ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let mut workers = Self {
@@ -88,7 +88,7 @@ impl Workers {
             }
         }
         for notifier in &workers.notifiers {
-            availability.tell_of_recalls(notifier.clone().into());
+            availability.register_worker(notifier.clone().into());
         }
         Ok(workers)
     }
@@ -101,7 +101,7 @@ impl Workers {
     fn start_one(
         &mut self,
         shared: &Arc<ProxyContext>,
-        pipes: Allowance,
+        pipes: PipeAllowance,
         alive: mpsc::Sender<()>,
     ) -> io::Result<()> {
         let (started, start) = std::sync::mpsc::channel();
@@ -114,9 +114,9 @@ impl Workers {
                 let event_loop = EventLoop::new();
                 let notifier = event_loop
                     .as_ref()
-                    .map(|event_loop| event_loop.alarm().clone());
+                    .map(|event_loop| event_loop.notifier().clone());
                 let _ = started.send(notifier.map_err(copy_error));
-                splice::allow(pipes);
+                splice::set_allowance(pipes);
                 if let Ok(event_loop) = event_loop {
                     work(&event_loop, sockets, &shared);
                 }
@@ -144,7 +144,7 @@ impl Workers {
     /// Ends the remaining sessions, and joins the threads.
     pub(super) fn stop(self) {
         for notifier in &self.notifiers {
-            notifier.end();
+            notifier.stop();
         }
         for thread in self.threads {
             if thread.join().is_err() {

@@ -23,7 +23,7 @@ pub struct Destination {
     /// The pool.
     pub pool: Arc<Pool>,
     /// The number of the matched configured name in the group's table; 0 if the pool has no affinity.
-    pub name: u32,
+    pub name_id: u32,
     /// The configured name that matched, for display: a name, a pattern, `no_name`, `unknown_name` or `pool`.
     pub matched: Arc<str>,
 }
@@ -33,7 +33,7 @@ impl Destination {
         let affinity = pool.affinity.as_ref();
         Self {
             pool: pool.clone(),
-            name: affinity.map_or(0, |affinity| affinity.pins.number_name(matched)),
+            name_id: affinity.map_or(0, |affinity| affinity.pins.intern_name(matched)),
             matched: matched.into(),
         }
     }
@@ -153,11 +153,11 @@ impl ActiveListener {
     /// Number of current connections.
     #[must_use]
     pub fn connections(&self) -> u64 {
-        self.no_backend.living()
+        self.no_backend.active_connections()
             + self
                 .by_backend
                 .values()
-                .map(|metrics| metrics.living())
+                .map(|metrics| metrics.active_connections())
                 .sum::<u64>()
     }
 

@@ -17,8 +17,8 @@ use crate::system::reserve;
 /// # Errors
 ///
 /// When the file cannot be opened or read.
-pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let file = reserve::retry(|| File::open(path))?;
+pub fn read_limited(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let file = reserve::retry_with_reserve(|| File::open(path))?;
     let mut bytes = Vec::new();
     file.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -33,7 +33,7 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// When the thread cannot be started, or the work panicked.
-pub async fn aside<T: Send + 'static>(
+pub async fn run_detached<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -57,9 +57,16 @@ mod tests {
 
     #[test]
     fn an_endless_file_is_read_up_to_its_limit() {
-        assert_eq!(read(Path::new("/dev/zero"), 100).unwrap().len(), 101);
-        assert!(read(Path::new("/dev/null"), 100).unwrap().is_empty());
-        assert!(read(Path::new("/"), 100).is_err());
+        assert_eq!(
+            read_limited(Path::new("/dev/zero"), 100).unwrap().len(),
+            101
+        );
+        assert!(
+            read_limited(Path::new("/dev/null"), 100)
+                .unwrap()
+                .is_empty()
+        );
+        assert!(read_limited(Path::new("/"), 100).is_err());
     }
 
     #[test]
@@ -70,12 +77,12 @@ mod tests {
             .unwrap();
         let (finish, wait) = std::sync::mpsc::channel::<()>();
         runtime.block_on(async {
-            let stuck = aside("stuck", move || wait.recv());
+            let stuck = run_detached("stuck", move || wait.recv());
             let waited = tokio::time::timeout(Duration::from_millis(20), stuck).await;
             assert!(waited.is_err());
-            assert_eq!(aside("quick", || 7).await.unwrap(), 7);
+            assert_eq!(run_detached("quick", || 7).await.unwrap(), 7);
             assert!(
-                aside("panics", || panic!("as the test wants"))
+                run_detached("panics", || panic!("as the test wants"))
                     .await
                     .is_err()
             );

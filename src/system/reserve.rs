@@ -29,20 +29,20 @@ static LIFTED: AtomicBool = AtomicBool::new(false);
 
 /// The reserve for this number of descriptors.
 #[must_use]
-pub const fn of(descriptors: u64) -> u64 {
+pub const fn size_for(descriptors: u64) -> u64 {
     let reserve = descriptors / DIVISOR;
     if reserve < MAX { reserve } else { MAX }
 }
 
 /// The part of this process's reserve that each of the two admin listeners may use. The rest is for a reload.
 #[must_use]
-pub fn share() -> u64 {
+pub fn share_per_listener() -> u64 {
     let maximum = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    (of(maximum) * 3 / 8).max(1)
+    (size_for(maximum) * 3 / 8).max(1)
 }
 
 /// Raises the soft limit to the hard limit minus the reserve, and returns the hard limit.
-pub fn hold_back() -> u64 {
+pub fn establish() -> u64 {
     let mut users = lock();
     set(*users.get_or_insert(0));
     let limit = getrlimit(Resource::Nofile);
@@ -51,12 +51,12 @@ pub fn hold_back() -> u64 {
 
 /// Allows the use of the reserve until it is dropped.
 #[must_use]
-pub struct Lifted(());
+pub struct LiftedLimit(());
 
 /// Lifts the limit, after a call that failed because no descriptor was free. Hold the result only for calls that do not block.
-pub fn lift() -> Lifted {
+pub fn lift() -> LiftedLimit {
     change(|users| users + 1);
-    Lifted(())
+    LiftedLimit(())
 }
 
 /// Whether the reserve is in use, which means that no other descriptor is free.
@@ -64,7 +64,7 @@ pub fn is_lifted() -> bool {
     LIFTED.load(Ordering::Acquire)
 }
 
-impl Drop for Lifted {
+impl Drop for LiftedLimit {
     fn drop(&mut self) {
         change(|users| users.saturating_sub(1));
     }
@@ -75,9 +75,11 @@ impl Drop for Lifted {
 /// # Errors
 ///
 /// The error of the last attempt.
-pub fn retry<T, E: Error + 'static>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+pub fn retry_with_reserve<T, E: Error + 'static>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     match attempt() {
-        Err(error) if is_exhausted(&error) => {
+        Err(error) if is_out_of_descriptors(&error) => {
             let _lifted = lift();
             attempt()
         }
@@ -86,7 +88,7 @@ pub fn retry<T, E: Error + 'static>(mut attempt: impl FnMut() -> Result<T, E>) -
 }
 
 /// Whether the cause of an error is that this process has no free descriptor.
-pub fn is_exhausted(error: &(dyn Error + 'static)) -> bool {
+pub fn is_out_of_descriptors(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<io::Error>()
@@ -112,7 +114,7 @@ fn set(users: usize) {
     let Some(maximum) = getrlimit(Resource::Nofile).maximum else {
         return;
     };
-    let reserved = if users == 0 { of(maximum) } else { 0 };
+    let reserved = if users == 0 { size_for(maximum) } else { 0 };
     let limit = Rlimit {
         current: Some(maximum - reserved),
         maximum: Some(maximum),
@@ -130,16 +132,24 @@ mod tests {
 
     #[test]
     fn the_reserve_is_a_share_with_a_maximum() {
-        assert_eq!([of(16), of(96), of(1024), of(1 << 20)], [2, 12, 64, 64]);
+        assert_eq!(
+            [
+                size_for(16),
+                size_for(96),
+                size_for(1024),
+                size_for(1 << 20)
+            ],
+            [2, 12, 64, 64]
+        );
     }
 
     #[test]
     fn a_missing_descriptor_is_found_behind_another_error() {
         let exhausted = || io::Error::from(Errno::MFILE);
-        assert!(is_exhausted(&exhausted()));
-        assert!(!is_exhausted(&io::Error::from(Errno::NFILE)));
+        assert!(is_out_of_descriptors(&exhausted()));
+        assert!(!is_out_of_descriptors(&io::Error::from(Errno::NFILE)));
         let mut attempts = 0;
-        let done = retry(|| {
+        let done = retry_with_reserve(|| {
             attempts += 1;
             if attempts == 1 {
                 Err(exhausted())

@@ -31,7 +31,7 @@ impl Health {
 
     /// The value that was stored with `as u8`.
     #[must_use]
-    pub fn from_cell(value: u8) -> Self {
+    pub fn from_u8(value: u8) -> Self {
         match value {
             1 => Self::Up,
             2 => Self::Down,
@@ -69,7 +69,7 @@ impl AdminState {
 
     /// The value that was stored with `as u8`.
     #[must_use]
-    pub fn from_cell(value: u8) -> Self {
+    pub fn from_u8(value: u8) -> Self {
         match value {
             1 => Self::Drain,
             2 => Self::Maintain,

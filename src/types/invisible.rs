@@ -24,7 +24,7 @@ pub fn is_invisible(character: char) -> bool {
 
 /// Replaces each invisible character with an escape such as `\u{200b}`.
 #[must_use]
-pub fn escaped(text: &str) -> String {
+pub fn escape_invisible(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if is_invisible(character) {
@@ -43,15 +43,15 @@ mod tests {
     #[test]
     fn invisible_characters_are_escaped_and_letters_are_not() {
         assert_eq!(
-            escaped("fe\u{200b}01\u{202e}\u{a0}"),
+            escape_invisible("fe\u{200b}01\u{202e}\u{a0}"),
             "fe\\u{200b}01\\u{202e}\\u{a0}"
         );
         assert_eq!(
-            escaped("b\u{fc}cher 漢字 e\u{301}"),
+            escape_invisible("b\u{fc}cher 漢字 e\u{301}"),
             "b\u{fc}cher 漢字 e\u{301}"
         );
         for invisible in ["\u{200f}", "\u{202a}", "\u{2066}", "\u{2069}", "\u{feff}"] {
-            assert!(escaped(invisible).is_ascii(), "{invisible:?}");
+            assert!(escape_invisible(invisible).is_ascii(), "{invisible:?}");
         }
     }
 }

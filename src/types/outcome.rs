@@ -107,7 +107,7 @@ macro_rules! outcomes {
             /// Whether the client was rejected, by a rule of the balancer or because no backend could serve it. A client that
             /// left by itself was not rejected.
             #[must_use]
-            pub fn is_refusal(self) -> bool {
+            pub fn is_rejection(self) -> bool {
                 self.phase() != Phase::Relay && self.by() != EndedBy::Client
             }
 
@@ -182,14 +182,14 @@ mod tests {
             Outcome::UnknownName,
             Outcome::ConnectRefused,
         ] {
-            assert!(rejected.is_refusal());
+            assert!(rejected.is_rejection());
         }
         for other in [
             Outcome::HelloClosed,
             Outcome::ClientClosed,
             Outcome::Shutdown,
         ] {
-            assert!(!other.is_refusal());
+            assert!(!other.is_rejection());
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Timestamp(pub SystemTime);
 
 /// A duration in its two largest units: `2m5s`, `1d3h`.
 #[must_use]
-pub fn span(time: Duration) -> String {
+pub fn short_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -44,14 +44,14 @@ pub fn span(time: Duration) -> String {
 
 /// A number and its noun: `1 connection`, `2 connections`.
 #[must_use]
-pub fn counted(count: u64, noun: &str) -> String {
+pub fn pluralized(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }
 
 /// The text is not a time in this format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotATimestamp;
+pub struct TimestampError;
 
 impl Timestamp {
     /// The text, without an allocation.
@@ -89,15 +89,15 @@ fn put(digits: &mut [u8], mut value: u32) {
 }
 
 impl FromStr for Timestamp {
-    type Err = NotATimestamp;
+    type Err = TimestampError;
 
-    fn from_str(text: &str) -> Result<Self, NotATimestamp> {
-        let time = parse(text).ok_or(NotATimestamp)?;
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let time = parse(text).ok_or(TimestampError)?;
         // A sign, a missing separator or a fraction of another length is not written like this.
         if time.ascii() == text.as_bytes() {
             Ok(time)
         } else {
-            Err(NotATimestamp)
+            Err(TimestampError)
         }
     }
 }
@@ -123,13 +123,13 @@ impl fmt::Display for Timestamp {
     }
 }
 
-impl fmt::Display for NotATimestamp {
+impl fmt::Display for TimestampError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a time like 2026-11-23T11:29:27.042Z")
     }
 }
 
-impl std::error::Error for NotATimestamp {}
+impl std::error::Error for TimestampError {}
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -196,7 +196,7 @@ mod tests {
             "1969-12-31T23:59:59.999Z",
             "+026-11-23T11:29:27.042Z",
         ] {
-            assert_eq!(text.parse::<Timestamp>(), Err(NotATimestamp), "{text}");
+            assert_eq!(text.parse::<Timestamp>(), Err(TimestampError), "{text}");
         }
     }
 
@@ -209,13 +209,13 @@ mod tests {
             (3_600, "1h0m"),
             (90_061, "1d1h"),
         ] {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
+            assert_eq!(short_duration(Duration::from_secs(seconds)), expected);
         }
     }
 
     #[test]
     fn one_is_singular() {
-        let texts = [0, 1, 2].map(|count| counted(count, "pin"));
+        let texts = [0, 1, 2].map(|count| pluralized(count, "pin"));
         assert_eq!(texts, ["0 pins", "1 pin", "2 pins"]);
     }
 }

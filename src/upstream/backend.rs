@@ -73,7 +73,7 @@ pub struct Deadline {
     /// On the monotonic clock.
     pub at: Instant,
     /// On the wall clock, for display.
-    pub shown: SystemTime,
+    pub wall_time: SystemTime,
 }
 
 /// A backend whose checks pass but that is held out of rotation because it has failed repeatedly (flap damping).
@@ -170,7 +170,7 @@ impl Backend {
             checks: Mutex::new(Vec::new()),
             availability,
         };
-        backend.metrics.show_state(AdminState::Ready);
+        backend.metrics.set_state(AdminState::Ready);
         backend
     }
 
@@ -188,7 +188,7 @@ impl Backend {
 
     /// Why its name no longer resolves, while its last address is still used; `None` while it resolves.
     #[must_use]
-    pub fn name_fault(&self) -> Option<String> {
+    pub fn resolve_error(&self) -> Option<String> {
         lock(&self.resolve_error).clone()
     }
 
@@ -200,30 +200,30 @@ impl Backend {
     /// Its health.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::from_cell(self.health.load(Ordering::Acquire))
+        Health::from_u8(self.health.load(Ordering::Acquire))
     }
 
-    /// Sets the health. Only for `health`. Does not end connections: see [`Backend::recall`].
+    /// Sets the health. Only for `health`. Does not end connections: see [`Backend::disconnect_all`].
     pub fn set_health(&self, health: Health, why: &str) {
         self.change(|| self.health.store(health as u8, Ordering::Release));
         *lock(&self.health_change) = HealthChange {
             at: SystemTime::now(),
             why: why.to_owned(),
         };
-        self.metrics.show_health(health);
+        self.metrics.set_health(health);
         self.announce();
     }
 
     /// When and why health last changed.
     #[must_use]
-    pub fn changed(&self) -> HealthChange {
+    pub fn last_health_change(&self) -> HealthChange {
         lock(&self.health_change).clone()
     }
 
     /// The administrative state.
     #[must_use]
     pub fn state(&self) -> AdminState {
-        AdminState::from_cell(self.state.load(Ordering::Acquire))
+        AdminState::from_u8(self.state.load(Ordering::Acquire))
     }
 
     /// When its drain ends; `None` in other states.
@@ -239,27 +239,27 @@ impl Backend {
         if state == AdminState::Ready {
             self.damping_resets.fetch_add(1, Ordering::AcqRel);
         }
-        self.metrics.show_state(state);
+        self.metrics.set_state(state);
         self.metrics
-            .show_drain_deadline(deadline.map(|deadline| deadline.shown));
+            .set_drain_deadline(deadline.map(|deadline| deadline.wall_time));
         self.announce();
     }
 
     /// Whether it accepts clients without a pin, apart from `max_connections`.
     #[must_use]
-    pub fn takes_new(&self) -> bool {
+    pub fn accepts_new(&self) -> bool {
         self.state() == AdminState::Ready && self.is_reachable()
     }
 
     /// Whether it accepts clients that are pinned to it, apart from `max_connections`.
     #[must_use]
-    pub fn takes_pinned(&self) -> bool {
-        self.wants_pinned() && self.is_reachable()
+    pub fn accepts_pinned(&self) -> bool {
+        self.allows_pinned() && self.is_reachable()
     }
 
     /// Whether the administrative state allows clients that are pinned to it.
     #[must_use]
-    pub fn wants_pinned(&self) -> bool {
+    pub fn allows_pinned(&self) -> bool {
         match self.state() {
             AdminState::Ready => true,
             AdminState::Drain => self
@@ -300,7 +300,7 @@ impl Backend {
     }
 
     /// Ends all current connections for `reason`; later ones are not affected.
-    pub fn recall(&self, reason: Disconnect) {
+    pub fn disconnect_all(&self, reason: Disconnect) {
         let next =
             |now: u32| Some((((now >> REASON_BITS) + 1) << REASON_BITS) | u32::from(reason as u8));
         // The closure never returns `None`.

@@ -20,7 +20,7 @@ use crate::upstream::backend::Backend;
 use crate::upstream::balance::{SlowStart, Turns, mix};
 pub use affinity::PoolAffinity;
 pub use pick::{NoPick, PickedBy, PoolClient};
-pub use rotation::{Obstacle, Standing, obstacle_to_pinned};
+pub use rotation::{ExclusionReason, RotationStatus, pinned_exclusion};
 pub use selection::Selection;
 pub use session_learner::SessionLearner;
 
@@ -81,7 +81,7 @@ impl Pool {
     pub fn can_serve(&self) -> bool {
         self.backends
             .iter()
-            .any(|backend| backend.takes_pinned() || backend.is_in_reserve())
+            .any(|backend| backend.accepts_pinned() || backend.is_only_damped())
             || self
                 .backup
                 .as_ref()
@@ -93,7 +93,7 @@ impl Pool {
     pub fn is_ready(&self) -> bool {
         self.backends
             .iter()
-            .any(|backend| backend.takes_new() && backend.health() == Health::Up)
+            .any(|backend| backend.accepts_new() && backend.health() == Health::Up)
             || self.backup.as_ref().is_some_and(|backup| backup.is_ready())
     }
 
@@ -103,23 +103,23 @@ impl Pool {
 
     /// Number of pins of the group to `backend`; `None` if the pool has no affinity.
     #[must_use]
-    pub fn pins_of(&self, backend: &Arc<Backend>) -> Option<usize> {
+    pub fn pin_count(&self, backend: &Arc<Backend>) -> Option<usize> {
         let affinity = self.affinity.as_ref()?;
         Some(
             affinity
                 .pins
-                .leading_to(affinity.pins.number_member(&backend.name)),
+                .pins_to(affinity.pins.intern_member(&backend.name)),
         )
     }
 
     /// Removes the pins of the group to `backend`; returns how many there were.
-    pub fn release_pins_of(&self, backend: &Arc<Backend>) -> usize {
+    pub fn release_pins(&self, backend: &Arc<Backend>) -> usize {
         let Some(affinity) = &self.affinity else {
             return 0;
         };
         affinity
             .pins
-            .release(affinity.pins.number_member(&backend.name))
+            .clear_member(affinity.pins.intern_member(&backend.name))
     }
 
     fn member(&self, member: Member) -> Option<&Arc<Backend>> {

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lyncpin::admin::{Access, ENDPOINTS, RequestLimits, Served};
+use lyncpin::admin::{Access, ENDPOINTS, EndpointSet, RequestLimits};
 use lyncpin::types::backend_state::AdminState;
 
 use fake::{Fake, Running, token};
@@ -37,7 +37,7 @@ fn open_endpoints_respond_without_the_token() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let at = running.tcp();
@@ -61,7 +61,7 @@ fn guarded_endpoints_require_the_token() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let at = running.tcp();
@@ -93,7 +93,7 @@ fn guarded_endpoints_require_the_token() {
         200
     );
     assert_eq!(running.control.changes(), []);
-    assert_eq!(running.control.asked(), []);
+    assert_eq!(running.control.recorded_calls(), []);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn head_gets_no_body() {
 fn readyz_fails_without_a_listener_and_during_a_stop() {
     let mut fake = Fake::new();
     fake.can_serve = false;
-    let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
+    let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let response = send(running.tcp(), "GET", "/readyz");
     assert_eq!(
         (response.status, response.error().as_str()),
@@ -174,7 +174,7 @@ fn readyz_fails_without_a_listener_and_during_a_stop() {
 
     let mut fake = Fake::new();
     fake.stopping = true;
-    let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
+    let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let response = send(running.tcp(), "GET", "/readyz");
     assert_eq!(
         (response.status, response.error().as_str()),
@@ -185,7 +185,12 @@ fn readyz_fails_without_a_listener_and_during_a_stop() {
 
 #[test]
 fn a_metrics_listener_has_the_open_endpoints_only() {
-    let running = Running::start(Fake::new(), None, Served::Probes, RequestLimits::default());
+    let running = Running::start(
+        Fake::new(),
+        None,
+        EndpointSet::Probes,
+        RequestLimits::default(),
+    );
     for endpoint in ENDPOINTS {
         let response = send(running.tcp(), endpoint.method, endpoint.path);
         let expected = if endpoint.access == Access::Open {
@@ -356,7 +361,7 @@ fn without_the_token_a_browser_gets_the_page_and_a_program_an_error() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let at = running.tcp();

@@ -8,7 +8,7 @@ mod status;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 use lyncpin::types::backend_state::AdminState;
 
 use crate::admin::fake::{Fake, Running, token};
@@ -166,7 +166,7 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
     let running = Running::start(
         Fake::new(),
         Some(token("s3cret")),
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let directory = tempfile::tempdir().unwrap();

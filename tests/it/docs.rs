@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 
 use lyncpin::admin::view::{
     AffinityChange, ChangedEverywhere, ClientPin, ClientPins, ErrorBody, Explanation, PinPage,
-    PinResult, PinnedKey, PinsChanged, PredecessorAnswer, Reached, StateChange, StateChanged,
+    PinResult, PinnedKey, PinsChanged, PredecessorResult, StateChange, StateChanged,
+    WithPredecessors,
 };
 use lyncpin::admin::{Access, ENDPOINTS};
 use lyncpin::config::model::Balance;
@@ -264,8 +265,8 @@ fn json_fields_are_documented() {
         connections: 0,
     };
     let everywhere = ChangedEverywhere {
-        changed: vec![Reached {
-            done: changed.clone(),
+        changed: vec![WithPredecessors {
+            result: changed.clone(),
             predecessors: Vec::new(),
         }],
     };
@@ -274,7 +275,7 @@ fn json_fields_are_documented() {
         "### ChangedEverywhere",
         serde_json::to_value(everywhere).unwrap(),
     );
-    let answer = PredecessorAnswer {
+    let answer = PredecessorResult {
         pid: 0,
         answered: true,
         connections: 0,

@@ -96,7 +96,7 @@ fn clients_of_a_killed_front_end_are_reset_move_at_once_and_stay_after_its_retur
         });
     }
     balancer.ended("backend_reset");
-    front_ends.named(&killed).start_again().unwrap();
+    front_ends.named(&killed).restart().unwrap();
     for client in others.into_iter().chain(moved) {
         let mut held = client.held;
         assert_eq!(

@@ -14,7 +14,7 @@ use crate::support::at;
 use crate::support::balancer::Balancer;
 use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, entries};
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1, damping: none }";
 
@@ -40,7 +40,7 @@ fn look_at(balancer: &Balancer) -> Chromium {
 
 /// The page of a control with a fixed status, without a token.
 fn look_at_fake(fake: Fake) -> (Running, Chromium) {
-    let running = Running::start(fake, None, Served::Everything, RequestLimits::default());
+    let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let mut browser = open(running.tcp());
     browser.until("document.querySelector('.pool')");
     (running, browser)

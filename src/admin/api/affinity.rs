@@ -11,8 +11,10 @@ use ipnet::IpNet;
 use super::error::ApiError;
 use super::request::{ApiRequest, address, not_empty};
 use crate::admin::response::{ApiResponse, json};
-use crate::admin::view::{AffinityChange, ClientQuery, PinFilter, PinOrder, PinsChanged, Reached};
-use crate::admin::{AdminSite, Caller, Control, Order, forwarded_change, parse_client};
+use crate::admin::view::{
+    AffinityChange, ClientQuery, PinAssignment, PinFilter, PinsChanged, WithPredecessors,
+};
+use crate::admin::{AdminSite, Caller, Control, ForwardedChange, forwarded_change, parse_client};
 
 /// Pins on a page, unless the request has a limit.
 const PAGE_SIZE: usize = 100;
@@ -56,7 +58,7 @@ pub(super) async fn change(mut request: ApiRequest<'_>) -> Result<ApiResponse, A
             name,
             backend,
         } => {
-            let order = PinOrder {
+            let order = PinAssignment {
                 client: network(client)?,
                 group: not_empty("group", group)?,
                 name: not_empty("name", name)?,
@@ -88,7 +90,7 @@ async fn move_pins(
             "a move requires a filter: group, client, name, pool or backend",
         ));
     }
-    let forwarded = Order::Move {
+    let forwarded = ForwardedChange::Move {
         filter: filter.clone(),
         to: to.clone(),
     };
@@ -116,7 +118,7 @@ pub(super) async fn clear(request: ApiRequest<'_>) -> Result<ApiResponse, ApiErr
             ));
         }
     }
-    let forwarded = Order::Clear {
+    let forwarded = ForwardedChange::Clear {
         filter: filter.clone(),
     };
     let site = request.site;
@@ -128,11 +130,17 @@ pub(super) async fn clear(request: ApiRequest<'_>) -> Result<ApiResponse, ApiErr
 async fn with_predecessors(
     site: &AdminSite,
     mut done: PinsChanged,
-    forwarded: Order,
+    forwarded: ForwardedChange,
 ) -> ApiResponse {
     let predecessors = site.control.forward(forwarded).await;
     forwarded_change::add(&mut done, &predecessors);
-    json(StatusCode::OK, &Reached { done, predecessors })
+    json(
+        StatusCode::OK,
+        &WithPredecessors {
+            result: done,
+            predecessors,
+        },
+    )
 }
 
 /// Runs what takes a while on a thread of its own, so that it does not delay health checks and deadlines.
@@ -142,7 +150,7 @@ async fn on_blocking_thread<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let control = Arc::clone(&site.control);
     let caller = Caller::current();
-    let done = tokio::task::spawn_blocking(move || caller.scope_here(|| work(&*control))).await;
+    let done = tokio::task::spawn_blocking(move || caller.scope_blocking(|| work(&*control))).await;
     // The runtime is shutting down, or the work panicked; the panic is in the log.
     done.map_err(|_| {
         ApiError::new(

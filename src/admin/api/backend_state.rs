@@ -10,8 +10,8 @@ use hyper::StatusCode;
 use super::error::ApiError;
 use super::request::ApiRequest;
 use crate::admin::response::{ApiResponse, json};
-use crate::admin::view::{ChangedEverywhere, Reached, StateChange, StateChanged};
-use crate::admin::{LastBackend, Order, WantedState};
+use crate::admin::view::{ChangedEverywhere, StateChange, StateChanged, WithPredecessors};
+use crate::admin::{ForwardedChange, LastBackendPolicy, RequestedState};
 use crate::config;
 use crate::types::backend_state::AdminState;
 use crate::types::timestamp::Timestamp;
@@ -27,7 +27,13 @@ pub(super) async fn set_in_pool(mut request: ApiRequest<'_>) -> Result<ApiRespon
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     })?;
     let predecessors = control.forward(forwarded(&done)).await;
-    Ok(json(StatusCode::OK, &Reached { done, predecessors }))
+    Ok(json(
+        StatusCode::OK,
+        &WithPredecessors {
+            result: done,
+            predecessors,
+        },
+    ))
 }
 
 /// In every pool that has a backend of that name, or in none.
@@ -45,16 +51,19 @@ pub(super) async fn set_in_all_pools(mut request: ApiRequest<'_>) -> Result<ApiR
     let mut changed = Vec::with_capacity(forwarded.len());
     for (done, responses) in forwarded {
         let predecessors = responses.await.unwrap_or_default();
-        changed.push(Reached { done, predecessors });
+        changed.push(WithPredecessors {
+            result: done,
+            predecessors,
+        });
     }
     Ok(json(StatusCode::OK, &ChangedEverywhere { changed }))
 }
 
 /// The same change, for the draining predecessors.
-fn forwarded(done: &StateChanged) -> Order {
+fn forwarded(done: &StateChanged) -> ForwardedChange {
     let left = |until: Timestamp| until.0.duration_since(SystemTime::now());
     let left = done.deadline.map(|until| left(until).unwrap_or_default());
-    Order::State {
+    ForwardedChange::State {
         pool: done.pool.clone(),
         backend: done.backend.clone(),
         state: done.state,
@@ -62,7 +71,7 @@ fn forwarded(done: &StateChanged) -> Order {
     }
 }
 
-fn wanted(change: &StateChange) -> Result<WantedState, ApiError> {
+fn wanted(change: &StateChange) -> Result<RequestedState, ApiError> {
     let deadline = match &change.deadline {
         Some(_) if change.state != AdminState::Drain => {
             let error = "a deadline is only allowed with the state `drain`";
@@ -72,10 +81,10 @@ fn wanted(change: &StateChange) -> Result<WantedState, ApiError> {
         None => None,
     };
     let last = match change.force {
-        Some(false) => LastBackend::Stays,
-        Some(true) | None => LastBackend::Takes,
+        Some(false) => LastBackendPolicy::Protect,
+        Some(true) | None => LastBackendPolicy::Allow,
     };
-    Ok(WantedState {
+    Ok(RequestedState {
         state: change.state,
         deadline,
         last,

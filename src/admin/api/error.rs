@@ -82,10 +82,10 @@ fn add(header: Option<(HeaderName, String)>, response: &mut ApiResponse) {
 
 impl From<AffinityError> for ApiError {
     fn from(error: AffinityError) -> Self {
-        let status = match error.fault() {
-            AffinityErrorKind::Wrong => StatusCode::BAD_REQUEST,
-            AffinityErrorKind::Missing => StatusCode::NOT_FOUND,
-            AffinityErrorKind::Impossible => StatusCode::CONFLICT,
+        let status = match error.kind() {
+            AffinityErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            AffinityErrorKind::NotFound => StatusCode::NOT_FOUND,
+            AffinityErrorKind::Conflict => StatusCode::CONFLICT,
         };
         Self::new(status, error.to_string())
     }
@@ -97,7 +97,9 @@ impl From<SetStateError> for ApiError {
             SetStateError::UnknownPool(_) | SetStateError::UnknownBackend { .. } => {
                 StatusCode::NOT_FOUND
             }
-            SetStateError::Last(_) | SetStateError::HandingOver => StatusCode::CONFLICT,
+            SetStateError::LastInService(_) | SetStateError::UpgradeInProgress => {
+                StatusCode::CONFLICT
+            }
         };
         Self::new(status, error.to_string())
     }
@@ -116,7 +118,7 @@ impl From<ReloadError> for ApiError {
     fn from(error: ReloadError) -> Self {
         let status = match error {
             ReloadError::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ReloadError::NoFile | ReloadError::Upgrading => StatusCode::CONFLICT,
+            ReloadError::NoFile | ReloadError::UpgradeInProgress => StatusCode::CONFLICT,
             ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())
@@ -127,9 +129,9 @@ impl From<UpgradeError> for ApiError {
     fn from(error: UpgradeError) -> Self {
         let status = match error {
             UpgradeError::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            UpgradeError::UnderWay | UpgradeError::NoProgram | UpgradeError::UnknownProgram(_) => {
-                StatusCode::CONFLICT
-            }
+            UpgradeError::InProgress
+            | UpgradeError::NotUpgradable
+            | UpgradeError::UnknownProgram(_) => StatusCode::CONFLICT,
             UpgradeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.to_string())

@@ -21,7 +21,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use super::access::Served;
+use super::access::EndpointSet;
 use super::caller::Caller;
 use super::guard::{self, Access, Exposure, HostError};
 use super::response::ApiResponse;
@@ -107,7 +107,7 @@ fn admit(
     access: Access,
     parts: &Parts,
 ) -> Result<(), ApiError> {
-    let terms = site.terms.now();
+    let terms = site.access.now();
     guard::check_host(parts, exposure, access, &terms.hosts).map_err(|error| match error {
         HostError::Missing => {
             ApiError::bad_request("the request has no Host header, or more than one")
@@ -120,7 +120,7 @@ fn admit(
     if access == Access::Open {
         return Ok(());
     }
-    if terms.served == Served::Probes {
+    if terms.served == EndpointSet::Probes {
         return Err(ApiError::no_such_path());
     }
     if guard::is_cross_site(parts) {

@@ -29,7 +29,7 @@ pub(super) async fn healthz(_: ApiRequest<'_>) -> Result<ApiResponse, ApiError> 
 
 pub(super) async fn readyz(request: ApiRequest<'_>) -> Result<ApiResponse, ApiError> {
     let not_ready = |error: &str| Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error));
-    if request.control().stopping() {
+    if request.control().is_stopping() {
         not_ready("the balancer is stopping")
     } else if request.control().can_serve() {
         Ok(text("ready\n"))

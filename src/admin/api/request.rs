@@ -75,7 +75,7 @@ impl<'a> ApiRequest<'a> {
         };
         enter(Step::Receiving);
         let read = Limited::new(&mut self.body, MAX_BODY).collect();
-        let read = tokio::time::timeout(self.site.bounds.body, read).await;
+        let read = tokio::time::timeout(self.site.limits.body_timeout, read).await;
         enter(Step::Processing);
         let body = match read {
             Ok(Ok(body)) => body.to_bytes(),

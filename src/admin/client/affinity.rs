@@ -9,7 +9,8 @@ use hyper::Method;
 use super::{Client, ClientError};
 use crate::admin::target;
 use crate::admin::view::{
-    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, PinResult, PinsChanged, Reached,
+    AffinityChange, ClientPins, ClientQuery, PinFilter, PinPage, PinResult, PinsChanged,
+    WithPredecessors,
 };
 
 /// The path of pins.
@@ -65,7 +66,7 @@ impl Client {
     pub async fn move_pins(
         &self,
         change: &AffinityChange,
-    ) -> Result<Reached<PinsChanged>, ClientError> {
+    ) -> Result<WithPredecessors<PinsChanged>, ClientError> {
         let body = self.serialized(change)?;
         self.send(Method::PUT, AFFINITY, body).await
     }
@@ -78,7 +79,7 @@ impl Client {
     pub async fn clear_pins(
         &self,
         filter: &PinFilter,
-    ) -> Result<Reached<PinsChanged>, ClientError> {
+    ) -> Result<WithPredecessors<PinsChanged>, ClientError> {
         let mut query = filter_pairs(filter);
         if query.is_empty() {
             query.push(("all", "true".to_owned()));

@@ -16,28 +16,28 @@ pub enum ClientError {
     /// Connecting failed.
     Unreachable(AdminAddress, io::Error),
     /// The response did not arrive in time.
-    Late(AdminAddress),
+    TimedOut(AdminAddress),
     /// The connection broke, or the response is too large.
     Broken(AdminAddress, Box<dyn std::error::Error + Send + Sync>),
     /// The response is not that of an admin listener.
-    Strange(AdminAddress, String),
+    NotAdminListener(AdminAddress, String),
     /// The response is an error, with this text.
-    Refused(StatusCode, String),
+    ErrorResponse(StatusCode, String),
 }
 
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(at, _) => write!(f, "the admin listener at {at} cannot be reached"),
-            Self::Late(at) => write!(f, "the admin listener at {at} did not respond in time"),
+            Self::TimedOut(at) => write!(f, "the admin listener at {at} did not respond in time"),
             Self::Broken(at, _) => write!(f, "the connection to the admin listener at {at} broke"),
-            Self::Strange(at, why) => {
+            Self::NotAdminListener(at, why) => {
                 write!(
                     f,
                     "the server at {at} is not an admin listener of this version: {why}"
                 )
             }
-            Self::Refused(_, error) => f.write_str(error),
+            Self::ErrorResponse(_, error) => f.write_str(error),
         }
     }
 }
@@ -47,7 +47,7 @@ impl std::error::Error for ClientError {
         match self {
             Self::Unreachable(_, error) => Some(error),
             Self::Broken(_, error) => Some(&**error),
-            Self::Late(_) | Self::Strange(..) | Self::Refused(..) => None,
+            Self::TimedOut(_) | Self::NotAdminListener(..) | Self::ErrorResponse(..) => None,
         }
     }
 }

@@ -29,8 +29,8 @@ use super::caller::COMMAND;
 use super::target;
 use super::token::Token;
 use super::view::{
-    ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reached, Reloaded, StateChange,
-    StateChanged, StatusView, Upgraded,
+    ChangedEverywhere, ErrorBody, ExplainQuery, Explanation, Reloaded, StateChange, StateChanged,
+    StatusView, Upgraded, WithPredecessors,
 };
 use crate::config::AdminAddress;
 use crate::config::model::AdminBind;
@@ -80,7 +80,7 @@ impl Client {
 
     /// The same client with another timeout.
     #[must_use]
-    pub fn with_patience(self, timeout: Duration) -> Self {
+    pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
@@ -118,7 +118,7 @@ impl Client {
         pool: &str,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Reached<StateChanged>, ClientError> {
+    ) -> Result<WithPredecessors<StateChanged>, ClientError> {
         let path = format!(
             "/api/v1/pools/{}/backends/{}/state",
             target::encode(pool),
@@ -137,7 +137,7 @@ impl Client {
         &self,
         backend: &str,
         change: &StateChange,
-    ) -> Result<Vec<Reached<StateChanged>>, ClientError> {
+    ) -> Result<Vec<WithPredecessors<StateChanged>>, ClientError> {
         let path = format!("/api/v1/backends/{}/state", target::encode(backend));
         let body = self.serialized(change)?;
         let response: ChangedEverywhere = self.send(Method::PUT, &path, body).await?;
@@ -155,7 +155,7 @@ impl Client {
             other => other,
         };
         self.clone()
-            .with_patience(timeout)
+            .with_timeout(timeout)
             .send(Method::POST, "/api/v1/reload", Bytes::new())
             .await
     }
@@ -167,7 +167,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn upgrade(&self) -> Result<Upgraded, ClientError> {
         self.clone()
-            .with_patience(UPGRADE_TIMEOUT)
+            .with_timeout(UPGRADE_TIMEOUT)
             .send(Method::POST, "/api/v1/upgrade", Bytes::new())
             .await
     }
@@ -202,12 +202,12 @@ impl Client {
         });
         let (status, body) = exchange
             .await
-            .map_err(|_| ClientError::Late(self.at.clone()))??;
+            .map_err(|_| ClientError::TimedOut(self.at.clone()))??;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| self.strange(error.to_string()));
         }
         match serde_json::from_slice::<ErrorBody>(&body) {
-            Ok(body) => Err(ClientError::Refused(status, body.error)),
+            Ok(body) => Err(ClientError::ErrorResponse(status, body.error)),
             Err(_) => Err(self.strange(format!("unexpected status {status}"))),
         }
     }
@@ -273,7 +273,7 @@ impl Client {
         };
         tokio::select! {
             responded = responding => responded,
-            () = progress.takes_longer_than(self.network_timeout()) => Err(ClientError::Late(self.at.clone())),
+            () = progress.takes_longer_than(self.network_timeout()) => Err(ClientError::TimedOut(self.at.clone())),
         }
     }
 
@@ -315,7 +315,7 @@ impl Client {
     }
 
     fn strange(&self, why: String) -> ClientError {
-        ClientError::Strange(self.at.clone(), why)
+        ClientError::NotAdminListener(self.at.clone(), why)
     }
 }
 

@@ -166,15 +166,24 @@ mod tests {
         let moment = std::time::Duration::from_millis(100);
         let flood = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100).leak();
         let error = reload_from(flood, std::time::Duration::ZERO);
-        assert!(matches!(error, ClientError::Strange(..)), "{error:?}");
+        assert!(
+            matches!(error, ClientError::NotAdminListener(..)),
+            "{error:?}"
+        );
         let error = reload_from(b"H", moment);
         assert!(
-            matches!(error, ClientError::Strange(..) | ClientError::Late(_)),
+            matches!(
+                error,
+                ClientError::NotAdminListener(..) | ClientError::TimedOut(_)
+            ),
             "{error:?}"
         );
         let error = reload_from(b"HTTP/1.1 100 Continue\r\n\r\n", moment);
         assert!(
-            matches!(error, ClientError::Strange(..) | ClientError::Late(_)),
+            matches!(
+                error,
+                ClientError::NotAdminListener(..) | ClientError::TimedOut(_)
+            ),
             "{error:?}"
         );
     }

@@ -46,7 +46,7 @@ pub struct ClientQuery {
 
 /// A pin to create: `PUT /api/v1/affinity` with the action `pin`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinOrder {
+pub struct PinAssignment {
     /// The group; `None` if the backend or the name determines it.
     pub group: Option<String>,
     /// The client: an address, or a network that is one client in its group; `None` in a group that pins by name only.

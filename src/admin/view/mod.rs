@@ -15,10 +15,10 @@ use crate::types::backend_state::{AdminState, Health};
 use crate::types::timestamp::Timestamp;
 
 pub use affinity::{
-    AffinityChange, ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter, PinOrder, PinPage,
-    PinResult, PinnedKey, PinsChanged,
+    AffinityChange, ClientPin, ClientPins, ClientQuery, PinAssignment, PinEntry, PinFilter,
+    PinPage, PinResult, PinnedKey, PinsChanged,
 };
-pub use predecessor::{HeldBackend, PredecessorAnswer, PredecessorView, Reached};
+pub use predecessor::{HeldBackend, PredecessorResult, PredecessorView, WithPredecessors};
 
 /// The status of the balancer: `GET /api/v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -293,7 +293,7 @@ pub struct StateChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedEverywhere {
     /// The backend in each of the pools, in the order of the configuration.
-    pub changed: Vec<Reached<StateChanged>>,
+    pub changed: Vec<WithPredecessors<StateChanged>>,
 }
 
 /// The body of `PUT /api/v1/pools/{pool}/backends/{backend}/state` and of `PUT /api/v1/backends/{backend}/state`.

@@ -38,7 +38,7 @@ pub struct HeldBackend {
 
 /// The result of a change in one predecessor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PredecessorAnswer {
+pub struct PredecessorResult {
     /// Its process id.
     pub pid: u32,
     /// Whether it responded in time; otherwise nothing was changed there.
@@ -52,20 +52,20 @@ pub struct PredecessorAnswer {
 
 /// The response to a change, with the results in draining predecessors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reached<T> {
+pub struct WithPredecessors<T> {
     /// The result in this process.
     #[serde(flatten)]
-    pub done: T,
+    pub result: T,
     /// One for each draining predecessor; left out if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub predecessors: Vec<PredecessorAnswer>,
+    pub predecessors: Vec<PredecessorResult>,
 }
 
-impl<T> Deref for Reached<T> {
+impl<T> Deref for WithPredecessors<T> {
     type Target = T;
 
     /// The result in this process.
     fn deref(&self) -> &T {
-        &self.done
+        &self.result
     }
 }

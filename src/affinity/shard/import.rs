@@ -12,7 +12,7 @@ pub enum ImportOutcome {
     Added,
     /// There was a pin of this key already: it was idle and has been replaced, or is in use and stays as it is.
     Merged,
-    /// Connections elsewhere hold the pin, and so does this handle until [`Shard::end`].
+    /// Connections elsewhere hold the pin, and so does this handle until [`Shard::release`].
     Held(PinHandle),
     /// The pin has expired.
     Expired,

@@ -1,7 +1,7 @@
 //! The result of a lookup.
 //!
 //! Owns the vocabulary. Must not know how a pin is found. Invariant: every result that has a handle is released by
-//! [`super::Shard::end`].
+//! [`super::Shard::release`].
 
 use super::{Member, PinHandle};
 
@@ -9,11 +9,11 @@ use super::{Member, PinHandle};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Eligibility {
     /// It may.
-    Takes,
+    Eligible,
     /// It may not at present.
-    Refuses,
+    Ineligible,
     /// The pool of this connection does not have the backend. Other pools of the group may.
-    Foreign,
+    NotInPool,
 }
 
 /// The result of the lookup of a client's key.
@@ -28,9 +28,9 @@ pub enum KeyLookup {
     /// Every pin of the full table is in use, so this client gets none.
     Unpinned(Member),
     /// The pool of this connection does not have the pin's backend. The pin stays as it is.
-    Foreign,
+    NotInPool,
     /// No backend may take the client.
-    Nowhere,
+    NoBackend,
 }
 
 /// A pin that was found by its key alone, and is held.
@@ -41,7 +41,7 @@ pub struct Resumed<K> {
     /// Its backend.
     pub member: Member,
     /// Whether that may take the client.
-    pub takes: bool,
+    pub is_eligible: bool,
     /// The key as it was before.
     pub before: K,
 }

@@ -46,16 +46,16 @@ fn release(shard: &mut Shard, member: Member, now: u64) -> usize {
 
 fn fit(takes: bool) -> Eligibility {
     if takes {
-        Eligibility::Takes
+        Eligibility::Eligible
     } else {
-        Eligibility::Refuses
+        Eligibility::Ineligible
     }
 }
 
 fn begin(shard: &mut Shard, client: u8, now: u64, up: &[u32], bound: usize) -> KeyLookup {
     let choose = || up.first().map(|&member| Member(member));
     let room = |shard: &mut Shard| shard.len() < bound || shard.evict();
-    shard.begin(
+    shard.acquire(
         (key(client), tag(client)),
         Moment(now),
         Origin::Policy,
@@ -70,7 +70,7 @@ fn pin(shard: &mut Shard, client: u8, now: u64, to: u32) {
         panic!("wanted a new pin")
     };
     shard.answered(handle, member);
-    shard.end(handle, Moment(now));
+    shard.release(handle, Moment(now));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_pin_moves_only_when_another_backend_has_answered() {
     let KeyLookup::Stale(handle, Member(8)) = begin(&mut shard, 1, 0, &[8], 10) else {
         panic!()
     };
-    shard.end(handle, Moment(0));
+    shard.release(handle, Moment(0));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[8, 7], 10),
         KeyLookup::Pinned(_, Member(7))
@@ -140,11 +140,11 @@ fn connections_that_fail_at_once_agree_on_the_next_backend() {
     };
     let untried = |member: Member| fit(member.0 != 7);
     assert_eq!(
-        shard.next(one, untried, || Some(Member(8))),
+        shard.next_member(one, untried, || Some(Member(8))),
         Some(Member(8))
     );
     assert_eq!(
-        shard.next(two, untried, || Some(Member(9))),
+        shard.next_member(two, untried, || Some(Member(9))),
         Some(Member(8))
     );
     assert_eq!(shard.answered(one, Member(8)), Some(Member(7)));
@@ -161,7 +161,7 @@ fn a_late_answer_of_the_old_backend_does_not_move_the_pin_back() {
     let KeyLookup::Pinned(fast, _) = begin(&mut shard, 1, 0, &[7, 8], 10) else {
         panic!()
     };
-    shard.next(fast, |member| fit(member.0 != 7), || Some(Member(8)));
+    shard.next_member(fast, |member| fit(member.0 != 7), || Some(Member(8)));
     shard.answered(fast, Member(8));
     assert_eq!(shard.answered(slow, Member(7)), None);
     assert!(matches!(
@@ -208,9 +208,9 @@ fn a_key_whose_backends_never_answered_leaves_no_pin() {
     let KeyLookup::New(handle, _) = begin(&mut shard, 1, 0, &[7], 10) else {
         panic!()
     };
-    shard.end(handle, Moment(0));
+    shard.release(handle, Moment(0));
     assert!(shard.is_empty());
-    assert_eq!(begin(&mut shard, 1, 0, &[], 10), KeyLookup::Nowhere);
+    assert_eq!(begin(&mut shard, 1, 0, &[], 10), KeyLookup::NoBackend);
     assert!(shard.is_empty());
 }
 
@@ -223,15 +223,9 @@ fn released_pins_are_cleared_even_in_use() {
     let KeyLookup::Pinned(handle, _) = begin(&mut shard, 3, 0, &[7], 10) else {
         panic!()
     };
-    assert_eq!(
-        (shard.leading_to(Member(7)), shard.leading_to(Member(8))),
-        (2, 1)
-    );
+    assert_eq!((shard.pins_to(Member(7)), shard.pins_to(Member(8))), (2, 1));
     assert_eq!(release(&mut shard, Member(7), 0), 2);
-    assert_eq!(
-        (shard.leading_to(Member(7)), shard.leading_to(Member(8))),
-        (0, 1)
-    );
+    assert_eq!((shard.pins_to(Member(7)), shard.pins_to(Member(8))), (0, 1));
     assert!(matches!(
         begin(&mut shard, 1, 0, &[9], 10),
         KeyLookup::New(_, Member(9))
@@ -240,7 +234,7 @@ fn released_pins_are_cleared_even_in_use() {
         begin(&mut shard, 2, 0, &[8], 10),
         KeyLookup::Pinned(..)
     ));
-    shard.end(handle, Moment(0));
+    shard.release(handle, Moment(0));
     assert!(view(&shard, 3, 0).is_none());
     assert_eq!(shard.len(), 2);
 }
@@ -258,14 +252,14 @@ fn a_pin_takes_at_most_128_bytes_in_all() {
         let mut key = key(0);
         key.source[..4].copy_from_slice(&client.to_be_bytes());
         let tag = Tag(client.wrapping_mul(0x9e37_79b9));
-        let (up, choose) = (|_| Eligibility::Takes, || Some(Member(1)));
+        let (up, choose) = (|_| Eligibility::Eligible, || Some(Member(1)));
         let KeyLookup::New(handle, member) =
-            shard.begin((key, tag), Moment(0), Origin::Policy, up, choose, |_| true)
+            shard.acquire((key, tag), Moment(0), Origin::Policy, up, choose, |_| true)
         else {
             panic!("wanted a new pin")
         };
         shard.answered(handle, member);
-        shard.end(handle, Moment(0));
+        shard.release(handle, Moment(0));
         // While the index grows, the old and the new one exist.
         let index = shard.index.allocated() / 2 * 3;
         let bytes = size_of::<Shard>() + index + shard.pins.allocated();
@@ -284,7 +278,7 @@ fn using_pins_repeatedly_takes_no_memory() {
                 panic!("wanted a pin")
             };
             shard.answered(handle, member);
-            shard.end(handle, Moment(round));
+            shard.release(handle, Moment(round));
         }
         shard.pins.allocated() + shard.index.allocated()
     });
@@ -303,7 +297,7 @@ fn of_pins_used_since_they_were_listed_the_longest_idle_of_a_few_is_evicted() {
         let KeyLookup::Pinned(handle, _) = begin(&mut shard, client, now, &[7], 100) else {
             panic!()
         };
-        shard.end(handle, Moment(now));
+        shard.release(handle, Moment(now));
     }
     let gone = |shard: &Shard| -> Vec<u8> {
         (0..8)
@@ -352,15 +346,15 @@ fn a_late_sweep_still_finds_every_expired_pin() {
 fn a_pin_to_a_backend_of_another_pool_does_not_change() {
     let mut shard = shard();
     pin(&mut shard, 1, 0, 7);
-    let found = shard.begin(
+    let found = shard.acquire(
         (key(1), tag(1)),
         Moment(0),
         Origin::Policy,
-        |_| Eligibility::Foreign,
+        |_| Eligibility::NotInPool,
         || Some(Member(8)),
         |_| true,
     );
-    assert_eq!(found, KeyLookup::Foreign);
+    assert_eq!(found, KeyLookup::NotInPool);
     assert_eq!(
         view(&shard, 1, 0).map(|pin| (pin.member, pin.in_use)),
         Some((Member(7), 0))
@@ -396,8 +390,8 @@ fn a_new_time_to_live_counts_from_the_end_of_the_last_connection() {
     }
     // By then the pins of the first ten seconds have expired, except the one in use.
     while shard.sweep(Moment(41_000), 3) > 0 {}
-    assert_eq!((shard.len(), shard.leading_to(Member(7))), (11, 11));
-    shard.end(held, Moment(41_000));
+    assert_eq!((shard.len(), shard.pins_to(Member(7))), (11, 11));
+    shard.release(held, Moment(41_000));
     assert_eq!(
         view(&shard, 1, 41_000).unwrap().expires,
         Some(Moment(71_000))

@@ -242,7 +242,7 @@ impl<K: KeyKind> KeyTable<K> {
     pub(super) fn leading_to(&self, member: Member) -> usize {
         self.shards
             .iter()
-            .map(|shard| lock(shard).leading_to(member))
+            .map(|shard| lock(shard).pins_to(member))
             .sum()
     }
 
@@ -321,13 +321,13 @@ impl<K: KeyKind> PinGuard<K> {
         &self.pins
     }
 
-    /// See [`Shard::next`].
-    pub fn next(
+    /// See [`Shard::next_member`].
+    pub fn next_member(
         &self,
         eligibility: impl Fn(Member) -> Eligibility,
         choose: impl FnOnce() -> Option<Member>,
     ) -> Option<Member> {
-        self.with(|shard| shard.next(self.handle, eligibility, choose))
+        self.with(|shard| shard.next_member(self.handle, eligibility, choose))
     }
 
     /// See [`Shard::answered`].
@@ -344,8 +344,8 @@ impl<K: KeyKind> PinGuard<K> {
 
     /// Whether an administrator has moved the pin, so that its connection must end.
     #[must_use]
-    pub fn is_recalled(&self) -> bool {
-        self.with(|shard| shard.is_recalled(self.handle))
+    pub fn has_moved(&self) -> bool {
+        self.with(|shard| shard.has_moved(self.handle))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Shard<K>) -> T) -> T {
@@ -356,7 +356,7 @@ impl<K: KeyKind> PinGuard<K> {
 impl<K: KeyKind> Drop for PinGuard<K> {
     fn drop(&mut self) {
         let now = self.pins.now();
-        self.with(|shard| shard.end(self.handle, now));
+        self.with(|shard| shard.release(self.handle, now));
     }
 }
 

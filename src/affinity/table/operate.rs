@@ -22,7 +22,7 @@ use crate::config::model;
 pub struct TableFilter {
     /// Of clients whose source prefix overlaps this network.
     pub clients: Option<IpNet>,
-    /// Of the configured name with this number ([`Pins::number_name`]).
+    /// Of the configured name with this number ([`Pins::intern_name`]).
     pub name: Option<u32>,
     /// To one of these backends.
     pub members: Option<Vec<Member>>,
@@ -200,7 +200,7 @@ impl Pins {
     }
 
     /// Clears every pin to `member`. Returns the number of those of clients.
-    pub fn release(&self, member: Member) -> usize {
+    pub fn clear_member(&self, member: Member) -> usize {
         let members = Some(vec![member]);
         let filter = TableFilter {
             members,

@@ -13,11 +13,11 @@ use crate::protocol::tls::client_hello::SessionId;
 #[derive(Debug)]
 pub struct KnownSession {
     /// The hold on the session.
-    pub claim: PinGuard<Session>,
+    pub guard: PinGuard<Session>,
     /// The backend that granted it.
     pub member: Member,
     /// Whether that may take the client now.
-    pub takes: bool,
+    pub is_eligible: bool,
 }
 
 impl Pins {
@@ -38,7 +38,7 @@ impl Pins {
         let mut found = [ticket, id].into_iter().flatten();
         let recognised =
             found.find_map(|hash| self.resume(Session { hash, client }, &eligibility))?;
-        if recognised.takes {
+        if recognised.is_eligible {
             self.series.hits.increment(1);
             self.series.recognised.increment(1);
         }
@@ -61,13 +61,13 @@ impl Pins {
         let Resumed {
             handle,
             member,
-            takes,
+            is_eligible: takes,
             ..
         } = resumed;
         Some(KnownSession {
-            claim: PinGuard::new(self, home, handle),
+            guard: PinGuard::new(self, home, handle),
             member,
-            takes,
+            is_eligible: takes,
         })
     }
 
@@ -105,7 +105,7 @@ impl Pins {
         let now = self.now();
         let handle = self.sessions.with(home, |shard, tag, room| {
             let room = |shard: &mut _| self.sessions.quotas.take_with(client, || room(shard));
-            shard.teach((key, tag), now, member, room)
+            shard.assign((key, tag), now, member, room)
         });
         match handle {
             Some(handle) => {

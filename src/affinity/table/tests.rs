@@ -33,12 +33,15 @@ fn settings(max_entries: usize) -> model::AffinitySettings {
 
 /// A connection of a client that `member` has answered.
 fn hold(pins: &Arc<Pins>, key: Key, member: Member) -> PinGuard<Key> {
-    match pins.begin(key, |_| Eligibility::Takes, || Some(member)) {
+    match pins.acquire(key, |_| Eligibility::Eligible, || Some(member)) {
         Lookup::Pinned(claim, _) | Lookup::New(claim, _) => {
             let _ = claim.answered(member);
             claim
         }
-        other @ (Lookup::Stale(..) | Lookup::Unpinned(_) | Lookup::Foreign | Lookup::Nowhere) => {
+        other @ (Lookup::Stale(..)
+        | Lookup::Unpinned(_)
+        | Lookup::NotInPool
+        | Lookup::NoBackend) => {
             panic!("{other:?}")
         }
     }
@@ -63,8 +66,12 @@ fn eight_threads_agree_on_every_key_and_release_every_pin() {
             let (pins, first) = (&pins, &first);
             scope.spawn(move || {
                 for (client, seen) in (0..).zip(first) {
-                    let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) =
-                        pins.begin(key(client), |_| Eligibility::Takes, || Some(Member(thread)))
+                    let (Lookup::New(claim, member) | Lookup::Pinned(claim, member)) = pins
+                        .acquire(
+                            key(client),
+                            |_| Eligibility::Eligible,
+                            || Some(Member(thread)),
+                        )
                     else {
                         panic!("every client gets a pin")
                     };
@@ -89,7 +96,7 @@ fn the_limit_holds_over_all_shards() {
     let pins = pins(4096);
     for client in 0..20_000 {
         let Lookup::New(claim, member) =
-            pins.begin(key(client), |_| Eligibility::Takes, || Some(Member(1)))
+            pins.acquire(key(client), |_| Eligibility::Eligible, || Some(Member(1)))
         else {
             panic!()
         };
@@ -101,14 +108,14 @@ fn the_limit_holds_over_all_shards() {
 #[test]
 fn released_pins_no_longer_count() {
     let pins = pins(100);
-    let fe01 = pins.number_member("fe01");
-    let Lookup::New(claim, member) = pins.begin(key(1), |_| Eligibility::Takes, || Some(fe01))
+    let fe01 = pins.intern_member("fe01");
+    let Lookup::New(claim, member) = pins.acquire(key(1), |_| Eligibility::Eligible, || Some(fe01))
     else {
         panic!()
     };
     assert!(claim.answered(member).is_none());
     drop(claim);
-    assert_eq!((pins.len(), pins.release(fe01), pins.len()), (1, 1, 0));
+    assert_eq!((pins.len(), pins.clear_member(fe01), pins.len()), (1, 1, 0));
     assert_eq!(pins.member_name(fe01).as_deref(), Some("fe01"));
 }
 
@@ -116,17 +123,18 @@ fn released_pins_no_longer_count() {
 fn a_new_client_gets_a_pin_while_any_shard_has_an_idle_one() {
     let pins = pins(4096);
     // All but one are in use, and that one can be in any shard.
-    let begin = |client| match pins.begin(key(client), |_| Eligibility::Takes, || Some(Member(1))) {
-        Lookup::New(claim, member) => {
-            assert!(claim.answered(member).is_none());
-            Some(claim)
-        }
-        Lookup::Pinned(..)
-        | Lookup::Stale(..)
-        | Lookup::Unpinned(_)
-        | Lookup::Foreign
-        | Lookup::Nowhere => None,
-    };
+    let begin =
+        |client| match pins.acquire(key(client), |_| Eligibility::Eligible, || Some(Member(1))) {
+            Lookup::New(claim, member) => {
+                assert!(claim.answered(member).is_none());
+                Some(claim)
+            }
+            Lookup::Pinned(..)
+            | Lookup::Stale(..)
+            | Lookup::Unpinned(_)
+            | Lookup::NotInPool
+            | Lookup::NoBackend => None,
+        };
     let held: Vec<_> = (1..4096).map(|client| begin(client).unwrap()).collect();
     drop(begin(0).unwrap());
     for client in 5000..5010 {
@@ -147,9 +155,9 @@ fn the_limit_holds_at_every_moment() {
             let (pins, over) = (&pins, &over);
             scope.spawn(move || {
                 for client in 0..5_000 {
-                    let found = pins.begin(
+                    let found = pins.acquire(
                         key(thread * 5_000 + client),
-                        |_| Eligibility::Takes,
+                        |_| Eligibility::Eligible,
                         || Some(Member(1)),
                     );
                     if let Lookup::New(claim, member) = found {

@@ -7,8 +7,8 @@ use crate::admin::client::Client;
 use crate::admin::view::{AffinityChange, PinFilter, PinResult, PinnedKey, PinsChanged};
 use crate::cli::admin::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::table::{counted, printable};
-use crate::cli::{answer, predecessors};
+use crate::cli::table::{pluralized, printable};
+use crate::cli::{predecessors, print_result};
 
 impl PinClient {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -20,7 +20,7 @@ impl PinClient {
             backend: self.backend,
         };
         let pinned = block_on(async { Ok(client.pin(&change).await?) })?;
-        answer(&pinned_text(&pinned))
+        print_result(&pinned_text(&pinned))
     }
 }
 
@@ -40,11 +40,11 @@ impl Move {
         block_on(async {
             let changed = admin.move_pins(&change).await?;
             let reached = predecessors::all_reached(&changed.predecessors);
-            let Some((what, connections)) = counts(&changed.done) else {
+            let Some((what, connections)) = counts(&changed.result) else {
                 reached?;
                 return Err(nothing_moved(&admin, &filter, &to).await?);
             };
-            answer(&format!("{what} moved to {to}, {connections} reset\n"))?;
+            print_result(&format!("{what} moved to {to}, {connections} reset\n"))?;
             reached
         })
     }
@@ -94,10 +94,10 @@ impl Clear {
         }
         let changed = block_on(async { Ok(client.clear_pins(&filter).await?) })?;
         let reached = predecessors::all_reached(&changed.predecessors);
-        let Some((what, connections)) = counts(&changed.done) else {
+        let Some((what, connections)) = counts(&changed.result) else {
             return reached.and_then(|()| Err(Failure::operation("no pin matches")));
         };
-        answer(&format!("{what} cleared, {connections} not affected\n"))?;
+        print_result(&format!("{what} cleared, {connections} not affected\n"))?;
         reached
     }
 }
@@ -133,9 +133,9 @@ fn counts(changed: &PinsChanged) -> Option<(String, String)> {
     if changed.pins == 0 && changed.sessions == 0 {
         return None;
     }
-    let mut what = counted(changed.pins, "pin");
+    let mut what = pluralized(changed.pins, "pin");
     if changed.sessions > 0 {
-        what += &format!(" and {}", counted(changed.sessions, "TLS session"));
+        what += &format!(" and {}", pluralized(changed.sessions, "TLS session"));
     }
-    Some((what, counted(changed.connections, "connection")))
+    Some((what, pluralized(changed.connections, "connection")))
 }

@@ -9,8 +9,8 @@ use crate::admin::client::Client;
 use crate::admin::view::{ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter};
 use crate::cli::admin::block_on;
 use crate::cli::failure::Failure;
-use crate::cli::table::{span, table};
-use crate::cli::{OutputReader, answer, print, warn};
+use crate::cli::table::{short_duration, table};
+use crate::cli::{OutputReader, print, print_result, warn};
 
 /// Pins per request, and lines of one table.
 const PAGE: u64 = 10_000;
@@ -61,7 +61,7 @@ async fn list(client: &Client, filter: &PinFilter, limit: u64) -> Result<(), Fai
         }
     }
     if listed == 0 {
-        return answer("no pin matches\n");
+        return print_result("no pin matches\n");
     }
     if cursor.is_some() {
         warn("more pins match; use --limit COUNT or --all");
@@ -103,9 +103,9 @@ impl Show {
             let json = serde_json::to_string_pretty(&shown).map_err(|error| {
                 Failure::operation("cannot serialise the response").caused_by(&error)
             })?;
-            answer(&(json + "\n"))?;
+            print_result(&(json + "\n"))?;
         } else if !shown.pins.is_empty() {
-            answer(&client_table(&shown))?;
+            print_result(&client_table(&shown))?;
         }
         if shown.pins.is_empty() {
             return Err(Failure::operation(format!("{} has no pin", shown.client)));
@@ -125,7 +125,7 @@ fn client_table(shown: &ClientPins) -> String {
 }
 
 fn row(pin: &PinEntry) -> Vec<String> {
-    let seconds = |seconds| span(Duration::from_secs(seconds));
+    let seconds = |seconds| short_duration(Duration::from_secs(seconds));
     vec![
         pin.group.clone(),
         pin.client.clone().unwrap_or_else(|| "-".into()),

@@ -9,7 +9,7 @@ use std::io::BufRead as _;
 use tokio::sync::mpsc;
 
 use super::short_name;
-use crate::cli::answer;
+use crate::cli::print_result;
 use crate::demo::front_end::FrontEnd;
 
 /// Runs the commands typed on standard input, forever, and sets `typed` after the first one.
@@ -33,7 +33,7 @@ pub(super) async fn run_typed_commands(front_ends: &[FrontEnd], typed: &Cell<boo
             Err(error) => error,
         };
         // A closed standard output is ignored.
-        let _ = answer(&format!("{reply}\n"));
+        let _ = print_result(&format!("{reply}\n"));
     }
     std::future::pending().await
 }
@@ -57,7 +57,7 @@ fn run_command(front_ends: &[FrontEnd], line: &str) -> Result<Option<String>, St
             front_end.stop();
             (Ok(()), "is stopped; its checks fail in a few seconds")
         }
-        "start" => (front_end.start_again(), "is running"),
+        "start" => (front_end.restart(), "is running"),
         "close-sip" => {
             front_end.close_sip();
             (

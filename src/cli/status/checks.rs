@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::admin::view::{BackendView, CheckView};
 use crate::cli::table::{ago, printable};
-use crate::types::timestamp::span;
+use crate::types::timestamp::short_duration;
 
 /// A certificate is shown if it expires within this time.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -28,12 +28,12 @@ pub(super) fn checks(backend: &BackendView, now: SystemTime) -> String {
                 Ok(left) => writeln!(
                     text,
                     "  {name}: certificate seen by check {label} expires in {}",
-                    span(left)
+                    short_duration(left)
                 ),
                 Err(expired) => writeln!(
                     text,
                     "  {name}: certificate seen by check {label} expired {} ago",
-                    span(expired.duration())
+                    short_duration(expired.duration())
                 ),
             };
         }

@@ -10,7 +10,7 @@ use crate::admin::view::{BackendView, ListenerView, PoolView, StatusView};
 use crate::cli::predecessors;
 use crate::cli::table::{ago, bytes, printable, table};
 use crate::types::backend_state::{AdminState, Health};
-use crate::types::timestamp::{counted, span};
+use crate::types::timestamp::{pluralized, short_duration};
 
 /// The pools of `shown`, which is `whole` or a part of it, as tables.
 pub(super) fn text(shown: &StatusView, whole: &StatusView) -> String {
@@ -129,8 +129,8 @@ fn headline(status: &StatusView) -> String {
     format!(
         "lyncpin {}: {state}, {}{limit}, {}, up {}\n",
         printable(&status.version),
-        counted(status.connections, "connection"),
-        counted(status.workers.into(), "worker"),
+        pluralized(status.connections, "connection"),
+        pluralized(status.workers.into(), "worker"),
         ago(status.started, status.now.0),
     )
 }
@@ -151,7 +151,7 @@ fn backends_line(status: &StatusView) -> String {
     let serving = all().filter(|backend| in_service(backend)).count();
     let mut text = format!(
         "{serving} of {} in service",
-        counted(all().count() as u64, "backend")
+        pluralized(all().count() as u64, "backend")
     );
     let mut counts = [0; REASONS.len()];
     for backend in all() {
@@ -227,7 +227,7 @@ fn backend_row(backend: &BackendView, now: SystemTime) -> Vec<String> {
 fn state(backend: &BackendView, now: SystemTime) -> String {
     match (backend.state, backend.deadline) {
         (AdminState::Drain, Some(deadline)) => match deadline.0.duration_since(now) {
-            Ok(left) if !left.is_zero() => format!("drain, {} left", span(left)),
+            Ok(left) if !left.is_zero() => format!("drain, {} left", short_duration(left)),
             Ok(_) | Err(_) => "drain, deadline passed".to_owned(),
         },
         (state, _) => state.as_str().to_owned(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::{full, routing};
 use crate::admin::view::{BackendView, PoolView, StatusView};
 use crate::cli::table::{printable, table};
-use crate::types::timestamp::counted;
+use crate::types::timestamp::pluralized;
 
 /// Maximum number of listed backends.
 const MAX_LISTED: usize = 50;
@@ -98,7 +98,7 @@ fn problems(status: &StatusView) -> String {
     if hidden > 0 {
         text += &format!(
             "\nand {} more that are out of service or have a failing check\n",
-            counted(hidden as u64, "backend")
+            pluralized(hidden as u64, "backend")
         );
     }
     text

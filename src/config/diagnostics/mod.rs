@@ -164,7 +164,7 @@ pub struct Lint(ConfigError);
 impl Lint {
     /// Its location, message and hint.
     #[must_use]
-    pub fn as_fault(&self) -> &ConfigError {
+    pub fn as_error(&self) -> &ConfigError {
         &self.0
     }
 }

@@ -9,14 +9,14 @@ mod pools;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, FEW_CONNECTIONS, Uses};
+use super::capacity::{Capacity, DESCRIPTORS_PER_CONNECTION, DescriptorUses, FEW_CONNECTIONS};
 use super::diagnostics::{self, Diagnostic, Diagnostics};
 use super::model::{Config, NamePattern};
 use super::scalar::print_duration;
 use super::schema::ParsedFile;
 use super::schema::listener::ParsedListener;
 use super::{Lint, Loaded};
-use crate::types::timestamp::counted;
+use crate::types::timestamp::pluralized;
 
 /// Descriptors reserved for everything but connections: listening sockets, checks, the admin listener, pipes.
 pub const DESCRIPTORS_RESERVED: u64 = 256;
@@ -38,7 +38,7 @@ pub fn lint(loaded: &Loaded, descriptors: u64) -> Vec<Lint> {
         let lint = Diagnostic::new(loaded.connections_at, message).hint(hint);
         lints.extend(diagnostics::lints(vec![lint], &loaded.source));
     }
-    lints.sort_by_key(|lint| (lint.as_fault().line, lint.as_fault().column));
+    lints.sort_by_key(|lint| (lint.as_error().line, lint.as_error().column));
     lints
 }
 
@@ -58,13 +58,13 @@ fn too_many_connections(connections: u32, descriptors: u64) -> Option<(String, &
 fn few_connections(config: &Config, descriptors: u64) -> Option<(String, &'static str)> {
     let workers = config.workers.map_or(1, NonZeroUsize::get);
     let binds = config.listeners.iter().map(|listener| listener.bind.len());
-    let uses = Uses {
+    let uses = DescriptorUses {
         listening: binds.sum::<usize>() * workers,
         workers,
         pipes: 0,
     };
     let Capacity { connections, .. } = Capacity::of(descriptors, uses, None);
-    let max = counted(connections.into(), "connection");
+    let max = pluralized(connections.into(), "connection");
     let message = format!("the process' limit of {descriptors} descriptors allows only {max}");
     let hint = "raise the limit (LimitNOFILE=, ulimit -n)";
     (connections < FEW_CONNECTIONS).then_some((message, hint))

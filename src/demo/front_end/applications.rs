@@ -82,7 +82,7 @@ impl Applications {
     }
 
     /// Sends one an event; false if it is unknown here.
-    pub(super) fn poke(&self, id: ApplicationId) -> bool {
+    pub(super) fn send_event(&self, id: ApplicationId) -> bool {
         let table = self.table();
         let application = table.events.get(&id);
         application
@@ -91,7 +91,7 @@ impl Applications {
     }
 
     /// Sends every one an event.
-    pub(super) fn poke_all(&self) {
+    pub(super) fn send_event_to_all(&self) {
         for events in self.table().events.values() {
             events.send_modify(|count| *count += 1);
         }
@@ -184,7 +184,7 @@ mod tests {
     async fn an_event_before_the_poll_is_not_lost() {
         let applications = Applications::new(1);
         let id = applications.create();
-        assert!(applications.poke(id));
+        assert!(applications.send_event(id));
         assert_eq!(applications.poll(id, Some(0), LONG).await, Polled::Event(1));
         assert_eq!(applications.poll(id, Some(1), SHORT).await, Polled::Nothing);
     }

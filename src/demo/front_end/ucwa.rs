@@ -53,7 +53,9 @@ pub(super) async fn application(
         ("GET", "") => json_response(StatusCode::OK, &application_document(id)),
         ("DELETE", "") if applications.remove(id) => status(StatusCode::NO_CONTENT),
         ("GET", "events") => events(applications, id, request).await,
-        ("POST", "me/reportmyactivity") if applications.poke(id) => status(StatusCode::NO_CONTENT),
+        ("POST", "me/reportmyactivity") if applications.send_event(id) => {
+            status(StatusCode::NO_CONTENT)
+        }
         _ => status(StatusCode::NOT_FOUND),
     }
 }

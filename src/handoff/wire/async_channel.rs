@@ -78,7 +78,7 @@ impl AsyncChannel {
         act: impl FnOnce() -> Result<T, WireError>,
     ) -> Option<Result<T, WireError>> {
         let done = self.watched.try_io(interest, || match act() {
-            Err(WireError::Late) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(WireError::Timeout) => Err(io::ErrorKind::WouldBlock.into()),
             done => Ok(done),
         });
         done.ok()
@@ -108,7 +108,7 @@ mod tests {
     async fn an_async_end_receives_packets_and_the_end() {
         let (one, other) = Channel::pair().unwrap();
         let one = AsyncChannel::new(one).unwrap();
-        assert!(matches!(other.try_receive(), Err(WireError::Late)));
+        assert!(matches!(other.try_receive(), Err(WireError::Timeout)));
         let waiting = tokio::time::timeout(Duration::from_millis(20), one.receive());
         assert!(waiting.await.is_err());
         other.try_send(b"first").unwrap();
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(other.try_receive().unwrap().bytes, b"second");
         // Until there is no room, and then as soon as there is.
         while one.try_send(&[7; 4096]).is_ok() {}
-        assert!(matches!(one.try_send(&[7; 4096]), Err(WireError::Late)));
+        assert!(matches!(one.try_send(&[7; 4096]), Err(WireError::Timeout)));
         let (sent, received) = tokio::join!(one.send(&[8; 4096]), async {
             (0..10_000).find_map(|_| {
                 other
@@ -131,7 +131,7 @@ mod tests {
             while other.receive(soon()).unwrap().bytes[0] != 8 {}
         }
         drop(other);
-        assert!(matches!(one.receive().await, Err(WireError::Gone)));
-        assert!(matches!(one.send(b"?").await, Err(WireError::Gone)));
+        assert!(matches!(one.receive().await, Err(WireError::Closed)));
+        assert!(matches!(one.send(b"?").await, Err(WireError::Closed)));
     }
 }

@@ -44,7 +44,7 @@ impl MonitoredBackend {
         if let Some(passed) = passing {
             debug!(target: LOG, pool, backend, check, detail, passed, "checked");
             let took = finding.took.as_secs_f64();
-            self.backend.metrics.checked(check, passed, took);
+            self.backend.metrics.record_check(check, passed, took);
             if report.passing != passing {
                 report.since = now;
             }
@@ -67,7 +67,7 @@ impl MonitoredBackend {
             .iter()
             .map(|check| check.report.certificate_expiry);
         if let Some(earliest) = expiries.flatten().min() {
-            self.backend.metrics.show_certificate_expiry(earliest);
+            self.backend.metrics.set_certificate_expiry(earliest);
         }
         let check_state = &mut self.checks[index];
         let Some(expiry) = check_state.report.certificate_expiry else {

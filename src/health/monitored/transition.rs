@@ -87,7 +87,7 @@ impl MonitoredBackend {
         let left = at.saturating_duration_since(Instant::now());
         let until = Deadline {
             at,
-            shown: SystemTime::now() + left,
+            wall_time: SystemTime::now() + left,
         };
         self.backend.set_damped(Some(Damped { until, falls }));
         if known.is_none() {
@@ -102,7 +102,7 @@ impl MonitoredBackend {
         let now = Instant::now();
         match (self.backend.health(), health) {
             (Health::Up, Health::Down) => {
-                self.backend.metrics.fell();
+                self.backend.metrics.record_fall();
                 if let Some(settings) = self.damping_settings() {
                     self.damping.went_down(now, settings);
                 }
@@ -136,7 +136,7 @@ impl MonitoredBackend {
             OnDown::Close => "kept: no other backend of the pool is available",
         };
         if disconnects {
-            self.backend.recall(Disconnect::Down);
+            self.backend.disconnect_all(Disconnect::Down);
         }
         warn!(target: LOG, pool, backend, why, connections, action, "backend is down");
     }
@@ -145,7 +145,7 @@ impl MonitoredBackend {
     fn has_alternative(&self) -> bool {
         self.pool
             .iter()
-            .any(|other| !self.monitors(other) && other.takes_new() && other.weight() > 0)
+            .any(|other| !self.monitors(other) && other.accepts_new() && other.weight() > 0)
     }
 }
 

@@ -116,7 +116,7 @@ impl EventLoop {
 
     /// The handle by which other threads wake or stop this loop.
     #[must_use]
-    pub fn alarm(&self) -> &Arc<Notifier> {
+    pub fn notifier(&self) -> &Arc<Notifier> {
         &self.0.notifier
     }
 
@@ -190,7 +190,7 @@ impl EventLoop {
         f(&mut self.0.buffer.borrow_mut())
     }
 
-    /// Runs until every task has ended, or until [`Notifier::end`] is called, which drops the remaining tasks.
+    /// Runs until every task has ended, or until [`Notifier::stop`] is called, which drops the remaining tasks.
     ///
     /// # Errors
     ///

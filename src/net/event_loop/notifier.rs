@@ -35,20 +35,20 @@ impl Notifier {
         })
     }
 
-    /// Pings the loop: [`Notifier::heard`] grows at its next epoll_wait, for which all tasks must have returned. This costs one
+    /// Pings the loop: [`Notifier::wake_count`] grows at its next epoll_wait, for which all tasks must have returned. This costs one
     /// wake-up and polls no task.
-    pub fn ask(&self) {
+    pub fn ping(&self) {
         self.write();
     }
 
     /// Number of wake-ups by a notification or a ping.
     #[must_use]
-    pub fn heard(&self) -> u64 {
+    pub fn wake_count(&self) -> u64 {
         self.wakes.load(Ordering::Acquire)
     }
 
     /// Stops the worker's loop, even if it has tasks.
-    pub fn end(&self) {
+    pub fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         self.notify();
     }

@@ -16,7 +16,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 
 use super::EventLoop;
 use super::event_source::{EventSource, ready};
-use crate::net::socket::{self, Listening};
+use crate::net::socket::{self, ListeningSocket};
 
 /// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +255,7 @@ impl Drop for Stream {
 /// socket has other owners, so the registration ends by `Drop` rather than by closing.
 pub struct AcceptReadiness {
     event_loop: EventLoop,
-    listening: Arc<Listening>,
+    listening: Arc<ListeningSocket>,
     source: Rc<EventSource>,
 }
 
@@ -265,7 +265,7 @@ impl AcceptReadiness {
     /// # Errors
     ///
     /// The error of epoll_ctl(2): out of memory or of watches.
-    pub fn new(event_loop: &EventLoop, listening: &Arc<Listening>) -> io::Result<Self> {
+    pub fn new(event_loop: &EventLoop, listening: &Arc<ListeningSocket>) -> io::Result<Self> {
         let source = event_loop.register(&**listening, EventFlags::IN)?;
         Ok(Self {
             event_loop: event_loop.clone(),

@@ -224,7 +224,7 @@ fn a_panic_ends_only_its_task_and_is_seen_by_destructors() {
 fn stopping_from_another_thread_drops_the_remaining_tasks() {
     let (sender, receiver) = mpsc::channel();
     let event_loop = EventLoop::new().unwrap();
-    let (notifier, owned) = (event_loop.alarm().clone(), Dropped(sender));
+    let (notifier, owned) = (event_loop.notifier().clone(), Dropped(sender));
     let (_far, near) = pair();
     let own = event_loop.clone();
     event_loop.spawn(async move {
@@ -232,7 +232,7 @@ fn stopping_from_another_thread_drops_the_remaining_tasks() {
         let stream = Stream::accepted(&own, near).unwrap();
         poll_fn(|_| stream.poll_failed()).await;
     });
-    let ending = std::thread::spawn(move || notifier.end());
+    let ending = std::thread::spawn(move || notifier.stop());
     event_loop.run().unwrap();
     ending.join().unwrap();
     assert_eq!(receiver.try_recv(), Ok(false));
@@ -241,7 +241,7 @@ fn stopping_from_another_thread_drops_the_remaining_tasks() {
 #[test]
 fn a_ping_is_answered_and_polls_no_task() {
     let event_loop = EventLoop::new().unwrap();
-    let notifier = event_loop.alarm().clone();
+    let notifier = event_loop.notifier().clone();
     let (sender, receiver) = mpsc::channel();
     let (_far, near) = pair();
     let own = event_loop.clone();
@@ -256,15 +256,15 @@ fn a_ping_is_answered_and_polls_no_task() {
     let pinging = std::thread::spawn(move || {
         receiver.recv_timeout(SOON).unwrap();
         for _ in 0..3 {
-            let (before, sent) = (notifier.heard(), Instant::now());
-            notifier.ask();
-            while notifier.heard() == before {
+            let (before, sent) = (notifier.wake_count(), Instant::now());
+            notifier.ping();
+            while notifier.wake_count() == before {
                 assert!(sent.elapsed() < SOON, "the loop does not respond");
                 std::thread::yield_now();
             }
         }
         let polled = receiver.try_iter().count();
-        notifier.end();
+        notifier.stop();
         polled
     });
     event_loop.run().unwrap();

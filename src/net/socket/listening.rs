@@ -17,12 +17,12 @@ pub const BACKLOG: i32 = 65_535;
 
 /// A bound socket of a listener; one for each worker and address.
 #[derive(Debug)]
-pub struct Listening {
+pub struct ListeningSocket {
     socket: Socket,
     address: SocketAddr,
 }
 
-impl Listening {
+impl ListeningSocket {
     /// Binds `count` sockets to one address without listening yet. The kernel distributes connections among them
     /// (SO_REUSEPORT, socket(7)).
     ///
@@ -37,7 +37,7 @@ impl Listening {
         let probe = new_socket(address)?;
         probe.bind(&address.into())?;
         drop(probe);
-        Self::bind_beside(address, count)
+        Self::bind_without_check(address, count)
     }
 
     /// The same while this process itself has sockets that conflict, for example when `0.0.0.0` replaces a single address.
@@ -45,8 +45,8 @@ impl Listening {
     ///
     /// # Errors
     ///
-    /// As [`Listening::bind`].
-    pub fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
+    /// As [`ListeningSocket::bind`].
+    pub fn bind_without_check(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
         let mut bound = address;
         let mut sockets = Vec::with_capacity(count);
         for _ in 0..count {
@@ -119,7 +119,7 @@ impl Listening {
         }
     }
 
-    /// Starts to listen, for the first time or after [`Listening::close`]; this needs no privilege.
+    /// Starts to listen, for the first time or after [`ListeningSocket::close`]; this needs no privilege.
     ///
     /// # Errors
     ///
@@ -130,7 +130,7 @@ impl Listening {
     }
 }
 
-impl AsFd for Listening {
+impl AsFd for ListeningSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -10,7 +10,7 @@ use super::MIN_PIPE_SIZE;
 
 /// The pipes that a worker may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
+pub struct PipeBudget {
     /// Number of pipes, in use and spare. Streams whose reader has stalled keep theirs, and must not use up the descriptors
     /// that are reserved for connections.
     pub pipes: usize,
@@ -18,9 +18,9 @@ pub struct Budget {
     pub size: usize,
 }
 
-impl Budget {
+impl PipeBudget {
     /// The largest budget. Larger pipes were measured to cost the same for each byte.
-    pub const MOST: Self = Self {
+    pub const MAX: Self = Self {
         pipes: 64,
         size: 256 * 1024,
     };
@@ -32,13 +32,13 @@ impl Budget {
     #[must_use]
     pub fn within(bytes: usize, largest: usize, workers: usize) -> Self {
         let each = bytes / workers.max(1);
-        let mut size = Self::MOST.size;
+        let mut size = Self::MAX.size;
         while size > MIN_PIPE_SIZE && (size > largest || each / size < Self::MIN_PIPES) {
             size /= 2;
         }
         let pipes = if size > largest { 0 } else { each / size };
         Self {
-            pipes: pipes.min(Self::MOST.pipes),
+            pipes: pipes.min(Self::MAX.pipes),
             size,
         }
     }
@@ -46,16 +46,16 @@ impl Budget {
 
 /// The current limit of pipes for each worker; shared by all workers and lowered when descriptors are short.
 #[derive(Debug, Clone)]
-pub struct Allowance {
+pub struct PipeAllowance {
     pipes: Arc<AtomicUsize>,
     /// Size of each pipe, in bytes.
     size: usize,
 }
 
-impl Allowance {
+impl PipeAllowance {
     /// An allowance of the whole budget.
     #[must_use]
-    pub fn of(budget: Budget) -> Self {
+    pub fn of(budget: PipeBudget) -> Self {
         Self {
             pipes: Arc::new(AtomicUsize::new(budget.pipes)),
             size: budget.size,
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_budget_prefers_more_pipes_to_larger_ones_and_small_ones_to_none() {
         let within = |bytes, largest, workers| {
-            let Budget { pipes, size } = Budget::within(bytes, largest, workers);
+            let PipeBudget { pipes, size } = PipeBudget::within(bytes, largest, workers);
             (pipes, size / 1024)
         };
         let (plenty, mebibyte) = (usize::MAX, 1 << 20);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use super::{Allowance, Budget, Pipe};
+use super::{Pipe, PipeAllowance, PipeBudget};
 
 /// Most spare pipes of a worker.
 const MAX_SPARE: usize = 32;
@@ -101,7 +101,7 @@ fn is_socket_error(errno: Errno) -> bool {
 pub(super) struct SparePipes {
     pipes: Vec<Pipe>,
     unavailable: Option<SpliceUnavailable>,
-    pub(super) allowance: Allowance,
+    pub(super) allowance: PipeAllowance,
 }
 
 impl SparePipes {
@@ -109,7 +109,7 @@ impl SparePipes {
         Self {
             pipes: Vec::new(),
             unavailable: None,
-            allowance: Allowance::of(Budget::MOST),
+            allowance: PipeAllowance::of(PipeBudget::MAX),
         }
     }
 

@@ -55,12 +55,12 @@ fn the_bytes_in_a_pipe_can_be_read_back() {
 
 #[test]
 fn a_worker_has_no_more_pipes_than_its_allowance() {
-    let allowance = Allowance::of(Budget {
+    let allowance = PipeAllowance::of(PipeBudget {
         pipes: 0,
         size: 2 * MIN_PIPE_SIZE,
     });
-    allow(allowance.clone());
-    for pipes in [Budget::MOST.pipes, 3, 0, 5] {
+    set_allowance(allowance.clone());
+    for pipes in [PipeBudget::MAX.pipes, 3, 0, 5] {
         allowance.set(pipes);
         let pipes_in_use: Vec<Pipe> = std::iter::from_fn(Pipe::acquire).collect();
         assert_eq!(pipes_in_use.len(), pipes);

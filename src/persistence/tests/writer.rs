@@ -48,9 +48,9 @@ fn visit(pins: &Arc<Pins>, client: u32) {
     source[10..12].fill(0xff);
     source[12..].copy_from_slice(&client.to_be_bytes());
     let key = Key { source, name: 0 };
-    let found = pins.begin(
+    let found = pins.acquire(
         key,
-        |_| Eligibility::Refuses,
+        |_| Eligibility::Ineligible,
         || Some(Member(1 + client % 2)),
     );
     if let Lookup::New(claim, member) | Lookup::Stale(claim, member) = found {
@@ -124,7 +124,7 @@ fn a_tls_session_is_recognised_by_the_next_process() {
     drop(writer);
     let (_, fresh) = restored(&path);
     let found = |ticket: Option<&[u8]>, id: &SessionId| {
-        let found = fresh.groups[0].recognise(ticket, id, None, |_| Eligibility::Takes);
+        let found = fresh.groups[0].recognise(ticket, id, None, |_| Eligibility::Eligible);
         found.map(|recognised| recognised.member)
     };
     assert_eq!(found(None, &id), Some(Member(1)));

@@ -36,7 +36,7 @@ fn context() -> (Arc<ProxyContext>, Writer) {
         limits: Arc::new(ConnectionLimits::new(100, None, None)),
         registry,
         stop: CancellationToken::new(),
-        complained: AtomicU64::new(0),
+        accept_error_logged_at: AtomicU64::new(0),
         started: Instant::now(),
     };
     (Arc::new(context), writer)
@@ -57,7 +57,7 @@ fn connect(address: SocketAddr) -> JoinHandle<()> {
 #[test]
 fn a_port_that_closes_and_opens_quickly_does_not_block_the_worker() {
     // The second socket: the first, whose port the kernel chose, would get another port when it is reopened (bind(2)).
-    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 2)
+    let listening = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), 2)
         .unwrap()
         .remove(1);
     listening.open().unwrap();
@@ -106,13 +106,13 @@ fn a_port_that_closes_and_opens_quickly_does_not_block_the_worker() {
 
 #[test]
 fn queued_connections_are_left_to_the_process_that_has_taken_over() {
-    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
+    let listening = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), 1)
         .unwrap()
         .remove(0);
     listening.open().unwrap();
     let _queued = TcpStream::connect(listening.address()).unwrap();
     let (context, _writer) = context();
-    let (_state, listen_state) = watch::channel(ListenState::Left);
+    let (_state, listen_state) = watch::channel(ListenState::TakenOver);
     let own = listening.clone();
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || {
@@ -138,7 +138,7 @@ fn queued_connections_are_left_to_the_process_that_has_taken_over() {
 /// Thousands of sessions wait at once, so their size matters.
 #[test]
 fn a_session_is_smaller_than_a_kibibyte() {
-    let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), 1)
+    let listening = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), 1)
         .unwrap()
         .remove(0);
     listening.open().unwrap();

@@ -16,7 +16,7 @@ use super::{FlowError, Observer, Side};
 use crate::net::event_loop::{self, Stream};
 use crate::net::splice::{self, Pipe};
 use crate::protocol::tls::server_hello::ReaderStatus;
-use crate::telemetry::metrics::{BackendMetrics, Direction, Path};
+use crate::telemetry::metrics::{BackendMetrics, Direction, TransferPath};
 
 /// Most bytes of one read in message mode.
 const MESSAGE_READ: usize = 16 * 1024;
@@ -167,7 +167,7 @@ impl<'a> Flow<'a> {
                 self.after_read(chunk.len, room);
                 self.observe(&buffer[..chunk.len]);
                 let written = self.write(&buffer[..chunk.len])?;
-                self.count(Path::Copied, written, metrics);
+                self.count(TransferPath::Copied, written, metrics);
                 let unsent = &buffer[written..chunk.len];
                 self.pending = (!unsent.is_empty()).then(|| PendingBytes::copy_of(unsent));
             }
@@ -241,12 +241,12 @@ impl<'a> Flow<'a> {
                 return Poll::Ready(self.empty_pipe());
             }
             let drained = drained.map_err(|error| self.target_error(error))?;
-            self.count(Path::Spliced, drained, metrics);
+            self.count(TransferPath::Spliced, drained, metrics);
             return Poll::Ready(Ok(()));
         }
         if let Some(mut pending) = self.pending.take() {
             let written = pending.with(|bytes| self.write(bytes))?;
-            self.count(Path::Copied, written, metrics);
+            self.count(TransferPath::Copied, written, metrics);
             self.pending = pending.advance(written).then_some(pending);
         }
         Poll::Ready(Ok(()))
@@ -275,9 +275,9 @@ impl<'a> Flow<'a> {
         written.map_err(|error| self.target_error(error))
     }
 
-    fn count(&mut self, path: Path, moved: usize, metrics: &BackendMetrics) {
+    fn count(&mut self, path: TransferPath, moved: usize, metrics: &BackendMetrics) {
         self.moved += moved as u64;
-        metrics.moved(self.direction, path, moved as u64);
+        metrics.record_bytes(self.direction, path, moved as u64);
     }
 
     fn release_pipe(&mut self) {

@@ -116,7 +116,7 @@ fn spawn_relay(
     }
     std::thread::spawn(move || {
         let event_loop = EventLoop::new().unwrap();
-        availability.tell_of_recalls(event_loop.alarm().clone().into());
+        availability.register_worker(event_loop.notifier().clone().into());
         event_loop.spawn(pause_worker(pauses));
         let own = event_loop.clone();
         event_loop.spawn(async move {
@@ -208,7 +208,7 @@ impl Rig {
 
     fn bytes(&self, direction: &str, path: &str) -> u64 {
         self.registry
-            .counted(&definitions::BYTES, &["web", "fe01", direction, path])
+            .counter_value(&definitions::BYTES, &["web", "fe01", direction, path])
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::admin::view::PinFilter;
-use crate::admin::{AffinityError, Unknown};
+use crate::admin::{AffinityError, UnknownName};
 use crate::affinity::shard::Member;
 use crate::affinity::table::Pins;
 use crate::snapshot::Snapshot;
@@ -54,7 +54,7 @@ impl NamedBackend {
 
     /// Its number in the table of a group.
     pub(super) fn member(&self, pins: &Pins) -> Member {
-        pins.number_member(&self.backend)
+        pins.intern_member(&self.backend)
     }
 
     /// The error that no selected group has it.
@@ -98,11 +98,11 @@ fn not_found(pools: &[Arc<Pool>], text: &str) -> AffinityError {
 }
 
 /// The error that none of these pools with affinity has this backend.
-fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> Unknown {
+fn unknown<'a>(name: &str, pools: impl Iterator<Item = &'a Arc<Pool>>) -> UnknownName {
     let backends = pools
         .filter(|pool| pool.affinity.is_some())
         .flat_map(|pool| &pool.backends);
-    Unknown::new(name, backends.map(|backend| &*backend.name))
+    UnknownName::new(name, backends.map(|backend| &*backend.name))
 }
 
 /// The backends of the pins that a filter selects.
@@ -149,7 +149,7 @@ impl BackendFilter {
                 let backends = pool.backends.iter();
                 Some(
                     backends
-                        .map(|backend| pins.number_member(&backend.name))
+                        .map(|backend| pins.intern_member(&backend.name))
                         .collect(),
                 )
             }
@@ -161,7 +161,7 @@ impl BackendFilter {
     pub(super) fn not_in_groups(&self, snapshot: &Snapshot, group: Option<&str>) -> AffinityError {
         match self {
             Self::Anywhere => AffinityError::NoGroups,
-            Self::Pool(pool) => AffinityError::ForeignPool {
+            Self::Pool(pool) => AffinityError::PoolNotInGroup {
                 group: group.unwrap_or_default().into(),
                 pool: pool.name.to_string(),
             },
@@ -174,7 +174,7 @@ fn with_affinity<'a>(snapshot: &'a Snapshot, name: &str) -> Result<&'a Arc<Pool>
     let found = snapshot.pools.iter().find(|pool| *pool.name == *name);
     let unknown = || {
         let names = snapshot.pools.iter().map(|pool| &*pool.name);
-        AffinityError::UnknownPool(Unknown::new(name, names))
+        AffinityError::UnknownPool(UnknownName::new(name, names))
     };
     let pool = found.ok_or_else(unknown)?;
     if pool.affinity.is_none() {

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::backend_filter::{BackendFilter, NamedBackend};
 use super::names::{self, ConfiguredName};
-use crate::admin::view::{PinFilter, PinOrder};
-use crate::admin::{AffinityError, Unknown};
+use crate::admin::view::{PinAssignment, PinFilter};
+use crate::admin::{AffinityError, UnknownName};
 use crate::affinity::shard::{Key, Member};
 use crate::affinity::table::{Cursor, Pins, TableFilter};
 use crate::config::model::SourcePrefix;
@@ -85,7 +85,7 @@ pub(super) fn groups<'a>(
     let found = snapshot.groups.iter().find(|pins| **pins.group() == *group);
     found.map(|pins| vec![pins]).ok_or_else(|| {
         let names = snapshot.groups.iter().map(|pins| &**pins.group());
-        AffinityError::UnknownGroup(Unknown::new(group, names))
+        AffinityError::UnknownGroup(UnknownName::new(group, names))
     })
 }
 
@@ -142,7 +142,7 @@ fn filters(
             let here = known
                 .iter()
                 .filter(|known| known.group() == Some(pins.group()));
-            here.map(|known| Some(pins.number_name(&known.matched)))
+            here.map(|known| Some(pins.intern_name(&known.matched)))
                 .collect()
         }
         None => vec![None],
@@ -183,7 +183,7 @@ pub(super) fn move_query(
     let one = only(queries, |query| query.pins.group())?;
     let one = one.ok_or_else(|| match filter.group.as_deref() {
         Some(group) => to.missing(snapshot, Some(group)),
-        None => AffinityError::OtherGroups {
+        None => AffinityError::BackendNotInGroups {
             backend: to.backend.to_string(),
             groups,
         },
@@ -207,7 +207,10 @@ fn moves_any(query: &PinQuery, to: &NamedBackend) -> bool {
 }
 
 /// The pins of an order: one group and at least one key.
-pub(super) fn request(snapshot: &Snapshot, order: &PinOrder) -> Result<PinRequest, AffinityError> {
+pub(super) fn request(
+    snapshot: &Snapshot,
+    order: &PinAssignment,
+) -> Result<PinRequest, AffinityError> {
     let mut groups = groups(snapshot, order.group.as_deref())?;
     let known = match &order.name {
         Some(name) => Some(names::matching(snapshot, name)?),
@@ -239,7 +242,7 @@ pub(super) fn request(snapshot: &Snapshot, order: &PinOrder) -> Result<PinReques
 fn unreachable_pool(
     snapshot: &Snapshot,
     reachable: &[Arc<Pool>],
-    order: &PinOrder,
+    order: &PinAssignment,
 ) -> Option<AffinityError> {
     let name = order.name.clone()?;
     let (pool, _) = order.backend.split_once('/')?;
@@ -250,7 +253,7 @@ fn unreachable_pool(
     // An error of the backend itself has precedence.
     Some(match NamedBackend::find(&snapshot.pools, &order.backend) {
         Err(error) => error,
-        Ok(_) => AffinityError::OtherPool {
+        Ok(_) => AffinityError::NameNotInPool {
             name,
             pool: pool.to_owned(),
         },
@@ -260,21 +263,21 @@ fn unreachable_pool(
 /// The keys of the client of an order.
 fn keys_of(
     pins: &Pins,
-    order: &PinOrder,
+    order: &PinAssignment,
     known: Option<&[ConfiguredName]>,
 ) -> Result<Vec<NamedKey>, AffinityError> {
     let (settings, group) = (pins.settings(), pins.group().to_string());
     let source = match (settings.by_source, order.client) {
         (true, Some(client)) => one_client(client, settings.source_prefix, &group)?,
-        (true, None) => return Err(AffinityError::WhichClient(group)),
+        (true, None) => return Err(AffinityError::ClientRequired(group)),
         (false, Some(_)) => return Err(AffinityError::NotBySource(group)),
         (false, None) => IpAddr::from([0; 4]),
     };
     match (settings.by_name, known) {
         (true, Some(known)) => Ok(keys(pins, known, source)),
-        (true, None) => Err(AffinityError::WhichName(group)),
+        (true, None) => Err(AffinityError::NameRequired(group)),
         (false, _) if settings.by_source => Ok(vec![key(pins, "".into(), source)]),
-        (false, _) => Err(AffinityError::BySessionAlone(group)),
+        (false, _) => Err(AffinityError::BySessionOnly(group)),
     }
 }
 
@@ -292,7 +295,7 @@ pub(super) fn keys(pins: &Pins, known: &[ConfiguredName], client: IpAddr) -> Vec
 }
 
 fn key(pins: &Pins, name: Arc<str>, client: IpAddr) -> NamedKey {
-    let key = pins.key(client, pins.number_name(&name));
+    let key = pins.key(client, pins.intern_name(&name));
     NamedKey { key, name }
 }
 
@@ -300,7 +303,7 @@ fn key(pins: &Pins, name: Arc<str>, client: IpAddr) -> NamedKey {
 fn only<T>(mut left: Vec<T>, group: impl Fn(&T) -> &Arc<str>) -> Result<Option<T>, AffinityError> {
     if left.len() > 1 {
         let groups = left.iter().map(|one| group(one).to_string()).collect();
-        return Err(AffinityError::WhichGroup(groups));
+        return Err(AffinityError::AmbiguousGroup(groups));
     }
     Ok(left.pop())
 }
@@ -326,7 +329,7 @@ fn one_client(client: IpNet, prefix: SourcePrefix, group: &str) -> Result<IpAddr
         IpNet::V6(_) => prefix.ipv6,
     };
     if client.prefix_len() < one {
-        return Err(AffinityError::ManyClients {
+        return Err(AffinityError::NotOneClient {
             group: group.into(),
             named: client,
             one,

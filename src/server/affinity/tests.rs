@@ -41,8 +41,8 @@ fn snapshot() -> Snapshot {
     )
 }
 
-fn order(client: &str, name: &str, backend: &str) -> PinOrder {
-    PinOrder {
+fn order(client: &str, name: &str, backend: &str) -> PinAssignment {
+    PinAssignment {
         group: None,
         client: (!client.is_empty()).then(|| crate::admin::parse_client(client).unwrap()),
         name: (!name.is_empty()).then(|| name.into()),
@@ -132,7 +132,7 @@ fn selected_by(words: &str) -> Result<Vec<String>, String> {
                 .unwrap_or_default();
             let all = names::all(&snapshot);
             let is_it = |known: &&names::ConfiguredName| {
-                Some(query.pins.number_name(&known.matched)) == filter.name
+                Some(query.pins.intern_name(&known.matched)) == filter.name
             };
             let name = all.iter().find(is_it).map_or("", |known| &*known.matched);
             let members = filter.members.as_ref().map(|members| {
@@ -389,7 +389,7 @@ fn the_sessions_of_a_client_are_shown_and_cleared_with_its_pin() {
     let snapshot = snapshot();
     let (client, other): (IpAddr, IpAddr) = ([192, 0, 2, 7].into(), [198, 51, 100, 1].into());
     let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
-    let from = pins.number_member("fe01.contoso.local");
+    let from = pins.intern_member("fe01.contoso.local");
     for (number, source) in [(1, client), (2, client), (3, other)] {
         let key = pins.key(source, 0);
         pins.pin(key, from).unwrap();
@@ -429,7 +429,7 @@ fn a_page_continues_where_the_previous_one_ended() {
         let names = names::all(&snapshot);
         for host in 0..50 {
             for named in pin_query::keys(pins, &names, [10, 0, host, 1].into()) {
-                pins.pin(named.key, pins.number_member(backend)).unwrap();
+                pins.pin(named.key, pins.intern_member(backend)).unwrap();
             }
         }
     }
@@ -475,7 +475,7 @@ fn an_invalid_cursor_is_rejected() {
         "0-0@web",
     ] {
         let error = page(&snapshot, &PinFilter::default(), Some(cursor), 10).unwrap_err();
-        assert_eq!(error, AffinityError::Cursor(cursor.into()));
+        assert_eq!(error, AffinityError::InvalidCursor(cursor.into()));
     }
 }
 
@@ -484,7 +484,7 @@ fn a_rare_pin_is_found_in_several_calls_of_limited_length() {
     let snapshot = snapshot();
     let pins = &pin_query::groups(&snapshot, Some("mail")).unwrap()[0];
     let [common, rare] =
-        ["fe01", "mail01"].map(|name| pins.number_member(&format!("{name}.contoso.local")));
+        ["fe01", "mail01"].map(|name| pins.intern_member(&format!("{name}.contoso.local")));
     let clients = u32::try_from(CELLS_PER_CALL).unwrap() + 100;
     for number in 0..clients {
         let source: IpAddr = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into();

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::admin::view::StateChanged;
-use crate::admin::{Caller, Last, LastBackend, ServesInstead, SetStateError, Unknown, WantedState};
+use crate::admin::{
+    Caller, Fallback, LastBackendPolicy, LastInService, RequestedState, SetStateError, UnknownName,
+};
 use crate::snapshot::Snapshot;
 use crate::types::backend_state::{AdminState, Health};
 use crate::types::timestamp::Timestamp;
@@ -22,16 +24,16 @@ pub(in crate::server) fn set(
     snapshot: &Snapshot,
     pool: Option<&str>,
     backend: &str,
-    wanted: &WantedState,
+    wanted: &RequestedState,
 ) -> Result<Vec<StateChanged>, SetStateError> {
     let selected = select(snapshot, pool, backend)?;
-    if wanted.last == LastBackend::Stays {
-        let last: Vec<Last> = selected
+    if wanted.last == LastBackendPolicy::Protect {
+        let last: Vec<LastInService> = selected
             .iter()
             .filter_map(|selected| last(*selected, wanted.state))
             .collect();
         if !last.is_empty() {
-            return Err(SetStateError::Last(last));
+            return Err(SetStateError::LastInService(last));
         }
     }
     let set = |selected: &PoolBackend<'_>| set_one(snapshot, *selected, wanted);
@@ -46,10 +48,10 @@ pub(in crate::server) fn set_draining(
     state: AdminState,
     deadline: Option<Duration>,
 ) -> Result<Vec<StateChanged>, SetStateError> {
-    let wanted = WantedState {
+    let wanted = RequestedState {
         state,
         deadline,
-        last: LastBackend::Takes,
+        last: LastBackendPolicy::Allow,
     };
     set(snapshot, Some(pool), backend, &wanted)
 }
@@ -65,7 +67,7 @@ fn select<'a>(
         Some(name) => {
             let known = snapshot.pools.iter().find(|known| *known.name == *name);
             let names = snapshot.pools.iter().map(|known| &*known.name);
-            vec![known.ok_or_else(|| SetStateError::UnknownPool(Unknown::new(name, names)))?]
+            vec![known.ok_or_else(|| SetStateError::UnknownPool(UnknownName::new(name, names)))?]
         }
     };
     let backends = || {
@@ -79,7 +81,7 @@ fn select<'a>(
     if selected.is_empty() {
         return Err(SetStateError::UnknownBackend {
             pool: pool.map(Into::into),
-            backend: Unknown::new(backend, backends().map(|(_, known)| &*known.name)),
+            backend: UnknownName::new(backend, backends().map(|(_, known)| &*known.name)),
         });
     }
     Ok(selected)
@@ -89,14 +91,14 @@ fn select<'a>(
 ///
 /// A backend that the administrator has taken out already is not taken out again, unless it changes from a drain that still
 /// serves clients to maintenance. A backend that is down may leave while another one will serve once it is up.
-fn last((pool, backend): PoolBackend<'_>, wanted: AdminState) -> Option<Last> {
+fn last((pool, backend): PoolBackend<'_>, wanted: AdminState) -> Option<LastInService> {
     let is_taken_out = match (backend.state(), wanted) {
         (_, AdminState::Ready)
         | (AdminState::Maintain, _)
         | (AdminState::Drain, AdminState::Drain) => false,
         (AdminState::Ready, _) => true,
         (AdminState::Drain, AdminState::Maintain) => {
-            backend.takes_pinned() && backend.in_flight() > 0
+            backend.accepts_pinned() && backend.in_flight() > 0
         }
     };
     let others = || {
@@ -107,39 +109,39 @@ fn last((pool, backend): PoolBackend<'_>, wanted: AdminState) -> Option<Last> {
     if !is_taken_out || others().any(|other| serves(other)) {
         return None;
     }
-    let serves_now = backend.takes_pinned() || backend.is_in_reserve();
+    let serves_now = backend.accepts_pinned() || backend.is_only_damped();
     if !serves_now && others().any(|other| other.state() == AdminState::Ready && other.weight() > 0)
     {
         return None;
     }
-    Some(Last {
+    Some(LastInService {
         pool: pool.name.to_string(),
         backend: backend.name.to_string(),
         serves: serves_now,
         others: others()
             .map(|other| (other.name.to_string(), why_not(other)))
             .collect(),
-        instead: instead(pool, backend),
+        fallback: instead(pool, backend),
     })
 }
 
-fn instead(pool: &Pool, without: &Arc<Backend>) -> ServesInstead {
+fn instead(pool: &Pool, without: &Arc<Backend>) -> Fallback {
     let mut others = pool
         .backends
         .iter()
         .filter(|other| !Arc::ptr_eq(other, without));
-    if others.any(|other| other.is_in_reserve()) {
-        return ServesInstead::Damped;
+    if others.any(|other| other.is_only_damped()) {
+        return Fallback::Damped;
     }
     match &pool.backup {
-        Some(backup) if backup.can_serve() => ServesInstead::Backup(backup.name.to_string()),
-        Some(_) | None => ServesInstead::Nobody,
+        Some(backup) if backup.can_serve() => Fallback::Backup(backup.name.to_string()),
+        Some(_) | None => Fallback::Nothing,
     }
 }
 
 /// Whether new clients are sent to it.
 fn serves(backend: &Backend) -> bool {
-    backend.takes_new() && backend.weight() > 0
+    backend.accepts_new() && backend.weight() > 0
 }
 
 /// Why new clients are not sent to it.
@@ -147,7 +149,7 @@ fn why_not(backend: &Backend) -> &'static str {
     match (backend.state(), backend.health()) {
         (AdminState::Maintain, _) => "is in maintenance",
         (AdminState::Drain, _) => "drains",
-        (AdminState::Ready, Health::Down) if backend.is_in_reserve() => "is damped",
+        (AdminState::Ready, Health::Down) if backend.is_only_damped() => "is damped",
         (AdminState::Ready, Health::Down) => "is down",
         (AdminState::Ready, Health::Up | Health::Unknown) if backend.address().is_none() => {
             "has no address"
@@ -159,18 +161,18 @@ fn why_not(backend: &Backend) -> &'static str {
 fn set_one(
     snapshot: &Snapshot,
     (pool, backend): PoolBackend<'_>,
-    wanted: &WantedState,
+    wanted: &RequestedState,
 ) -> StateChanged {
     let state = wanted.state;
     let before = backend.state();
     let duration = wanted.deadline.unwrap_or(snapshot.config.timeouts.drain);
     let deadline = (state == AdminState::Drain).then(|| Deadline {
         at: Instant::now() + duration,
-        shown: SystemTime::now() + duration,
+        wall_time: SystemTime::now() + duration,
     });
     backend.set_state(state, deadline);
     if state == AdminState::Maintain {
-        backend.recall(Disconnect::Maintain);
+        backend.disconnect_all(Disconnect::Maintain);
     }
     let caller = Caller::current();
     tracing::info!(
@@ -189,7 +191,7 @@ fn set_one(
         backend: backend.name.to_string(),
         before,
         state,
-        deadline: deadline.map(|deadline| Timestamp(deadline.shown)),
+        deadline: deadline.map(|deadline| Timestamp(deadline.wall_time)),
         connections: backend.in_flight().into(),
     }
 }

@@ -14,7 +14,7 @@ use crate::server::explain::why_health;
 use crate::snapshot::{ActiveListener, Snapshot};
 use crate::telemetry::log::RejectedConnection;
 use crate::telemetry::metrics::definitions;
-use crate::types::timestamp::{Timestamp, counted};
+use crate::types::timestamp::{Timestamp, pluralized};
 use crate::upstream::backend::{Backend, CheckReport, Damped};
 use crate::upstream::pool::Pool;
 
@@ -26,12 +26,12 @@ pub(super) fn status(server: &Administration) -> StatusView {
         version: env!("CARGO_PKG_VERSION").into(),
         started: Timestamp(server.started),
         now: Timestamp(SystemTime::now()),
-        stopping: server.stopping(),
-        ready: server.can_serve() && !server.stopping(),
+        stopping: server.is_stopping(),
+        ready: server.can_serve() && !server.is_stopping(),
         workers: u32::try_from(server.workers).unwrap_or(u32::MAX),
         connections: proxy.limits.connections().into(),
         limits: view::LimitsView {
-            connections: Some(proxy.limits.most().into()),
+            connections: Some(proxy.limits.max_connections().into()),
             per_source: limits.per_source.map(u64::from),
             new_per_source_per_second: limits.new_per_source_per_second.map(u64::from),
         },
@@ -61,7 +61,7 @@ pub(super) fn status(server: &Administration) -> StatusView {
 /// The last changes of health and rejected connections, the newest first.
 pub(super) fn events(server: &Administration) -> EventsView {
     let health = server.health_events.all();
-    let rejections = server.state.proxy.log.refusals().all();
+    let rejections = server.state.proxy.log.rejections().all();
     EventsView {
         health: health.into_iter().rev().map(health_event).collect(),
         refusals: rejections.into_iter().rev().map(rejection).collect(),
@@ -87,12 +87,12 @@ fn listener_view(
         name: config.name.to_string(),
         bind: server.state.sockets.bound(&config.bind),
         protocol: config.protocol.as_str().into(),
-        open: !server.stopping()
+        open: !server.is_stopping()
             && server
                 .state
                 .proxy
                 .registry
-                .shown(&definitions::LISTENER_OPEN, &[&config.name])
+                .gauge_value(&definitions::LISTENER_OPEN, &[&config.name])
                 > 0.0,
         connections: listener.connections(),
         routes: config.routes.iter().map(route).collect(),
@@ -123,12 +123,12 @@ fn pool_view(server: &Administration, pool: &Pool) -> view::PoolView {
 }
 
 fn backend_view(server: &Administration, pool: &Pool, backend: &Arc<Backend>) -> view::BackendView {
-    let changed = backend.changed();
+    let changed = backend.last_health_change();
     let damped = backend.damped();
     let checks = backend.checks();
     let moved = |direction| {
         let path = |path| {
-            server.state.proxy.registry.counted(
+            server.state.proxy.registry.counter_value(
                 &definitions::BYTES,
                 &[&pool.name, &backend.name, direction, path],
             )
@@ -142,19 +142,21 @@ fn backend_view(server: &Administration, pool: &Pool, backend: &Arc<Backend>) ->
         weight: backend.weight(),
         effective_weight: pool.effective_weight(backend),
         state: backend.state(),
-        deadline: backend.deadline().map(|deadline| Timestamp(deadline.shown)),
+        deadline: backend
+            .deadline()
+            .map(|deadline| Timestamp(deadline.wall_time)),
         drain_seconds_left: backend
             .deadline()
             .map(|deadline| seconds_until(deadline.at)),
         health: backend.health(),
         since: Timestamp(changed.at),
         why: damped.map_or_else(|| why_health(backend, &checks), damped_reason),
-        damped_until: damped.map(|damped| Timestamp(damped.until.shown)),
+        damped_until: damped.map(|damped| Timestamp(damped.until.wall_time)),
         connections: backend.in_flight().into(),
         max_connections: backend.max_connections().map(u64::from),
         bytes_to_backend: moved("to_backend"),
         bytes_to_client: moved("to_client"),
-        pins: pool.pins_of(backend).map(|pins| pins as u64),
+        pins: pool.pin_count(backend).map(|pins| pins as u64),
         checks: checks.into_iter().map(check_view).collect(),
     }
 }
@@ -187,7 +189,7 @@ fn seconds_until(at: Instant) -> f64 {
 /// Why a backend is damped, as of now.
 fn damped_reason(damped: Damped) -> String {
     let left = seconds_until(damped.until.at).ceil();
-    let falls = counted(damped.falls.into(), "fall");
+    let falls = pluralized(damped.falls.into(), "fall");
     format!("damped: checks pass, held out of rotation for {left} s more after {falls}")
 }
 

@@ -7,7 +7,7 @@
 use rustix::param::page_size;
 use rustix::thread::{CapabilitySet, capabilities};
 
-use crate::net::splice::Budget;
+use crate::net::splice::PipeBudget;
 
 /// The kernel's defaults, if /proc does not show its settings: pages, pages (0: no limit), bytes.
 const SOFT_PAGES: usize = 16 * 1024;
@@ -15,9 +15,9 @@ const HARD_PAGES: usize = 0;
 const MAX_SIZE: usize = 1024 * 1024;
 
 /// The pipes of each worker.
-pub(super) fn budget(workers: usize) -> Budget {
+pub(super) fn budget(workers: usize) -> PipeBudget {
     if is_exempt() {
-        return Budget::MOST;
+        return PipeBudget::MAX;
     }
     let setting = |name: &str, default: usize| {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/{name}"));
@@ -47,10 +47,10 @@ fn is_exempt() -> bool {
 }
 
 /// `soft` and `hard` are limits in pages, where 0 means no limit; `max_size` is in bytes.
-fn within(soft: usize, hard: usize, max_size: usize, workers: usize) -> Budget {
+fn within(soft: usize, hard: usize, max_size: usize, workers: usize) -> PipeBudget {
     let limits = [soft, hard].into_iter().filter(|&pages| pages > 0);
     let pages = limits.min().unwrap_or(usize::MAX);
-    Budget::within(
+    PipeBudget::within(
         (pages / 4 * 3).saturating_mul(page_size()),
         max_size,
         workers,
@@ -67,7 +67,7 @@ mod tests {
         let pages = |mebibytes: usize| (mebibytes << 20) / page;
         assert_eq!(within(pages(64), 0, MAX_SIZE, 12).pipes, 16);
         assert_eq!(within(pages(64), pages(32), MAX_SIZE, 6).pipes, 16);
-        assert_eq!(within(0, 0, MAX_SIZE, 12), Budget::MOST);
+        assert_eq!(within(0, 0, MAX_SIZE, 12), PipeBudget::MAX);
         assert_eq!(within(1, 0, MAX_SIZE, 1).pipes, 0);
     }
 }

@@ -9,9 +9,9 @@ use super::Basis;
 use crate::config::model::Balance;
 use crate::types::backend_state::Health;
 use crate::types::outcome::Outcome;
-use crate::types::timestamp::{counted, span};
+use crate::types::timestamp::{pluralized, short_duration};
 use crate::upstream::backend::Backend;
-use crate::upstream::pool::{NoPick, Obstacle, PickedBy, Pool, PoolClient, Standing};
+use crate::upstream::pool::{ExclusionReason, NoPick, PickedBy, Pool, PoolClient, RotationStatus};
 
 /// The choice of the policy. Adds to `steps` why, and why it does not choose the others.
 pub(super) fn choose(
@@ -53,7 +53,7 @@ fn compare(
     } else {
         pool.balance
     };
-    let standings = pool.standings();
+    let standings = pool.rotation();
     let best = winner.and_then(|winner| {
         let mut all = standings.iter();
         all.find(|standing| Arc::ptr_eq(&standing.backend, winner))
@@ -61,14 +61,14 @@ fn compare(
     if let Some(best) = best {
         let rivals = standings
             .iter()
-            .any(|other| other.obstacle.is_none() && !Arc::ptr_eq(&other.backend, &best.backend));
+            .any(|other| other.excluded.is_none() && !Arc::ptr_eq(&other.backend, &best.backend));
         steps.push(won(balance, best, rivals, basis));
     }
     for standing in &standings {
         if best.is_some_and(|best| Arc::ptr_eq(&best.backend, &standing.backend)) {
             continue;
         }
-        let why = match (&standing.obstacle, best) {
+        let why = match (&standing.excluded, best) {
             (Some(obstacle), _) => reason(&standing.backend, obstacle),
             (None, Some(best)) => lost(balance, standing, best, basis),
             // It became available in between.
@@ -79,7 +79,7 @@ fn compare(
 }
 
 /// Why the policy chooses `best`.
-fn won(balance: Balance, best: &Standing, rivals: bool, basis: Basis) -> String {
+fn won(balance: Balance, best: &RotationStatus, rivals: bool, basis: Basis) -> String {
     let name = &best.backend.name;
     let policy = balance.as_str();
     let health = match (best.backend.health(), basis) {
@@ -109,7 +109,7 @@ fn won(balance: Balance, best: &Standing, rivals: bool, basis: Basis) -> String 
 }
 
 /// Why the policy does not choose `other`, which could take the client too.
-fn lost(balance: Balance, other: &Standing, best: &Standing, basis: Basis) -> String {
+fn lost(balance: Balance, other: &RotationStatus, best: &RotationStatus, basis: Basis) -> String {
     match (balance, basis) {
         (Balance::SourceHash, _) => "its hash with this source is lower".to_owned(),
         (_, Basis::FileOnly) => {
@@ -137,50 +137,50 @@ fn lost(balance: Balance, other: &Standing, best: &Standing, basis: Basis) -> St
     }
 }
 
-fn load(standing: &Standing) -> String {
-    let connections = counted(standing.connections.into(), "connection");
+fn load(standing: &RotationStatus) -> String {
+    let connections = pluralized(standing.connections.into(), "connection");
     let weight = format!("{:.2}", standing.weight);
     let weight = weight.trim_end_matches('0').trim_end_matches('.');
     format!("{connections} (weight {weight})")
 }
 
 /// Why `backend` cannot take the client.
-pub(super) fn reason(backend: &Backend, obstacle: &Obstacle) -> String {
-    let left = |at: Instant| span(at.saturating_duration_since(Instant::now()));
+pub(super) fn reason(backend: &Backend, obstacle: &ExclusionReason) -> String {
+    let left = |at: Instant| short_duration(at.saturating_duration_since(Instant::now()));
     match obstacle {
-        Obstacle::Unresolved => match backend.health() {
-            Health::Down => backend.changed().why,
+        ExclusionReason::Unresolved => match backend.health() {
+            Health::Down => backend.last_health_change().why,
             Health::Unknown | Health::Up => "its name is not resolved yet".to_owned(),
         },
-        Obstacle::Maintain => "in maintenance".to_owned(),
-        Obstacle::Draining(deadline) => {
+        ExclusionReason::Maintain => "in maintenance".to_owned(),
+        ExclusionReason::Draining(deadline) => {
             let left = deadline.map(|deadline| format!(" for {} more", left(deadline.at)));
             format!(
                 "draining{}: only clients pinned to it",
                 left.unwrap_or_default()
             )
         }
-        Obstacle::Drained => {
+        ExclusionReason::Drained => {
             "drained: its deadline has passed, and it gets no clients until `ready`".to_owned()
         }
-        Obstacle::Damped(damped) => format!(
+        ExclusionReason::Damped(damped) => format!(
             "its checks pass, but it is held out of rotation for {} more after {} (flap damping)",
             left(damped.until.at),
-            counted(damped.falls.into(), "fall")
+            pluralized(damped.falls.into(), "fall")
         ),
-        Obstacle::Down => {
-            let changed = backend.changed();
+        ExclusionReason::Down => {
+            let changed = backend.last_health_change();
             let lasts = SystemTime::now().duration_since(changed.at);
             format!(
                 "down for {}: {}",
-                span(lasts.unwrap_or_default()),
+                short_duration(lasts.unwrap_or_default()),
                 changed.why
             )
         }
-        Obstacle::Full(most) => format!("full: `max_connections` ({most}) is reached"),
-        Obstacle::NoWeight => "its weight is 0".to_owned(),
-        Obstacle::NotChecked => "not checked yet, and another backend is up".to_owned(),
-        Obstacle::NotInGroup(pool) => format!(
+        ExclusionReason::Full(most) => format!("full: `max_connections` ({most}) is reached"),
+        ExclusionReason::NoWeight => "its weight is 0".to_owned(),
+        ExclusionReason::NotChecked => "not checked yet, and another backend is up".to_owned(),
+        ExclusionReason::NotInGroup(pool) => format!(
             "{} is up but not used: pool {pool:?} of its affinity group cannot use it now, and another backend is \
              available in all of them",
             backend.name

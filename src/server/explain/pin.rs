@@ -8,9 +8,9 @@ use super::candidates::reason;
 use crate::admin::view::{Explanation, PinEntry};
 use crate::affinity::shard::Origin;
 use crate::server::affinity::view_entry;
-use crate::types::timestamp::{counted, span};
+use crate::types::timestamp::{pluralized, short_duration};
 use crate::upstream::backend::Backend;
-use crate::upstream::pool::{Obstacle, Pool, PoolClient, obstacle_to_pinned};
+use crate::upstream::pool::{ExclusionReason, Pool, PoolClient, pinned_exclusion};
 
 /// The client's pin, whether it decides or not.
 pub(super) fn of(pool: &Pool, client: PoolClient) -> Option<PinEntry> {
@@ -49,7 +49,7 @@ pub(super) fn decides(
         ));
         return None;
     };
-    match obstacle_to_pinned(backend) {
+    match pinned_exclusion(backend) {
         None => {
             steps.extend(precedence(pool, backend));
             Some(backend.clone())
@@ -77,8 +77,8 @@ fn precedence(pool: &Pool, backend: &Backend) -> Option<String> {
 }
 
 /// Why the backend of the pin cannot take the client, and what becomes of the pin.
-fn unusable(backend: &Backend, obstacle: &Obstacle) -> String {
-    let pin = if matches!(obstacle, Obstacle::Full(_)) {
+fn unusable(backend: &Backend, obstacle: &ExclusionReason) -> String {
+    let pin = if matches!(obstacle, ExclusionReason::Full(_)) {
         "this connection goes elsewhere, and the pin stays"
     } else {
         "the pin moves once another backend has responded"
@@ -90,7 +90,7 @@ fn unusable(backend: &Backend, obstacle: &Obstacle) -> String {
 /// The backend of a pin, its origin, its age and its expiry.
 fn sentence(pin: &PinEntry, origin: Origin) -> String {
     let backend = &pin.backend;
-    let made = span(std::time::Duration::from_secs(pin.age_seconds));
+    let made = short_duration(std::time::Duration::from_secs(pin.age_seconds));
     let origin = match origin {
         Origin::Policy => format!("chosen by the policy {made} ago"),
         Origin::Session => format!("learned from a TLS session {made} ago"),
@@ -103,12 +103,12 @@ fn sentence(pin: &PinEntry, origin: Origin) -> String {
     };
     let lasts = match pin.expires_in_seconds {
         Some(left) => {
-            let left = span(std::time::Duration::from_secs(left));
+            let left = short_duration(std::time::Duration::from_secs(left));
             format!("it expires in {left} unless it is used again")
         }
         None => format!(
             "in use by {}, and does not expire meanwhile",
-            counted(pin.connections, "connection")
+            pluralized(pin.connections, "connection")
         ),
     };
     format!("pinned to {backend}: {origin}; {lasts}")

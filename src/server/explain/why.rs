@@ -7,7 +7,7 @@ use super::candidates::reason;
 use crate::snapshot::ActiveListener;
 use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Backend, CheckReport};
-use crate::upstream::pool::{Pool, obstacle_to_pinned};
+use crate::upstream::pool::{Pool, pinned_exclusion};
 
 /// Backends in one line.
 const MAX_BACKENDS: usize = 8;
@@ -21,7 +21,7 @@ pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
     let mut pools: Vec<&Pool> = listener.pools().iter().rev().map(AsRef::as_ref).collect();
     while let Some(pool) = pools.pop() {
         for backend in &pool.backends {
-            if let Some(obstacle) = obstacle_to_pinned(backend) {
+            if let Some(obstacle) = pinned_exclusion(backend) {
                 let why = reason(backend, &obstacle);
                 reasons.push(format!("{}/{}: {why}", pool.name, backend.name));
             }
@@ -38,7 +38,7 @@ pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
 
 /// Why `backend` is up, down or unknown, by the last results of its checks.
 pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -> String {
-    let changed = backend.changed();
+    let changed = backend.last_health_change();
     let health = backend.health();
     let deciding: Vec<&CheckReport> = checks.iter().filter(|check| check.decides).collect();
     let has_results = deciding.iter().any(|check| check.passing.is_some());
@@ -55,7 +55,7 @@ pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -
         let is_early = changed.why.ends_with(EARLY) && health == Health::Up;
         texts.join("; ") + if is_early { EARLY } else { "" }
     };
-    let text = match backend.name_fault() {
+    let text = match backend.resolve_error() {
         Some(error) => format!(
             "{text}; its name does not resolve any more, and its last address stays in use: {error}"
         ),

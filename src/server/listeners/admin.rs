@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{
-    self, AccessTerms, AdminSite, BindError, Control, RequestLimits, Served, Token, TokenError,
+    self, AccessPolicy, AdminSite, BindError, Control, EndpointSet, RequestLimits, Token,
+    TokenError,
 };
 use crate::config::model::{self, AdminBind};
 use crate::system::reserve;
@@ -47,7 +48,7 @@ impl std::error::Error for AdminListenerError {
 pub(in crate::server) struct PreparedAdminListeners {
     token: Option<Token>,
     hosts: Vec<HostName>,
-    wanted: Vec<(AdminBind, Served)>,
+    wanted: Vec<(AdminBind, EndpointSet)>,
     bound: Vec<admin::AdminListener>,
 }
 
@@ -55,7 +56,7 @@ pub(in crate::server) struct PreparedAdminListeners {
 struct ServedListener {
     /// As configured.
     bind: AdminBind,
-    terms: AccessTerms,
+    terms: AccessPolicy,
     /// A second handle on the served socket: for another process, and to accept again after a pause.
     spare: admin::AdminListener,
     /// Ends accepting and every connection.
@@ -86,12 +87,12 @@ impl PreparedAdminListeners {
             errors.push(AdminListenerError::Token(error));
             None
         });
-        let mut wanted = vec![(config.bind.clone(), Served::Everything)];
+        let mut wanted = vec![(config.bind.clone(), EndpointSet::All)];
         wanted.extend(
             config
                 .metrics_bind
                 .clone()
-                .map(|bind| (bind, Served::Probes)),
+                .map(|bind| (bind, EndpointSet::Probes)),
         );
         let mut known: Vec<&AdminBind> = served.iter().collect();
         let mut bound = Vec::new();
@@ -103,7 +104,7 @@ impl PreparedAdminListeners {
             let index = inherited.iter().position(|(known, _)| known == bind);
             let listener = match index.map(|index| inherited.swap_remove(index)) {
                 Some((bind, socket)) => admin::AdminListener::inherit(&bind, socket),
-                None => reserve::retry(|| admin::AdminListener::bind(bind)),
+                None => reserve::retry_with_reserve(|| admin::AdminListener::bind(bind)),
             };
             match listener {
                 Ok(listener) => bound.push(listener),
@@ -165,7 +166,7 @@ impl AdminListeners {
     /// Leaves socket files in place at the end: another process has the sockets too.
     pub(in crate::server) fn keep_files(&self) {
         for one in &self.served {
-            one.spare.leave_file();
+            one.spare.disown_file();
         }
     }
 
@@ -177,10 +178,10 @@ impl AdminListeners {
             let (token, hosts) = (prepared.token.clone(), prepared.hosts.clone());
             if let Some(index) = before.iter().position(|one| one.bind == bind) {
                 let one = before.swap_remove(index);
-                one.terms.change(token, served, hosts);
+                one.terms.replace(token, served, hosts);
                 self.served.push(one);
             } else if let Some(listener) = bound.next() {
-                self.serve(listener, bind, AccessTerms::new(token, served, hosts));
+                self.serve(listener, bind, AccessPolicy::new(token, served, hosts));
             }
         }
         for one in before {
@@ -188,17 +189,17 @@ impl AdminListeners {
         }
     }
 
-    fn serve(&mut self, listener: admin::AdminListener, bind: AdminBind, terms: AccessTerms) {
+    fn serve(&mut self, listener: admin::AdminListener, bind: AdminBind, terms: AccessPolicy) {
         let (tasks, stop) = (self.tasks.clone(), self.stop.child_token());
         let pause = stop.child_token();
         let site = AdminSite {
             rendered: admin::RenderedMetrics::default(),
             control: self.control.clone(),
-            terms: terms.clone(),
-            bounds: RequestLimits::default(),
+            access: terms.clone(),
+            limits: RequestLimits::default(),
             closed: pause.clone(),
         };
-        match reserve::retry(|| listener.try_clone()) {
+        match reserve::retry_with_reserve(|| listener.try_clone()) {
             Ok(spare) => self.served.push(ServedListener {
                 bind,
                 terms,
@@ -211,7 +212,7 @@ impl AdminListeners {
             }
         }
         self.tasks.spawn(async move {
-            let at = listener.at().clone();
+            let at = listener.address().clone();
             if let Err(error) = admin::serve(listener, site, &tasks, stop).await {
                 tracing::error!(target: "lyncpin::admin", %at, %error, "the admin listener cannot be served");
             }

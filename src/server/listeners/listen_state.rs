@@ -123,7 +123,7 @@ fn may_open_soon(listener: &ActiveListener) -> bool {
     let mut pools: Vec<_> = listener.pools().iter().collect();
     while let Some(pool) = pools.pop() {
         let mut backends = pool.backends.iter();
-        if backends.any(|backend| backend.wants_pinned() && backend.health() == Health::Unknown) {
+        if backends.any(|backend| backend.allows_pinned() && backend.health() == Health::Unknown) {
             return true;
         }
         pools.extend(&pool.backup);

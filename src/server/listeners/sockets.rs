@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::config::model::{self, Config};
-use crate::net::socket::Listening;
+use crate::net::socket::ListeningSocket;
 use crate::proxy::acceptor::ListenState;
 use crate::server::workers::WorkerChannels;
 
@@ -35,7 +35,7 @@ pub(in crate::server) struct PortSockets {
     /// As configured; it is looked up by this address.
     configured: SocketAddr,
     bound: SocketAddr,
-    sockets: Vec<Arc<Listening>>,
+    sockets: Vec<Arc<ListeningSocket>>,
     state: watch::Sender<ListenState>,
     /// Its sockets were listening when they were inherited.
     was_listening: bool,
@@ -91,9 +91,9 @@ impl Sockets {
             for &address in new {
                 let overlaps_own = own.iter().any(|&known| overlap(known, address));
                 let sockets = if overlaps_own {
-                    Listening::bind_beside(address, count)
+                    ListeningSocket::bind_without_check(address, count)
                 } else {
-                    Listening::bind(address, count)
+                    ListeningSocket::bind(address, count)
                 };
                 match sockets {
                     Ok(sockets) => ports.push(PortSockets::new(address, sockets)),
@@ -199,7 +199,7 @@ impl Sockets {
 
 impl PortSockets {
     /// The sockets of an address, which do not listen yet.
-    fn new(configured: SocketAddr, sockets: Vec<Arc<Listening>>) -> Self {
+    fn new(configured: SocketAddr, sockets: Vec<Arc<ListeningSocket>>) -> Self {
         let bound = sockets.first().map(|socket| socket.address());
         Self {
             configured,
@@ -219,11 +219,11 @@ impl PortSockets {
         let is_open = matches!(*self.state.borrow(), ListenState::Open(_));
         let state = match (is_open, wanted) {
             (true, PortState::Closed) => {
-                self.each(listener, "close", Listening::close);
+                self.each(listener, "close", ListeningSocket::close);
                 ListenState::Closed
             }
             (false, PortState::Open) => {
-                self.each(listener, "open", Listening::open);
+                self.each(listener, "open", ListeningSocket::open);
                 *openings += 1;
                 ListenState::Open(*openings)
             }
@@ -233,7 +233,12 @@ impl PortSockets {
     }
 
     /// Changes each socket; `what` names the change in the log.
-    fn each(&self, listener: &str, what: &str, change: impl Fn(&Listening) -> io::Result<()>) {
+    fn each(
+        &self,
+        listener: &str,
+        what: &str,
+        change: impl Fn(&ListeningSocket) -> io::Result<()>,
+    ) {
         for socket in &self.sockets {
             if let Err(error) = change(socket) {
                 let address = socket.address();

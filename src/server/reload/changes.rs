@@ -9,14 +9,14 @@ use std::sync::Arc;
 use crate::config::Loaded;
 use crate::config::model::{ListenerConfig, PoolConfig, Target};
 use crate::snapshot::Snapshot;
-use crate::types::timestamp::counted;
+use crate::types::timestamp::pluralized;
 
 use crate::server::workers;
 
 /// Accepted settings that are suspicious, or that take effect only after a restart.
 pub(super) fn warnings(loaded: &Loaded, running: usize) -> Vec<String> {
     let lints = loaded.lints.iter().map(|lint| {
-        let error = lint.as_fault();
+        let error = lint.as_error();
         let (file, line, column) = (&error.file, error.line, error.column);
         format!("{file}:{line}:{column}: {}", error.message)
     });
@@ -154,7 +154,7 @@ fn groups(before: &Snapshot, now: &Snapshot, changes: &mut Vec<String>) {
             None => changes.push(format!(
                 "affinity group {:?} is removed, with {}",
                 old.group(),
-                counted(old.len() as u64, "pin")
+                pluralized(old.len() as u64, "pin")
             )),
             Some(new) if !Arc::ptr_eq(old, new) => changes.push(format!(
                 "affinity group {:?} has other keys: {} of its {} pins are kept",
@@ -188,7 +188,7 @@ pub(super) fn release_pins(before: &Snapshot, now: &Snapshot) {
         else {
             continue;
         };
-        let released = pins.release(member);
+        let released = pins.clear_member(member);
         tracing::info!(
             target: "lyncpin::server",
             group = &**group,

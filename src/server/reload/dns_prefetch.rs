@@ -44,7 +44,7 @@ impl PrefetchedNames {
         for name in names {
             let resolver = resolver.clone();
             queries.spawn(async move {
-                let found = resolver.first(&name).await;
+                let found = resolver.first_address(&name).await;
                 found.map(|address| (name, address))
             });
         }

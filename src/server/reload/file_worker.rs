@@ -63,7 +63,7 @@ impl FileWorker {
         work: impl FnOnce(&ReadStage) -> T + Send + 'static,
     ) -> Result<T, FileWorkerError> {
         let stage = self.begin().map_err(FileWorkerError::Busy)?;
-        let working = files::aside("reload", move || work(&stage));
+        let working = files::run_detached("reload", move || work(&stage));
         match timeout(self.time_limit, working).await {
             Ok(result) => result.map_err(FileWorkerError::Thread),
             Err(_) => {

@@ -28,7 +28,7 @@ use crate::admin::ReloadError;
 use crate::admin::view::Reloaded;
 use crate::config::Loaded;
 use crate::config::model::Config;
-use crate::health::WatchedPool;
+use crate::health::MonitoredPool;
 use crate::proxy::acceptor::ProxyContext;
 use crate::snapshot::{PreviousSnapshot, Snapshot};
 use crate::system::{files, reserve};
@@ -139,7 +139,9 @@ async fn prepare(running: &Running) -> Result<PreparedReload, ReloadFailure> {
     };
     let mut bound = bind();
     if let Err(errors) = &bound
-        && errors.iter().any(|error| reserve::is_exhausted(error))
+        && errors
+            .iter()
+            .any(|error| reserve::is_out_of_descriptors(error))
     {
         let _lifted = reserve::lift();
         bound = bind();
@@ -194,7 +196,7 @@ fn bring_into_force(
         limits.per_source,
         limits.new_per_source_per_second,
     );
-    proxy.log.change(config.log);
+    proxy.log.reconfigure(config.log);
     let previous = PreviousSnapshot {
         snapshot: before,
         addresses: &|server| names.of(server),
@@ -208,7 +210,7 @@ fn bring_into_force(
     ));
     proxy.snapshot.store(after.clone());
     listen_state::apply(state);
-    running.health.update(WatchedPool::all(&after));
+    running.health.update(MonitoredPool::all(&after));
     changes::release_pins(before, &after);
     state.lingering.add(before, &after);
     state.lingering.sweep(&after, &proxy.registry);
@@ -220,7 +222,7 @@ fn bring_into_force(
 /// The old store is flushed and stopped first, within its own bound; a stop does not wait for it.
 async fn move_store(running: &mut Running, to: StoreMove) {
     if let Some(old) = running.store.take() {
-        let stopping = files::aside("store stop", move || old.stop());
+        let stopping = files::run_detached("store stop", move || old.stop());
         let stop = &running.state.proxy.stop;
         let _ = stop.run_until_cancelled(stopping).await;
     }
@@ -260,7 +262,7 @@ fn reject(by: &RequestOrigin, failure: ReloadFailure) -> ReloadError {
     };
     let why = match &rejected {
         ReloadError::Rejected(_) => "the configuration has errors".to_owned(),
-        other @ (ReloadError::NoFile | ReloadError::Stopping | ReloadError::Upgrading) => {
+        other @ (ReloadError::NoFile | ReloadError::Stopping | ReloadError::UpgradeInProgress) => {
             other.to_string()
         }
     };

@@ -87,17 +87,17 @@ fn open_store(
     let AffinityStore::File(path) = wanted else {
         return Ok(Some(StoreMove::ToMemory));
     };
-    let opened = match reserve::retry(|| OpenedStore::open(path)) {
-        Err(OpenError::Held(_)) if *role == Role::TakesOver => return Ok(Some(StoreMove::Later)),
+    let opened = match reserve::retry_with_reserve(|| OpenedStore::open(path)) {
+        Err(OpenError::Held(_)) if *role == Role::TakingOver => return Ok(Some(StoreMove::Later)),
         opened => opened.map_err(|error| error_chain(&error))?,
     };
     // The tables in memory are newer than the content of the file.
-    Ok(Some(StoreMove::To(Box::new(opened.anew(secret)))))
+    Ok(Some(StoreMove::To(Box::new(opened.with_secret(secret)))))
 }
 
 fn read_config(file: &Path, on_read: impl FnOnce()) -> Result<Loaded, ReloadFailure> {
     let name = file.display().to_string();
-    let bytes = files::read(file, config::MAX_FILE_BYTES).map_err(|error| {
+    let bytes = files::read_limited(file, config::MAX_FILE_BYTES).map_err(|error| {
         ReloadFailure::Other(vec![format!(
             "the configuration {name} cannot be read: {error}"
         )])

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::MAX_FILE_BYTES;
 use crate::proxy::acceptor::ProxyContext;
-use crate::server::requests::{Reloads, RequestOrigin};
+use crate::server::requests::{RequestOrigin, SupervisorHandle};
 use crate::system::files;
 
 /// Without another event for this long, the writer is done.
@@ -61,20 +61,24 @@ impl WatchedFile {
     }
 
     /// Requests a reload after each change, until the balancer stops.
-    pub(in crate::server) async fn watch(self, proxy: Arc<ProxyContext>, supervisor: Reloads) {
+    pub(in crate::server) async fn watch(
+        self,
+        proxy: Arc<ProxyContext>,
+        supervisor: SupervisorHandle,
+    ) {
         let stop = proxy.stop.clone();
         stop.run_until_cancelled(async {
             loop {
                 let token = proxy.snapshot.load().config.admin.token_file.clone();
                 let watched = self.clone();
-                let comparing = files::aside("watch", move || {
+                let comparing = files::run_detached("watch", move || {
                     let events = subscribe(&watched.file, token.as_deref());
                     (watched.has_changed(token.as_deref()), events)
                 });
                 let compared = log_if_stalled(comparing, &self.file).await;
                 let events = compared.and_then(|(changed, events)| {
                     if changed {
-                        supervisor.request(RequestOrigin::Watch);
+                        supervisor.request_reload(RequestOrigin::Watch);
                     }
                     Ok(DirectoryEvents(Receiver::from_owned_fd_unchecked(events?)?))
                 });
@@ -98,7 +102,7 @@ impl WatchedFile {
             if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
                 continue;
             }
-            let Ok(content) = files::read(path, MAX_FILE_BYTES) else {
+            let Ok(content) = files::read_limited(path, MAX_FILE_BYTES) else {
                 continue;
             };
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::orders::{Draining, HandedOver, Heard, OrderTask};
+use super::orders::{Draining, HandedOver, OrderTask, SuccessorStatus};
 use crate::server::Server;
 use crate::server::running::Running;
 use crate::server::stop::{self, StopDeadline};
@@ -19,7 +19,7 @@ use crate::server::stop::{self, StopDeadline};
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A process that has handed over and drains.
-pub struct Retiring {
+pub struct DrainingServer {
     server: Server,
     /// `None` if the supervisor panicked.
     running: Option<Running>,
@@ -27,7 +27,7 @@ pub struct Retiring {
     until: Instant,
 }
 
-impl Retiring {
+impl DrainingServer {
     /// To be called once another process has taken over: the supervisor has ended, or is about to.
     pub(in crate::server) async fn start(mut server: Server, stays: bool) -> Self {
         let drain = server.state.proxy.snapshot.load().config.timeouts.drain;
@@ -51,14 +51,14 @@ impl Retiring {
 
     /// What is known of the processes that have taken over since; `None` where they cannot be reached.
     #[must_use]
-    pub fn heard(&self) -> Option<watch::Receiver<Heard>> {
+    pub fn successor_status(&self) -> Option<watch::Receiver<SuccessorStatus>> {
         self.orders.as_ref().map(OrderTask::status)
     }
 
     /// Drains until the last connection has ended or `timeouts.drain` is over, then resets the remaining connections. If
     /// the service stops, connections get as long to end as those of the serving process. `at_once` cuts all of that short.
     /// Returns the process without connections, which still answers the process that serves.
-    pub async fn end(self, at_once: impl Future<Output = ()>) -> Ended {
+    pub async fn finish(self, at_once: impl Future<Output = ()>) -> DrainedServer {
         let Self {
             server,
             running,
@@ -90,17 +90,20 @@ impl Retiring {
         if let Some(orders) = &mut orders {
             orders.release();
         }
-        Ended(orders)
+        DrainedServer(orders)
     }
 }
 
 /// Completes when the serving process stops; returns the time that connections get to end.
-async fn service_stops(status: &mut Option<watch::Receiver<Heard>>) -> Duration {
+async fn service_stops(status: &mut Option<watch::Receiver<SuccessorStatus>>) -> Duration {
     let stops = match status {
-        Some(status) => status.wait_for(|status| status.stops.is_some()).await.ok(),
+        Some(status) => status
+            .wait_for(|status| status.stopping_within.is_some())
+            .await
+            .ok(),
         None => None,
     };
-    match stops.and_then(|status| status.stops) {
+    match stops.and_then(|status| status.stopping_within) {
         Some(within) => within,
         None => pending().await,
     }
@@ -108,19 +111,19 @@ async fn service_stops(status: &mut Option<watch::Receiver<Heard>>) -> Duration 
 
 /// A process that has handed over and has no connections any more. It answers the process that serves for as long as this
 /// is held.
-pub struct Ended(Option<OrderTask>);
+pub struct DrainedServer(Option<OrderTask>);
 
-impl Ended {
+impl DrainedServer {
     pub(in crate::server) fn new(over: HandedOver) -> Self {
         Self(Some(OrderTask::start(over, None, true)))
     }
 
     /// What is known of the processes that have taken over since.
     #[must_use]
-    pub fn heard(&self) -> watch::Receiver<Heard> {
+    pub fn successor_status(&self) -> watch::Receiver<SuccessorStatus> {
         match &self.0 {
             Some(orders) => orders.status(),
-            None => watch::channel(Heard::default()).1,
+            None => watch::channel(SuccessorStatus::default()).1,
         }
     }
 

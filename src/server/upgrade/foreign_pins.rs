@@ -18,7 +18,9 @@ pub(super) struct ForeignPins(HashMap<(Arc<str>, PinKey), ForeignHold>);
 impl ForeignPins {
     /// Applies a batch of changes.
     pub(super) fn update(&mut self, batch: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
-        pins::read(batch, |group, change| self.apply_pin(group, change, snapshot))
+        pins::read(batch, |group, change| {
+            self.apply_pin(group, change, snapshot)
+        })
     }
 
     /// Releases all of them.

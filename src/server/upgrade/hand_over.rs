@@ -21,7 +21,7 @@ use super::take_over::acquire_released;
 use crate::admin::UpgradeError;
 use crate::admin::view::Upgraded;
 use crate::handoff::{
-    AsyncChannel, Channel, HandoffMessage, KeptPredecessor, KeptReport, Program, WireError,
+    AsyncChannel, Channel, DrainingProcess, DrainingReport, HandoffMessage, Program, WireError,
 };
 use crate::persistence::Store;
 use crate::server::listeners::listen_state;
@@ -96,7 +96,7 @@ pub(in crate::server) async fn hand_over(
 
 /// Waits until the predecessor of this process has released what only one process can have.
 async fn wait_for_release(running: &mut Running) {
-    while *running.role.borrow() == Role::TakesOver {
+    while *running.role.borrow() == Role::TakingOver {
         let Some(predecessor) = &mut running.predecessor else {
             return;
         };
@@ -146,7 +146,7 @@ fn handoff_state(running: &Running, theirs: Channel) -> std::io::Result<HandoffS
     let state = &running.state;
     let mut predecessors = state.predecessors.channels()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let this = KeptPredecessor {
+    let this = DrainingProcess {
         pid: std::process::id(),
         since: u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
     };
@@ -161,11 +161,11 @@ fn handoff_state(running: &Running, theirs: Channel) -> std::io::Result<HandoffS
 }
 
 /// What draining processes hold, and what this one is about to hold as one of them.
-fn reports(running: &Running) -> Vec<KeptReport> {
+fn reports(running: &Running) -> Vec<DrainingReport> {
     let state = &running.state;
     let drain = state.proxy.snapshot.load().config.timeouts.drain;
     let mut reports = state.predecessors.reports();
-    reports.push(KeptReport {
+    reports.push(DrainingReport {
         pid: std::process::id(),
         age: 0,
         report: orders::report(state, drain),
@@ -243,5 +243,5 @@ async fn send_complete(channel: Channel) -> Result<AsyncChannel, WireError> {
     let channel = AsyncChannel::new(channel).map_err(WireError::Io)?;
     let complete = HandoffMessage::Farewell.packet()?;
     let sent = timeout(TAKE_OVER_TIME, channel.send(&complete)).await;
-    sent.unwrap_or(Err(WireError::Late)).map(|()| channel)
+    sent.unwrap_or(Err(WireError::Timeout)).map(|()| channel)
 }

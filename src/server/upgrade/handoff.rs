@@ -16,10 +16,10 @@ use crate::affinity::table::Secret;
 use crate::config;
 use crate::config::model::AdminBind;
 use crate::handoff::{
-    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, PREDECESSOR,
-    PredecessorChannel, Received, VERSION, WireError,
+    AsyncChannel, BackendRecord, Channel, DrainingProcess, DrainingReport, HandoffMessage,
+    PREDECESSOR, PredecessorProcess, Received, VERSION, WireError,
 };
-use crate::net::socket::Listening;
+use crate::net::socket::ListeningSocket;
 use crate::proxy::acceptor::ProxyContext;
 use crate::server::systemd;
 use crate::snapshot::Snapshot;
@@ -33,7 +33,7 @@ const EXIT_TIME: Duration = Duration::from_secs(5);
 /// What a process takes over from its predecessor, and the channel to it.
 pub struct Handoff {
     channel: Channel,
-    predecessor: PredecessorChannel,
+    predecessor: PredecessorProcess,
     pub(in crate::server) passed: Passed,
     pins: ForeignPins,
     /// The predecessor has died, and this process goes on alone.
@@ -43,12 +43,12 @@ pub struct Handoff {
 /// Everything but pins.
 pub(in crate::server) struct Passed {
     pub(in crate::server) secret: Secret,
-    pub(in crate::server) ports: Vec<(SocketAddr, Listening)>,
+    pub(in crate::server) ports: Vec<(SocketAddr, ListeningSocket)>,
     pub(in crate::server) admin: Vec<(AdminBind, OwnedFd)>,
     /// Older processes that still have connections, and the channels to them.
-    pub(in crate::server) predecessors: Vec<(KeptPredecessor, OwnedFd)>,
+    pub(in crate::server) predecessors: Vec<(DrainingProcess, OwnedFd)>,
     /// What these last reported.
-    reports: Vec<KeptReport>,
+    reports: Vec<DrainingReport>,
     backends: Vec<BackendRecord>,
 }
 
@@ -57,10 +57,10 @@ pub struct HandoffRejection(Channel);
 
 impl HandoffRejection {
     /// Sends the reason.
-    pub fn tell(&self, why: &str) {
+    pub fn send(&self, why: &str) {
         // An error means that the predecessor is gone.
         let deadline = Instant::now() + MESSAGE_TIME;
-        let _ = self.0.tell(&HandoffMessage::failed(why), deadline);
+        let _ = self.0.send_message(&HandoffMessage::failed(why), deadline);
     }
 }
 
@@ -76,7 +76,7 @@ impl Handoff {
             return Ok(None);
         };
         let pid = pid.to_str().and_then(|pid| pid.parse().ok());
-        let predecessor = PredecessorChannel::new(pid.unwrap_or(0));
+        let predecessor = PredecessorProcess::new(pid.unwrap_or(0));
         let stdin = std::io::stdin();
         let channel = stdin.as_fd().try_clone_to_owned().map_err(WireError::Io)?;
         let channel = Channel::from_descriptor(channel).map_err(WireError::Io)?;
@@ -84,7 +84,7 @@ impl Handoff {
         let null = std::fs::File::open("/dev/null").map_err(WireError::Io)?;
         rustix::stdio::dup2_stdin(&null)?;
         let passed = match Passed::receive(&channel) {
-            Err(WireError::Gone) if predecessor.has_ended_within(EXIT_TIME) => return Ok(None),
+            Err(WireError::Closed) if predecessor.has_ended_within(EXIT_TIME) => return Ok(None),
             passed => passed?,
         };
         Ok(Some(Self {
@@ -101,7 +101,7 @@ impl Handoff {
     /// # Errors
     ///
     /// When there are no descriptors left.
-    pub fn refusal(&self) -> Result<HandoffRejection, WireError> {
+    pub fn rejection(&self) -> Result<HandoffRejection, WireError> {
         self.channel
             .try_clone()
             .map(HandoffRejection)
@@ -115,13 +115,13 @@ impl Handoff {
             restore_backend(&record, snapshot);
         }
         let error = loop {
-            match self.channel.next(Instant::now() + MESSAGE_TIME) {
+            match self.channel.receive_packet(Instant::now() + MESSAGE_TIME) {
                 Ok(Received::Message(HandoffMessage::Complete, _)) => return Ok(()),
                 Ok(received) => self.pins.apply(received, snapshot)?,
                 Err(error) => break error,
             }
         };
-        if !matches!(error, WireError::Gone) || !self.predecessor.has_ended_within(EXIT_TIME) {
+        if !matches!(error, WireError::Closed) || !self.predecessor.has_ended_within(EXIT_TIME) {
             return Err(error);
         }
         self.is_alone = true;
@@ -155,12 +155,12 @@ impl Handoff {
         match waiting.await {
             _ if is_alone => {}
             Ok(()) => {}
-            Err(WireError::Gone) => {
+            Err(WireError::Closed) => {
                 let exited =
                     tokio::task::spawn_blocking(move || predecessor.has_ended_within(EXIT_TIME));
                 is_alone = exited.await.unwrap_or(false);
                 if !is_alone {
-                    return Err(WireError::Gone);
+                    return Err(WireError::Closed);
                 }
             }
             Err(error) => return Err(error),
@@ -176,7 +176,7 @@ impl Handoff {
 impl Passed {
     fn receive(channel: &Channel) -> Result<Self, WireError> {
         let deadline = Instant::now() + MESSAGE_TIME;
-        let HandoffMessage::Hello { version, program } = channel.next_message(deadline)? else {
+        let HandoffMessage::Hello { version, program } = channel.receive_message(deadline)? else {
             return Err(WireError::Malformed(
                 "the first message is not `hello`".into(),
             ));
@@ -186,7 +186,7 @@ impl Passed {
                 "the old process (lyncpin {program}) uses version {version} of the handover protocol, this one version {VERSION}"
             )));
         }
-        let HandoffMessage::Secret(secret) = channel.next_message(deadline)? else {
+        let HandoffMessage::Secret(secret) = channel.receive_message(deadline)? else {
             return Err(WireError::Malformed("the secret is missing".into()));
         };
         let mut passed = Self {
@@ -198,7 +198,7 @@ impl Passed {
             backends: Vec::new(),
         };
         loop {
-            match channel.next(deadline)? {
+            match channel.receive_packet(deadline)? {
                 Received::Message(HandoffMessage::Described, _) => return Ok(passed),
                 Received::Message(message, descriptors) => passed.add(message, descriptors)?,
                 Received::Pins(_) => {
@@ -212,7 +212,7 @@ impl Passed {
         match message {
             HandoffMessage::Ports(addresses) => {
                 for (address, socket) in addresses.into_iter().zip(descriptors) {
-                    let socket = Listening::inherit(socket).map_err(WireError::Io)?;
+                    let socket = ListeningSocket::inherit(socket).map_err(WireError::Io)?;
                     self.ports.push((address, socket));
                 }
             }

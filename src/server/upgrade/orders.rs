@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::state_transfer::{SentPins, send_pins_in_use};
 use crate::admin::view::PinsChanged;
-use crate::admin::{AffinityError, AffinityErrorKind, Caller, Order};
+use crate::admin::{AffinityError, AffinityErrorKind, Caller, ForwardedChange};
 use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
 use crate::handoff::{AsyncChannel, WireError};
 use crate::server::affinity;
@@ -36,11 +36,11 @@ pub(in crate::server) struct HandedOver {
 
 /// What is known of the processes that have taken over since.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct SuccessorStatus {
     /// Every process that has served since, the serving one last.
     pub serving: Vec<u32>,
     /// The serving one is stopping, and gives its connections this long to end.
-    pub stops: Option<Duration>,
+    pub stopping_within: Option<Duration>,
     /// No process serves any more.
     pub gone: bool,
 }
@@ -55,7 +55,7 @@ pub(super) struct Draining {
 
 /// The task that reports and takes orders, and those that it spawns. They end when this is dropped.
 pub(super) struct OrderTask {
-    status: watch::Receiver<Heard>,
+    status: watch::Receiver<SuccessorStatus>,
     /// Has the task release the balancer.
     release: Option<oneshot::Sender<()>>,
     tasks: TaskTracker,
@@ -65,9 +65,9 @@ pub(super) struct OrderTask {
 impl OrderTask {
     /// Starts to report and to take orders. `stays` marks a process that lives for as long as any process serves.
     pub(super) fn start(over: HandedOver, draining: Option<Draining>, stays: bool) -> Self {
-        let (status_sender, status) = watch::channel(Heard {
+        let (status_sender, status) = watch::channel(SuccessorStatus {
             serving: vec![over.successor],
-            ..Heard::default()
+            ..SuccessorStatus::default()
         });
         let (release, released) = oneshot::channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -93,7 +93,7 @@ impl OrderTask {
         }
     }
 
-    pub(super) fn status(&self) -> watch::Receiver<Heard> {
+    pub(super) fn status(&self) -> watch::Receiver<SuccessorStatus> {
         self.status.clone()
     }
 
@@ -118,7 +118,7 @@ struct ServingConnection {
     successor: u32,
     /// `None` once the balancer has no connection any more.
     draining: Option<Draining>,
-    status: watch::Sender<Heard>,
+    status: watch::Sender<SuccessorStatus>,
     stays: bool,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -198,7 +198,7 @@ impl ServingConnection {
             Call::Stops { within } => {
                 let within = Duration::from_millis(within);
                 self.status
-                    .send_modify(|status| status.stops = Some(within));
+                    .send_modify(|status| status.stopping_within = Some(within));
             }
             Call::Order { id, order, caller } => {
                 let (connections, error) = match self.carry_out(order, caller).await {
@@ -215,11 +215,12 @@ impl ServingConnection {
     }
 
     /// Carries out `order` on a thread that may block; returns how many connections it applies to.
-    async fn carry_out(&self, order: Order, caller: Caller) -> Result<u64, String> {
+    async fn carry_out(&self, order: ForwardedChange, caller: Caller) -> Result<u64, String> {
         let Some(draining) = self.draining.clone() else {
             return Ok(0);
         };
-        let done = spawn_blocking(move || caller.scope_here(|| draining.carry_out(&order))).await;
+        let done =
+            spawn_blocking(move || caller.scope_blocking(|| draining.carry_out(&order))).await;
         done.unwrap_or_else(|error| Err(error.to_string()))
     }
 
@@ -263,7 +264,7 @@ impl ServingConnection {
         let packet = orders::packet(message);
         let sent = packet.and_then(|packet| self.channel.try_send(&packet));
         if let Err(error) = &sent
-            && !matches!(error, WireError::Late | WireError::Gone)
+            && !matches!(error, WireError::Timeout | WireError::Closed)
         {
             tracing::warn!(target: "lyncpin::server", %error, "could not send to the serving process");
         }
@@ -278,10 +279,10 @@ impl Draining {
     }
 
     /// Carries out `order`; returns how many connections it applies to.
-    fn carry_out(&self, order: &Order) -> Result<u64, String> {
+    fn carry_out(&self, order: &ForwardedChange) -> Result<u64, String> {
         let snapshot = self.state.proxy.snapshot.load_full();
         let changed = match order {
-            Order::State {
+            ForwardedChange::State {
                 pool,
                 backend,
                 state,
@@ -293,10 +294,10 @@ impl Draining {
                 let _ = states::set_draining(&snapshot, pool, backend, *state, deadline);
                 return Ok(held.at(pool, backend));
             }
-            Order::Move { filter, to } => {
+            ForwardedChange::Move { filter, to } => {
                 affinity::move_draining(&snapshot, &self.state.availability, filter, to)
             }
-            Order::Clear { filter } => affinity::clear_pins(&snapshot, filter),
+            ForwardedChange::Clear { filter } => affinity::clear_pins(&snapshot, filter),
         };
         connections(changed)
     }
@@ -334,7 +335,7 @@ pub(super) fn report(state: &SharedState, left: Duration) -> Report {
 fn connections(changed: Result<PinsChanged, AffinityError>) -> Result<u64, String> {
     match changed {
         Ok(changed) => Ok(changed.connections),
-        Err(error) if error.fault() == AffinityErrorKind::Missing => Ok(0),
+        Err(error) if error.kind() == AffinityErrorKind::NotFound => Ok(0),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::foreign_pins::ForeignPins;
-use crate::admin::view::{self, PredecessorAnswer};
-use crate::admin::{Caller, Order};
+use crate::admin::view::{self, PredecessorResult};
+use crate::admin::{Caller, ForwardedChange};
 use crate::handoff::orders::Call;
-use crate::handoff::{AsyncChannel, Channel, KeptPredecessor, KeptReport, WireError};
+use crate::handoff::{AsyncChannel, Channel, DrainingProcess, DrainingReport, WireError};
 use crate::proxy::acceptor::ProxyContext;
 use crate::telemetry::metrics::{Registry, definitions};
 use process::Process;
@@ -42,7 +42,7 @@ impl Predecessors {
     /// Takes over the channels to them. Must be called on a runtime.
     pub(in crate::server) fn adopt(
         &self,
-        passed: Vec<(KeptPredecessor, OwnedFd)>,
+        passed: Vec<(DrainingProcess, OwnedFd)>,
     ) -> Result<(), WireError> {
         for (known, channel) in passed {
             let channel = Channel::from_descriptor(channel).and_then(AsyncChannel::new);
@@ -54,7 +54,7 @@ impl Predecessors {
 
     /// Restores the last report that the process which served before has received from one of them, so that a process
     /// that has not reported yet does not count as empty.
-    pub(super) fn restore_report(&self, kept: KeptReport) {
+    pub(super) fn restore_report(&self, kept: DrainingReport) {
         let processes = self.all();
         let Some(process) = processes.iter().find(|one| one.known.pid == kept.pid) else {
             return;
@@ -63,7 +63,7 @@ impl Predecessors {
     }
 
     /// Their last reports, for the next process.
-    pub(super) fn reports(&self) -> Vec<KeptReport> {
+    pub(super) fn reports(&self) -> Vec<DrainingReport> {
         let processes = self.all();
         let reports = processes.iter().filter_map(|process| process.report());
         reports.collect()
@@ -106,7 +106,7 @@ impl Predecessors {
     }
 
     /// The channels to them, for the next process.
-    pub(super) fn channels(&self) -> std::io::Result<Vec<(KeptPredecessor, Channel)>> {
+    pub(super) fn channels(&self) -> std::io::Result<Vec<(DrainingProcess, Channel)>> {
         let processes = self.all();
         let channels = processes.iter();
         channels
@@ -136,9 +136,9 @@ impl Predecessors {
     /// Forwards an order of this caller to each of them, and waits for the results.
     pub(in crate::server) async fn order(
         self,
-        order: Order,
+        order: ForwardedChange,
         caller: Caller,
-    ) -> Vec<PredecessorAnswer> {
+    ) -> Vec<PredecessorResult> {
         let sent: Vec<_> = self
             .all()
             .into_iter()

@@ -59,7 +59,7 @@ fn restore_state(record: &BackendRecord, backend: &Backend) {
         let left = Duration::from_millis(left);
         Deadline {
             at: Instant::now() + left,
-            shown: SystemTime::now() + left,
+            wall_time: SystemTime::now() + left,
         }
     });
     let same_deadline = match (deadline, backend.deadline()) {

@@ -6,11 +6,11 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// It has not taken over yet, or its predecessor has not released yet what only one process can have.
-    TakesOver,
+    TakingOver,
     /// It serves.
-    Serves,
+    Serving,
     /// Another process has taken over, and this one drains.
-    Drains,
+    Draining,
     /// It was to take over from another process and failed, with the reason.
     Failed(String),
 }

@@ -23,10 +23,10 @@ use crate::affinity::table::{Pins, Secret};
 use crate::handoff::message::pins_packet;
 use crate::handoff::pins::Batch;
 use crate::handoff::{
-    AsyncChannel, BackendRecord, Channel, HandoffMessage, KeptPredecessor, KeptReport, VERSION,
+    AsyncChannel, BackendRecord, Channel, DrainingProcess, DrainingReport, HandoffMessage, VERSION,
     WireError,
 };
-use crate::net::socket::Listening;
+use crate::net::socket::ListeningSocket;
 use crate::proxy::acceptor::ProxyContext;
 use crate::snapshot::Snapshot;
 use crate::upstream::backend::{Backend, Deadline};
@@ -58,12 +58,12 @@ pub(super) struct StateSender {
 /// Everything that is sent except backends and pins.
 pub(super) struct HandoffState {
     pub(super) secret: Secret,
-    pub(super) ports: Vec<(SocketAddr, Arc<Listening>)>,
+    pub(super) ports: Vec<(SocketAddr, Arc<ListeningSocket>)>,
     pub(super) admin: Vec<(String, admin::AdminListener)>,
     /// The channels to draining processes, this one last.
-    pub(super) predecessors: Vec<(KeptPredecessor, Channel)>,
+    pub(super) predecessors: Vec<(DrainingProcess, Channel)>,
     /// What these hold, as far as is known.
-    pub(super) reports: Vec<KeptReport>,
+    pub(super) reports: Vec<DrainingReport>,
 }
 
 impl StateSender {
@@ -88,23 +88,25 @@ impl StateSender {
             program: env!("CARGO_PKG_VERSION").into(),
         };
         let channel = &self.channel;
-        channel.tell(&hello, deadline)?;
-        channel.tell(&HandoffMessage::Secret(*state.secret.bytes()), deadline)?;
-        channel.pass(&state.ports, HandoffMessage::Ports, deadline)?;
-        channel.pass(&state.admin, HandoffMessage::Admin, deadline)?;
-        channel.pass(&state.predecessors, HandoffMessage::Predecessors, deadline)?;
+        channel.send_message(&hello, deadline)?;
+        channel.send_message(&HandoffMessage::Secret(*state.secret.bytes()), deadline)?;
+        channel.send_descriptors(&state.ports, HandoffMessage::Ports, deadline)?;
+        channel.send_descriptors(&state.admin, HandoffMessage::Admin, deadline)?;
+        channel.send_descriptors(&state.predecessors, HandoffMessage::Predecessors, deadline)?;
         self.send_reports(&state.reports, deadline)?;
         self.send_backends(snapshot, deadline)?;
-        self.channel.tell(&HandoffMessage::Described, deadline)?;
+        self.channel
+            .send_message(&HandoffMessage::Described, deadline)?;
         self.send_pins(snapshot, deadline, |_| Duration::ZERO)?;
-        self.channel.tell(&HandoffMessage::Complete, deadline)
+        self.channel
+            .send_message(&HandoffMessage::Complete, deadline)
     }
 
     /// Sends what has changed since, once this process accepts no clients any more.
     pub(super) fn send_changes(
         &mut self,
         snapshot: &Snapshot,
-        reports: &[KeptReport],
+        reports: &[DrainingReport],
         deadline: Instant,
     ) -> Result<(), WireError> {
         self.send_reports(reports, deadline)?;
@@ -116,12 +118,12 @@ impl StateSender {
         })
     }
 
-    fn send_reports(&self, reports: &[KeptReport], deadline: Instant) -> Result<(), WireError> {
+    fn send_reports(&self, reports: &[DrainingReport], deadline: Instant) -> Result<(), WireError> {
         for kept in reports {
             for report in kept.report.clone().parts() {
                 let (pid, age) = (kept.pid, kept.age);
-                let part = HandoffMessage::Reported(KeptReport { pid, age, report });
-                self.channel.tell(&part, deadline)?;
+                let part = HandoffMessage::Reported(DrainingReport { pid, age, report });
+                self.channel.send_message(&part, deadline)?;
             }
         }
         Ok(())
@@ -130,7 +132,7 @@ impl StateSender {
     fn send_backends(&self, snapshot: &Snapshot, deadline: Instant) -> Result<(), WireError> {
         for backend in snapshot.backends() {
             let message = HandoffMessage::Backend(record(backend));
-            self.channel.tell(&message, deadline)?;
+            self.channel.send_message(&message, deadline)?;
         }
         Ok(())
     }
@@ -257,7 +259,12 @@ fn record(backend: &Backend) -> BackendRecord {
         state: backend.state(),
         deadline: backend.deadline().map(left),
         health: backend.health(),
-        why: backend.changed().why.chars().take(MAX_REASON).collect(),
+        why: backend
+            .last_health_change()
+            .why
+            .chars()
+            .take(MAX_REASON)
+            .collect(),
         configured: backend.configured().address.to_string(),
         address: backend.address(),
     }

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::state_transfer::{HandoffState, StateSender};
-use crate::handoff::{Channel, HandoffMessage, KeptReport, Program, WireError, launch};
+use crate::handoff::{Channel, DrainingReport, HandoffMessage, Program, WireError, launch};
 use crate::snapshot::Snapshot;
 
 /// From the start of the successor until it is ready.
@@ -58,7 +58,7 @@ impl Successor {
         let replies = channel.try_clone().map_err(to_text)?;
         let sent = in_thread(move || send_all(sender, &replies, &state, &snapshot)).await;
         match sent {
-            Err(why) if why == WireError::Gone.to_string() => {
+            Err(why) if why == WireError::Closed.to_string() => {
                 Err(self.exit_reason().await.unwrap_or(why))
             }
             sent => sent,
@@ -71,7 +71,7 @@ impl Successor {
         channel: &Channel,
         sender: StateSender,
         snapshot: Arc<Snapshot>,
-        reports: Vec<KeptReport>,
+        reports: Vec<DrainingReport>,
     ) -> Result<StateSender, String> {
         let deadline = Instant::now() + TAKE_OVER_TIME;
         let replies = channel.try_clone().map_err(to_text)?;
@@ -114,11 +114,11 @@ fn send_all(
     let deadline = Instant::now() + READY_TIME;
     // It may fail before it has received everything: its own message is the better reason.
     let sent = sender.send_all(state, snapshot, deadline);
-    match (replies.next_message(deadline), sent) {
+    match (replies.receive_message(deadline), sent) {
         (Ok(HandoffMessage::Ready(unwanted)), Ok(())) => Ok((sender, unwanted)),
         (Ok(HandoffMessage::Failed(why)), _) => Err(why),
         (Ok(_), _) => Err(unexpected()),
-        (Err(WireError::Late), _) | (_, Err(WireError::Late)) => Err(timed_out(READY_TIME)),
+        (Err(WireError::Timeout), _) | (_, Err(WireError::Timeout)) => Err(timed_out(READY_TIME)),
         (Err(error), _) => Err(error.to_string()),
     }
 }
@@ -127,17 +127,17 @@ fn commit(
     mut sender: StateSender,
     replies: &Channel,
     snapshot: &Snapshot,
-    reports: &[KeptReport],
+    reports: &[DrainingReport],
     deadline: Instant,
 ) -> Result<StateSender, String> {
     let sent = sender
         .send_changes(snapshot, reports, deadline)
-        .and_then(|()| replies.tell(&HandoffMessage::Commit, deadline));
-    match sent.and_then(|()| replies.next_message(deadline)) {
+        .and_then(|()| replies.send_message(&HandoffMessage::Commit, deadline));
+    match sent.and_then(|()| replies.receive_message(deadline)) {
         Ok(HandoffMessage::Serving) => Ok(sender),
         Ok(HandoffMessage::Failed(why)) => Err(why),
         Ok(_) => Err(unexpected()),
-        Err(WireError::Late) => Err(timed_out(TAKE_OVER_TIME)),
+        Err(WireError::Timeout) => Err(timed_out(TAKE_OVER_TIME)),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -27,8 +27,8 @@ impl FirstStep {
     /// The role of this process before the step.
     pub(in crate::server) fn role(&self) -> Role {
         match &self.take_over {
-            Some(_) => Role::TakesOver,
-            None => Role::Serves,
+            Some(_) => Role::TakingOver,
+            None => Role::Serving,
         }
     }
 }
@@ -70,14 +70,14 @@ pub(in crate::server) async fn acquire_released(running: &mut Running) {
     let snapshot = running.state.proxy.snapshot.load_full();
     if let (AffinityStore::File(path), None) = (&snapshot.config.affinity_store, &running.store) {
         let path = path.clone();
-        let opened = files::aside("store open", move || OpenedStore::open(&path)).await;
+        let opened = files::run_detached("store open", move || OpenedStore::open(&path)).await;
         let opened = opened.unwrap_or_else(|error| Err(OpenError::Thread(error)));
-        running.write_to(opened.map(|opened| opened.anew(running.secret.clone())));
+        running.write_to(opened.map(|opened| opened.with_secret(running.secret.clone())));
     }
     running.role.send_if_modified(|role| {
-        let waited = *role == Role::TakesOver;
+        let waited = *role == Role::TakingOver;
         if waited {
-            *role = Role::Serves;
+            *role = Role::Serving;
         }
         waited
     });

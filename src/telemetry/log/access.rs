@@ -71,7 +71,7 @@ pub struct AccessRecord<'a> {
     /// Time from the first attempt to connect until a backend accepted.
     pub connect: Option<Duration>,
     /// Time from accept to the end.
-    pub whole: Duration,
+    pub duration: Duration,
     /// The highest TLS version that the client offered.
     pub tls_offered: Option<ProtocolVersion>,
     /// Number of attempts to connect to a backend.
@@ -101,7 +101,7 @@ impl AccessRecord<'_> {
         line.number("bytes_to_client", self.bytes_to_client);
         duration(line, "hello_ms", self.hello);
         duration(line, "connect_ms", self.connect);
-        duration(line, "duration_ms", Some(self.whole));
+        duration(line, "duration_ms", Some(self.duration));
         optional(line, "tls_offered", self.tls_offered.map(version));
         line.number("tries", self.tries.into());
         line.plain("outcome", self.outcome.as_str().as_bytes());
@@ -200,7 +200,7 @@ mod tests {
             bytes_to_client: 123_456,
             hello: Some(Duration::from_micros(1_234)),
             connect: Some(Duration::from_micros(456)),
-            whole: Duration::from_millis(180_000),
+            duration: Duration::from_millis(180_000),
             tls_offered: Some(ProtocolVersion::TLS1_3),
             tries: 1,
             outcome: Outcome::ClientClosed,

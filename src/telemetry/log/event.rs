@@ -12,7 +12,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::Log;
-use super::fields::{self, Kind};
+use super::fields::{self, FieldType};
 use super::line::Line;
 use crate::types::timestamp::Timestamp;
 
@@ -34,8 +34,8 @@ pub struct TracingEvents {
 impl Log {
     /// Writes the events of the whole process, down to level `finest`, to this log. From then on panics are logged as errors,
     /// so that they do not wait for the reader either. Only the first call in a process has an effect.
-    pub fn take_events(&self, finest: Level) {
-        if tracing::subscriber::set_global_default(self.events(finest)).is_ok() {
+    pub fn install_subscriber(&self, finest: Level) {
+        if tracing::subscriber::set_global_default(self.subscriber(finest)).is_ok() {
             std::panic::set_hook(Box::new(|panic| {
                 tracing::error!(target: "lyncpin::panic", "{panic}");
             }));
@@ -44,7 +44,7 @@ impl Log {
 
     /// The subscriber, without installing it.
     #[must_use]
-    pub fn events(&self, finest: Level) -> TracingEvents {
+    pub fn subscriber(&self, finest: Level) -> TracingEvents {
         TracingEvents {
             log: self.clone(),
             finest,
@@ -134,45 +134,47 @@ struct Fields<'a, 'b>(&'a mut Line<'b>);
 
 impl Fields<'_, '_> {
     /// A number or a boolean; text if the field has that type.
-    fn literal(&mut self, field: &Field, kind: Kind, value: fmt::Arguments<'_>) {
+    fn literal(&mut self, field: &Field, kind: FieldType, value: fmt::Arguments<'_>) {
         match fields::kind(field.name()) {
             None => self.0.literal(field.name(), value),
             Some(wanted) if wanted == kind => self.0.literal(field.name(), value),
-            Some(Kind::Text) => self.0.text(field.name(), &value.to_string()),
+            Some(FieldType::Text) => self.0.text(field.name(), &value.to_string()),
             Some(_) => self.0.absent(field.name()),
         }
     }
 
     fn text(&mut self, field: &Field, value: &str) {
         match fields::kind(field.name()) {
-            None | Some(Kind::Text) => self.0.text(field.name(), value),
-            Some(Kind::Number) if value.parse::<i64>().is_ok() => {
+            None | Some(FieldType::Text) => self.0.text(field.name(), value),
+            Some(FieldType::Number) if value.parse::<i64>().is_ok() => {
                 self.0.literal(field.name(), format_args!("{value}"));
             }
-            Some(Kind::Number | Kind::Flag | Kind::List) => self.0.absent(field.name()),
+            Some(FieldType::Number | FieldType::Flag | FieldType::List) => {
+                self.0.absent(field.name())
+            }
         }
     }
 }
 
 impl Visit for Fields<'_, '_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.literal(field, Kind::Number, format_args!("{value}"));
+        self.literal(field, FieldType::Number, format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.literal(field, Kind::Number, format_args!("{value}"));
+        self.literal(field, FieldType::Number, format_args!("{value}"));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         if value.is_finite() {
-            self.literal(field, Kind::Number, format_args!("{value}"));
+            self.literal(field, FieldType::Number, format_args!("{value}"));
         } else {
             self.0.absent(field.name());
         }
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.literal(field, Kind::Flag, format_args!("{value}"));
+        self.literal(field, FieldType::Flag, format_args!("{value}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -192,7 +194,7 @@ impl Visit for Fields<'_, '_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if fields::kind(field.name()) == Some(Kind::List) {
+        if fields::kind(field.name()) == Some(FieldType::List) {
             let text = format!("{value:?}");
             self.0.list(field.name(), &text, &format!("{value:#?}"));
         } else {
@@ -218,7 +220,7 @@ mod tests {
             access: true,
             client_address: ClientAddress::Full,
         };
-        tracing::subscriber::with_default(Log::new(settings, sink).events(finest), emit);
+        tracing::subscriber::with_default(Log::new(settings, sink).subscriber(finest), emit);
         drop(guard);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();

@@ -7,7 +7,7 @@ use std::fmt;
 
 /// The JSON type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldType {
     /// A string.
     Text,
     /// A number.
@@ -18,7 +18,7 @@ pub enum Kind {
     List,
 }
 
-impl Kind {
+impl FieldType {
     /// The name in `docs/log.md`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -42,57 +42,57 @@ pub const ACCESS_NUMBERS: &[&str] = &[
 ];
 
 /// The fields that an event may have, besides the common ones, in alphabetical order.
-pub const EVENT_FIELDS: &[(&str, Kind)] = &[
-    ("action", Kind::Text),
-    ("address", Kind::Text),
-    ("addresses", Kind::List),
-    ("allowed", Kind::Number),
-    ("at", Kind::Text),
-    ("backend", Kind::Text),
-    ("before", Kind::Text),
-    ("by", Kind::Text),
-    ("cause", Kind::Text),
-    ("check", Kind::Text),
-    ("client", Kind::Text),
-    ("connections", Kind::Number),
-    ("descriptors", Kind::Number),
-    ("detail", Kind::Text),
-    ("drain_seconds", Kind::Number),
-    ("drained", Kind::Number),
-    ("error", Kind::Text),
-    ("expired", Kind::Number),
-    ("falls", Kind::Number),
-    ("fault", Kind::Text),
-    ("file", Kind::Text),
-    ("from", Kind::Text),
-    ("group", Kind::Text),
-    ("left", Kind::Text),
-    ("limit", Kind::Number),
-    ("listener", Kind::Text),
-    ("lost", Kind::Number),
-    ("name", Kind::Text),
-    ("no_room", Kind::Number),
-    ("other_keys", Kind::Number),
-    ("passed", Kind::Flag),
-    ("pid", Kind::Number),
-    ("pins", Kind::Number),
-    ("pins_used", Kind::Number),
-    ("pipes", Kind::Number),
-    ("pool", Kind::Text),
-    ("program", Kind::Text),
-    ("seconds", Kind::Number),
-    ("sessions", Kind::Number),
-    ("set_aside", Kind::Text),
-    ("state", Kind::Text),
-    ("status", Kind::Number),
-    ("to", Kind::Text),
-    ("unknown", Kind::Number),
-    ("why", Kind::Text),
-    ("workers", Kind::Number),
+pub const EVENT_FIELDS: &[(&str, FieldType)] = &[
+    ("action", FieldType::Text),
+    ("address", FieldType::Text),
+    ("addresses", FieldType::List),
+    ("allowed", FieldType::Number),
+    ("at", FieldType::Text),
+    ("backend", FieldType::Text),
+    ("before", FieldType::Text),
+    ("by", FieldType::Text),
+    ("cause", FieldType::Text),
+    ("check", FieldType::Text),
+    ("client", FieldType::Text),
+    ("connections", FieldType::Number),
+    ("descriptors", FieldType::Number),
+    ("detail", FieldType::Text),
+    ("drain_seconds", FieldType::Number),
+    ("drained", FieldType::Number),
+    ("error", FieldType::Text),
+    ("expired", FieldType::Number),
+    ("falls", FieldType::Number),
+    ("fault", FieldType::Text),
+    ("file", FieldType::Text),
+    ("from", FieldType::Text),
+    ("group", FieldType::Text),
+    ("left", FieldType::Text),
+    ("limit", FieldType::Number),
+    ("listener", FieldType::Text),
+    ("lost", FieldType::Number),
+    ("name", FieldType::Text),
+    ("no_room", FieldType::Number),
+    ("other_keys", FieldType::Number),
+    ("passed", FieldType::Flag),
+    ("pid", FieldType::Number),
+    ("pins", FieldType::Number),
+    ("pins_used", FieldType::Number),
+    ("pipes", FieldType::Number),
+    ("pool", FieldType::Text),
+    ("program", FieldType::Text),
+    ("seconds", FieldType::Number),
+    ("sessions", FieldType::Number),
+    ("set_aside", FieldType::Text),
+    ("state", FieldType::Text),
+    ("status", FieldType::Number),
+    ("to", FieldType::Text),
+    ("unknown", FieldType::Number),
+    ("why", FieldType::Text),
+    ("workers", FieldType::Number),
 ];
 
 /// The type of a field; `None` for a field that is not listed, such as one of a library.
-pub(super) fn kind(name: &str) -> Option<Kind> {
+pub(super) fn kind(name: &str) -> Option<FieldType> {
     let index = EVENT_FIELDS
         .binary_search_by_key(&name, |(known, _)| known)
         .ok()?;
@@ -132,7 +132,7 @@ mod tests {
             assert!(!event::FIELDS.contains(name), "{name}");
             if access::FIELDS.contains(name) {
                 let number = ACCESS_NUMBERS.contains(name);
-                assert_eq!(*kind == Kind::Number, number, "{name}");
+                assert_eq!(*kind == FieldType::Number, number, "{name}");
             }
         }
         assert!(

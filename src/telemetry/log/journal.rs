@@ -20,7 +20,7 @@ pub(super) fn prefix(level: Level) -> &'static [u8] {
 
 /// Whether standard error is connected to the journal.
 #[must_use]
-pub fn is_stderr() -> bool {
+pub fn is_standard_error() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
         return false;
     };
@@ -29,7 +29,7 @@ pub fn is_stderr() -> bool {
 
 /// An error text for the journal: each line with the priority of an error.
 #[must_use]
-pub fn as_error(text: &str) -> String {
+pub fn format_error(text: &str) -> String {
     text.lines().map(|line| format!("<3>{line}\n")).collect()
 }
 
@@ -58,6 +58,6 @@ mod tests {
 
     #[test]
     fn every_line_of_an_error_has_its_priority() {
-        assert_eq!(as_error("a\nb\n"), "<3>a\n<3>b\n");
+        assert_eq!(format_error("a\nb\n"), "<3>a\n<3>b\n");
     }
 }

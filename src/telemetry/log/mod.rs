@@ -52,19 +52,19 @@ impl Log {
     }
 
     /// Applies new settings, to all clones too.
-    pub fn change(&self, settings: model::LogSettings) {
+    pub fn reconfigure(&self, settings: model::LogSettings) {
         self.settings.store(Arc::new(settings));
         self.sink.set_format(settings.format);
     }
 
     /// Whether access lines are enabled.
     #[must_use]
-    pub fn wants_access(&self) -> bool {
+    pub fn is_access_enabled(&self) -> bool {
         self.settings.load().access
     }
 
     /// Writes the line of a connection that has ended, if access lines are enabled.
-    pub fn access(&self, record: &AccessRecord<'_>) {
+    pub fn write_access(&self, record: &AccessRecord<'_>) {
         let settings = self.settings.load();
         if settings.access {
             self.write(Level::INFO, |line| {
@@ -74,7 +74,7 @@ impl Log {
     }
 
     /// Records a rejected connection among the last ones, whether or not access lines are enabled.
-    pub fn refused(&self, record: &AccessRecord<'_>) {
+    pub fn record_rejection(&self, record: &AccessRecord<'_>) {
         self.rejections.push(|| RejectedConnection {
             at: record.time,
             listener: record.listener.into(),
@@ -91,7 +91,7 @@ impl Log {
 
     /// The last rejections.
     #[must_use]
-    pub fn refusals(&self) -> &RejectionLog {
+    pub fn rejections(&self) -> &RejectionLog {
         &self.rejections
     }
 

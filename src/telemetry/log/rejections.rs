@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use crate::types::outcome::Outcome;
 
 /// The most rejections in memory.
-pub const KEPT: usize = 200;
+pub const CAPACITY: usize = 200;
 
 /// A connection that the balancer rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl RejectionLog {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if recent.len() == KEPT {
+        if recent.len() == CAPACITY {
             recent.pop_front();
         }
         recent.push_back(build());
@@ -79,12 +79,12 @@ mod tests {
     #[test]
     fn the_oldest_rejections_are_dropped() {
         let rejections = RejectionLog::default();
-        for number in 0..KEPT + 5 {
+        for number in 0..CAPACITY + 5 {
             rejections.push(|| rejection(number));
         }
         let all = rejections.all();
-        assert_eq!(all.len(), KEPT);
-        assert_eq!((&*all[0].client, &*all[KEPT - 1].client), ("5", "204"));
+        assert_eq!(all.len(), CAPACITY);
+        assert_eq!((&*all[0].client, &*all[CAPACITY - 1].client), ("5", "204"));
     }
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
         let (sink, _writer) =
             Sink::start(nowhere.unwrap().into(), settings.format, Counter::noop()).unwrap();
         let log = Log::new(settings, sink);
-        log.refused(&AccessRecord {
+        log.record_rejection(&AccessRecord {
             time: SystemTime::UNIX_EPOCH,
             listener: "https",
             client: "192.0.2.77:50123".parse().unwrap(),
@@ -111,13 +111,13 @@ mod tests {
             bytes_to_client: 0,
             hello: None,
             connect: None,
-            whole: Duration::ZERO,
+            duration: Duration::ZERO,
             tls_offered: None,
             tries: 0,
             outcome: Outcome::UnknownName,
             detail: None,
         });
-        let recent = log.refusals().all().remove(0);
+        let recent = log.rejections().all().remove(0);
         assert_eq!(recent.client, "192.0.2.0/24");
         assert_eq!(recent.name.as_deref(), Some("elsewhere.contoso.com"));
     }

@@ -120,7 +120,7 @@ impl Sink {
     /// When standard error is closed or the thread cannot be started.
     pub fn stderr(format: LogFormat, lost: Counter) -> io::Result<(Self, Writer)> {
         let output = rustix::io::fcntl_dupfd_cloexec(io::stderr(), 0)?;
-        let reader = if journal::is_stderr() {
+        let reader = if journal::is_standard_error() {
             LogReader::Journal
         } else {
             LogReader::Other

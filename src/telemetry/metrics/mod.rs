@@ -27,7 +27,7 @@ pub enum Direction {
 
 /// How bytes were transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum TransferPath {
     /// Through a buffer of the process.
     Copied,
     /// Through a pipe, inside the kernel.
@@ -123,63 +123,63 @@ impl BackendMetrics {
     }
 
     /// Counts transferred bytes.
-    pub fn moved(&self, direction: Direction, path: Path, bytes: u64) {
+    pub fn record_bytes(&self, direction: Direction, path: TransferPath, bytes: u64) {
         let counters = match path {
-            Path::Copied => &self.copied,
-            Path::Spliced => &self.spliced,
+            TransferPath::Copied => &self.copied,
+            TransferPath::Spliced => &self.spliced,
         };
         counters[direction as usize].increment(bytes);
     }
 
     /// Records the time to connect to the backend.
-    pub fn connected(&self, seconds: f64) {
+    pub fn record_connect(&self, seconds: f64) {
         self.connect_seconds.record(seconds);
     }
 
     /// Records the duration of a connection that had reached the backend.
-    pub fn ended(&self, seconds: f64) {
+    pub fn record_end(&self, seconds: f64) {
         self.connection_seconds.record(seconds);
     }
 
     /// Counts a failed attempt to connect.
-    pub fn connect_failed(&self, failure: ConnectFailure) {
+    pub fn record_connect_failure(&self, failure: ConnectFailure) {
         self.connect_failures[failure as usize].increment(1);
     }
 
     /// Counts a connection that is redispatched to another backend.
-    pub fn redispatched(&self, failure: ConnectFailure) {
+    pub fn record_redispatch(&self, failure: ConnectFailure) {
         self.redispatches[failure as usize].increment(1);
     }
 
     /// Sets the health.
-    pub fn show_health(&self, health: Health) {
+    pub fn set_health(&self, health: Health) {
         self.up.set(f64::from(u8::from(health == Health::Up)));
     }
 
     /// Counts a change from up to down.
-    pub fn fell(&self) {
+    pub fn record_fall(&self) {
         self.falls.increment(1);
     }
 
     /// Sets whether flap damping holds it out of rotation.
-    pub fn show_damped(&self, damped: bool) {
+    pub fn set_damped(&self, damped: bool) {
         self.damped.set(f64::from(u8::from(damped)));
     }
 
     /// Sets the end of its drain; `None` if it does not drain.
-    pub fn show_drain_deadline(&self, deadline: Option<SystemTime>) {
+    pub fn set_drain_deadline(&self, deadline: Option<SystemTime>) {
         self.drain_deadline.set(deadline.map_or(0.0, unix_seconds));
     }
 
     /// Sets the administrative state.
-    pub fn show_state(&self, state: AdminState) {
+    pub fn set_state(&self, state: AdminState) {
         for (known, gauge) in AdminState::ALL.into_iter().zip(&self.states) {
             gauge.set(f64::from(u8::from(known == state)));
         }
     }
 
     /// Counts a result of the check with this label, and records its duration.
-    pub fn checked(&self, check: &str, passed: bool, seconds: f64) {
+    pub fn record_check(&self, check: &str, passed: bool, seconds: f64) {
         let (pool, name) = &self.names;
         let labels = [&**pool, name, check, if passed { "pass" } else { "fail" }];
         self.registry
@@ -191,7 +191,7 @@ impl BackendMetrics {
     }
 
     /// Sets the end of validity of the certificate that a check saw.
-    pub fn show_certificate_expiry(&self, expiry: SystemTime) {
+    pub fn set_certificate_expiry(&self, expiry: SystemTime) {
         let (pool, name) = &self.names;
         self.registry
             .gauge(&definitions::CERTIFICATE_EXPIRY, &[pool, name])
@@ -236,7 +236,7 @@ impl ConnectionMetrics {
     }
 
     /// Counts a connection that has ended.
-    pub fn ended(&self, outcome: Outcome) {
+    pub fn record_end(&self, outcome: Outcome) {
         let labels = [&*self.listener, &self.pool, &self.backend, outcome.as_str()];
         self.ended[outcome as usize]
             .get_or_init(|| self.registry.counter(&definitions::CONNECTIONS, &labels))
@@ -245,11 +245,11 @@ impl ConnectionMetrics {
 
     /// Number of open connections.
     #[must_use]
-    pub fn living(&self) -> u64 {
+    pub fn active_connections(&self) -> u64 {
         let labels = [&*self.listener, &self.pool, &self.backend];
         let active = self
             .registry
-            .shown(&definitions::CONNECTIONS_ACTIVE, &labels);
+            .gauge_value(&definitions::CONNECTIONS_ACTIVE, &labels);
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -261,9 +261,9 @@ impl ConnectionMetrics {
 
     /// Counts an open connection until the guard is dropped.
     #[must_use]
-    pub fn begin(self: &Arc<Self>) -> Active {
+    pub fn track(self: &Arc<Self>) -> ActiveConnection {
         self.active().increment(1.0);
-        Active { of: self.clone() }
+        ActiveConnection { of: self.clone() }
     }
 
     fn active(&self) -> &Gauge {
@@ -276,11 +276,11 @@ impl ConnectionMetrics {
 }
 
 /// One open connection in `lyncpin_connections_active`.
-pub struct Active {
+pub struct ActiveConnection {
     of: Arc<ConnectionMetrics>,
 }
 
-impl Active {
+impl ActiveConnection {
     /// The metrics that count it.
     #[must_use]
     pub fn metrics(&self) -> &Arc<ConnectionMetrics> {
@@ -288,7 +288,7 @@ impl Active {
     }
 }
 
-impl Drop for Active {
+impl Drop for ActiveConnection {
     fn drop(&mut self) {
         self.of.active().decrement(1.0);
     }

@@ -53,14 +53,14 @@ impl Registry {
 
     /// The value of a counter; 0 if there is none.
     #[must_use]
-    pub fn counted(&self, definition: &'static Definition, values: &[&str]) -> u64 {
+    pub fn counter_value(&self, definition: &'static Definition, values: &[&str]) -> u64 {
         let cell = self.series.get_counter(&key(definition, values));
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// The value of a gauge; 0 if there is none.
     #[must_use]
-    pub fn shown(&self, definition: &'static Definition, values: &[&str]) -> f64 {
+    pub fn gauge_value(&self, definition: &'static Definition, values: &[&str]) -> f64 {
         let cell = self.series.get_gauge(&key(definition, values));
         cell.map_or(0.0, |cell| f64::from_bits(cell.load(Ordering::Relaxed)))
     }

@@ -40,7 +40,7 @@ impl Availability {
 
     /// Registers `worker` to be woken when connections are ended; its relays then read
     /// [`BackendPermit::disconnect_reason`](super::BackendPermit::disconnect_reason).
-    pub fn tell_of_recalls(&self, worker: Waker) {
+    pub fn register_worker(&self, worker: Waker) {
         lock(&self.workers).push(worker);
     }
 

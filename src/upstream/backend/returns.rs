@@ -25,14 +25,14 @@ impl Backend {
     /// Whether only flap damping holds it out. Then it comes back at once if no other backend of the pool can serve, so the port
     /// need not close meanwhile.
     #[must_use]
-    pub fn is_in_reserve(&self) -> bool {
-        self.wants_pinned() && self.damped().is_some()
+    pub fn is_only_damped(&self) -> bool {
+        self.allows_pinned() && self.damped().is_some()
     }
 
     /// Sets or clears flap damping. Only for `health`.
     pub fn set_damped(&self, damped: Option<Damped>) {
         *lock(&self.damped) = damped;
-        self.metrics.show_damped(damped.is_some());
+        self.metrics.set_damped(damped.is_some());
     }
 
     /// Changes health or state with `write`, and records a return if the backend was out of rotation before and is not now.

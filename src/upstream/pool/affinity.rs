@@ -26,7 +26,7 @@ impl PoolAffinity {
     pub(super) fn new(pins: Arc<Pins>, backends: &[Arc<Backend>]) -> Self {
         let members: Vec<Member> = backends
             .iter()
-            .map(|backend| pins.number_member(&backend.name))
+            .map(|backend| pins.intern_member(&backend.name))
             .collect();
         let indexes = members
             .iter()
@@ -43,7 +43,8 @@ impl PoolAffinity {
     /// The key of the client; `None` if clients are identified by TLS session only.
     pub(super) fn key(&self, client: PoolClient) -> Option<Key> {
         let settings = self.pins.settings();
-        (settings.by_source || settings.by_name).then(|| self.pins.key(client.source, client.name))
+        (settings.by_source || settings.by_name)
+            .then(|| self.pins.key(client.source, client.name_id))
     }
 
     /// The TLS session that the client resumes, if it is known.

@@ -51,7 +51,7 @@ impl Pool {
         let among = |health, scope| {
             let is_candidate = move |&(index, backend): &(usize, &Arc<Backend>)| {
                 backend.health() == health
-                    && backend.takes_new()
+                    && backend.accepts_new()
                     && !backend.is_full()
                     && !tried.contains(&index)
                     && (scope == Scope::Here || self.healthy_in_group(index))
@@ -122,7 +122,7 @@ impl Pool {
     /// clients.
     #[must_use]
     pub fn effective_weight(&self, backend: &Backend) -> f64 {
-        if !backend.takes_new() {
+        if !backend.accepts_new() {
             return 0.0;
         }
         let share = self.share(backend, self.slow_start_clock());
@@ -132,19 +132,19 @@ impl Pool {
     /// Whether the administrator allows the pins of `backend` in another pool of the group: there it is ready, or draining
     /// before its deadline.
     #[must_use]
-    pub fn pins_serve_elsewhere(&self, backend: &Arc<Backend>) -> bool {
+    pub fn pins_allowed_elsewhere(&self, backend: &Arc<Backend>) -> bool {
         let index = self
             .backends
             .iter()
             .position(|known| Arc::ptr_eq(known, backend));
         let siblings = index.and_then(|index| self.siblings.get(index));
-        siblings.is_some_and(|siblings| siblings.iter().any(|sibling| sibling.wants_pinned()))
+        siblings.is_some_and(|siblings| siblings.iter().any(|sibling| sibling.allows_pinned()))
     }
 }
 
 /// Whether it accepts new clients and its checks pass.
 pub(super) fn is_usable(sibling: &Arc<Backend>) -> bool {
-    sibling.health() == Health::Up && sibling.takes_new()
+    sibling.health() == Health::Up && sibling.accepts_new()
 }
 
 #[cfg(test)]

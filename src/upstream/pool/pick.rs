@@ -20,7 +20,7 @@ pub struct PoolClient {
     /// Its address; never IPv4-mapped.
     pub source: IpAddr,
     /// The number of the matched configured name in the group's table.
-    pub name: u32,
+    pub name_id: u32,
 }
 
 /// Why a backend was picked.
@@ -110,22 +110,22 @@ impl Pool {
             return self.pick_unpinned(client);
         };
         // Read before any pin is held, so that no move of a pin is missed.
-        let moves = affinity.pins.recalls();
+        let moves = affinity.pins.moves();
         let key = affinity.key(client);
         let recognised = hello
             .and_then(|hello| affinity.recognise(key, hello, |member| self.eligibility(member)));
         let Some(known) = recognised else {
             return self.pick_by_client(affinity, client, (None, moves));
         };
-        if !known.takes {
-            return self.pick_by_client(affinity, client, (Some(known.claim), moves));
+        if !known.is_eligible {
+            return self.pick_by_client(affinity, client, (Some(known.guard), moves));
         }
         let Some(permit) = self.member(known.member).and_then(Backend::try_acquire) else {
             // Full. The session stays where it is; this connection goes elsewhere without it.
             return self.pick_unpinned(client);
         };
-        let pin = key.and_then(|key| affinity.pins.accompany(key, known.member));
-        let held = HeldPins::new(pin, Some(known.claim), moves);
+        let pin = key.and_then(|key| affinity.pins.acquire_for_session(key, known.member));
+        let held = HeldPins::new(pin, Some(known.guard), moves);
         Ok(self.picked(client, permit, PickedBy::Session, held))
     }
 
@@ -152,15 +152,15 @@ impl Pool {
         let (pin, member, by) =
             match affinity
                 .pins
-                .begin(key, |member| self.eligibility(member), choose)
+                .acquire(key, |member| self.eligibility(member), choose)
             {
                 Lookup::Pinned(pin, member) => (pin, member, PickedBy::Pin),
                 Lookup::New(pin, member) | Lookup::Stale(pin, member) => (pin, member, policy),
-                Lookup::Unpinned(_) | Lookup::Nowhere => {
+                Lookup::Unpinned(_) | Lookup::NoBackend => {
                     return Ok(self.picked(client, chosen?.1, policy, HeldPins::None));
                 }
                 // Rendezvous hashing keeps such a client on one backend without a pin.
-                Lookup::Foreign => {
+                Lookup::NotInPool => {
                     let permit = self.acquire_by(Balance::SourceHash, client, &[])?.1;
                     let by = PickedBy::Policy(Balance::SourceHash);
                     return Ok(self.picked(client, permit, by, HeldPins::None));
@@ -265,15 +265,15 @@ impl Pool {
         let full = self
             .backends
             .iter()
-            .any(|backend| backend.takes_new() && backend.is_full());
+            .any(|backend| backend.accepts_new() && backend.is_full());
         Err(if full { NoPick::Full } else { NoPick::Down })
     }
 
     pub(super) fn eligibility(&self, member: Member) -> Eligibility {
         match self.member(member) {
-            Some(backend) if backend.takes_pinned() => Eligibility::Takes,
-            Some(_) => Eligibility::Refuses,
-            None => Eligibility::Foreign,
+            Some(backend) if backend.accepts_pinned() => Eligibility::Eligible,
+            Some(_) => Eligibility::Ineligible,
+            None => Eligibility::NotInPool,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::upstream::backend::{Backend, Damped, Deadline};
 
 /// Whether one backend may get clients without a pin.
 #[derive(Debug)]
-pub struct Standing {
+pub struct RotationStatus {
     /// The backend.
     pub backend: Arc<Backend>,
     /// Its current connections.
@@ -19,12 +19,12 @@ pub struct Standing {
     /// Its current weight, which grows in slow start.
     pub weight: f64,
     /// Why it is excluded; `None` if the policy may choose it.
-    pub obstacle: Option<Obstacle>,
+    pub excluded: Option<ExclusionReason>,
 }
 
 /// Why a backend is excluded; the first reason that applies.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Obstacle {
+pub enum ExclusionReason {
     /// Its name has no address.
     Unresolved,
     /// It is in maintenance.
@@ -50,19 +50,19 @@ pub enum Obstacle {
 impl Pool {
     /// Whether each backend may get clients without a pin, in the order of the file.
     #[must_use]
-    pub fn standings(&self) -> Vec<Standing> {
-        let mut standings: Vec<Standing> = self
+    pub fn rotation(&self) -> Vec<RotationStatus> {
+        let mut standings: Vec<RotationStatus> = self
             .backends
             .iter()
-            .map(|backend| Standing {
+            .map(|backend| RotationStatus {
                 backend: backend.clone(),
                 connections: backend.in_flight(),
                 weight: self.effective_weight(backend),
-                obstacle: exclusion(backend),
+                excluded: exclusion(backend),
             })
             .collect();
-        let in_rotation = |standing: &Standing, health| {
-            standing.obstacle.is_none() && standing.backend.health() == health
+        let in_rotation = |standing: &RotationStatus, health| {
+            standing.excluded.is_none() && standing.backend.health() == health
         };
         let any_up = standings
             .iter()
@@ -73,9 +73,9 @@ impl Pool {
         let any_in_group = up.iter().any(|&index| self.unusable_in(index).is_none());
         for (index, standing) in standings.iter_mut().enumerate() {
             if any_up && in_rotation(standing, Health::Unknown) {
-                standing.obstacle = Some(Obstacle::NotChecked);
+                standing.excluded = Some(ExclusionReason::NotChecked);
             } else if any_in_group && up.contains(&index) {
-                standing.obstacle = self.unusable_in(index).map(Obstacle::NotInGroup);
+                standing.excluded = self.unusable_in(index).map(ExclusionReason::NotInGroup);
             }
         }
         standings
@@ -92,37 +92,40 @@ impl Pool {
 
 /// Why a client that is pinned to `backend` is not sent there; `None` if it is.
 #[must_use]
-pub fn obstacle_to_pinned(backend: &Backend) -> Option<Obstacle> {
+pub fn pinned_exclusion(backend: &Backend) -> Option<ExclusionReason> {
     let obstacle = exclusion(backend)?;
-    if matches!(obstacle, Obstacle::Draining(_)) {
+    if matches!(obstacle, ExclusionReason::Draining(_)) {
         let max = backend.max_connections().filter(|_| backend.is_full());
-        return max.map(Obstacle::Full);
+        return max.map(ExclusionReason::Full);
     }
-    (obstacle != Obstacle::NoWeight).then_some(obstacle)
+    (obstacle != ExclusionReason::NoWeight).then_some(obstacle)
 }
 
-fn exclusion(backend: &Backend) -> Option<Obstacle> {
+fn exclusion(backend: &Backend) -> Option<ExclusionReason> {
     if backend.state() == AdminState::Maintain {
-        return Some(Obstacle::Maintain);
+        return Some(ExclusionReason::Maintain);
     }
     if backend.health() == Health::Down {
-        let damped = backend.damped().map(Obstacle::Damped);
-        let unresolved = backend.address().is_none().then_some(Obstacle::Unresolved);
-        return damped.or(unresolved).or(Some(Obstacle::Down));
+        let damped = backend.damped().map(ExclusionReason::Damped);
+        let unresolved = backend
+            .address()
+            .is_none()
+            .then_some(ExclusionReason::Unresolved);
+        return damped.or(unresolved).or(Some(ExclusionReason::Down));
     }
     if backend.address().is_none() {
-        return Some(Obstacle::Unresolved);
+        return Some(ExclusionReason::Unresolved);
     }
     if backend.state() == AdminState::Drain {
-        return Some(if backend.wants_pinned() {
-            Obstacle::Draining(backend.deadline())
+        return Some(if backend.allows_pinned() {
+            ExclusionReason::Draining(backend.deadline())
         } else {
-            Obstacle::Drained
+            ExclusionReason::Drained
         });
     }
     match backend.max_connections() {
-        Some(max) if backend.is_full() => Some(Obstacle::Full(max)),
-        _ if backend.weight() == 0 => Some(Obstacle::NoWeight),
+        Some(max) if backend.is_full() => Some(ExclusionReason::Full(max)),
+        _ if backend.weight() == 0 => Some(ExclusionReason::NoWeight),
         _ => None,
     }
 }

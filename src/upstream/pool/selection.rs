@@ -64,8 +64,8 @@ impl HeldPins {
 
 impl PinGuards {
     fn is_moved(&self) -> bool {
-        let session_moved = || self.sessions.borrow().iter().any(PinGuard::is_recalled);
-        self.client.as_ref().is_some_and(PinGuard::is_recalled) || session_moved()
+        let session_moved = || self.sessions.borrow().iter().any(PinGuard::has_moved);
+        self.client.as_ref().is_some_and(PinGuard::has_moved) || session_moved()
     }
 }
 
@@ -116,7 +116,7 @@ impl Selection {
         let Some(permit) = self.next_permit() else {
             return false;
         };
-        self.permit.backend().metrics.redispatched(failure);
+        self.permit.backend().metrics.record_redispatch(failure);
         let pinned = matches!(self.by, PickedBy::Pin | PickedBy::Session);
         self.keeps_pins |= pinned && failure == ConnectFailure::Local;
         self.permit = permit;
@@ -130,7 +130,7 @@ impl Selection {
             return acquire().map(|(_, permit)| permit);
         };
         let eligibility = |member: Member| match affinity.indexes.get(&member) {
-            Some(index) if self.tried.contains(index) => Eligibility::Refuses,
+            Some(index) if self.tried.contains(index) => Eligibility::Ineligible,
             _ => self.pool.eligibility(member),
         };
         let Some(pin) = &pinned.client else {
@@ -143,7 +143,7 @@ impl Selection {
             chosen = acquire();
             chosen.as_ref().map(|(index, _)| affinity.members[*index])
         };
-        let member = pin.next(eligibility, choose)?;
+        let member = pin.next_member(eligibility, choose)?;
         chosen
             .map(|(_, permit)| permit)
             .or_else(|| self.pool.member(member)?.try_acquire())
@@ -156,7 +156,7 @@ impl Selection {
         eligibility: impl Fn(Member) -> Eligibility,
     ) -> Option<BackendPermit> {
         let member = affinity.pins.view(&affinity.key(self.client)?)?.member;
-        let is_eligible = eligibility(member) == Eligibility::Takes;
+        let is_eligible = eligibility(member) == Eligibility::Eligible;
         self.pool
             .member(member)
             .filter(|_| is_eligible)?
@@ -199,7 +199,7 @@ impl Selection {
     pub fn disconnect_reason(&self) -> Option<Disconnect> {
         self.permit.disconnect_reason().or_else(|| {
             let (affinity, pinned) = self.pinned()?;
-            let moves = affinity.pins.recalls();
+            let moves = affinity.pins.moves();
             if pinned.moves.replace(moves) == moves {
                 return None;
             }

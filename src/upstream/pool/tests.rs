@@ -83,7 +83,7 @@ pub(super) fn pool(
 fn client(last: u8) -> PoolClient {
     PoolClient {
         source: [192, 0, 2, last].into(),
-        name: 1,
+        name_id: 1,
     }
 }
 
@@ -138,7 +138,7 @@ fn a_draining_backend_keeps_its_clients_and_gets_no_new_ones() {
     assert!((2..9).all(|last| connect(&pool, last).0 != first));
     let passed = crate::upstream::backend::Deadline {
         at: std::time::Instant::now(),
-        shown: std::time::SystemTime::now(),
+        wall_time: std::time::SystemTime::now(),
     };
     drained.set_state(AdminState::Drain, Some(passed));
     assert_ne!(connect(&pool, 1).0, first);

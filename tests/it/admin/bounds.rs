@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 
 use super::fake::{Fake, Running};
 use super::over_the_wire::{self, send, send_with};
@@ -12,10 +12,10 @@ use super::over_the_wire::{self, send, send_with};
 #[test]
 fn a_body_is_limited_in_size_and_time() {
     let bounds = RequestLimits {
-        body: Duration::from_millis(100),
+        body_timeout: Duration::from_millis(100),
         ..RequestLimits::default()
     };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let running = Running::start(Fake::new(), None, EndpointSet::All, bounds);
     let path = "/api/v1/pools/web/backends/fe01/state";
     let response = send_with(running.tcp(), "PUT", path, &[], &" ".repeat(17 << 10));
     assert_eq!(response.status, 413);
@@ -29,10 +29,10 @@ fn a_body_is_limited_in_size_and_time() {
 #[test]
 fn silent_clients_and_slow_heads_time_out() {
     let bounds = RequestLimits {
-        head: Duration::from_millis(200),
+        head_timeout: Duration::from_millis(200),
         ..RequestLimits::default()
     };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let running = Running::start(Fake::new(), None, EndpointSet::All, bounds);
     for sent in [
         &b""[..],
         b"GET /healthz HTTP/1.1\r\n",
@@ -53,11 +53,11 @@ fn silent_clients_and_slow_heads_time_out() {
 #[test]
 fn a_connection_ends_after_its_lifetime() {
     let bounds = RequestLimits {
-        head: Duration::from_secs(60),
-        life: Duration::from_millis(200),
+        head_timeout: Duration::from_secs(60),
+        lifetime: Duration::from_millis(200),
         ..RequestLimits::default()
     };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let running = Running::start(Fake::new(), None, EndpointSet::All, bounds);
     let begun = Instant::now();
     let mut stream = TcpStream::connect(running.tcp()).unwrap();
     stream
@@ -105,11 +105,11 @@ fn held(at: SocketAddr, count: usize, first: &[u8]) -> Vec<TcpStream> {
 fn waiting_connections_are_closed_for_one_with_a_request() {
     let bounds = RequestLimits {
         connections: 4,
-        head: Duration::from_secs(60),
-        body: Duration::from_secs(60),
+        head_timeout: Duration::from_secs(60),
+        body_timeout: Duration::from_secs(60),
         ..RequestLimits::default()
     };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let running = Running::start(Fake::new(), None, EndpointSet::All, bounds);
     let at = running.tcp();
     let body = "PUT /api/v1/pools/web/backends/fe01/state HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{";
     for first in [
@@ -129,10 +129,10 @@ fn waiting_connections_are_closed_for_one_with_a_request() {
 fn a_connection_with_a_response_outlives_those_without_a_request() {
     let bounds = RequestLimits {
         connections: 4,
-        head: Duration::from_secs(60),
+        head_timeout: Duration::from_secs(60),
         ..RequestLimits::default()
     };
-    let running = Running::start(Fake::new(), None, Served::Everything, bounds);
+    let running = Running::start(Fake::new(), None, EndpointSet::All, bounds);
     let mut kept = TcpStream::connect(running.tcp()).unwrap();
     kept.set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();

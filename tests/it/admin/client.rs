@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lyncpin::admin::client::{Client, ClientError};
 use lyncpin::admin::view::{ExplainQuery, StateChange};
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 use lyncpin::config::model::AdminBind;
 use lyncpin::types::backend_state::AdminState;
 
@@ -21,7 +21,7 @@ fn a_unix_socket_serves_the_same_and_is_removed_at_the_end() {
         &bind,
         Fake::new(),
         Some(token("s3cret")),
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let client = Client::new(&bind, Some(token("s3cret")));
@@ -29,7 +29,7 @@ fn a_unix_socket_serves_the_same_and_is_removed_at_the_end() {
     assert_eq!(seen, status());
     let anybody = Client::new(&bind, None);
     let refused = runtime().block_on(anybody.status()).unwrap_err();
-    assert!(matches!(refused, ClientError::Refused(status, _) if status == 401));
+    assert!(matches!(refused, ClientError::ErrorResponse(status, _) if status == 401));
     drop(running);
     assert!(!path.exists());
 }
@@ -80,10 +80,10 @@ fn the_client_reports_what_is_wrong_with_the_server() {
 
     let mute = std::net::TcpListener::bind(LOOPBACK).unwrap();
     let at = AdminBind::Tcp(mute.local_addr().unwrap());
-    let client = Client::new(&at, None).with_patience(Duration::from_millis(100));
+    let client = Client::new(&at, None).with_timeout(Duration::from_millis(100));
     assert!(matches!(
         runtime.block_on(client.status()),
-        Err(ClientError::Late(_))
+        Err(ClientError::TimedOut(_))
     ));
 
     let other = std::net::TcpListener::bind(LOOPBACK).unwrap();
@@ -97,7 +97,10 @@ fn the_client_reports_what_is_wrong_with_the_server() {
     let strange = runtime
         .block_on(Client::new(&at, None).status())
         .unwrap_err();
-    assert!(matches!(strange, ClientError::Strange(..)), "{strange:?}");
+    assert!(
+        matches!(strange, ClientError::NotAdminListener(..)),
+        "{strange:?}"
+    );
     answering.join().unwrap();
 }
 

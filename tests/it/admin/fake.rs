@@ -8,13 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::view::{
     AffinityTable, BackendView, CheckView, ClientPins, ClientQuery, EventsView, ExplainQuery,
-    Explanation, HealthEvent, HeldBackend, LimitsView, ListenerView, PinFilter, PinOrder, PinPage,
-    PinResult, PinsChanged, PoolView, PredecessorView, RejectionView, Reloaded, RouteView,
+    Explanation, HealthEvent, HeldBackend, LimitsView, ListenerView, PinAssignment, PinFilter,
+    PinPage, PinResult, PinsChanged, PoolView, PredecessorView, RejectionView, Reloaded, RouteView,
     StateChanged, StatusView, Upgraded,
 };
 use lyncpin::admin::{
-    self, AccessTerms, AdminSite, AffinityError, Control, ExplainError, ReloadError, Reloading,
-    RequestLimits, Served, SetStateError, Token, UpgradeError, Upgrading, WantedState,
+    self, AccessPolicy, AdminSite, AffinityError, Control, EndpointSet, ExplainError, ReloadError,
+    ReloadFuture, RequestLimits, RequestedState, SetStateError, Token, UpgradeError, UpgradeFuture,
 };
 use lyncpin::config::model::AdminBind;
 use lyncpin::telemetry::metrics::Registry;
@@ -24,7 +24,7 @@ use lyncpin::types::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use pins::Asked;
+use pins::RecordedCall;
 
 type Change = (String, String, AdminState, Option<Duration>);
 
@@ -35,7 +35,7 @@ pub(crate) struct Fake {
     pub(crate) reload: Result<Reloaded, ReloadError>,
     pub(crate) upgrade: Result<Upgraded, UpgradeError>,
     changes: Mutex<Vec<Change>>,
-    asked: Mutex<Vec<Asked>>,
+    asked: Mutex<Vec<RecordedCall>>,
 }
 
 impl Fake {
@@ -63,11 +63,11 @@ impl Fake {
     }
 
     /// The calls about pins since the last time.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn recorded_calls(&self) -> Vec<RecordedCall> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    fn note(&self, asked: Asked) {
+    fn note(&self, asked: RecordedCall) {
         self.asked.lock().unwrap().push(asked);
     }
 }
@@ -106,7 +106,7 @@ impl Control for Fake {
         &self,
         pool: Option<&str>,
         backend: &str,
-        wanted: &WantedState,
+        wanted: &RequestedState,
     ) -> Result<Vec<StateChanged>, SetStateError> {
         let named = pool;
         let pool = pool.unwrap_or("web");
@@ -119,7 +119,7 @@ impl Control for Fake {
                 backend: backend.into(),
             });
         }
-        let &WantedState {
+        let &RequestedState {
             state, deadline, ..
         } = wanted;
         self.changes
@@ -142,35 +142,39 @@ impl Control for Fake {
         cursor: Option<&str>,
         most: usize,
     ) -> Result<PinPage, AffinityError> {
-        self.note(Asked::Page(filter.clone(), cursor.map(Into::into), most));
+        self.note(RecordedCall::Page(
+            filter.clone(),
+            cursor.map(Into::into),
+            most,
+        ));
         pins::page(filter, cursor, most)
     }
 
     fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
-        self.note(Asked::Client(query.clone()));
+        self.note(RecordedCall::Client(query.clone()));
         pins::client(query)
     }
 
-    fn pin(&self, order: &PinOrder) -> Result<PinResult, AffinityError> {
-        self.note(Asked::Pin(order.clone()));
+    fn pin(&self, order: &PinAssignment) -> Result<PinResult, AffinityError> {
+        self.note(RecordedCall::Pin(order.clone()));
         pins::pinned(order)
     }
 
     fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<PinsChanged, AffinityError> {
-        self.note(Asked::Move(filter.clone(), to.into()));
+        self.note(RecordedCall::Move(filter.clone(), to.into()));
         pins::touched(filter)
     }
 
     fn clear_pins(&self, filter: &PinFilter) -> Result<PinsChanged, AffinityError> {
-        self.note(Asked::Clear(filter.clone()));
+        self.note(RecordedCall::Clear(filter.clone()));
         pins::touched(filter)
     }
 
-    fn reload(&self) -> Reloading {
+    fn reload(&self) -> ReloadFuture {
         Box::pin(std::future::ready(self.reload.clone()))
     }
 
-    fn upgrade(&self) -> Upgrading {
+    fn upgrade(&self) -> UpgradeFuture {
         Box::pin(std::future::ready(self.upgrade.clone()))
     }
 
@@ -178,7 +182,7 @@ impl Control for Fake {
         self.can_serve
     }
 
-    fn stopping(&self) -> bool {
+    fn is_stopping(&self) -> bool {
         self.stopping
     }
 
@@ -346,7 +350,7 @@ impl Running {
         Self::start(
             Fake::new(),
             None,
-            Served::Everything,
+            EndpointSet::All,
             RequestLimits::default(),
         )
     }
@@ -354,7 +358,7 @@ impl Running {
     pub(crate) fn start(
         fake: Fake,
         token: Option<Token>,
-        served: Served,
+        served: EndpointSet,
         bounds: RequestLimits,
     ) -> Self {
         Self::at(
@@ -370,18 +374,18 @@ impl Running {
         bind: &AdminBind,
         fake: Fake,
         token: Option<Token>,
-        served: Served,
+        served: EndpointSet,
         bounds: RequestLimits,
     ) -> Self {
         let listener = admin::AdminListener::bind(bind).unwrap();
-        let at = listener.at().clone();
+        let at = listener.address().clone();
         let control = Arc::new(fake);
         let stop = CancellationToken::new();
         let site = AdminSite {
             rendered: admin::RenderedMetrics::default(),
             control: control.clone(),
-            terms: AccessTerms::new(token, served, Vec::new()),
-            bounds,
+            access: AccessPolicy::new(token, served, Vec::new()),
+            limits: bounds,
             closed: stop.child_token(),
         };
         let thread = std::thread::spawn({

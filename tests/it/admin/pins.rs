@@ -1,10 +1,10 @@
 //! The endpoints of pins: parameters, bounds, bodies and errors.
 
-use lyncpin::admin::view::{ClientQuery, PinFilter, PinOrder};
+use lyncpin::admin::view::{ClientQuery, PinAssignment, PinFilter};
 use serde_json::Value;
 
 use super::fake::Running;
-use super::fake::pins::Asked;
+use super::fake::pins::RecordedCall;
 use super::over_the_wire::{Response, send, send_with};
 
 fn get(running: &Running, query: &str) -> Response {
@@ -54,10 +54,10 @@ fn a_page_has_pins_and_a_cursor() {
     let last = get(&running, "cursor=%405&limit=10000").json();
     assert_eq!(last["cursor"], Value::Null);
     let asked = [
-        Asked::Page(PinFilter::default(), None, 100),
-        Asked::Page(PinFilter::default(), Some("@5".into()), 10_000),
+        RecordedCall::Page(PinFilter::default(), None, 100),
+        RecordedCall::Page(PinFilter::default(), Some("@5".into()), 10_000),
     ];
-    assert_eq!(running.control.asked(), asked);
+    assert_eq!(running.control.recorded_calls(), asked);
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn filters_are_passed_on_unchanged() {
     let body = r#"{"action":"move","group":"web","client":"192.0.2.7/24","name":"*.contoso.com","pool":"web","backend":"web/fe01","to":"fe02"}"#;
     assert_eq!(put(&running, body).status, 200);
     let asked = [
-        Asked::Page(everything(), None, 100),
-        Asked::Clear(everything()),
-        Asked::Move(everything(), "fe02".into()),
+        RecordedCall::Page(everything(), None, 100),
+        RecordedCall::Clear(everything()),
+        RecordedCall::Move(everything(), "fe02".into()),
     ];
-    assert_eq!(running.control.asked(), asked);
+    assert_eq!(running.control.recorded_calls(), asked);
     get(&running, "client=::ffff:192.0.2.7");
-    let asked = [Asked::Page(by_client("192.0.2.7/32"), None, 100)];
-    assert_eq!(running.control.asked(), asked);
+    let asked = [RecordedCall::Page(by_client("192.0.2.7/32"), None, 100)];
+    assert_eq!(running.control.recorded_calls(), asked);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn an_invalid_query_does_not_reach_the_control() {
         assert_eq!(response.status, 400, "{query}");
         assert!(!response.error().is_empty());
     }
-    assert_eq!(running.control.asked(), []);
+    assert_eq!(running.control.recorded_calls(), []);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn removing_every_pin_requires_all() {
     }
     let error = delete(&running, "").error();
     assert!(error.contains("all=true"), "{error}");
-    assert_eq!(running.control.asked(), []);
+    assert_eq!(running.control.recorded_calls(), []);
     let response = delete(&running, "all=true").json();
     assert_eq!(
         (
@@ -135,8 +135,8 @@ fn removing_every_pin_requires_all() {
         (&7.into(), &2.into(), &5.into())
     );
     assert_eq!(
-        running.control.asked(),
-        [Asked::Clear(PinFilter::default())]
+        running.control.recorded_calls(),
+        [RecordedCall::Clear(PinFilter::default())]
     );
 }
 
@@ -149,13 +149,13 @@ fn a_body_has_one_of_two_actions() {
     );
     assert_eq!(response.status, 200, "{}", response.body);
     assert_eq!(response.json()["pins"][0]["before"], "fe02");
-    let order = PinOrder {
+    let order = PinAssignment {
         group: None,
         client: Some("192.0.2.7/32".parse().unwrap()),
         name: Some("meet.contoso.com".into()),
         backend: "fe01".into(),
     };
-    assert_eq!(running.control.asked(), [Asked::Pin(order)]);
+    assert_eq!(running.control.recorded_calls(), [RecordedCall::Pin(order)]);
     for body in [
         "",
         "{}",
@@ -175,7 +175,7 @@ fn a_body_has_one_of_two_actions() {
         assert_eq!(response.status, 400, "{body}");
         assert!(!response.error().is_empty());
     }
-    assert_eq!(running.control.asked(), []);
+    assert_eq!(running.control.recorded_calls(), []);
 }
 
 #[test]
@@ -194,7 +194,10 @@ fn the_pins_of_one_client_are_listed() {
         client: "192.0.2.7".parse().unwrap(),
         name: Some("meet.contoso.com".into()),
     };
-    assert_eq!(running.control.asked(), [Asked::Client(query)]);
+    assert_eq!(
+        running.control.recorded_calls(),
+        [RecordedCall::Client(query)]
+    );
     assert_eq!(
         show("client=198.51.100.1").json()["pins"],
         Value::Array(vec![])
@@ -266,5 +269,5 @@ fn a_page_of_another_site_cannot_change_pins() {
     let moved = send_with(at, "PUT", path, &foreign, super::MOVE);
     let cleared = send_with(at, "DELETE", &format!("{path}?all=true"), &foreign, "");
     assert_eq!((moved.status, cleared.status), (403, 403));
-    assert_eq!(running.control.asked(), []);
+    assert_eq!(running.control.recorded_calls(), []);
 }

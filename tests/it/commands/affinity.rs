@@ -1,10 +1,10 @@
 //! `lyncpin affinity`, as a process.
 
-use lyncpin::admin::view::{ClientPins, ClientQuery, PinFilter, PinOrder, PinPage};
+use lyncpin::admin::view::{ClientPins, ClientQuery, PinAssignment, PinFilter, PinPage};
 
 use super::{ask, lyncpin};
 use crate::admin::fake::Running;
-use crate::admin::fake::pins::Asked;
+use crate::admin::fake::pins::RecordedCall;
 
 fn filter() -> PinFilter {
     PinFilter {
@@ -56,14 +56,14 @@ fn a_truncated_list_says_so() {
         (said.status, said.err.as_str()),
         (0, "more pins match; use --limit COUNT or --all\n")
     );
-    running.control.asked();
+    running.control.recorded_calls();
     let said = ask(&running, &["affinity", "list", "--limit", "5"]);
     assert_eq!(said.out.lines().count(), 6);
     let page = |cursor: Option<&str>, most| {
-        Asked::Page(PinFilter::default(), cursor.map(Into::into), most)
+        RecordedCall::Page(PinFilter::default(), cursor.map(Into::into), most)
     };
     let pages = [page(None, 5), page(Some("@4"), 2), page(Some("@5"), 2)];
-    assert_eq!(running.control.asked(), pages);
+    assert_eq!(running.control.recorded_calls(), pages);
 }
 
 #[test]
@@ -72,17 +72,20 @@ fn filters_are_sent_to_the_api() {
     let with = |first: &[&'static str], last: &[&'static str]| {
         let said = ask(&running, &[first, &FILTER, last].concat());
         assert_eq!(said.status, 0, "{}", said.err);
-        running.control.asked().remove(0)
+        running.control.recorded_calls().remove(0)
     };
     assert_eq!(
         with(&["affinity", "list"], &[]),
-        Asked::Page(filter(), None, 100)
+        RecordedCall::Page(filter(), None, 100)
     );
     assert_eq!(
         with(&["affinity", "move"], &["--to", "fe02"]),
-        Asked::Move(filter(), "fe02".into())
+        RecordedCall::Move(filter(), "fe02".into())
     );
-    assert_eq!(with(&["affinity", "clear"], &[]), Asked::Clear(filter()));
+    assert_eq!(
+        with(&["affinity", "clear"], &[]),
+        RecordedCall::Clear(filter())
+    );
 }
 
 #[test]
@@ -127,7 +130,10 @@ fn a_client_is_shown_with_its_sessions() {
         client: "192.0.2.7".parse().unwrap(),
         name: Some("meet.contoso.com".into()),
     };
-    assert_eq!(running.control.asked(), [Asked::Client(query)]);
+    assert_eq!(
+        running.control.recorded_calls(),
+        [RecordedCall::Client(query)]
+    );
     let json = ask(&running, &[&arguments[..], &["--json"]].concat());
     assert!(serde_json::from_str::<ClientPins>(&json.out).is_ok());
     let said = ask(&running, &["affinity", "show", "--client", "198.51.100.1"]);
@@ -149,13 +155,13 @@ fn pinning_a_client_prints_its_previous_backend() {
         "{}",
         said.err
     );
-    let order = PinOrder {
+    let order = PinAssignment {
         group: None,
         client: Some("192.0.2.7/32".parse().unwrap()),
         name: None,
         backend: "web/fe01".into(),
     };
-    assert_eq!(running.control.asked(), [Asked::Pin(order)]);
+    assert_eq!(running.control.recorded_calls(), [RecordedCall::Pin(order)]);
     let arguments = [
         "affinity",
         "pin",

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::admin::fake::{Fake, Running, token};
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 
 /// Runs a command in this directory, with the variable that names the configuration.
 fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32, String, String) {
@@ -28,7 +28,7 @@ fn guarded() -> (Running, tempfile::TempDir) {
     let running = Running::start(
         Fake::new(),
         token,
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     );
     let directory = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn a_reload_to_a_token_file_that_is_missing_contacts_the_balancer_without_a_toke
     for guarded in [false, true] {
         let token = guarded.then(|| token("s3cret"));
         let limits = RequestLimits::default();
-        let running = Running::start(Fake::new(), token, Served::Everything, limits);
+        let running = Running::start(Fake::new(), token, EndpointSet::All, limits);
         let directory = tempfile::tempdir().unwrap();
         let here = directory.path();
         let yaml = format!("admin: {{ bind: \"{}\", token_file: gone }}\n", running.at);

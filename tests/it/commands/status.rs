@@ -1,7 +1,7 @@
 //! `status` of small sites and of large ones, by pool and by server.
 
 use lyncpin::admin::view::StatusView;
-use lyncpin::admin::{RequestLimits, Served};
+use lyncpin::admin::{EndpointSet, RequestLimits};
 use lyncpin::types::backend_state::{AdminState, Health};
 use lyncpin::types::timestamp::Timestamp;
 
@@ -37,7 +37,7 @@ fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> 
     Running::start(
         Fake::with(status),
         None,
-        Served::Everything,
+        EndpointSet::All,
         RequestLimits::default(),
     )
 }

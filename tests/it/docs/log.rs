@@ -36,7 +36,7 @@ fn a_line_on_a_page_has_the_fields_of_the_log() {
 fn the_types_of_fields_are_those_of_the_page() {
     let rows = table(&page("log.md"), "### Fields of events");
     let known = |location: usize| -> Vec<String> {
-        let of = |(name, kind): &(&str, lyncpin::telemetry::log::fields::Kind)| {
+        let of = |(name, kind): &(&str, lyncpin::telemetry::log::fields::FieldType)| {
             [(*name).to_owned(), kind.as_str().to_owned()][location].clone()
         };
         EVENT_FIELDS.iter().map(of).collect()

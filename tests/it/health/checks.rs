@@ -142,7 +142,7 @@ async fn an_application_sees_few_or_no_tcp_checks() {
     let checks = health([CheckKind::Tcp]);
     let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
     eventually("twenty checks", || house.counted("web") >= 20).await;
-    assert!(backend.takes_new());
+    assert!(backend.accepts_new());
     let mut accepted = 0;
     while tokio::time::timeout(Duration::ZERO, listener.accept())
         .await

@@ -95,7 +95,7 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
     ));
     let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
     becomes(&backend, Health::Down).await;
-    assert_eq!(backend.changed().why, "tcp1: connection refused");
+    assert_eq!(backend.last_health_change().why, "tcp1: connection refused");
     let listening = TcpListener::bind(sip.address).await.unwrap();
     becomes(&backend, Health::Up).await;
     eventually("the observed check", || passing(&backend, 2) == Some(false)).await;
@@ -168,7 +168,7 @@ async fn a_backend_with_an_unresolved_name_is_down_until_it_resolves() {
     for backend in [&checked, &unchecked] {
         becomes(backend, Health::Down).await;
         assert_eq!(
-            backend.changed().why,
+            backend.last_health_change().why,
             "its name does not resolve: no such host"
         );
         assert_eq!(backend.address(), None);
@@ -216,13 +216,13 @@ async fn rotating_records_move_no_backend_and_a_real_change_restarts_the_checks(
     eventually("several results", || resolved() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
     assert_eq!(backend.health(), Health::Up);
-    assert_eq!(backend.name_fault().as_deref(), Some("no such host"));
+    assert_eq!(backend.resolve_error().as_deref(), Some("no such host"));
 
     // Nothing listens at 127.0.0.3: with a `fall` of 1000 only a fresh start takes the backend down.
     answer(&[3]);
     becomes(&backend, Health::Down).await;
     assert_eq!(backend.address().unwrap().ip(), loopback(3));
-    assert_eq!(backend.name_fault(), None);
+    assert_eq!(backend.resolve_error(), None);
 }
 
 /// Two backends of one pool with a connection each, and the status of their responses.
@@ -311,7 +311,7 @@ async fn an_update_keeps_unchanged_checks_and_stops_removed_ones() {
     let house = House::new();
     let (backends, statuses, servers, monitor) = two(&house, OnDown::Close).await;
     let stays = &backends[0];
-    let since = stays.changed().at;
+    let since = stays.last_health_change().at;
     let slow = model::HealthSettings {
         fall: 2,
         ..health([http(), CheckKind::Tcp])
@@ -325,7 +325,11 @@ async fn an_update_keeps_unchanged_checks_and_stops_removed_ones() {
         servers[1].accepted() <= gone + 1,
         "at most one was under way"
     );
-    assert_eq!(stays.changed().at, since, "health was not judged anew");
+    assert_eq!(
+        stays.last_health_change().at,
+        since,
+        "health was not judged anew"
+    );
     statuses[0].store(503, Ordering::SeqCst);
     becomes(stays, Health::Down).await;
 

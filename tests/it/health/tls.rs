@@ -119,7 +119,7 @@ async fn an_expired_certificate_warns_once_and_passes() {
         assert!(report.detail.contains("certificate expired "), "{report:?}");
         assert!(report.certificate_expiry.unwrap() < SystemTime::now());
     }
-    assert!(backend.takes_new());
+    assert!(backend.accepts_new());
     for check in ["tls0", "https1"] {
         let of_check =
             format!("certificate expires soon pool=\"web\" backend=\"fe01\" check=\"{check}\"");

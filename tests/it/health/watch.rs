@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lyncpin::config::model::{self, CheckKind, HttpCheck, OnDown, ServerAddress, ServerHost};
-use lyncpin::health::{Monitor, Resolver, WatchedPool};
+use lyncpin::health::{Monitor, MonitoredPool, Resolver};
 use lyncpin::telemetry::metrics::{BackendMetrics, Registry};
 use lyncpin::types::backend_state::Health;
 use lyncpin::types::host_name::HostName;
@@ -57,11 +57,11 @@ impl House {
         ))
     }
 
-    pub(super) fn watch(&self, pools: Vec<WatchedPool>) -> Monitor {
+    pub(super) fn watch(&self, pools: Vec<MonitoredPool>) -> Monitor {
         self.watch_with(pools, Resolver::system())
     }
 
-    pub(super) fn watch_with(&self, pools: Vec<WatchedPool>, resolver: Resolver) -> Monitor {
+    pub(super) fn watch_with(&self, pools: Vec<MonitoredPool>, resolver: Resolver) -> Monitor {
         let availability = self.availability.subscribe();
         Monitor::start(&Handle::current(), pools, resolver, availability)
     }
@@ -80,8 +80,8 @@ impl House {
 pub(super) fn pool(
     backends: &[&Arc<Backend>],
     health: Option<model::HealthSettings>,
-) -> WatchedPool {
-    WatchedPool {
+) -> MonitoredPool {
+    MonitoredPool {
         backends: backends.iter().map(|&backend| backend.clone()).collect(),
         health,
         on_down: OnDown::Close,

@@ -40,7 +40,7 @@ impl Old {
         };
         let channel = old.channel.try_clone().unwrap();
         let telling = std::thread::spawn(move || {
-            let tell = |message: HandoffMessage| channel.tell(&message, soon()).unwrap();
+            let tell = |message: HandoffMessage| channel.send_message(&message, soon()).unwrap();
             tell(HandoffMessage::Hello {
                 version: VERSION,
                 program: "0.1.0".into(),
@@ -48,11 +48,11 @@ impl Old {
             tell(HandoffMessage::Secret([7; 32]));
             tell(HandoffMessage::Described);
             tell(HandoffMessage::Complete);
-            let ready = channel.next_message(soon()).unwrap();
+            let ready = channel.receive_message(soon()).unwrap();
             assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
             tell(HandoffMessage::Commit);
             assert_eq!(
-                channel.next_message(soon()).unwrap(),
+                channel.receive_message(soon()).unwrap(),
                 HandoffMessage::Serving
             );
         });
@@ -61,7 +61,7 @@ impl Old {
 
     fn farewell(&self) {
         self.channel
-            .tell(&HandoffMessage::Farewell, soon())
+            .send_message(&HandoffMessage::Farewell, soon())
             .unwrap();
     }
 }
@@ -239,15 +239,19 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
             at(address, TCP),
             socket.as_fd().try_clone_to_owned().unwrap(),
         )];
-        ours.tell(&hello, soon()).unwrap();
-        ours.tell(&HandoffMessage::Secret([7; 32]), soon()).unwrap();
+        ours.send_message(&hello, soon()).unwrap();
+        ours.send_message(&HandoffMessage::Secret([7; 32]), soon())
+            .unwrap();
         if !matches!(last, HandoffMessage::Secret(_)) {
-            ours.pass(&ports, HandoffMessage::Ports, soon()).unwrap();
-            ours.tell(&HandoffMessage::Described, soon()).unwrap();
+            ours.send_descriptors(&ports, HandoffMessage::Ports, soon())
+                .unwrap();
+            ours.send_message(&HandoffMessage::Described, soon())
+                .unwrap();
         }
         if matches!(last, HandoffMessage::Complete) {
-            ours.tell(&HandoffMessage::Complete, soon()).unwrap();
-            let ready = ours.next_message(soon()).unwrap();
+            ours.send_message(&HandoffMessage::Complete, soon())
+                .unwrap();
+            let ready = ours.receive_message(soon()).unwrap();
             assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
         }
         drop(ours);
@@ -300,13 +304,13 @@ fn a_new_process_that_is_stopped_before_the_commit_reports_it_and_exits() {
         HandoffMessage::Described,
         HandoffMessage::Complete,
     ] {
-        ours.tell(&message, soon()).unwrap();
+        ours.send_message(&message, soon()).unwrap();
     }
-    let ready = ours.next_message(soon()).unwrap();
+    let ready = ours.receive_message(soon()).unwrap();
     assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let said = ours.next_message(soon()).unwrap();
+    let said = ours.receive_message(soon()).unwrap();
     assert_eq!(
         said,
         HandoffMessage::Failed("the new process was stopped".into())

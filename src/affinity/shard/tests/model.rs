@@ -100,7 +100,7 @@ impl World {
                 (handle, member)
             }
             (KeyLookup::New(handle, member), None, _) => (handle, member),
-            (KeyLookup::Nowhere, pinned, None) => {
+            (KeyLookup::NoBackend, pinned, None) => {
                 return assert!(pinned.is_none_or(|at| !fits(&at)));
             }
             other => panic!("{other:?}"),
@@ -139,7 +139,7 @@ impl World {
         let choose = || up.first().copied().map(Member);
         let next = self
             .shard
-            .next(*handle, |member| fit(up.contains(&member.0)), choose);
+            .next_member(*handle, |member| fit(up.contains(&member.0)), choose);
         assert_eq!(next, wanted.map(Member));
         if let Some(wanted) = wanted {
             *member = wanted;
@@ -154,7 +154,7 @@ impl World {
             return;
         }
         let (client, handle, _) = self.open.swap_remove(at);
-        self.shard.end(handle, Moment(self.now));
+        self.shard.release(handle, Moment(self.now));
         let known = self.known.get_mut(&client).unwrap();
         known.in_use -= 1;
         if known.in_use == 0 {
@@ -208,7 +208,7 @@ impl World {
         self.known.values_mut().filter(leading).for_each(|known| {
             (known.member, known.expires) = (None, 0);
         });
-        assert_eq!(self.shard.leading_to(Member(member)), 0);
+        assert_eq!(self.shard.pins_to(Member(member)), 0);
     }
 
     fn cell_of(&self, client: u8) -> Option<u32> {
@@ -248,7 +248,7 @@ impl World {
                 .filter(|&to| to == member)
                 .count()
         };
-        assert!((0..3).all(|to| self.shard.leading_to(Member(to)) == leading(to)));
+        assert!((0..3).all(|to| self.shard.pins_to(Member(to)) == leading(to)));
     }
 }
 

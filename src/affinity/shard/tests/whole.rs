@@ -188,7 +188,7 @@ impl World {
             assert_eq!(in_use, known.map_or(0, |known| known.in_use));
         }
         for open in &self.open {
-            assert_eq!(self.shard.is_recalled(open.handle), open.moved);
+            assert_eq!(self.shard.has_moved(open.handle), open.moved);
         }
         for client in 0..4 {
             let of_client = |key: &u8| {
@@ -231,7 +231,7 @@ proptest! {
         world.happen(Event::Wait(62_000));
         world.happen(Event::Sweep(2 * usize::from(KEYS)));
         prop_assert!(world.shard.is_empty());
-        prop_assert!((0..MEMBERS).all(|to| world.shard.leading_to(Member(to)) == 0));
+        prop_assert!((0..MEMBERS).all(|to| world.shard.pins_to(Member(to)) == 0));
         prop_assert!(world.quotas.values().all(|&pins| pins == 0));
     }
 }

@@ -21,8 +21,8 @@ fn clients(net: &str) -> TableFilter {
 #[test]
 fn pages_have_each_lasting_pin_once_while_others_come_and_go() {
     let pins = pins(10_000);
-    let fe01 = pins.number_member("fe01");
-    let name = pins.number_name("meet.contoso.com");
+    let fe01 = pins.intern_member("fe01");
+    let name = pins.intern_name("meet.contoso.com");
     let come = |client| drop(hold(&pins, pins.key(address(client), name), fe01));
     (0..3000).for_each(come);
     let mut met: HashMap<PinKey, u32> = HashMap::new();
@@ -50,7 +50,7 @@ fn pages_have_each_lasting_pin_once_while_others_come_and_go() {
 #[test]
 fn a_page_visits_no_more_cells_than_allowed() {
     let pins = pins(1000);
-    let fe01 = pins.number_member("fe01");
+    let fe01 = pins.intern_member("fe01");
     (0..600).for_each(|client| drop(hold(&pins, key(client), fe01)));
     let (found, next) = pins.page(&TableFilter::default(), Cursor::default(), 1000, 100);
     assert_eq!(
@@ -102,7 +102,7 @@ fn a_filter_selects_clients_whose_prefix_overlaps_the_network() {
             ..settings(100)
         };
         let pins = pins_of(&settings, &Secret::random());
-        let fe01 = pins.number_member("fe01");
+        let fe01 = pins.intern_member("fe01");
         drop(hold(&pins, pins.key(client.parse().unwrap(), 1), fe01));
         let filter = TableFilter {
             clients: Some(net.parse::<IpNet>().unwrap()),
@@ -125,7 +125,7 @@ fn a_filter_by_address_selects_nothing_where_addresses_are_not_part_of_the_key()
         ..settings(100)
     };
     let pins = pins_of(&settings, &Secret::random());
-    let fe01 = pins.number_member("fe01");
+    let fe01 = pins.intern_member("fe01");
     drop(hold(&pins, pins.key([192, 0, 2, 1].into(), 1), fe01));
     assert_eq!(pins.clear(&clients("0.0.0.0/0")), ChangeTotals::default());
     assert_eq!(pins.clear(&clients("::/0")), ChangeTotals::default());
@@ -135,7 +135,7 @@ fn a_filter_by_address_selects_nothing_where_addresses_are_not_part_of_the_key()
 #[test]
 fn a_move_moves_the_sessions_of_those_clients_and_ends_only_their_connections() {
     let pins = pins(100);
-    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
     let keys = [1, 2, 3].map(|client| pins.key(address(client), 1));
     let held = keys.map(|key| hold(&pins, key, fe01));
     let learn = |number: u32, at| {
@@ -144,9 +144,9 @@ fn a_move_moves_the_sessions_of_those_clients_and_ends_only_their_connections() 
             .unwrap()
     };
     let sessions = [learn(0, fe01), learn(1, fe01), learn(2, fe02)];
-    let recalls = pins.recalls();
+    let recalls = pins.moves();
     let touched = pins.move_to(&clients("10.0.0.1/32"), fe02);
-    assert_ne!(pins.recalls(), recalls);
+    assert_ne!(pins.moves(), recalls);
     let wanted = ChangeTotals {
         pins: 1,
         sessions: 1,
@@ -158,21 +158,21 @@ fn a_move_moves_the_sessions_of_those_clients_and_ends_only_their_connections() 
         [fe02, fe01, fe01]
     );
     assert_eq!(
-        held.each_ref().map(PinGuard::is_recalled),
+        held.each_ref().map(PinGuard::has_moved),
         [true, false, false]
     );
     assert_eq!(
-        sessions.each_ref().map(PinGuard::is_recalled),
+        sessions.each_ref().map(PinGuard::has_moved),
         [true, false, false]
     );
     let found = [0, 1, 2].map(|number| {
         let client = Some(&keys[number as usize]);
-        let found = pins.recognise(None, &session_id(number), client, |_| Eligibility::Takes);
+        let found = pins.recognise(None, &session_id(number), client, |_| Eligibility::Eligible);
         found.unwrap().member
     });
     assert_eq!(found, [fe02, fe01, fe02]);
     // Later clients are not affected, and what is there already is not moved again.
-    assert!(!hold(&pins, keys[0], fe02).is_recalled());
+    assert!(!hold(&pins, keys[0], fe02).has_moved());
     assert_eq!(
         pins.move_to(&clients("10.0.0.1/32"), fe02),
         ChangeTotals::default()
@@ -182,21 +182,25 @@ fn a_move_moves_the_sessions_of_those_clients_and_ends_only_their_connections() 
 #[test]
 fn a_connection_from_before_a_move_does_not_move_the_pin_back() {
     let pins = pins(100);
-    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
     drop(pins.learn_id(&session_id(1), Some(&key(1)), fe01));
-    let late = pins.recognise(None, &session_id(1), Some(&key(1)), |_| Eligibility::Takes);
-    let late = late.unwrap().claim;
+    let late = pins.recognise(None, &session_id(1), Some(&key(1)), |_| {
+        Eligibility::Eligible
+    });
+    let late = late.unwrap().guard;
     pins.move_to(&TableFilter::default(), fe02);
     assert_eq!(late.answered_by(fe01), None);
     drop(late);
-    let found = pins.recognise(None, &session_id(1), Some(&key(1)), |_| Eligibility::Takes);
+    let found = pins.recognise(None, &session_id(1), Some(&key(1)), |_| {
+        Eligibility::Eligible
+    });
     assert_eq!(found.unwrap().member, fe02);
 }
 
 #[test]
 fn sessions_are_cleared_by_their_own_backend_not_by_that_of_their_client() {
     let pins = pins(100);
-    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
     let client = pins.key(address(1), 1);
     drop(hold(&pins, client, fe02));
     drop(pins.learn_id(&session_id(1), Some(&client), fe01));
@@ -214,11 +218,11 @@ fn sessions_are_cleared_by_their_own_backend_not_by_that_of_their_client() {
 #[test]
 fn a_pin_of_an_administrator_counts_at_once_and_connections_stay_open() {
     let pins = pins(2);
-    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+    let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
     let held = hold(&pins, key(1), fe01);
     assert_eq!(pins.pin(key(1), fe02), Ok(Some(fe01)));
     assert_eq!(pins.pin(key(1), fe02), Ok(None));
-    assert!(!held.is_recalled());
+    assert!(!held.has_moved());
     assert_eq!(pins.view(&key(1)).unwrap().origin, Origin::Administrator);
     let _second = hold(&pins, key(2), fe01);
     assert!(pins.pin(key(3), fe01).is_err(), "every pin is in use");

@@ -15,10 +15,10 @@ const TTL: Duration = Duration::from_secs(60);
 fn table(names: &[&str], backends: &[&str], secret: &Secret) -> Arc<Pins> {
     let pins = pins_of(&settings(10), secret);
     for name in names {
-        let _ = pins.number_name(name);
+        let _ = pins.intern_name(name);
     }
     for backend in backends {
-        let _ = pins.number_member(backend);
+        let _ = pins.intern_member(backend);
     }
     pins
 }
@@ -120,7 +120,7 @@ impl World {
                 let (key, member) = (self.key(client, name), self.member(backend));
                 let found = self
                     .pins
-                    .begin(key, |_| Eligibility::Takes, || Some(member));
+                    .acquire(key, |_| Eligibility::Eligible, || Some(member));
                 if let Lookup::Pinned(claim, member) | Lookup::New(claim, member) = found {
                     let _ = claim.answered(member);
                     self.held.push(Held::Client(claim));
@@ -137,9 +137,9 @@ impl World {
                 let (id, client) = (session_id(number), self.key(client, 0));
                 let found = self
                     .pins
-                    .recognise(None, &id, Some(&client), |_| Eligibility::Takes);
+                    .recognise(None, &id, Some(&client), |_| Eligibility::Eligible);
                 self.held
-                    .extend(found.map(|found| Held::Session(found.claim)));
+                    .extend(found.map(|found| Held::Session(found.guard)));
             }
             Event::End(at) if !self.held.is_empty() => {
                 drop(self.held.swap_remove(at % self.held.len()));
@@ -153,7 +153,7 @@ impl World {
                 self.pins
                     .move_to(&TableFilter::default(), self.member(backend));
             }
-            Event::Clear(backend) => drop(self.pins.release(self.member(backend))),
+            Event::Clear(backend) => drop(self.pins.clear_member(self.member(backend))),
             Event::Pass(time) => self.pins.pass_time(Duration::from_millis(time)),
             Event::Sweep => self.pins.sweep(100),
             Event::TakeChanges => self.take_changes(),
@@ -312,7 +312,7 @@ fn where_clients_have_no_pins_none_is_imported() {
         ..settings(10)
     };
     let pins = pins_of(&settings, &Secret::random());
-    let _ = pins.number_member(BACKENDS[0]);
+    let _ = pins.intern_member(BACKENDS[0]);
     let key = PinKey::Client {
         source: [0; 16],
         name: None,
@@ -345,7 +345,7 @@ fn pins_in_use_and_idle_ones_pass_to_a_table_with_other_keys() {
         ..settings(10)
     };
     let new = pins_of(&by_source, old.secret());
-    let _ = new.number_member(BACKENDS[1]);
+    let _ = new.intern_member(BACKENDS[1]);
     new.import_table(&old);
     let mut found = Vec::new();
     new.export(&mut |record| found.push(record));
@@ -362,7 +362,7 @@ fn pins_in_use_and_idle_ones_pass_to_a_table_with_other_keys() {
 fn changes_that_were_not_taken_for_long_are_reported_as_incomplete() {
     let pins = pins(100);
     pins.track();
-    let member = pins.number_member("fe01");
+    let member = pins.intern_member("fe01");
     for _ in 0..700 {
         (0..100).for_each(|client| drop(hold(&pins, key(client), member)));
         pins.clear(&TableFilter::default());

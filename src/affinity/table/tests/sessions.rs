@@ -11,29 +11,30 @@ fn sessions_of(pins: &Pins, key: &Key) -> u32 {
 fn a_session_hit_does_not_disturb_the_first_connections_of_its_address() {
     let pins = pins(100);
     let choose = |member| move || Some(Member(member));
-    let Lookup::New(first, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(8))
+    let Lookup::New(first, Member(8)) = pins.acquire(key(1), |_| Eligibility::Eligible, choose(8))
     else {
         panic!()
     };
     // A client behind the same address resumes a session of another backend before 8 has answered.
-    assert!(pins.accompany(key(1), Member(7)).is_none());
-    let Lookup::New(_second, Member(8)) = pins.begin(key(1), |_| Eligibility::Takes, choose(9))
+    assert!(pins.acquire_for_session(key(1), Member(7)).is_none());
+    let Lookup::New(_second, Member(8)) =
+        pins.acquire(key(1), |_| Eligibility::Eligible, choose(9))
     else {
         panic!("both first connections go to 8")
     };
     // A session of the same backend changes nothing.
-    assert!(pins.accompany(key(1), Member(8)).is_some());
+    assert!(pins.acquire_for_session(key(1), Member(8)).is_some());
     assert!(first.answered(Member(8)).is_none());
 }
 
 #[test]
 fn a_session_hit_creates_a_missing_pin_and_changes_no_other() {
     let pins = pins(100);
-    let made = pins.accompany(key(1), Member(7)).unwrap();
+    let made = pins.acquire_for_session(key(1), Member(7)).unwrap();
     assert!(made.answered(Member(7)).is_none());
     let view = pins.view(&key(1)).unwrap();
     assert_eq!((view.member, view.origin), (Member(7), Origin::Session));
-    assert!(pins.accompany(key(1), Member(8)).is_none());
+    assert!(pins.acquire_for_session(key(1), Member(8)).is_none());
     assert_eq!(pins.view(&key(1)).unwrap(), view);
 }
 
@@ -60,7 +61,7 @@ fn a_session_counts_for_the_client_that_used_it_last() {
     let pins = pins(100);
     let id = session_id(1);
     drop(pins.learn_id(&id, Some(&key(1)), Member(7)).unwrap());
-    let resume = |client| pins.recognise(None, &id, Some(&key(client)), |_| Eligibility::Takes);
+    let resume = |client| pins.recognise(None, &id, Some(&key(client)), |_| Eligibility::Eligible);
     assert!(resume(2).is_some_and(|known| known.member == Member(7)));
     assert_eq!(
         [1, 2].map(|client| sessions_of(&pins, &key(client))),
@@ -69,7 +70,7 @@ fn a_session_counts_for_the_client_that_used_it_last() {
     assert_eq!([1, 2].map(|client| pins.sessions_of(&key(client))), [0, 1]);
     // The pool does not have its backend: as if the session were unknown, and its client does not change.
     assert!(
-        pins.recognise(None, &id, Some(&key(3)), |_| Eligibility::Foreign)
+        pins.recognise(None, &id, Some(&key(3)), |_| Eligibility::NotInPool)
             .is_none()
     );
     assert_eq!(sessions_of(&pins, &key(2)), 1);
@@ -84,7 +85,7 @@ fn a_full_table_uses_no_quota() {
             .is_none()
     );
     assert_eq!(sessions_of(&pins, &key(2)), 0);
-    let _ = pins.number_member("fe01");
+    let _ = pins.intern_member("fe01");
     let record = PinRecord {
         key: PinKey::Session {
             hash: [3; 16],
@@ -122,7 +123,7 @@ fn a_ticket_has_precedence_over_the_id_beside_it() {
     drop(pins.learn_ticket(ticket, None, Member(7)).unwrap());
     drop(pins.learn_id(&session_id(1), None, Member(8)).unwrap());
     let find = |ticket: Option<&[u8]>, id| {
-        let found = pins.recognise(ticket, &session_id(id), None, |_| Eligibility::Takes);
+        let found = pins.recognise(ticket, &session_id(id), None, |_| Eligibility::Eligible);
         found.map(|found| found.member)
     };
     assert_eq!(find(Some(ticket), 1), Some(Member(7)));

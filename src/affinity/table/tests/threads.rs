@@ -60,13 +60,13 @@ fn is_at_rest(pins: &Pins) {
 }
 
 fn come(pins: &Arc<Pins>, key: Key, to: u32) -> Option<(PinGuard<Key>, Member)> {
-    match pins.begin(key, |_| Eligibility::Takes, || Some(Member(to))) {
+    match pins.acquire(key, |_| Eligibility::Eligible, || Some(Member(to))) {
         Lookup::New(claim, member) | Lookup::Pinned(claim, member) => {
             let _ = claim.answered(member);
             Some((claim, member))
         }
         Lookup::Unpinned(_) => None,
-        other @ (Lookup::Stale(..) | Lookup::Foreign | Lookup::Nowhere) => panic!("{other:?}"),
+        other @ (Lookup::Stale(..) | Lookup::NotInPool | Lookup::NoBackend) => panic!("{other:?}"),
     }
 }
 
@@ -166,7 +166,7 @@ fn quotas_add_up_to_the_pins_while_clients_roam() {
         let shared = pins.clone();
         at_once(move |thread| {
             let client = key(thread + 1);
-            let found = shared.recognise(None, &id, Some(&client), |_| Eligibility::Takes);
+            let found = shared.recognise(None, &id, Some(&client), |_| Eligibility::Eligible);
             let of_client = |client| {
                 let client = shared.secret.client(&key(client));
                 shared.sessions.quotas.of_client(client)
@@ -218,9 +218,9 @@ fn no_client_exceeds_its_quota_or_loses_part_of_it() {
 fn all_changes_add_up_to_the_table() {
     in_many_orders(|| {
         let pins = tables();
-        let member = pins.number_member("fe01");
-        let other = pins.number_member("fe02");
-        let name = pins.number_name("meet.contoso.com");
+        let member = pins.intern_member("fe01");
+        let other = pins.intern_member("fe02");
+        let name = pins.intern_name("meet.contoso.com");
         pins.stop_time();
         pins.track();
         let changes = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -32,7 +32,7 @@ async fn stop_refuses_and_resets_and_a_restart_uses_the_same_ports() {
     .await;
 
     for _ in 0..3 {
-        front_end.start_again().unwrap();
+        front_end.restart().unwrap();
         let mut client = Client::https(&ca, &front_end).await;
         assert_eq!(client.get("/", "").await.0, 200);
         assert_eq!(client.get(&application, "").await.0, 404);

@@ -152,7 +152,7 @@ async fn an_event_ends_a_poll() {
     let poll = format!("{application}/events?ack=1&timeout=1800");
     let (response, ()) = tokio::join!(client.get(&poll, ""), async {
         eventually("a poll waits", || front_end.waiting_polls() == 1).await;
-        front_end.poke();
+        front_end.send_event_to_all();
     });
     assert_eq!(response.0, 200);
     assert!(

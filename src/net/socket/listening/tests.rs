@@ -5,14 +5,14 @@ use socket2::SockRef;
 use super::*;
 use crate::net::socket::{PeerTimeouts, enable_keepalive};
 
-fn bind() -> Vec<Arc<Listening>> {
-    let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+fn bind() -> Vec<Arc<ListeningSocket>> {
+    let sockets = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     sockets.iter().for_each(|socket| socket.open().unwrap());
     sockets
 }
 
 fn assert_in_use(address: SocketAddr) {
-    let second = Listening::bind(address, 2);
+    let second = ListeningSocket::bind(address, 2);
     assert_eq!(
         second.map(drop).map_err(|error| error.kind()),
         Err(io::ErrorKind::AddrInUse)
@@ -21,7 +21,7 @@ fn assert_in_use(address: SocketAddr) {
 
 #[test]
 fn a_second_instance_cannot_bind_a_port_that_is_open_closed_or_not_yet_opened() {
-    let sockets = Listening::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+    let sockets = ListeningSocket::bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
     assert_in_use(sockets[0].address());
     for _ in 0..2 {
         for socket in &sockets {
@@ -72,13 +72,13 @@ fn a_port_with_connections_in_time_wait_can_be_bound_at_once() {
         accepted.unwrap().0.into()
     });
     drop(sockets);
-    assert!(Listening::bind(address, 2).is_ok());
+    assert!(ListeningSocket::bind(address, 2).is_ok());
 
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap();
     close_first(address, || other.accept().unwrap().0);
     drop(other);
-    let sockets = Listening::bind(address, 2).unwrap();
+    let sockets = ListeningSocket::bind(address, 2).unwrap();
     for socket in &sockets {
         socket.open().unwrap();
     }
@@ -111,5 +111,5 @@ fn an_accepted_socket_has_nodelay_oobinline_and_the_configured_keepalive() {
 
 #[test]
 fn an_address_that_the_machine_does_not_have_can_be_bound() {
-    assert!(Listening::bind("192.0.2.1:0".parse().unwrap(), 1).is_ok());
+    assert!(ListeningSocket::bind("192.0.2.1:0".parse().unwrap(), 1).is_ok());
 }

@@ -145,7 +145,7 @@ async fn a_disconnect_ends_it_even_if_ordered_before_the_first_byte() {
     let mut rig = Rig::start(b"", NO_TIMEOUTS).await;
     rig.client.write_all(b"x").await.unwrap();
     assert_eq!(read_exactly(&mut rig.backend, 1).await, b"x");
-    rig.server.recall(Disconnect::Maintain);
+    rig.server.disconnect_all(Disconnect::Maintain);
     assert!(is_reset(&next_read(&mut rig.client).await));
     assert!(is_reset(&next_read(&mut rig.backend).await));
     let (end, _) = rig.end().await;
@@ -154,7 +154,10 @@ async fn a_disconnect_ends_it_even_if_ordered_before_the_first_byte() {
         "{end:?}"
     );
 
-    let rig = Rig::start_with(b"", NO_TIMEOUTS, |server| server.recall(Disconnect::Down)).await;
+    let rig = Rig::start_with(b"", NO_TIMEOUTS, |server| {
+        server.disconnect_all(Disconnect::Down)
+    })
+    .await;
     let (end, _) = rig.end().await;
     assert!(
         matches!(end, End::Disconnected(Disconnect::Down)),
@@ -166,7 +169,7 @@ async fn a_disconnect_ends_it_even_if_ordered_before_the_first_byte() {
 async fn a_disconnect_ends_a_stalled_relay() {
     let mut rig = Rig::start(b"", NO_TIMEOUTS).await;
     fill(&mut rig.client).await;
-    rig.server.recall(Disconnect::Shutdown);
+    rig.server.disconnect_all(Disconnect::Shutdown);
     let (end, _) = rig.end().await;
     assert!(
         matches!(end, End::Disconnected(Disconnect::Shutdown)),
@@ -203,5 +206,5 @@ async fn keepalive_is_enabled_on_both_sockets_of_a_long_connection() {
         }
     };
     timeout(SOON, watched).await.expect("enabled in time");
-    server.recall(Disconnect::Shutdown);
+    server.disconnect_all(Disconnect::Shutdown);
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{PortSockets, Sockets};
 use crate::config::model::Config;
-use crate::net::socket::Listening;
+use crate::net::socket::ListeningSocket;
 use crate::proxy::acceptor::ListenState;
 use crate::server::workers::WorkerChannels;
 
@@ -22,10 +22,10 @@ impl Sockets {
     pub(in crate::server) fn adopt(
         &self,
         config: &Config,
-        inherited: Vec<(SocketAddr, Listening)>,
+        inherited: Vec<(SocketAddr, ListeningSocket)>,
         count: usize,
     ) -> Vec<SocketAddr> {
-        let mut by_address: HashMap<SocketAddr, Vec<Arc<Listening>>> = HashMap::new();
+        let mut by_address: HashMap<SocketAddr, Vec<Arc<ListeningSocket>>> = HashMap::new();
         for (configured, socket) in inherited {
             by_address
                 .entry(configured)
@@ -42,7 +42,7 @@ impl Sockets {
                 let was_listening = sockets.iter().any(|socket| socket.is_listening());
                 let missing = count.saturating_sub(sockets.len());
                 let address = sockets[0].address();
-                match Listening::bind_beside(address, missing) {
+                match ListeningSocket::bind_without_check(address, missing) {
                     Ok(more) => sockets.extend(more),
                     Err(error) => {
                         tracing::warn!(target: "lyncpin::server", listener = &*listener.name, %address, %error, "not every worker gets a socket of this address");
@@ -64,7 +64,7 @@ impl Sockets {
         known.unwanted.clear();
         for port in &mut known.ports {
             if port.was_listening {
-                port.each("inherited", "open", Listening::open);
+                port.each("inherited", "open", ListeningSocket::open);
                 // A number of its own: ports that are opened later count from 1.
                 port.state.send_replace(ListenState::Open(0));
             }
@@ -72,7 +72,7 @@ impl Sockets {
     }
 
     /// Every socket, with the address that it is configured for.
-    pub(in crate::server) fn all(&self) -> Vec<(SocketAddr, Arc<Listening>)> {
+    pub(in crate::server) fn all(&self) -> Vec<(SocketAddr, Arc<ListeningSocket>)> {
         let known = self.lock();
         let of = |port: &PortSockets| {
             let configured = port.configured;
@@ -90,7 +90,7 @@ impl Sockets {
         let suspend = |port: &mut PortSockets| {
             let now = *port.state.borrow();
             let state = std::mem::replace(&mut port.state, watch::Sender::new(now));
-            state.send_replace(ListenState::Left);
+            state.send_replace(ListenState::TakenOver);
             state
         };
         known.ports.iter_mut().map(suspend).collect()

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 use super::lock;
-use crate::admin::view::{self, PredecessorAnswer};
-use crate::admin::{Caller, Order};
+use crate::admin::view::{self, PredecessorResult};
+use crate::admin::{Caller, ForwardedChange};
 use crate::handoff::orders::{self, Call, Done, HeldAt, OrderAnswer, Report};
-use crate::handoff::{AsyncChannel, KeptPredecessor, KeptReport, WireError};
+use crate::handoff::{AsyncChannel, DrainingProcess, DrainingReport, WireError};
 use crate::proxy::acceptor::ProxyContext;
 use crate::server::upgrade::foreign_pins::ForeignPins;
 use crate::types::timestamp::Timestamp;
@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// One of them.
 pub(super) struct Process {
-    pub(super) known: KeptPredecessor,
+    pub(super) known: DrainingProcess,
     pub(super) channel: AsyncChannel,
     last: Mutex<LastReport>,
     /// Orders that have no reply yet, by their id.
@@ -42,7 +42,7 @@ struct LastReport {
 }
 
 impl Process {
-    pub(super) fn new(known: KeptPredecessor, channel: AsyncChannel) -> Self {
+    pub(super) fn new(known: DrainingProcess, channel: AsyncChannel) -> Self {
         Self {
             known,
             channel,
@@ -58,7 +58,7 @@ impl Process {
     }
 
     /// Restores the last report that another process has received from it.
-    pub(super) fn restore_report(&self, kept: KeptReport) {
+    pub(super) fn restore_report(&self, kept: DrainingReport) {
         let mut last = lock(&self.last);
         last.add(kept.report);
         let reported = Instant::now().checked_sub(Duration::from_millis(kept.age));
@@ -66,13 +66,13 @@ impl Process {
     }
 
     /// Its last report, for the next process.
-    pub(super) fn report(&self) -> Option<KeptReport> {
+    pub(super) fn report(&self) -> Option<DrainingReport> {
         let last = lock(&self.last);
         let age = u64::try_from(last.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut report = last.report.clone()?;
         report.left = report.left.saturating_sub(age);
         let pid = self.known.pid;
-        Some(KeptReport { pid, age, report })
+        Some(DrainingReport { pid, age, report })
     }
 
     /// The pins that it holds. From here on it holds none.
@@ -129,7 +129,7 @@ impl Process {
     /// Sends `order`; the reply comes on what is returned, if it could be sent.
     pub(super) fn send_order(
         &self,
-        order: &Order,
+        order: &ForwardedChange,
         caller: &Caller,
     ) -> Option<oneshot::Receiver<Done>> {
         let id = self.next_order.fetch_add(1, Ordering::Relaxed);
@@ -143,8 +143,8 @@ impl Process {
         sent.then_some(replied)
     }
 
-    pub(super) fn result(&self, done: Done) -> Option<PredecessorAnswer> {
-        let result = PredecessorAnswer {
+    pub(super) fn result(&self, done: Done) -> Option<PredecessorResult> {
+        let result = PredecessorResult {
             pid: self.known.pid,
             answered: true,
             connections: done.connections,
@@ -155,17 +155,17 @@ impl Process {
         is_listed.then_some(result)
     }
 
-    pub(super) fn no_reply(&self, order: &Order) -> Option<PredecessorAnswer> {
+    pub(super) fn no_reply(&self, order: &ForwardedChange) -> Option<PredecessorResult> {
         // Without this, orders to a process that hangs would pile up.
         lock(&self.orders).retain(|_, waiting| !waiting.is_closed());
         let last = lock(&self.last);
         let report = last.report.as_ref();
         let connections = report.map_or(0, |report| match order {
-            Order::State { pool, backend, .. } => report.at(pool, backend),
-            Order::Move { .. } | Order::Clear { .. } => report.connections,
+            ForwardedChange::State { pool, backend, .. } => report.at(pool, backend),
+            ForwardedChange::Move { .. } | ForwardedChange::Clear { .. } => report.connections,
         });
         drop(last);
-        let result = PredecessorAnswer {
+        let result = PredecessorResult {
             pid: self.known.pid,
             answered: false,
             connections,

@@ -3,7 +3,7 @@ use crate::affinity::table::Pins;
 use crate::types::backend_state::AdminState;
 use crate::upstream::backend::{Availability, Deadline};
 use crate::upstream::pool::tests::{backend, connect, pins, pool};
-use crate::upstream::pool::{Obstacle, PickedBy};
+use crate::upstream::pool::{ExclusionReason, PickedBy};
 
 /// The backend at this index goes down and comes back.
 fn falls_and_returns(pool: &Arc<Pool>, index: usize) {
@@ -126,7 +126,7 @@ fn a_pool_whose_last_backend_is_only_damped_can_serve() {
     assert!(!pool.can_serve());
     let until = Deadline {
         at: std::time::Instant::now() + SLOW,
-        shown: std::time::SystemTime::now() + SLOW,
+        wall_time: std::time::SystemTime::now() + SLOW,
     };
     backend.set_damped(Some(crate::upstream::backend::Damped { until, falls: 3 }));
     assert!(pool.can_serve());
@@ -174,12 +174,12 @@ fn new_clients_go_to_backends_that_are_usable_in_every_pool_of_the_group() {
     named(&http, "fe01").set_health(Health::Down, "test");
     assert!((1..=9).all(|last| connect(&https, last).0 != "fe01"));
     let obstacles = |pool: &Pool| -> Vec<_> {
-        let all = pool.standings().into_iter();
-        all.map(|standing| standing.obstacle).collect()
+        let all = pool.rotation().into_iter();
+        all.map(|standing| standing.excluded).collect()
     };
-    let elsewhere = Some(Obstacle::NotInGroup("http".into()));
+    let elsewhere = Some(ExclusionReason::NotInGroup("http".into()));
     assert_eq!(obstacles(&https), [elsewhere, None, None]);
-    assert_eq!(obstacles(&http), [None, Some(Obstacle::Down), None]);
+    assert_eq!(obstacles(&http), [None, Some(ExclusionReason::Down), None]);
     named(&http, "fe02").set_state(AdminState::Drain, None);
     assert!((10..=19).all(|last| connect(&https, last).0 == "fe03"));
     named(&http, "fe03").set_health(Health::Unknown, "test");
@@ -222,18 +222,18 @@ fn a_pin_stays_if_its_backend_is_down_in_another_pool_and_moves_there() {
 fn the_pins_of_a_drained_backend_serve_in_pools_where_it_is_not_drained() {
     let [https, http] = group();
     let (here, there) = (named(&https, "fe01"), named(&http, "fe01"));
-    assert!(https.pins_serve_elsewhere(here));
+    assert!(https.pins_allowed_elsewhere(here));
     there.set_health(Health::Down, "test");
-    assert!(https.pins_serve_elsewhere(here), "it may come back");
+    assert!(https.pins_allowed_elsewhere(here), "it may come back");
     let deadline = |at| Deadline {
         at,
-        shown: std::time::SystemTime::now(),
+        wall_time: std::time::SystemTime::now(),
     };
     let now = std::time::Instant::now();
     there.set_state(AdminState::Drain, Some(deadline(now + SLOW)));
-    assert!(https.pins_serve_elsewhere(here));
+    assert!(https.pins_allowed_elsewhere(here));
     there.set_state(AdminState::Drain, Some(deadline(now)));
-    assert!(!https.pins_serve_elsewhere(here));
+    assert!(!https.pins_allowed_elsewhere(here));
     there.set_state(AdminState::Maintain, None);
-    assert!(!https.pins_serve_elsewhere(here));
+    assert!(!https.pins_allowed_elsewhere(here));
 }

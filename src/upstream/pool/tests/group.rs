@@ -159,11 +159,11 @@ impl World {
     fn current(&mut self) -> [BTreeMap<u8, (Name, u32)>; 2] {
         let mut found = [BTreeMap::new(), BTreeMap::new()];
         self.pins.export(&mut |kept| {
-            let leads = NAMES.into_iter().find(|name| **name == *kept.backend);
-            let told = (leads.unwrap(), kept.usage.connections());
+            let backend = NAMES.into_iter().find(|name| **name == *kept.backend);
+            let pin = (backend.unwrap(), kept.usage.connections());
             match kept.key {
-                PinKey::Client { source, .. } => drop(found[0].insert(source[15], told)),
-                PinKey::Session { hash, .. } => drop(found[1].insert(self.known[&hash], told)),
+                PinKey::Client { source, .. } => drop(found[0].insert(source[15], pin)),
+                PinKey::Session { hash, .. } => drop(found[1].insert(self.known[&hash], pin)),
             }
         });
         found
@@ -201,7 +201,7 @@ impl World {
     fn state(&mut self, name: Name, state_code: u8) {
         let over = crate::upstream::backend::Deadline {
             at: std::time::Instant::now(),
-            shown: std::time::SystemTime::now(),
+            wall_time: std::time::SystemTime::now(),
         };
         let (model, state, deadline) = match state_code {
             0 => (ModelState::Drain, AdminState::Drain, None),
@@ -332,7 +332,7 @@ impl World {
             assert!(
                 open.granted
                     .iter()
-                    .all(|(_, claim, moved)| claim.is_recalled() == *moved)
+                    .all(|(_, claim, moved)| claim.has_moved() == *moved)
             );
         }
     }
@@ -385,7 +385,7 @@ proptest! {
         prop_assert!(world.pins.is_empty() && world.pins.sessions() == 0);
         for name in NAMES {
             let member = world.pins.known_member(name).unwrap();
-            prop_assert_eq!(world.pins.leading_to(member), 0);
+            prop_assert_eq!(world.pins.pins_to(member), 0);
         }
     }
 }

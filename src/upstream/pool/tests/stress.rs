@@ -1,7 +1,7 @@
-//! Eight threads that come, fail, learn and leave at once, beside a server that falls and an administrator who moves,
-//! forgets, lists and sweeps: whatever they do, what is counted comes to nothing when all have left.
+//! Eight threads that connect, fail, learn sessions and disconnect concurrently, while a server fails and an administrator
+//! moves, clears, lists and sweeps pins: all counts are zero at the end.
 //!
-//! `LYNCPIN_ROUNDS` says how often each thread comes; the test is content with little.
+//! `LYNCPIN_ROUNDS` is the number of connections of each thread.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,18 +53,18 @@ impl World {
         }
     }
 
-    /// One worker's connections, a few of which live at a time.
+    /// The connections of one worker, a few of them at a time.
     fn work(&self, thread: u64, rounds: u64) {
-        let mut chance = Chance(mix(thread));
+        let mut chance = Sequence(mix(thread));
         let mut open = Vec::new();
         for _ in 0..rounds {
             let number = u32::try_from(chance.below(CLIENTS)).unwrap();
             let client = PoolClient {
                 source: std::net::Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
-                name: 1,
+                name_id: 1,
             };
             let pool = &self.pools[usize::from(chance.below(2) == 0)];
-            // All may be down for a moment, which is not what this is about.
+            // All backends may be down for a moment; that is not tested here.
             if let Ok(mut pick) = pool.pick(client, None) {
                 if chance.below(10) == 0 {
                     pick.redispatch(ConnectFailure::Refused);
@@ -88,28 +88,28 @@ impl World {
         number: u32,
     ) -> Option<PinGuard<Session>> {
         let id = SessionId::new(&number.to_be_bytes()).unwrap();
-        let key = self.pins.key(client.source, client.name);
-        let member = self.pins.number_member(&pick.backend().name);
+        let key = self.pins.key(client.source, client.name_id);
+        let member = self.pins.intern_member(&pick.backend().name);
         drop(
             self.pins
-                .recognise(None, &id, Some(&key), |_| Eligibility::Takes),
+                .recognise(None, &id, Some(&key), |_| Eligibility::Eligible),
         );
         self.pins.learn_id(&id, Some(&key), member)
     }
 
-    /// What happens beside them, until they have done; says what a second table was told.
-    fn meddle(&self) -> HashMap<PinKey, (Moment, PinRecord)> {
-        let mut chance = Chance(1);
+    /// Concurrent administration until the workers end; returns the records that a change log would have.
+    fn administer(&self) -> HashMap<PinKey, (Moment, PinRecord)> {
+        let mut chance = Sequence(1);
         let mut told = HashMap::new();
         while !self.is_over.load(Ordering::Acquire) {
-            self.meddle_once(&mut chance);
-            self.listen(&mut told);
+            self.administer_once(&mut chance);
+            self.read_changes(&mut told);
         }
-        self.listen(&mut told);
+        self.read_changes(&mut told);
         told
     }
 
-    fn listen(&self, told: &mut HashMap<PinKey, (Moment, PinRecord)>) {
+    fn read_changes(&self, told: &mut HashMap<PinKey, (Moment, PinRecord)>) {
         let now = self.pins.now();
         let all = self.pins.take_changes(&mut |change| match change {
             PinChange::Set(kept) => drop(told.insert(kept.key.clone(), (now, kept))),
@@ -118,17 +118,17 @@ impl World {
         assert_eq!(all, Completeness::All);
     }
 
-    fn meddle_once(&self, chance: &mut Chance) {
+    fn administer_once(&self, chance: &mut Sequence) {
         let some = TableFilter {
             clients: Some("10.0.4.0/22".parse().unwrap()),
             ..TableFilter::default()
         };
-        let fe02 = self.pins.number_member("fe02");
+        let fe02 = self.pins.intern_member("fe02");
         let dying = &self.pools[0].backends[0];
         match chance.below(8) {
             0 => drop(self.pins.move_to(&some, fe02)),
             1 => drop(self.pins.clear(&some)),
-            2 => drop(self.pins.release(fe02)),
+            2 => drop(self.pins.clear_member(fe02)),
             3 => dying.set_health(Health::Down, "test"),
             4 => dying.set_health(Health::Up, "test"),
             5 => self.pins.sweep(100),
@@ -139,21 +139,21 @@ impl World {
 
     fn list(&self) {
         let mut cursor = Some(Cursor::default());
-        let mut met = std::collections::HashSet::new();
+        let mut listed = std::collections::HashSet::new();
         while let Some(from) = cursor {
             let (found, next) = self.pins.page(&TableFilter::default(), from, 100, 300);
-            met.extend(found.into_iter().map(|kept| kept.key));
+            listed.extend(found.into_iter().map(|kept| kept.key));
             cursor = next;
         }
-        // Some come to places that were looked at already, while others go from places still to be looked at.
-        assert!(met.len() <= usize::try_from(CLIENTS).unwrap());
+        // Pins may be added to pages that were read already, and removed from pages still to be read.
+        assert!(listed.len() <= usize::try_from(CLIENTS).unwrap());
     }
 }
 
-/// A sequence of numbers that nobody needs to guess.
-struct Chance(u64);
+/// A pseudorandom sequence.
+struct Sequence(u64);
 
-impl Chance {
+impl Sequence {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0) % bound
@@ -161,11 +161,11 @@ impl Chance {
 }
 
 #[test]
-fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
+fn all_counts_are_zero_after_eight_concurrent_threads() {
     let rounds = std::env::var("LYNCPIN_ROUNDS").map_or(4_000, |rounds| rounds.parse().unwrap());
     let world = World::new();
     let told = std::thread::scope(|scope| {
-        let meddler = scope.spawn(|| world.meddle());
+        let administrator = scope.spawn(|| world.administer());
         let workers = (1..=THREADS).map(|thread| {
             let world = &world;
             scope.spawn(move || world.work(thread, rounds))
@@ -177,7 +177,7 @@ fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
             .collect();
         world.is_over.store(true, Ordering::Release);
         assert!(ended.iter().all(Result::is_ok));
-        meddler.join().unwrap()
+        administrator.join().unwrap()
     });
     let pins = &world.pins;
     let backends = world.pools.iter().flat_map(|pool| &pool.backends);
@@ -198,11 +198,11 @@ fn whatever_eight_threads_do_at_once_all_counts_come_to_nothing() {
         })
         .collect();
     assert_eq!(standing, told);
-    let names = ["fe01", "fe02", "fe03"].map(|name| pins.number_member(name));
-    let leading: usize = names.iter().map(|&member| pins.leading_to(member)).sum();
-    assert_eq!(leading, pins.len());
+    let names = ["fe01", "fe02", "fe03"].map(|name| pins.intern_member(name));
+    let pinned: usize = names.iter().map(|&member| pins.pins_to(member)).sum();
+    assert_eq!(pinned, pins.len());
     pins.pass_time(Duration::from_secs(62));
     pins.sweep(usize::MAX);
     assert_eq!((pins.len(), pins.sessions()), (0, 0));
-    assert!(names.iter().all(|&member| pins.leading_to(member) == 0));
+    assert!(names.iter().all(|&member| pins.pins_to(member) == 0));
 }

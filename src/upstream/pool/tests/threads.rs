@@ -11,7 +11,7 @@ fn exactly_the_connections_of_a_moved_pin_are_disconnected() {
     in_many_orders(|| {
         let pins = pins();
         let pool = pool("https", &["fe01", "fe02"], &pins, None);
-        let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.number_member(name));
+        let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
         let key = pins.key(client(1).source, client(1).name);
         pins.pin(key, fe01).unwrap();
         let (moved, mover) = (pins.clone(), pins.clone());

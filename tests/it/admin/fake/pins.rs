@@ -5,17 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use lyncpin::admin::AffinityError;
 use lyncpin::admin::view::{
-    ClientPin, ClientPins, ClientQuery, PinEntry, PinFilter, PinOrder, PinPage, PinResult,
+    ClientPin, ClientPins, ClientQuery, PinAssignment, PinEntry, PinFilter, PinPage, PinResult,
     PinnedKey, PinsChanged,
 };
 use lyncpin::types::timestamp::Timestamp;
 
 /// A call that was recorded.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum RecordedCall {
     Page(PinFilter, Option<String>, usize),
     Client(ClientQuery),
-    Pin(PinOrder),
+    Pin(PinAssignment),
     Move(PinFilter, String),
     Clear(PinFilter),
 }
@@ -47,7 +47,7 @@ pub(super) fn page(
         Some(text) => text
             .strip_prefix("@")
             .and_then(|text| text.parse().ok())
-            .ok_or_else(|| AffinityError::Cursor(text.into()))?,
+            .ok_or_else(|| AffinityError::InvalidCursor(text.into()))?,
     };
     let matches = |number: &u8| {
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, *number));
@@ -84,9 +84,9 @@ pub(super) fn client(query: &ClientQuery) -> Result<ClientPins, AffinityError> {
     })
 }
 
-pub(super) fn pinned(order: &PinOrder) -> Result<PinResult, AffinityError> {
+pub(super) fn pinned(order: &PinAssignment) -> Result<PinResult, AffinityError> {
     match (&*order.backend, order.client) {
-        ("full", _) => Err(AffinityError::Full("web".into())),
+        ("full", _) => Err(AffinityError::TableFull("web".into())),
         ("fe01" | "web/fe01", Some(client)) => Ok(PinResult {
             group: "web".into(),
             backend: "fe01".into(),
@@ -96,7 +96,7 @@ pub(super) fn pinned(order: &PinOrder) -> Result<PinResult, AffinityError> {
                 before: order.name.is_some().then(|| "fe02".into()),
             }],
         }),
-        ("fe01", None) => Err(AffinityError::WhichClient("web".into())),
+        ("fe01", None) => Err(AffinityError::ClientRequired("web".into())),
         (backend, _) => Err(AffinityError::UnknownBackend {
             backend: backend.into(),
             within: None,

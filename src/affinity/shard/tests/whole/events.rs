@@ -55,15 +55,15 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
 
 pub(super) fn fits(fits: &Fits, member: u32) -> Eligibility {
     match fits[member as usize] {
-        0..4 => Eligibility::Takes,
-        4..6 => Eligibility::Refuses,
-        _ => Eligibility::Foreign,
+        0..4 => Eligibility::Eligible,
+        4..6 => Eligibility::Ineligible,
+        _ => Eligibility::NotInPool,
     }
 }
 
 /// The policy selects the first eligible one.
 pub(super) fn chosen(of: &Fits) -> Option<u32> {
-    (0..MEMBERS).find(|&member| fits(of, member) == Eligibility::Takes)
+    (0..MEMBERS).find(|&member| fits(of, member) == Eligibility::Eligible)
 }
 
 /// What a walk does with a pin to this member.

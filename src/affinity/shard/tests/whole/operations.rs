@@ -5,7 +5,7 @@ use super::*;
 impl World {
     pub(super) fn come(&mut self, key: u8, client: u64, of: &Fits) {
         let before = self.shard.len();
-        let found = self.shard.begin(
+        let found = self.shard.acquire(
             session(key, client),
             Moment(self.now),
             Origin::Policy,
@@ -18,20 +18,21 @@ impl World {
         let candidate = known.as_ref().and_then(|known| known.candidate);
         let pinned_fit = pinned.map(|member| fits(of, member));
         let agreed_fit = candidate.map(|member| fits(of, member));
-        let is_foreign = pinned_fit == Some(Eligibility::Foreign)
-            || pinned_fit != Some(Eligibility::Takes) && agreed_fit == Some(Eligibility::Foreign);
-        let agreed = candidate.filter(|_| agreed_fit == Some(Eligibility::Takes));
+        let is_foreign = pinned_fit == Some(Eligibility::NotInPool)
+            || pinned_fit != Some(Eligibility::Eligible)
+                && agreed_fit == Some(Eligibility::NotInPool);
+        let agreed = candidate.filter(|_| agreed_fit == Some(Eligibility::Eligible));
         let wanted = agreed.or_else(|| chosen(of));
         let (handle, member) = match found {
-            KeyLookup::Foreign => return assert!(is_foreign),
+            KeyLookup::NotInPool => return assert!(is_foreign),
             KeyLookup::Pinned(handle, member) => {
                 assert_eq!(
                     (pinned, pinned_fit),
-                    (Some(member.0), Some(Eligibility::Takes))
+                    (Some(member.0), Some(Eligibility::Eligible))
                 );
                 (handle, member.0)
             }
-            KeyLookup::Nowhere => return assert!(wanted.is_none() && !is_foreign),
+            KeyLookup::NoBackend => return assert!(wanted.is_none() && !is_foreign),
             KeyLookup::Unpinned(member) => {
                 assert_eq!((known, wanted), (None, Some(member.0)));
                 return self.no_room();
@@ -43,7 +44,7 @@ impl World {
             KeyLookup::Stale(handle, member) => {
                 assert_eq!(
                     (pinned_fit, wanted),
-                    (Some(Eligibility::Refuses), Some(member.0))
+                    (Some(Eligibility::Ineligible), Some(member.0))
                 );
                 (handle, member.0)
             }
@@ -78,7 +79,7 @@ impl World {
         let known = known.filter(|known| {
             known
                 .member
-                .is_some_and(|member| fits(of, member) != Eligibility::Foreign)
+                .is_some_and(|member| fits(of, member) != Eligibility::NotInPool)
         });
         let (Some(resumed), Some(known)) = (&resumed, &known) else {
             return assert!(resumed.is_none() && known.is_none());
@@ -88,7 +89,10 @@ impl World {
             (resumed.member.0, resumed.before.client),
             (member, known.client)
         );
-        assert_eq!(resumed.takes, fits(of, member) == Eligibility::Takes);
+        assert_eq!(
+            resumed.is_eligible,
+            fits(of, member) == Eligibility::Eligible
+        );
         *self.quotas.entry(known.client).or_default() -= 1;
         *self.quotas.entry(client).or_default() += 1;
         let handle = resumed.handle;
@@ -100,7 +104,7 @@ impl World {
         let (before, now) = (self.shard.len(), self.moment());
         let taught = self
             .shard
-            .teach(session(key, client), now, Member(member), room);
+            .assign(session(key, client), now, Member(member), room);
         let Some(handle) = taught else {
             assert!(!self.known.contains_key(&key));
             return self.no_room();
@@ -156,12 +160,12 @@ impl World {
         let agreed = [known.member, known.candidate].into_iter().flatten();
         let agreed = agreed
             .into_iter()
-            .find(|&member| fits(of, member) == Eligibility::Takes);
+            .find(|&member| fits(of, member) == Eligibility::Eligible);
         let wanted = agreed.or_else(|| chosen(of));
         let choose = || chosen(of).map(Member);
         let next = self
             .shard
-            .next(open.handle, |member| fits(of, member.0), choose);
+            .next_member(open.handle, |member| fits(of, member.0), choose);
         assert_eq!(next, wanted.map(Member));
         if let Some(wanted) = wanted {
             open.member = wanted;
@@ -176,7 +180,7 @@ impl World {
             return;
         }
         let open = self.open.swap_remove(at);
-        self.shard.end(open.handle, Moment(self.now));
+        self.shard.release(open.handle, Moment(self.now));
         let known = self.known.get_mut(&open.key).unwrap();
         known.in_use -= 1;
         if known.in_use == 0 {
