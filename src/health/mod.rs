@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::config::model::{self, OnDown};
+use crate::protocol::proxy::HeaderFormat;
 use crate::snapshot::Snapshot;
 use crate::upstream::backend::Backend;
 
@@ -52,6 +53,8 @@ pub struct MonitoredPool {
     pub health: Option<model::HealthSettings>,
     /// What happens to the connections of a backend whose checks fail.
     pub on_down: OnDown,
+    /// The PROXY header of connections to its backends; checks of the traffic port send the form for local connections.
+    pub proxy_header: Option<HeaderFormat>,
 }
 
 impl MonitoredPool {
@@ -64,6 +67,7 @@ impl MonitoredPool {
                 backends: pool.backends.clone(),
                 health: config.health.clone(),
                 on_down: config.on_down,
+                proxy_header: config.send_proxy_protocol,
             })
             .collect()
     }

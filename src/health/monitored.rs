@@ -18,6 +18,7 @@ use super::probe::{CheckResult, Finding, Probe};
 use super::rise_fall::{RiseFall, RiseFallRule};
 use super::schedule::ScheduledCheck;
 use crate::config::model::{self, OnDown, ServerAddress, ServerHost};
+use crate::protocol::proxy::HeaderFormat;
 use crate::types::backend_state::{AdminState, Health};
 use crate::types::host_name::HostName;
 use crate::upstream::backend::Backend;
@@ -31,6 +32,7 @@ pub(super) struct MonitoredBackend {
     /// All backends of its pool.
     pool: Vec<Arc<Backend>>,
     on_down: OnDown,
+    proxy_header: Option<HeaderFormat>,
     /// `None`: `health: none`.
     health: Option<model::HealthSettings>,
     /// The checks of `health`, in the same order.
@@ -74,6 +76,7 @@ impl MonitoredBackend {
         monitored.checks = checks;
         monitored.pool.clone_from(&pool.backends);
         monitored.on_down = pool.on_down;
+        monitored.proxy_header = pool.proxy_header;
         monitored.health.clone_from(&pool.health);
         for index in 0..monitored.checks.len() {
             monitored.report(index);
@@ -104,6 +107,7 @@ impl MonitoredBackend {
             server: backend.configured().address.clone(),
             pool: Vec::new(),
             on_down: OnDown::Close,
+            proxy_header: None,
             health: None,
             checks: Vec::new(),
             address: backend.address().map(|address| address.ip()),
@@ -132,7 +136,13 @@ impl MonitoredBackend {
         let known = self.health.as_ref().zip(self.address);
         known.into_iter().flat_map(move |(health, address)| {
             let scheduled = move |check| ScheduledCheck {
-                probe: Probe::new(check, health.timeout, &self.backend.configured(), address),
+                probe: Probe::new(
+                    check,
+                    health.timeout,
+                    &self.backend.configured(),
+                    address,
+                    self.proxy_header,
+                ),
                 interval: health.interval,
             };
             health.checks.iter().map(scheduled).enumerate()

@@ -8,10 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use rustix::io::Errno;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::model::{BackendConfig, CheckConfig, CheckKind, HttpCheck, ServerHost};
+use crate::protocol::proxy::{HeaderFormat, write_local};
 use crate::types::host_name::HostName;
 use metered::Metered;
 
@@ -25,10 +27,19 @@ mod tls;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Probe {
     /// The server.
-    pub(super) address: SocketAddr,
+    pub(super) target: ProbeTarget,
     /// Time limit of the whole check.
     pub(super) timeout: Duration,
     request: ProbeRequest,
+}
+
+/// Where a check connects to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ProbeTarget {
+    /// The server.
+    pub(super) address: SocketAddr,
+    /// The PROXY header that the server requires.
+    proxy_header: Option<HeaderFormat>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -133,22 +144,30 @@ fn describe_io(error: &io::Error) -> String {
     )
 }
 
+/// How long a server has to close the connection of a `tcp` check that has sent it a PROXY header.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
 const CLOSED: &str = "closed without a response";
 
 impl Probe {
-    /// The request of `check` to `backend` at `address`.
+    /// The request of `check` to `backend` at `address`. `proxy_header` is that of the traffic, and is only sent to the port of
+    /// the traffic.
     pub(super) fn new(
         check: &CheckConfig,
         timeout: Duration,
         backend: &BackendConfig,
         address: IpAddr,
+        proxy_header: Option<HeaderFormat>,
     ) -> Self {
         let port = check.port_of(backend);
         let http = |check: &HttpCheck, usual_port| {
             http::HttpRequest::new(check, &backend.address.host, port, usual_port)
         };
         Self {
-            address: SocketAddr::new(address, port),
+            target: ProbeTarget {
+                address: SocketAddr::new(address, port),
+                proxy_header: proxy_header.filter(|_| port == backend.address.port),
+            },
             timeout,
             request: match &check.kind {
                 CheckKind::Tcp => ProbeRequest::Tcp,
@@ -167,15 +186,15 @@ impl Probe {
             timeout: self.timeout,
         };
         let seen = match &self.request {
-            ProbeRequest::Tcp => tcp(self.address, within).await,
+            ProbeRequest::Tcp => tcp(self.target, within).await,
             ProbeRequest::Tls { name } => {
-                Box::pin(tls::check(self.address, name.as_ref(), within)).await
+                Box::pin(tls::check(self.target, name.as_ref(), within)).await
             }
             ProbeRequest::Http(request) => {
-                Box::pin(http::check(self.address, request, within)).await
+                Box::pin(http::check(self.target, request, within)).await
             }
             ProbeRequest::Https(request) => {
-                Box::pin(http::check_over_tls(self.address, request, within)).await
+                Box::pin(http::check_over_tls(self.target, request, within)).await
             }
         };
         let (result, detail, certificate_expiry) = match seen {
@@ -219,11 +238,16 @@ impl TimeLimit {
         }
     }
 
-    /// Opens a connection that is reset when it is dropped. So neither side keeps a socket in TIME-WAIT for each check, and a
+    /// Opens a connection, with a PROXY header if the server requires one. It is reset when it is dropped. So neither side keeps a socket in TIME-WAIT for each check, and a
     /// TLS server in mid-handshake receives no alert that it would log (Schannel's event 36887).
-    async fn connect(self, address: SocketAddr) -> Result<Connection, ProbeError> {
-        let socket = socket(address)?;
-        let stream = self.run("", socket.connect(address)).await?;
+    async fn connect(self, target: ProbeTarget) -> Result<Connection, ProbeError> {
+        let socket = socket(target.address)?;
+        let mut stream = self.run("", socket.connect(target.address)).await?;
+        if let Some(format) = target.proxy_header {
+            let header = write_local(format);
+            self.run("connected, but ", stream.write_all(&header))
+                .await?;
+        }
         Ok(Metered::new(stream))
     }
 }
@@ -242,7 +266,18 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 /// The last packet of the three-way handshake is delayed (TCP_QUICKACK off, tcp(7)), and the reset is sent instead: the server's
 /// kernel has responded, and its application never sees the connection. A busy machine may send the acknowledgement first; then
 /// the application sees a connection that is reset.
-async fn tcp(address: SocketAddr, within: TimeLimit) -> Result<Observation, ProbeError> {
+///
+/// A server that requires a PROXY header gets one, and a close that lets it read it.
+async fn tcp(target: ProbeTarget, within: TimeLimit) -> Result<Observation, ProbeError> {
+    let address = target.address;
+    if target.proxy_header.is_some() {
+        let mut stream = within.connect(target).await?;
+        let _ = stream.shutdown().await;
+        let mut buffer = [0; 64];
+        let closed = stream.read(&mut buffer);
+        let _ = timeout_at(within.deadline.min(Instant::now() + CLOSE_WITHIN), closed).await;
+        return Ok(Observation::pass("connected"));
+    }
     let socket = socket(address)?;
     rustix::net::sockopt::set_tcp_quickack(&socket, false).map_err(io::Error::from)?;
     within.run("", socket.connect(address)).await?;

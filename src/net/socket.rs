@@ -41,6 +41,16 @@ pub fn connect(address: SocketAddr) -> io::Result<OwnedFd> {
     }
 }
 
+/// The local address of a connected socket.
+///
+/// # Errors
+///
+/// The error of getsockname(2), or a socket of another kind.
+pub fn local_address(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    Ok(SocketAddr::try_from(address)?)
+}
+
 /// Sends every segment at once (TCP_NODELAY, tcp(7)).
 pub fn set_nodelay(socket: &impl AsFd) {
     // Fails only if this is not a TCP socket; then there is no such delay.

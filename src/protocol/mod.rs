@@ -4,4 +4,5 @@
 //! limited in time and memory.
 
 pub mod http1;
+pub mod proxy;
 pub mod tls;

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use uuid::Uuid;
+
 use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::proxy::preread::{Hello, RequestedName};
 use crate::proxy::relay::ByteCounts;
@@ -36,6 +38,8 @@ pub struct ConnectionRecord {
     /// Bytes relayed so far.
     pub moved: ByteCounts,
     detail: Option<String>,
+    /// The identifier that the backend got in a PROXY header.
+    unique_id: Option<Uuid>,
     active: Option<ActiveConnection>,
     finished: bool,
 }
@@ -65,6 +69,7 @@ impl ConnectionRecord {
             tries: 0,
             moved: ByteCounts::default(),
             detail: None,
+            unique_id: None,
             active,
             finished: false,
         }
@@ -126,6 +131,11 @@ impl ConnectionRecord {
         self.connect = Some(took);
     }
 
+    /// A new identifier of the connection, for a PROXY header and the log.
+    pub fn new_unique_id(&mut self) -> Uuid {
+        *self.unique_id.insert(Uuid::new_v4())
+    }
+
     /// Writes the access log line and updates the metrics.
     pub fn finish(&mut self, outcome: Outcome) {
         self.finished = true;
@@ -175,6 +185,7 @@ impl ConnectionRecord {
             tries: self.tries,
             outcome,
             detail: self.detail.as_deref(),
+            unique_id: self.unique_id,
         }
     }
 }

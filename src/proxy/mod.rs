@@ -8,6 +8,7 @@ pub mod admission;
 pub mod connect;
 pub mod connection_record;
 pub mod preread;
+mod proxy_header;
 pub mod rejection;
 pub mod relay;
 pub mod session;

@@ -13,6 +13,7 @@ use crate::proxy::admission::Admission;
 use crate::proxy::connect::{self, ConnectError};
 use crate::proxy::connection_record::ConnectionRecord;
 use crate::proxy::preread::{self, Hello, RequestedName, respond_and_close};
+use crate::proxy::proxy_header;
 use crate::proxy::rejection::{self, RejectionResponse};
 use crate::proxy::relay::{End, RelayContext, Side, relay};
 use crate::snapshot::{ActiveListener, Destination};
@@ -74,7 +75,8 @@ async fn run(
     let backend = connect(client, listener, &mut selection, record).await?;
     let guard = ResetGuard::new(&backend);
     let mut observer = selection.observer(hello.tls());
-    let unsent = send(&backend, preread, &selection, record);
+    let header = proxy_header::header(client, hello, &selection, record);
+    let unsent = send(&backend, header, preread, &selection, record);
     let context = RelayContext {
         timeouts: &listener.timeouts,
         metrics: &selection.backend().metrics,
@@ -176,31 +178,38 @@ async fn connect(
     })
 }
 
-/// Sends the preread bytes and frees them; returns those that the socket did not accept. The relay sends these, and finds the error
-/// if sending failed.
+/// Sends the PROXY header, if there is one, and the preread bytes, and frees them; returns those that the socket did not accept.
+/// The relay sends these, and finds the error if sending failed. The header is not counted: the send buffer of a new socket
+/// has room for it (tcp(7), `tcp_wmem`).
 fn send(
     backend: &Stream,
+    header: Vec<u8>,
     preread: &mut Preread,
     selection: &Selection,
     record: &mut ConnectionRecord,
 ) -> Vec<u8> {
-    let mut received = std::mem::take(preread).received;
-    if received.is_empty() {
-        return received;
+    let received = std::mem::take(preread).received;
+    let header_length = header.len();
+    let mut bytes = match header_length {
+        0 => received,
+        _ => [header, received].concat(),
+    };
+    if bytes.is_empty() {
+        return bytes;
     }
-    let sent = backend.send(&received).unwrap_or(0);
-    selection.backend().metrics.record_bytes(
-        Direction::ToBackend,
-        TransferPath::Copied,
-        sent as u64,
-    );
-    record.moved.to_backend = sent as u64;
-    if sent == received.len() {
+    let sent = backend.send(&bytes).unwrap_or(0);
+    let counted = sent.saturating_sub(header_length) as u64;
+    selection
+        .backend()
+        .metrics
+        .record_bytes(Direction::ToBackend, TransferPath::Copied, counted);
+    record.moved.to_backend = counted;
+    if sent == bytes.len() {
         // Frees the buffer, which would otherwise live as long as the connection.
         return Vec::new();
     }
-    received.drain(..sent);
-    received
+    bytes.drain(..sent);
+    bytes
 }
 
 /// Decides between close and reset for both sockets. Every end that is not orderly resets a side that would otherwise take a

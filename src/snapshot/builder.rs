@@ -132,6 +132,7 @@ impl PoolBuilder<'_> {
         );
         let pool = pool
             .with_slow_start(config.slow_start)
+            .with_proxy_header(config.send_proxy_protocol)
             .with_siblings(self.siblings(id));
         let pool = Arc::new(pool);
         self.built.insert(id, pool.clone());

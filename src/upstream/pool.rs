@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::affinity::shard::Member;
 use crate::affinity::table::Pins;
 use crate::config::model::{Balance, OnDown, SourcePrefix};
+use crate::protocol::proxy::HeaderFormat;
 use crate::types::backend_state::Health;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::{SlowStart, Turns, mix};
@@ -39,6 +40,8 @@ pub struct Pool {
     pub backup: Option<Arc<Pool>>,
     /// What happens to the connections of a backend whose checks fail.
     pub on_down: OnDown,
+    /// The header that begins each connection to a backend of this pool; `None`: no header.
+    pub proxy_header: Option<HeaderFormat>,
     slow_start: Option<SlowStart>,
     /// By the backend's index: the backends of the same name in the other pools of the affinity group.
     siblings: Vec<Vec<Arc<Backend>>>,
@@ -69,10 +72,20 @@ impl Pool {
             affinity,
             backup,
             on_down,
+            proxy_header: None,
             slow_start: None,
             siblings: Vec::new(),
             seeds,
             turns: Mutex::default(),
+        }
+    }
+
+    /// The same pool with a PROXY header.
+    #[must_use]
+    pub fn with_proxy_header(self, proxy_header: Option<HeaderFormat>) -> Self {
+        Self {
+            proxy_header,
+            ..self
         }
     }
 

@@ -22,6 +22,7 @@ mod limits;
 mod log;
 mod names;
 mod page;
+mod proxy_protocol;
 mod refusals;
 mod reload;
 mod roaming;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::backend::BackendConfig;
 use super::health::HealthSettings;
+use crate::protocol::proxy::HeaderFormat;
 
 /// The index of a pool in [`Config::pools`](super::Config::pools).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub struct PoolConfig {
     pub slow_start: Duration,
     /// Limit of concurrent connections to each backend; `None` (0 in the file) is unlimited.
     pub max_connections: Option<u32>,
+    /// The PROXY header that begins each connection to a backend; `None` (`none` in the file) sends none.
+    pub send_proxy_protocol: Option<HeaderFormat>,
 }
 
 /// How a backend is selected for a client without a pin.

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::format::{Choice, DurationRange, Label, NumberRange};
 use super::mapping::{Mapping, MappingKey::Special, plain};
 use super::page::YamlPage;
-use super::section::{Section, is_mapping_or_none, not_empty};
-use crate::config::diagnostics::{Diagnostic, Diagnostics};
+use super::section::{Section, is_mapping_or_none, not_empty, report_duplicates};
+use crate::config::diagnostics::Diagnostics;
 use crate::config::model::{AffinitySettings, SourcePrefix};
 use crate::config::source::location::Located;
 
@@ -101,13 +101,7 @@ fn by(section: &Section<'_>, diagnostics: &mut Diagnostics) -> Option<Vec<KeyPar
     let hint = "list at least one of `source`, `name` and `tls_session`, or write `affinity: none`";
     not_empty(entry, hint, diagnostics);
     let words = section.list("by", &BY, diagnostics)?;
-    for (index, word) in words.iter().enumerate() {
-        let mut earlier = words[..index].iter();
-        if let Some(first) = earlier.find(|earlier| earlier.value == word.value) {
-            let diagnostic = Diagnostic::new(word.at, "`by` has this twice");
-            diagnostics.error(diagnostic.hint(first.at.first_hint()));
-        }
-    }
+    report_duplicates("by", &words, diagnostics);
     Some(words.iter().map(|word| word.value).collect())
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod page;
 pub(crate) mod pool;
 mod route;
 mod section;
+mod send_proxy_protocol;
 pub(crate) mod store;
 pub(crate) mod timeouts;
 
@@ -78,6 +79,7 @@ fn mappings() -> Vec<(&'static str, Vec<&'static str>)> {
         entry(&listener::LISTENER),
         entry(&route::ROUTE),
         entry(&pool::POOL),
+        entry(&send_proxy_protocol::SEND_PROXY_PROTOCOL),
         entry(&backend::BACKEND),
         entry(&affinity::AFFINITY),
         entry(&affinity::SOURCE_PREFIX),

@@ -11,7 +11,7 @@ use super::list::{items, suggest_splitting};
 use super::mapping::{Mapping, MappingKey::Special, plain};
 use super::page::{YamlPage, text};
 use super::section::{Section, SectionEntry, not_empty};
-use super::{affinity, health, name, not_supported};
+use super::{affinity, health, name, not_supported, send_proxy_protocol};
 use crate::config::diagnostics::{Diagnostic, Diagnostics, FileLocation, any_of, quoted};
 use crate::config::model::{BackendConfig, Balance, Config, OnDown, PoolConfig};
 use crate::config::scalar::{self, LABEL, Parsed, hints};
@@ -43,7 +43,7 @@ pub(crate) static POOL: Mapping<PoolConfig> = Mapping {
         plain!(PoolConfig, on_down: ON_DOWN),
         plain!(PoolConfig, slow_start: SLOW_START),
         plain!(PoolConfig, max_connections: Limit),
-        Special("send_proxy_protocol"),
+        Special(send_proxy_protocol::KEY),
         Special("source_address"),
     ],
 };
@@ -59,6 +59,7 @@ pub(super) fn default(name: Arc<str>) -> PoolConfig {
         on_down: OnDown::Close,
         slow_start: Duration::ZERO,
         max_connections: None,
+        send_proxy_protocol: None,
         name,
     }
 }
@@ -117,7 +118,6 @@ pub(super) fn parse(entry: SectionEntry<'_>, diagnostics: &mut Diagnostics) -> P
     let backends = backends(&section, diagnostics);
     let affinity = affinity::parse(&section, &name, diagnostics);
     let health = health::parse(&section, name.at, diagnostics);
-    send_proxy_protocol(&section, diagnostics);
     source_address(&section, diagnostics);
     ParsedPool {
         at: name.at,
@@ -129,6 +129,7 @@ pub(super) fn parse(entry: SectionEntry<'_>, diagnostics: &mut Diagnostics) -> P
             backends: backends.into_iter().map(|backend| backend.value).collect(),
             affinity: affinity.value,
             health: health.value,
+            send_proxy_protocol: send_proxy_protocol::parse(&section, diagnostics),
             ..config
         },
         complete: diagnostics.errors.len() == before,
@@ -162,16 +163,6 @@ fn backends(section: &Section<'_>, diagnostics: &mut Diagnostics) -> Vec<Located
         suggest_splitting(item, before, diagnostics, &mut parse_item);
     }
     backends
-}
-
-/// Not implemented yet: only the default is accepted.
-fn send_proxy_protocol(section: &Section<'_>, diagnostics: &mut Diagnostics) {
-    const VERSIONS: Choice<bool> = Choice(&[("none", false), ("v1", true), ("v2", true)]);
-    let sent = section.optional("send_proxy_protocol", &VERSIONS, diagnostics);
-    if let Some(sent) = sent.filter(|sent| sent.value) {
-        let instead = "leave it out or write `none`";
-        not_supported(diagnostics, sent.at, "`send_proxy_protocol`", instead);
-    }
 }
 
 /// Not implemented yet: only the default is accepted.
@@ -230,6 +221,9 @@ pub(super) fn print(page: &mut YamlPage, pool: &PoolConfig, config: &Config) {
             None => page.entry(2, key, "none"),
             Some(health) => health::print(page, health),
         },
+        send_proxy_protocol::KEY => {
+            page.entry(2, key, send_proxy_protocol::print(pool.send_proxy_protocol));
+        }
         _ => {}
     });
 }

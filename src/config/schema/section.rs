@@ -150,6 +150,21 @@ pub(crate) fn not_empty(entry: SectionEntry<'_>, hint: &str, diagnostics: &mut D
     }
 }
 
+/// Reports the values of a list that an earlier one is equal to.
+pub(crate) fn report_duplicates<T: PartialEq>(
+    key: &str,
+    values: &[Located<T>],
+    diagnostics: &mut Diagnostics,
+) {
+    for (index, value) in values.iter().enumerate() {
+        let mut earlier = values[..index].iter();
+        if let Some(first) = earlier.find(|earlier| earlier.value == value.value) {
+            let diagnostic = Diagnostic::new(value.at, format!("`{key}` has this twice"));
+            diagnostics.error(diagnostic.hint(first.at.first_hint()));
+        }
+    }
+}
+
 /// The entries of a mapping whose keys are names of the user's choice.
 pub(crate) fn named_entries<'a>(
     entry: SectionEntry<'a>,

@@ -21,8 +21,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
 use super::{
-    CLOSED, Observation, ProbeError, TimeLimit, certificate, describe_io, modern_tls, server_name,
-    tls,
+    CLOSED, Observation, ProbeError, ProbeTarget, TimeLimit, certificate, describe_io, modern_tls,
+    server_name, tls,
 };
 use crate::config::model::{HttpCheck, ServerHost};
 use crate::protocol::tls::client_hello::ProtocolVersion;
@@ -75,24 +75,24 @@ impl HttpRequest {
 
 /// Runs an `http` check.
 pub(super) async fn check(
-    address: SocketAddr,
+    target: ProbeTarget,
     request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
-    let stream = within.connect(address).await?;
+    let stream = within.connect(target).await?;
     exchange(stream, request, within).await
 }
 
 /// Runs an `https` check, over TLS 1.2 or 1.3.
 pub(super) async fn check_over_tls(
-    address: SocketAddr,
+    target: ProbeTarget,
     request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
-    let stream = within.connect(address).await?;
-    let stream = match modern_tls::start(stream, address, request.name.as_ref(), within).await? {
+    let stream = within.connect(target).await?;
+    let stream = match modern_tls::start(stream, target, request.name.as_ref(), within).await? {
         Ok(stream) => stream,
-        Err(error) => return explain(&error, address, request, within).await,
+        Err(error) => return explain(&error, target, request, within).await,
     };
     let certificate_expiry = modern_tls::leaf_of(&stream).and_then(certificate::expiry);
     let result = exchange(stream, request, within).await;
@@ -116,7 +116,7 @@ pub(super) async fn check_over_tls(
 /// the expiry of its certificate.
 async fn explain(
     error: &Error,
-    address: SocketAddr,
+    target: ProbeTarget,
     request: &HttpRequest,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
@@ -134,7 +134,7 @@ async fn explain(
     if !too_old {
         return Err(ProbeError::Server(format!("no TLS session: {error}")));
     }
-    let Some(identity) = tls::identity(address, request.name.as_ref(), within).await else {
+    let Some(identity) = tls::identity(target, request.name.as_ref(), within).await else {
         return Err(ProbeError::Server(format!("no TLS session: {error}")));
     };
     let version = identity.hello.version;

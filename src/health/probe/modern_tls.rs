@@ -14,7 +14,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVer
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Connection, ProbeError, TimeLimit, describe_io};
+use super::{Connection, ProbeError, ProbeTarget, TimeLimit, describe_io};
 use crate::types::host_name::HostName;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -44,12 +44,12 @@ pub(super) fn random() -> Result<[u8; 32], ProbeError> {
 
 /// The certificate of a server that supports TLS 1.3.
 pub(super) async fn leaf(
-    address: SocketAddr,
+    target: ProbeTarget,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Vec<u8>, ProbeError> {
-    let stream = within.connect(address).await?;
-    let session = handshake(&TLS13, stream, address, name);
+    let stream = within.connect(target).await?;
+    let session = handshake(&TLS13, stream, target.address, name);
     let stream = within
         .run("connected, but ", session)
         .await?
@@ -63,11 +63,11 @@ pub(super) async fn leaf(
 /// Starts a TLS session over `stream`; the inner error is that of the handshake.
 pub(super) async fn start(
     stream: Connection,
-    address: SocketAddr,
+    target: ProbeTarget,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Result<TlsStream<Connection>, Error>, ProbeError> {
-    let session = handshake(&ANY, stream, address, name);
+    let session = handshake(&ANY, stream, target.address, name);
     within.run("connected, but ", session).await
 }
 

@@ -3,12 +3,11 @@
 //! Must not know HTTP. Invariant: up to TLS 1.2 only a ClientHello is sent, and the response is read by
 //! [`crate::protocol::tls::server_hello`]; a TLS stack is used only if a server supports only TLS 1.3.
 
-use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{CLOSED, Observation, ProbeError, TimeLimit, certificate, modern_tls};
+use super::{CLOSED, Observation, ProbeError, ProbeTarget, TimeLimit, certificate, modern_tls};
 use crate::protocol::tls::client_hello::ProtocolVersion;
 use crate::protocol::tls::server_hello::{
     FlightProgress, FlightReader, Identity, ServerAlert, client_hello,
@@ -21,20 +20,20 @@ enum TlsResponse {
     Alert(ServerAlert),
 }
 
-/// Runs a `tls` check of the server at `address`.
+/// Runs a `tls` check.
 pub(super) async fn check(
-    address: SocketAddr,
+    target: ProbeTarget,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<Observation, ProbeError> {
-    match send_hello(address, name, within).await? {
+    match send_hello(target, name, within).await? {
         TlsResponse::Certificate(identity) => Ok(seen(identity.hello.version, &identity.leaf)),
         // The response of a server that supports only TLS 1.3 (RFC 8446 section 4.1.3 and appendix D.2).
         TlsResponse::Alert(
             alert @ (ServerAlert::PROTOCOL_VERSION
             | ServerAlert::HANDSHAKE_FAILURE
             | ServerAlert::INSUFFICIENT_SECURITY),
-        ) => match modern_tls::leaf(address, name, within).await {
+        ) => match modern_tls::leaf(target, name, within).await {
             Ok(leaf) => Ok(seen(ProtocolVersion::TLS1_3, &leaf)),
             Err(ProbeError::Server(_)) => Err(rejected(alert)),
             Err(local @ ProbeError::Local(_)) => Err(local),
@@ -45,11 +44,11 @@ pub(super) async fn check(
 
 /// The certificate of a server that supports TLS 1.2 or older; `None` otherwise.
 pub(super) async fn identity(
-    address: SocketAddr,
+    target: ProbeTarget,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Option<Box<Identity>> {
-    match send_hello(address, name, within).await {
+    match send_hello(target, name, within).await {
         Ok(TlsResponse::Certificate(identity)) => Some(identity),
         Ok(TlsResponse::Alert(_)) | Err(_) => None,
     }
@@ -75,11 +74,11 @@ fn rejected(alert: ServerAlert) -> ProbeError {
 }
 
 async fn send_hello(
-    address: SocketAddr,
+    target: ProbeTarget,
     name: Option<&HostName>,
     within: TimeLimit,
 ) -> Result<TlsResponse, ProbeError> {
-    let mut stream = within.connect(address).await?;
+    let mut stream = within.connect(target).await?;
     let hello = client_hello(name, &modern_tls::random()?);
     let exchange = async {
         stream.write_all(&hello).await?;

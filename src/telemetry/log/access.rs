@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use uuid::Uuid;
+
 use super::line::Line;
 use crate::config::model::{ClientAddress, SourcePrefix};
 use crate::protocol::tls::client_hello::ProtocolVersion;
@@ -35,6 +37,7 @@ pub const FIELDS: &[&str] = &[
     "by",
     "phase",
     "detail",
+    "unique_id",
 ];
 
 /// The `target` of an access line.
@@ -80,6 +83,8 @@ pub struct AccessRecord<'a> {
     pub outcome: Outcome,
     /// Why it was rejected, beyond the outcome.
     pub detail: Option<&'a str>,
+    /// The identifier that the backend got in a PROXY header.
+    pub unique_id: Option<Uuid>,
 }
 
 impl AccessRecord<'_> {
@@ -108,6 +113,10 @@ impl AccessRecord<'_> {
         line.plain("by", self.outcome.by().as_str().as_bytes());
         line.plain("phase", self.outcome.phase().as_str().as_bytes());
         optional(line, "detail", self.detail);
+        match self.unique_id {
+            Some(id) => line.displayed("unique_id", format_args!("{id}")),
+            None => line.absent("unique_id"),
+        }
     }
 
     /// The client, as much of it as may be logged.
@@ -205,6 +214,7 @@ mod tests {
             tries: 1,
             outcome: Outcome::ClientClosed,
             detail: None,
+            unique_id: None,
         }
     }
 

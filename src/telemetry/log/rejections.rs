@@ -116,6 +116,7 @@ mod tests {
             tries: 0,
             outcome: Outcome::UnknownName,
             detail: None,
+            unique_id: None,
         });
         let recent = log.rejections().all().remove(0);
         assert_eq!(recent.client, "192.0.2.0/24");

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::{PickedBy, Pool, PoolAffinity, PoolClient, SessionLearner};
 use crate::affinity::shard::{Eligibility, Key, Member, Session};
 use crate::affinity::table::PinGuard;
+use crate::protocol::proxy::HeaderFormat;
 use crate::protocol::tls::client_hello::ClientHello;
 use crate::protocol::tls::server_hello::ReaderStatus;
 use crate::telemetry::metrics::ConnectFailure;
@@ -98,6 +99,12 @@ impl Selection {
     #[must_use]
     pub fn by(&self) -> PickedBy {
         self.by
+    }
+
+    /// The PROXY header that the backend's pool is configured to receive.
+    #[must_use]
+    pub fn proxy_header(&self) -> Option<HeaderFormat> {
+        self.pool.proxy_header
     }
 
     /// The permit.

@@ -85,6 +85,7 @@ pub(super) fn pool(
         backends: backends.iter().map(|&backend| backend.clone()).collect(),
         health,
         on_down: OnDown::Close,
+        proxy_header: None,
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod balancer;
 pub(crate) mod chromium;
 pub(crate) mod front_ends;
 pub(crate) mod hang;
+pub(crate) mod haproxy;
 pub(crate) mod hello_builder;
 pub(crate) mod network;
 pub(crate) mod nginx;

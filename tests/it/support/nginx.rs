@@ -29,6 +29,8 @@ pub(crate) struct NginxServer<'a> {
     pub(crate) directives: &'a str,
     /// The body of every answer; no quotes and no `$`.
     pub(crate) body: &'a str,
+    /// Whether every connection has to begin with a PROXY header.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Default for NginxServer<'_> {
@@ -43,6 +45,7 @@ impl Default for NginxServer<'_> {
             status: 200,
             directives: "",
             body: "nginx",
+            proxy_protocol: false,
         }
     }
 }
@@ -87,7 +90,8 @@ impl Nginx {
         nginx
     }
 
-    /// The access log: a line `method path|host|user agent|accept|server name` for each request.
+    /// The access log: a line `method path|host|user agent|accept|server name` for each request, with
+    /// `|client` of the PROXY header behind it where one is required.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.directory.path().join("access")).unwrap();
         log.lines().map(str::to_owned).collect()
@@ -126,16 +130,24 @@ fn config(directory: &std::path::Path, server: &NginxServer, address: SocketAddr
     } else {
         " ssl"
     };
+    let (proxy_protocol, client) = if server.proxy_protocol {
+        (
+            " proxy_protocol",
+            "|$proxy_protocol_addr:$proxy_protocol_port",
+        )
+    } else {
+        ("", "")
+    };
     let mut config = format!(
         "pid {directory}/pid;\n\
          events {{ worker_connections 256; }}\n\
          http {{\n\
-           log_format seen '$request_method $uri|$http_host|$http_user_agent|$http_accept|$ssl_server_name';\n\
+           log_format seen '$request_method $uri|$http_host|$http_user_agent|$http_accept|$ssl_server_name{client}';\n\
            access_log {directory}/access seen;\n\
            client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;\n\
            fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;\n\
            server {{\n\
-             listen {address}{ssl};\n\
+             listen {address}{ssl}{proxy_protocol};\n\
              location / {{ return {} '{}'; }}\n",
         server.status, server.body
     );

@@ -11,7 +11,7 @@ use super::{address, host_name, label};
 use crate::config::model::*;
 use crate::config::scalar::host;
 use crate::config::schema::check::{CHECK, CheckSettings, KINDS, labelled};
-use crate::config::schema::{affinity, backend, health, pool};
+use crate::config::schema::{affinity, backend, health, pool, send_proxy_protocol};
 
 /// So many pools.
 pub(super) fn pools(count: usize) -> impl Strategy<Value = Vec<PoolConfig>> {
@@ -35,8 +35,15 @@ pub(super) fn pools(count: usize) -> impl Strategy<Value = Vec<PoolConfig>> {
 fn any_pool() -> impl Strategy<Value = PoolConfig> {
     let affinity = option::of(any_affinity());
     let health = option::of(any_health());
-    let parts = (label(), vec(any_backend(), 1..5), affinity, health);
-    let special = parts.prop_map(|(name, mut backends, affinity, health)| {
+    let backends = vec(any_backend(), 1..5);
+    let parts = (
+        label(),
+        backends,
+        affinity,
+        health,
+        send_proxy_protocol::any_value(),
+    );
+    let special = parts.prop_map(|(name, mut backends, affinity, health, header)| {
         let (mut names, mut addresses) = (BTreeSet::new(), HashSet::new());
         backends.retain(|backend| {
             names.insert(backend.name.clone()) && addresses.insert(backend.address.clone())
@@ -45,6 +52,7 @@ fn any_pool() -> impl Strategy<Value = PoolConfig> {
             backends,
             affinity,
             health,
+            send_proxy_protocol: header,
             ..pool::default(name)
         }
     });

@@ -12,10 +12,10 @@ fn exactly_the_connections_of_a_moved_pin_are_disconnected() {
         let pins = pins();
         let pool = pool("https", &["fe01", "fe02"], &pins, None);
         let [fe01, fe02] = ["fe01", "fe02"].map(|name| pins.intern_member(name));
-        let key = pins.key(client(1).source, client(1).name);
+        let key = pins.key(client(1).source, client(1).name_id);
         pins.pin(key, fe01).unwrap();
         let (moved, mover) = (pins.clone(), pins.clone());
-        let other = pins.key(client(2).source, client(2).name);
+        let other = pins.key(client(2).source, client(2).name_id);
         let noise = shuttle::thread::spawn(move || {
             // Moves of other pins, between which the connection checks its own.
             moved.pin(other, fe01).unwrap();
