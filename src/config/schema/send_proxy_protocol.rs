@@ -48,7 +48,9 @@ pub(super) fn parse(pool: &Section<'_>, diagnostics: &mut Diagnostics) -> Option
             let section = SEND_PROXY_PROTOCOL.open_key(pool, KEY, diagnostics)?;
             Some(HeaderFormat::V2(parse_tlvs(&section, diagnostics)))
         }
-        _ => read_scalar(entry.node, KEY, &VERSION, diagnostics)?.value,
+        NodeKind::Null | NodeKind::Scalar(_) | NodeKind::List(_) | NodeKind::Map(_) => {
+            read_scalar(entry.node, KEY, &VERSION, diagnostics)?.value
+        }
     }
 }
 

@@ -19,7 +19,7 @@ impl ForeignPins {
     /// Applies a batch of changes.
     pub(super) fn update(&mut self, batch: &[u8], snapshot: &Snapshot) -> Result<(), WireError> {
         pins::read(batch, |group, change| {
-            self.apply_pin(group, change, snapshot)
+            self.apply_pin(group, change, snapshot);
         })
     }
 

@@ -150,7 +150,7 @@ impl Fields<'_, '_> {
                 self.0.literal(field.name(), format_args!("{value}"));
             }
             Some(FieldType::Number | FieldType::Flag | FieldType::List) => {
-                self.0.absent(field.name())
+                self.0.absent(field.name());
             }
         }
     }

@@ -155,7 +155,7 @@ async fn a_disconnect_ends_it_even_if_ordered_before_the_first_byte() {
     );
 
     let rig = Rig::start_with(b"", NO_TIMEOUTS, |server| {
-        server.disconnect_all(Disconnect::Down)
+        server.disconnect_all(Disconnect::Down);
     })
     .await;
     let (end, _) = rig.end().await;
