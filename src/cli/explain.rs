@@ -134,6 +134,6 @@ mod tests {
             refused: Some("unknown_name".into()),
             ..explanation()
         };
-        assert!(result(&rejected).starts_with("rejected, unknown_name: The name is in no route"));
+        assert!(result(&rejected).starts_with("rejected, unknown_name: No route matches the name"));
     }
 }

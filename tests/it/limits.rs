@@ -230,7 +230,7 @@ fn without_descriptors_it_waits_without_cpu_serves_its_clients_and_recovers() {
     let warned = |line: &serde_json::Value| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("more than the descriptors allow"))
+            .is_some_and(|text| text.contains("exceeds what the descriptor limit allows"))
     };
     assert!(balancer.log().iter().any(warned));
 }
@@ -310,7 +310,7 @@ workers: 2
     drop(held);
     all_ended(&balancer);
     balancer.reloaded(&yaml("connections: 1000"));
-    says("more than the descriptors allow");
+    says("exceeds what the descriptor limit allows");
 }
 
 #[test]

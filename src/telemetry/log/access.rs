@@ -233,7 +233,7 @@ mod tests {
             "time=2026-11-23T11:29:27.042Z level=info target=access listener=https \
              client=192.0.2.77:50123 name=\"LyncWeb.contoso.com\" pool=external-web backend=fe01 \
              pick=pinned bytes_to_backend=517 bytes_to_client=123456 hello_ms=1.234 connect_ms=0.456 \
-             duration_ms=180000.000 tls_offered=TLSv1.3 tries=1 outcome=client_closed by=client phase=relay detail=-\n"
+             duration_ms=180000.000 tls_offered=TLSv1.3 tries=1 outcome=client_closed by=client phase=relay detail=- unique_id=-\n"
         );
     }
 

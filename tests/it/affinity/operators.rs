@@ -384,7 +384,9 @@ fn explain_shows_everything_about_a_pin() {
         "{idle}"
     );
     assert!(
-        idle["steps"].to_string().contains("unless it comes"),
+        idle["steps"]
+            .to_string()
+            .contains("unless it is used again"),
         "{idle}"
     );
 }

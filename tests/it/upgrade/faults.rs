@@ -160,7 +160,7 @@ fn without_proc_an_upgrade_is_rejected_with_that_reason() {
     });
     let said = balancer.said(&["upgrade"]);
     assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.err.contains("is /proc mounted?"), "{said:?}");
+    assert!(said.err.contains("check that /proc is mounted"), "{said:?}");
     assert!(!said.err.contains("lyncpin run"), "{said:?}");
     let answer = balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
     assert_eq!(answer.status, 409, "{}", answer.body);

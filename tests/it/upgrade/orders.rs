@@ -113,7 +113,7 @@ fn the_status_page_shows_older_processes_in_its_header() {
     browser.until(&format!("{head}.hidden"));
     line.upgrade();
     let wanted = format!(
-        "Older process {}: 1 connection from before an upgrade, what is left is reset at ",
+        "Older process {}: 1 connection from before an upgrade, reset at ",
         first(&line).as_raw_pid()
     );
     browser.until(&format!(
