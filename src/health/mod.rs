@@ -39,6 +39,7 @@ mod rise_fall;
 mod schedule;
 
 pub use events::{HealthChangeEvent, HealthEvents, MAX_EVENTS};
+pub use monitored::BACK_EARLY;
 pub use resolver::{LookupFn, Resolver};
 
 /// The log target of this module.

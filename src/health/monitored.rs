@@ -23,6 +23,7 @@ use crate::types::backend_state::{AdminState, Health};
 use crate::types::host_name::HostName;
 use crate::upstream::backend::Backend;
 use check::MonitoredCheck;
+pub use transition::BACK_EARLY;
 
 /// One monitored backend.
 pub(super) struct MonitoredBackend {

@@ -18,7 +18,7 @@ use crate::system::files;
 use crate::upstream::backend::Disconnect;
 pub(super) use deadline::StopDeadline;
 
-/// For sessions to write their last log line after they are told to end, and for each step of an immediate stop.
+/// For sessions to write their last log line after they are ordered to end, and for each step of an immediate stop.
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// For the tasks of the control thread to end. None of them waits for anything that long.
 const TASKS_END: Duration = Duration::from_secs(5);

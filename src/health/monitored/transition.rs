@@ -17,6 +17,9 @@ use crate::health::rise_fall;
 use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Damped, Deadline, Disconnect};
 
+/// Ends the reason for the health of a backend that is used before its damping is over.
+pub const BACK_EARLY: &str = "; back early, because no other backend of the pool is available";
+
 impl MonitoredBackend {
     /// Until when it is held out of rotation although its checks pass.
     pub(in crate::health) fn held_out_until(&self) -> Option<Instant> {
@@ -52,7 +55,7 @@ impl MonitoredBackend {
             return self.set_held_out(until);
         }
         if until.is_some() {
-            why += "; back early, because no other backend of the pool is available";
+            why += BACK_EARLY;
         }
         self.set_held_out(None);
         // `Unknown`: some deciding checks have no result yet, and the health stays as it is.

@@ -31,7 +31,7 @@ fn snapshot() -> Snapshot {
     let yaml = yaml.replace("\"192.0.2.11:", "{ name: fe01, address: \"192.0.2.11:");
     let yaml = yaml.replace("\"192.0.2.12:", "{ name: fe02, address: \"192.0.2.12:");
     let yaml = yaml.replace(":1\"", ":1\" }").replace(":2\"", ":2\" }");
-    let config = crate::config::read(&yaml, "test").unwrap_or_else(|faults| panic!("{faults}"));
+    let config = crate::config::read(&yaml, "test").unwrap_or_else(|errors| panic!("{errors}"));
     let availability = Arc::new(Availability::default());
     Snapshot::build(
         config.config,

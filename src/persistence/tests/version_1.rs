@@ -1,4 +1,4 @@
-//! A file that an older build wrote, byte for byte: it is read, and used as it was meant.
+//! A file that an older build wrote, byte for byte: it is read, and its pins and states take effect.
 
 use std::time::Duration;
 

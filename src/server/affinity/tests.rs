@@ -31,7 +31,7 @@ pools:
 "#;
 
 fn snapshot() -> Snapshot {
-    let loaded = config::read(YAML, "test").unwrap_or_else(|faults| panic!("{faults}"));
+    let loaded = config::read(YAML, "test").unwrap_or_else(|errors| panic!("{errors}"));
     let availability = std::sync::Arc::new(Availability::default());
     Snapshot::build(
         loaded.config,

@@ -4,6 +4,7 @@
 //! text at the time of a change.
 
 use super::candidates::reason;
+use crate::health::BACK_EARLY;
 use crate::snapshot::ActiveListener;
 use crate::types::backend_state::{AdminState, Health};
 use crate::upstream::backend::{Backend, CheckReport};
@@ -11,9 +12,6 @@ use crate::upstream::pool::{Pool, pinned_exclusion};
 
 /// Backends in one line.
 const MAX_BACKENDS: usize = 8;
-
-/// The text of `health` for a backend that is used before its damping is over.
-const EARLY: &str = "; back early, because no other backend of the pool is available";
 
 /// Why each backend behind a listener cannot serve.
 pub(in crate::server) fn why_closed(listener: &ActiveListener) -> String {
@@ -52,8 +50,8 @@ pub(in crate::server) fn why_health(backend: &Backend, checks: &[CheckReport]) -
             relevant.clone_from(&deciding);
         }
         let texts: Vec<String> = relevant.iter().map(|check| check_text(check)).collect();
-        let is_early = changed.why.ends_with(EARLY) && health == Health::Up;
-        texts.join("; ") + if is_early { EARLY } else { "" }
+        let is_early = changed.why.ends_with(BACK_EARLY) && health == Health::Up;
+        texts.join("; ") + if is_early { BACK_EARLY } else { "" }
     };
     let text = match backend.resolve_error() {
         Some(error) => format!(

@@ -96,7 +96,7 @@ fn a_filter_selects_clients_whose_prefix_overlaps_the_network() {
         ((32, 0), "2001:db8::7", "2001:db9::/64", true),
         ((32, 0), "2001:db8::7", "192.0.2.7/32", false),
     ];
-    for ((ipv4, ipv6), client, net, meant) in cases {
+    for ((ipv4, ipv6), client, net, matches) in cases {
         let settings = model::AffinitySettings {
             source_prefix: model::SourcePrefix { ipv4, ipv6 },
             ..settings(100)
@@ -111,10 +111,10 @@ fn a_filter_selects_clients_whose_prefix_overlaps_the_network() {
         let (found, _) = pins.page(&filter, Cursor::default(), 10, 1000);
         assert_eq!(
             !found.is_empty(),
-            meant,
+            matches,
             "{client} of /{ipv4} /{ipv6} in {net}"
         );
-        assert_eq!(pins.clear(&filter).pins == 1, meant, "{client} in {net}");
+        assert_eq!(pins.clear(&filter).pins == 1, matches, "{client} in {net}");
     }
 }
 

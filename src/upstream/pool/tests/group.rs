@@ -237,12 +237,15 @@ impl World {
         let is_changed = |pin: &Pin| {
             let matches = whom
                 .leading_to
-                .is_none_or(|name| pin.leads == Some(NAMES[name]));
-            matches && pin.leads.is_some() && pin.leads != to
+                .is_none_or(|name| pin.pinned_to == Some(NAMES[name]));
+            matches && pin.pinned_to.is_some() && pin.pinned_to != to
         };
         let of_client = |number: u8| whom.client.is_none_or(|client| number == client);
         let with_pin = |clients: &Table, number: u8| {
-            whom.client.is_none() || clients.get(&number).is_some_and(|pin| pin.leads.is_some())
+            whom.client.is_none()
+                || clients
+                    .get(&number)
+                    .is_some_and(|pin| pin.pinned_to.is_some())
         };
         let sessions = |(_, pin): &(&u8, &Pin)| {
             is_changed(pin) && of_client(pin.client) && with_pin(&self.clients, pin.client)
@@ -305,16 +308,16 @@ impl World {
             .clients
             .entry(client)
             .or_insert_with(|| Pin::new(client));
-        (pin.leads, pin.candidate) = (Some(to), None);
+        (pin.pinned_to, pin.candidate) = (Some(to), None);
         pin.expires = self.now + TTL;
     }
 
     fn check(&mut self) {
         let leading = |table: &Table| {
-            let leads = table
+            let pinned_to = table
                 .iter()
-                .filter_map(|(number, pin)| Some((*number, (pin.leads?, pin.in_use))));
-            leads.collect::<BTreeMap<_, _>>()
+                .filter_map(|(number, pin)| Some((*number, (pin.pinned_to?, pin.in_use))));
+            pinned_to.collect::<BTreeMap<_, _>>()
         };
         let wanted = [leading(&self.clients), leading(&self.sessions)];
         assert_eq!(self.current(), wanted);
@@ -355,13 +358,14 @@ fn has_room(table: &Table) -> bool {
 
 /// Pins that had a backend and are gone.
 fn gone(before: &Table, current: &BTreeMap<u8, (Name, u32)>) -> Vec<u8> {
-    let gone = |(number, pin): &(&u8, &Pin)| pin.leads.is_some() && !current.contains_key(number);
+    let gone =
+        |(number, pin): &(&u8, &Pin)| pin.pinned_to.is_some() && !current.contains_key(number);
     let gone = before.iter().filter(gone);
     gone.map(|(number, _)| *number).collect()
 }
 
 fn change_pin(pin: &mut Pin, to: Option<Name>) {
-    pin.leads = to;
+    pin.pinned_to = to;
     match to {
         Some(_) => pin.candidate = None,
         None => pin.expires = 0,

@@ -45,7 +45,7 @@ impl Server {
 /// A pin of a client or of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pin {
-    pub(super) leads: Option<Name>,
+    pub(super) pinned_to: Option<Name>,
     pub(super) candidate: Option<Name>,
     pub(super) in_use: u32,
     pub(super) expires: u64,
@@ -56,7 +56,7 @@ pub(super) struct Pin {
 impl Pin {
     pub(super) fn new(client: u8) -> Self {
         Self {
-            leads: None,
+            pinned_to: None,
             candidate: None,
             in_use: 0,
             expires: 0,
@@ -109,18 +109,18 @@ pub(super) fn expect(
     session: Option<&Pin>,
 ) -> Expected {
     // A session of a backend that this pool lacks is ignored.
-    let session = session.and_then(|session| session.leads);
-    let session = session.filter(|leads| servers.contains_key(leads));
-    if let Some(leads) = session.filter(|leads| servers[leads].takes_pinned()) {
-        if servers[leads].is_full() {
+    let session = session.and_then(|session| session.pinned_to);
+    let session = session.filter(|pinned_to| servers.contains_key(pinned_to));
+    if let Some(pinned_to) = session.filter(|pinned_to| servers[pinned_to].takes_pinned()) {
+        if servers[pinned_to].is_full() {
             return expected(To::Policy, false, false);
         }
         // The pin of its address is held only if it has the same backend, or none yet.
         let holds_pin = match pin {
             None => has_room,
-            Some(pin) => pin.leads.or(pin.candidate).unwrap_or(leads) == leads,
+            Some(pin) => pin.pinned_to.or(pin.candidate).unwrap_or(pinned_to) == pinned_to,
         };
-        return expected(To::Session(leads), holds_pin, true);
+        return expected(To::Session(pinned_to), holds_pin, true);
     }
     expect_by_pin(servers, pin, has_room, session.is_some())
 }
@@ -136,11 +136,11 @@ fn expect_by_pin(
         // Without room the connection holds neither a pin nor its session.
         return expected(To::Policy, has_room, has_room && has_session);
     };
-    for (leads, to) in [
-        (pin.leads, To::Pinned as fn(Name) -> To),
+    for (pinned_to, to) in [
+        (pin.pinned_to, To::Pinned as fn(Name) -> To),
         (pin.candidate, To::Agreed),
     ] {
-        match leads.map(|leads| (leads, servers.get(leads))) {
+        match pinned_to.map(|pinned_to| (pinned_to, servers.get(pinned_to))) {
             None => {}
             // A backend that this pool lacks: the pin is not touched.
             Some((_, None)) => return elsewhere,
@@ -151,7 +151,7 @@ fn expect_by_pin(
                     ..elsewhere
                 };
             }
-            Some((leads, Some(_))) => return expected(to(leads), true, has_session),
+            Some((pinned_to, Some(_))) => return expected(to(pinned_to), true, has_session),
         }
     }
     expected(To::Policy, true, has_session)
@@ -164,11 +164,11 @@ pub(super) fn expect_redispatch(
     tried: &[Name],
 ) -> Option<Name> {
     let pin = pin?;
-    [pin.leads, pin.candidate]
+    [pin.pinned_to, pin.candidate]
         .into_iter()
         .flatten()
-        .find(|leads| {
-            let server = servers.get(leads);
-            server.is_some_and(Server::takes_pinned) && !tried.contains(leads)
+        .find(|pinned_to| {
+            let server = servers.get(pinned_to);
+            server.is_some_and(Server::takes_pinned) && !tried.contains(pinned_to)
         })
 }

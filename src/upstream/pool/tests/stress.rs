@@ -100,20 +100,20 @@ impl World {
     /// Concurrent administration until the workers end; returns the records that a change log would have.
     fn administer(&self) -> HashMap<PinKey, (Moment, PinRecord)> {
         let mut chance = Sequence(1);
-        let mut told = HashMap::new();
+        let mut recorded = HashMap::new();
         while !self.is_over.load(Ordering::Acquire) {
             self.administer_once(&mut chance);
-            self.read_changes(&mut told);
+            self.read_changes(&mut recorded);
         }
-        self.read_changes(&mut told);
-        told
+        self.read_changes(&mut recorded);
+        recorded
     }
 
-    fn read_changes(&self, told: &mut HashMap<PinKey, (Moment, PinRecord)>) {
+    fn read_changes(&self, recorded: &mut HashMap<PinKey, (Moment, PinRecord)>) {
         let now = self.pins.now();
         let all = self.pins.take_changes(&mut |change| match change {
-            PinChange::Set(kept) => drop(told.insert(kept.key.clone(), (now, kept))),
-            PinChange::Removed(key) => drop(told.remove(&key)),
+            PinChange::Set(kept) => drop(recorded.insert(kept.key.clone(), (now, kept))),
+            PinChange::Removed(key) => drop(recorded.remove(&key)),
         });
         assert_eq!(all, Completeness::All);
     }
@@ -164,7 +164,7 @@ impl Sequence {
 fn all_counts_are_zero_after_eight_concurrent_threads() {
     let rounds = std::env::var("LYNCPIN_ROUNDS").map_or(4_000, |rounds| rounds.parse().unwrap());
     let world = World::new();
-    let told = std::thread::scope(|scope| {
+    let recorded = std::thread::scope(|scope| {
         let administrator = scope.spawn(|| world.administer());
         let workers = (1..=THREADS).map(|thread| {
             let world = &world;
@@ -190,14 +190,14 @@ fn all_counts_are_zero_after_eight_concurrent_threads() {
             .all(|record| record.usage.connections() == 0)
     );
     let now = pins.now();
-    let told: HashMap<_, _> = told
+    let recorded: HashMap<_, _> = recorded
         .into_iter()
         .filter_map(|(key, (then, record))| {
             let record = record.after(Duration::from_millis(now.0 - then.0))?;
             Some((key, record))
         })
         .collect();
-    assert_eq!(standing, told);
+    assert_eq!(standing, recorded);
     let names = ["fe01", "fe02", "fe03"].map(|name| pins.intern_member(name));
     let pinned: usize = names.iter().map(|&member| pins.pins_to(member)).sum();
     assert_eq!(pinned, pins.len());

@@ -10,8 +10,8 @@ impl World {
         let has_room = has_room(&self.clients);
         let servers = &self.servers[pool];
         let wanted = expect(servers, self.clients.get(&number), has_room, resumed);
-        let leads = resumed.and_then(|session| session.leads);
-        let resumes = leads.is_some_and(|leads| servers.contains_key(leads));
+        let pinned_to = resumed.and_then(|session| session.pinned_to);
+        let resumes = pinned_to.is_some_and(|pinned_to| servers.contains_key(pinned_to));
         let hello = session.map(hello);
         let picked = self.pools[pool].pick(client(number), hello.as_ref());
         if let Some(session) = session.filter(|_| resumes) {
@@ -48,7 +48,7 @@ impl World {
                 .entry(number)
                 .or_insert_with(|| Pin::new(number));
             pin.in_use += 1;
-            if pin.leads != Some(at) {
+            if pin.pinned_to != Some(at) {
                 pin.candidate = Some(at);
             }
         } else {
@@ -79,13 +79,13 @@ impl World {
         let at = open.at;
         if open.pin == Some(false) {
             let pin = self.clients.get_mut(&open.client).unwrap();
-            if pin.leads.is_none() || pin.leads != Some(at) && pin.candidate == Some(at) {
-                (pin.leads, pin.candidate) = (Some(at), None);
+            if pin.pinned_to.is_none() || pin.pinned_to != Some(at) && pin.candidate == Some(at) {
+                (pin.pinned_to, pin.candidate) = (Some(at), None);
             }
         }
         if let Some((session, false)) = open.session {
             let pin = self.sessions.get_mut(&session).unwrap();
-            pin.leads = Some(at);
+            pin.pinned_to = Some(at);
         }
     }
 
@@ -170,7 +170,7 @@ impl World {
             .entry(session)
             .or_insert_with(|| Pin::new(client));
         pin.in_use += 1;
-        pin.leads = Some(at);
+        pin.pinned_to = Some(at);
         self.open[which].granted.push((session, pin_guard, false));
     }
 
@@ -186,7 +186,7 @@ impl World {
             pin.in_use -= 1;
             if pin.in_use == 0 {
                 pin.candidate = None;
-                pin.expires = pin.leads.map_or(0, |_| now + TTL);
+                pin.expires = pin.pinned_to.map_or(0, |_| now + TTL);
             }
         };
         if open.pin.is_some() {
