@@ -170,10 +170,14 @@ impl Chromium {
         eventually(expression, || (self.value(&whole) == true).then_some(()));
     }
 
-    /// Presses the mouse in the middle of the first element that fits, as a person would.
+    /// Clicks the middle of the first matching element, once it is there and not disabled: the page enables a button only after
+    /// it has seen the state that the button changes.
     pub(crate) fn click(&mut self, selector: &str) {
         let quoted = json!(selector);
-        self.until(&format!("document.querySelector({quoted})"));
+        self.until(&format!(
+            "(() => {{ const found = document.querySelector({quoted});
+             return found && !found.disabled && found.getAttribute('aria-disabled') !== 'true'; }})()"
+        ));
         let place = self.value(&format!(
             "(() => {{ const found = document.querySelector({quoted}); found.scrollIntoView({{ block: 'center' }});
              const {{ x, y, width, height }} = found.getBoundingClientRect(); return [x + width / 2, y + height / 2]; }})()"
