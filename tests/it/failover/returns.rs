@@ -69,9 +69,9 @@ fn a_server_in_slow_start_gets_its_reduced_share_and_its_pinned_clients() {
     set(&balancer, &server, "ready");
     assert_eq!((weight(index), weight(1 - index)), (0.0625, 1.0));
     assert_eq!(status(&balancer, index)["weight"], 1);
-    let status = balancer.command(&["status"]).output().unwrap();
-    let status = String::from_utf8(status.stdout).unwrap();
-    assert!(status.contains("0.06 of 1"), "{status}");
+    let printed = balancer.command(&["status"]).output().unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("0.06 of 1"), "{printed}");
     let count = (0..34)
         .filter(|_| new_client_server(&balancer) == server)
         .count();
