@@ -51,13 +51,13 @@ fn assert_reset_from(source: IpAddr, to: SocketAddr) {
     }
 }
 
-fn assert_outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
+fn assert_outcomes(balancer: &Balancer, outcome: &str, expected: u32) {
     let label = format!("outcome=\"{outcome}\"");
     counted(
         balancer,
         "lyncpin_connections_total",
         &[&label],
-        wanted.into(),
+        expected.into(),
     );
     let lines = || {
         balancer
@@ -67,7 +67,7 @@ fn assert_outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
             .count()
     };
     eventually("an access line for each of them", || {
-        (lines() == wanted as usize).then_some(())
+        (lines() == expected as usize).then_some(())
     });
 }
 

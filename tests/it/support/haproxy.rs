@@ -1,4 +1,4 @@
-//! HAProxy as a server that requires PROXY headers and sends back what they contain.
+//! HAProxy as a server that requires PROXY headers and responds with their fields.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 

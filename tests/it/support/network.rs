@@ -117,10 +117,10 @@ impl Far {
         run("nsenter", &[&[net.as_str(), "ip"], arguments].concat());
     }
 
-    fn addresses(&self, what: &str) {
+    fn addresses(&self, action: &str) {
         for address in ["198.51.100.2/24", "2001:db8::2/64"] {
-            let nodad: &[&str] = if what == "add" { &["nodad"] } else { &[] };
-            self.run(&[&["address", what, address, "dev", "far"], nodad].concat());
+            let nodad: &[&str] = if action == "add" { &["nodad"] } else { &[] };
+            self.run(&[&["address", action, address, "dev", "far"], nodad].concat());
         }
     }
 
