@@ -1,4 +1,4 @@
-//! Long streams arrive complete in every kind of connection, and are counted.
+//! Long streams arrive complete over listeners of every protocol, and their bytes are counted.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -23,7 +23,7 @@ const GIBIBYTE: u64 = 1 << 30;
 const LARGE: usize = 1 << 20;
 const NAME: &str = "bulk.contoso.test";
 
-/// A backend's socket, on which the test accepts, and a balancer with a listener of each kind in front of it.
+/// The listening socket of a backend, from which the test accepts, and a balancer with a listener of each protocol.
 fn start() -> (TcpListener, Balancer) {
     start_with(|_| {})
 }
@@ -127,7 +127,7 @@ fn a_gibibyte_reaches_a_server_that_has_half_closed() {
     assert_spliced(&balancer, "to_backend", GIBIBYTE + 1);
 }
 
-/// `from` sends everything and closes; `to` has half-closed before.
+/// `from` sends everything and closes; `to` has already half-closed.
 fn receive_after_close(to: &TcpStream, from: &TcpStream, pattern: Pattern) {
     scope(|threads| {
         threads.spawn(|| {
@@ -155,12 +155,12 @@ fn pieces_of_odd_sizes_arrive_complete() {
                 seed,
                 length: LENGTH,
             };
-            let got = upload(&client, &backend, pattern, write, read);
-            assert_eq!(got, pattern.sum(), "{write} written, {read} read");
+            let received = upload(&client, &backend, pattern, write, read);
+            assert_eq!(received, pattern.sum(), "{write} written, {read} read");
             sent += LENGTH + 1;
         }
     }
-    eventually("all have ended", || {
+    eventually("all connections have ended", || {
         (balancer.access().len() == sizes.len() * sizes.len()).then_some(())
     });
     assert_eq!(counted(&balancer, "to_backend").0, sent);
@@ -177,7 +177,7 @@ fn upload(from: &TcpStream, to: &TcpStream, pattern: Pattern, write: usize, read
 }
 
 #[test]
-fn a_slow_reader_receives_everything_and_uses_no_memory_meanwhile() {
+fn a_slow_reader_receives_everything_without_memory_growth() {
     const LENGTH: u64 = 64 << 20;
     let (server, balancer) = start();
     let (client, backend) = pair(balancer.at(5000), &server, b"?");
@@ -204,23 +204,23 @@ fn a_slow_reader_receives_everything_and_uses_no_memory_meanwhile() {
         let grown = balancer.resident_kib().saturating_sub(before);
         assert!(grown < 2048, "{grown} KiB");
         // Reads small pieces of odd sizes with pauses, to the end.
-        let mut whole = Slow {
+        let mut reader = SlowReader {
             from: &client,
             read: 0,
         };
-        assert_eq!(read_sum(&mut whole, 70_001).unwrap(), pattern.sum());
+        assert_eq!(read_sum(&mut reader, 70_001).unwrap(), pattern.sum());
     });
     drop(client);
     balancer.ended("backend_closed");
 }
 
 /// Pauses after every 16 MiB.
-struct Slow<'a> {
+struct SlowReader<'a> {
     from: &'a TcpStream,
     read: usize,
 }
 
-impl Read for Slow<'_> {
+impl Read for SlowReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.from.read(buffer)?;
         let before = self.read >> 24;
@@ -260,12 +260,12 @@ fn many_concurrent_streams_arrive_complete_at_the_right_end() {
             });
         }
     });
-    eventually("all have ended", || {
+    eventually("all connections have ended", || {
         (balancer.metric("lyncpin_connections_active", &[]) == 0.0).then_some(())
     });
     assert_eq!(counted(&balancer, "to_client").0, STREAMS * LENGTH);
-    let said = STREAMS * (LENGTH + hello.len() as u64 + 8);
-    assert_eq!(counted(&balancer, "to_backend").0, said);
+    let uploaded = STREAMS * (LENGTH + hello.len() as u64 + 8);
+    assert_eq!(counted(&balancer, "to_backend").0, uploaded);
 
     fn stream(seed: u64) -> Pattern {
         Pattern {

@@ -1,4 +1,4 @@
-//! How connections end: half-closes, resets and time without progress are passed on as what they are.
+//! How connections end: half-closes and resets are forwarded as such, and timeouts reset both sides.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use crate::support::balancer::Balancer;
 use crate::support::peers::{assert_reset, close_write, pair, read_to_end, reset};
 use crate::support::{eventually, own_address};
 
-/// A backend's socket, accepted on by the test, and a balancer before it.
+/// The listening socket of a backend, from which the test accepts, and a balancer in front of it.
 fn start_with(keys: &str) -> (TcpListener, Balancer) {
     let server = TcpListener::bind((own_address(), 7000)).unwrap();
     let balancer = Balancer::start(&format!(
@@ -28,7 +28,7 @@ fn connected(server: &TcpListener, balancer: &Balancer) -> (TcpStream, TcpStream
     pair(balancer.at(5000), server, b"?")
 }
 
-/// Writes until nothing more fits on the whole way.
+/// Writes until every buffer on the path is full.
 fn fill(mut stream: &TcpStream) {
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -45,8 +45,8 @@ fn fill(mut stream: &TcpStream) {
     }
 }
 
-/// Waits until a socket that has nothing to read knows of a reset.
-fn assert_learns_of_reset(mut stream: &TcpStream) {
+/// Asserts a reset on a socket that has nothing to read: a write fails.
+fn assert_write_fails(mut stream: &TcpStream) {
     let error = eventually("a write fails", || stream.write(b"!").err());
     assert!(
         matches!(
@@ -58,7 +58,7 @@ fn assert_learns_of_reset(mut stream: &TcpStream) {
 }
 
 #[test]
-fn either_side_may_close_first_and_still_gets_the_answer() {
+fn either_side_may_half_close_first_and_still_receives() {
     let (server, balancer) = start();
     for (client_first, outcome) in [(true, "client_closed"), (false, "backend_closed")] {
         let (client, backend) = connected(&server, &balancer);
@@ -83,7 +83,7 @@ fn either_side_may_close_first_and_still_gets_the_answer() {
 }
 
 #[test]
-fn a_clients_reset_is_a_reset_at_the_backend() {
+fn a_client_reset_is_forwarded_to_the_backend() {
     let (server, balancer) = start();
     let (client, backend) = connected(&server, &balancer);
     reset(client);
@@ -92,7 +92,7 @@ fn a_clients_reset_is_a_reset_at_the_backend() {
 }
 
 #[test]
-fn a_backends_reset_is_a_reset_at_the_client() {
+fn a_backend_reset_is_forwarded_to_the_client() {
     let (server, balancer) = start();
     let (client, backend) = connected(&server, &balancer);
     reset(backend);
@@ -101,7 +101,7 @@ fn a_backends_reset_is_a_reset_at_the_client() {
 }
 
 #[test]
-fn a_reset_passes_those_who_do_not_read() {
+fn a_reset_is_forwarded_to_a_peer_that_does_not_read() {
     let (server, balancer) = start();
     let (client, backend) = connected(&server, &balancer);
     fill(&client);
@@ -116,24 +116,24 @@ fn a_reset_passes_those_who_do_not_read() {
 }
 
 #[test]
-fn a_reset_after_a_half_close_is_still_a_reset() {
+fn a_reset_after_a_half_close_is_forwarded() {
     let (server, balancer) = start();
     let (client, backend) = connected(&server, &balancer);
     close_write(&client);
     assert_eq!(read_to_end(&backend).unwrap(), 0);
     reset(client);
     balancer.ended("client_reset");
-    assert_learns_of_reset(&backend);
+    assert_write_fails(&backend);
     let (client, backend) = connected(&server, &balancer);
     close_write(&backend);
     assert_eq!(read_to_end(&client).unwrap(), 0);
     reset(backend);
     balancer.ended("backend_reset");
-    assert_learns_of_reset(&client);
+    assert_write_fails(&client);
 }
 
 #[test]
-fn a_reset_after_a_half_close_passes_those_who_do_not_read() {
+fn a_reset_after_a_half_close_is_forwarded_while_data_is_stalled() {
     let (server, balancer) = start();
     let (client, backend) = connected(&server, &balancer);
     close_write(&client);
@@ -141,11 +141,11 @@ fn a_reset_after_a_half_close_passes_those_who_do_not_read() {
     fill(&backend);
     reset(client);
     balancer.ended("client_reset");
-    assert_learns_of_reset(&backend);
+    assert_write_fails(&backend);
 }
 
 #[test]
-fn a_reset_cuts_a_stream_and_never_ends_it_in_order() {
+fn a_reset_stream_never_ends_with_an_orderly_close() {
     let (server, balancer) = start();
     for _ in 0..20 {
         let (client, backend) = connected(&server, &balancer);
@@ -153,18 +153,18 @@ fn a_reset_cuts_a_stream_and_never_ends_it_in_order() {
             (&backend).write_all(&vec![1; 3 << 20]).unwrap();
             reset(backend);
         });
-        // Whatever arrives, it does not end as if it were whole.
+        // However much arrives, the stream must not appear complete.
         assert_reset(&client);
         writer.join().unwrap();
     }
 }
 
 #[test]
-fn idle_connections_are_reset_on_both_sides_in_time() {
+fn idle_connections_are_reset_on_both_sides_after_the_idle_timeout() {
     let (server, balancer) = start_with("timeouts: { idle: 400ms, half_close: 30s }");
     let (client, backend) = connected(&server, &balancer);
     let begun = Instant::now();
-    // Time is the subject: traffic in either direction keeps both alive.
+    // Real time must pass: traffic in either direction keeps the connection alive.
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(150));
         for (mut from, mut to) in [(&client, &backend), (&backend, &client)] {
@@ -176,7 +176,7 @@ fn idle_connections_are_reset_on_both_sides_in_time() {
     assert_reset(&client);
     assert!(
         last - begun > Duration::from_millis(400),
-        "it was never idle"
+        "the traffic must last longer than the timeout"
     );
     assert!(
         last.elapsed() >= Duration::from_millis(390),
@@ -188,11 +188,11 @@ fn idle_connections_are_reset_on_both_sides_in_time() {
 }
 
 #[test]
-fn a_stall_is_idle_too_and_ends_in_a_reset() {
+fn a_stalled_connection_counts_as_idle_and_is_reset() {
     let (server, balancer) = start_with("timeouts: { idle: 1s }");
     let (client, backend) = connected(&server, &balancer);
     let bytes = vec![7; 1 << 20];
-    // It writes on, and waits for room that never comes.
+    // The client keeps writing and waits for buffer space that never becomes free.
     let error = eventually("a write fails", || (&client).write_all(&bytes).err());
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     let line = balancer.ended("idle_timeout");
@@ -207,7 +207,7 @@ fn a_slow_client_gets_the_whole_stream_after_the_half_closed_connection_has_time
     let (client, backend) = connected(&server, &balancer);
     (&backend).write_all(&[5; LENGTH]).unwrap();
     close_write(&backend);
-    // The balancer's part is done: the rest is between its kernel and the client, who reads nothing yet.
+    // The balancer has written everything. The kernel delivers the rest, which the client has not read yet.
     let line = balancer.ended("half_close_timeout");
     assert_eq!(line["bytes_to_client"], LENGTH);
     assert_reset(&backend);
@@ -215,7 +215,7 @@ fn a_slow_client_gets_the_whole_stream_after_the_half_closed_connection_has_time
 }
 
 #[test]
-fn half_closed_connections_are_reset_in_their_own_time() {
+fn half_closed_connections_are_reset_after_the_half_close_timeout() {
     let (server, balancer) = start_with("timeouts: { idle: 30s, half_close: 400ms }");
     let (client, backend) = connected(&server, &balancer);
     close_write(&client);
@@ -228,7 +228,7 @@ fn half_closed_connections_are_reset_in_their_own_time() {
     }
     assert!(
         begun.elapsed() > Duration::from_millis(400),
-        "it was never in danger"
+        "the traffic must last longer than the timeout"
     );
     let last = Instant::now();
     assert_reset(&client);
@@ -237,6 +237,6 @@ fn half_closed_connections_are_reset_in_their_own_time() {
         "{:?}",
         last.elapsed()
     );
-    assert_learns_of_reset(&backend);
+    assert_write_fails(&backend);
     assert_eq!(balancer.ended("half_close_timeout")["by"], "balancer");
 }

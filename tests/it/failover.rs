@@ -1,4 +1,4 @@
-//! What clients see when servers fail, fail partly, hang and come back.
+//! Failover from the view of clients: servers die, fail partly, hang and return.
 
 mod administration;
 mod local;
@@ -17,7 +17,7 @@ use crate::support::nginx::{Nginx, NginxServer};
 use crate::support::peers::{assert_reset, connect_from, request};
 use crate::support::{eventually, own_address};
 
-/// A client with its own address, its connection, and the server of that connection.
+/// A client with its own address, an open connection, and the server of that connection.
 struct Client {
     source: IpAddr,
     held: WebClient,
@@ -42,7 +42,7 @@ fn clients(front_ends: &FrontEnds, balancer: &Balancer, count: usize) -> Vec<Cli
 /// Waits until the checks report this health for the backend in both pools.
 fn wait_until(balancer: &Balancer, backend: &str, up: bool) {
     let backend = format!("backend=\"{backend}\"");
-    eventually("the checks say so", || {
+    eventually("the checks report this state", || {
         let ups = balancer.metric("lyncpin_backend_up", &[&backend]);
         (ups == if up { 2.0 } else { 0.0 }).then_some(())
     });
@@ -50,13 +50,13 @@ fn wait_until(balancer: &Balancer, backend: &str, up: bool) {
 
 /// Waits until a new client is sent to this server.
 fn assert_takes_new_clients(balancer: &Balancer, server: &str) {
-    // They stay connected, so that this server soon has the least connections.
+    // The clients stay connected, so this server soon has the fewest connections.
     let mut held = Vec::new();
     eventually("the server gets a new client", || {
         let mut client = http(own_address(), balancer.at(80)).unwrap();
-        let got = client.server().unwrap();
+        let name = client.server().unwrap();
         held.push(client);
-        (got == server).then_some(())
+        (name == server).then_some(())
     });
 }
 
@@ -86,7 +86,7 @@ fn clients_of_a_killed_front_end_are_reset_move_at_once_and_stay_after_its_retur
             begun.elapsed()
         );
         assert_ne!(server, killed);
-        // The other ports agree.
+        // The other ports route to the same server.
         let mut clear = http(victim.source, balancer.at(80)).unwrap();
         assert_eq!(clear.server().unwrap(), server);
         moved.push(Client {
@@ -102,7 +102,7 @@ fn clients_of_a_killed_front_end_are_reset_move_at_once_and_stay_after_its_retur
         assert_eq!(
             held.server().unwrap(),
             client.server,
-            "what was held is undisturbed"
+            "open connections are not affected"
         );
         let mut again = front_ends.https(client.source, balancer.at(443)).unwrap();
         assert_eq!(again.server().unwrap(), client.server);
@@ -135,7 +135,7 @@ fn a_flapping_sip_port_moves_only_clients_that_connect_while_it_is_down() {
         victim.held.assert_reset();
     }
     balancer.ended("backend_down");
-    let coming: Vec<(IpAddr, String)> = victims[..2]
+    let reconnected: Vec<(IpAddr, String)> = victims[..2]
         .iter()
         .map(|client| {
             let mut clear = http(client.source, balancer.at(8080)).unwrap();
@@ -151,14 +151,14 @@ fn a_flapping_sip_port_moves_only_clients_that_connect_while_it_is_down() {
         assert_eq!(
             held.server().unwrap(),
             client.server,
-            "what was held is undisturbed"
+            "open connections are not affected"
         );
         (client.source, client.server)
     });
-    let absent = victims[2..]
+    let not_reconnected = victims[2..]
         .iter()
         .map(|client| (client.source, flapping.clone()));
-    for (source, server) in coming.into_iter().chain(absent).chain(others) {
+    for (source, server) in reconnected.into_iter().chain(not_reconnected).chain(others) {
         for port in [443, 4443] {
             let mut client = front_ends.https(source, balancer.at(port)).unwrap();
             assert_eq!(client.server().unwrap(), server, "{source} {port}");
@@ -234,7 +234,7 @@ fn a_long_poll_is_reset_when_its_server_dies() {
     )
     .unwrap();
     let server = front_ends.named(&client.server);
-    eventually("the poll waits", || {
+    eventually("the long poll is pending", || {
         (server.waiting_polls() == 1).then_some(())
     });
     server.stop();
@@ -244,14 +244,14 @@ fn a_long_poll_is_reset_when_its_server_dies() {
 /// Sends a request and reads the JSON response.
 fn exchange(client: &mut WebClient, request: &str) -> String {
     client.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    while !answer.ends_with('}') {
+    let mut response = String::new();
+    while !response.ends_with('}') {
         let mut buffer = [0; 4096];
         let read = client.read(&mut buffer).unwrap();
-        assert!(read > 0, "{answer}");
-        answer += std::str::from_utf8(&buffer[..read]).unwrap();
+        assert!(read > 0, "{response}");
+        response += std::str::from_utf8(&buffer[..read]).unwrap();
     }
-    answer
+    response
 }
 
 #[test]
@@ -274,35 +274,35 @@ fn clients_of_a_server_that_hangs_move_to_another() {
     .ready();
     let is_up = |server: &str, up: f64| {
         let backend = format!("backend=\"{server}\"");
-        eventually("the checks say so", || {
+        eventually("the checks report this state", || {
             (balancer.metric("lyncpin_backend_up", &[&backend]) == up).then_some(())
         });
     };
     is_up("one.", 1.0);
     is_up("two.", 1.0);
     let source = own_address();
-    let ask = |to: SocketAddr| -> (TcpStream, String) {
+    let connect_and_ask = |to: SocketAddr| -> (TcpStream, String) {
         let mut client = connect_from(source, to).unwrap();
         client.write_all(&request(name)).unwrap();
-        let mut answer = String::new();
-        while !answer.ends_with("one.") && !answer.ends_with("two.") {
+        let mut response = String::new();
+        while !response.ends_with("one.") && !response.ends_with("two.") {
             let mut buffer = [0; 4096];
             let read = client.read(&mut buffer).unwrap();
-            assert!(read > 0, "{answer}");
-            answer += std::str::from_utf8(&buffer[..read]).unwrap();
+            assert!(read > 0, "{response}");
+            response += std::str::from_utf8(&buffer[..read]).unwrap();
         }
-        let server = answer.split_off(answer.len() - 4);
+        let server = response.split_off(response.len() - 4);
         (client, server)
     };
-    let (held, first) = ask(balancer.at(80));
+    let (held, first) = connect_and_ask(balancer.at(80));
     let frozen = &servers.iter().find(|(body, _)| *body == first).unwrap().1;
     // Its kernel still accepts connections, but it sends nothing.
     frozen.signal(Signal::STOP);
     assert_reset(&held);
     balancer.ended("backend_down");
-    let (_held, second) = ask(balancer.at(80));
+    let (_held, second) = connect_and_ask(balancer.at(80));
     assert_ne!(second, first);
     frozen.signal(Signal::CONT);
     is_up(&first, 1.0);
-    assert_eq!(ask(balancer.at(80)).1, second);
+    assert_eq!(connect_and_ask(balancer.at(80)).1, second);
 }

@@ -1,4 +1,4 @@
-//! Thousands of connections at rest cost two descriptors each, little memory and no time.
+//! Thousands of idle connections cost two descriptors each, little memory and no CPU time.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpStream};
@@ -11,11 +11,11 @@ use crate::support::peers::{
     Backend, ask, connect_from, entries, is_alive, pair, raise_descriptors,
 };
 
-/// Their four ends are 16,000 descriptors, half of them in this process.
+/// Their four ends use 16,000 descriptors, half of them in this process.
 const CONNECTIONS: usize = 4000;
 
 #[test]
-fn four_thousand_idle_connections_hold_two_descriptors_each_and_no_pipe_and_take_no_time() {
+fn four_thousand_idle_connections_hold_two_descriptors_each_and_no_pipe_and_use_no_cpu() {
     let allowed = raise_descriptors();
     assert!(
         allowed >= 12_000,
@@ -27,32 +27,34 @@ fn four_thousand_idle_connections_hold_two_descriptors_each_and_no_pipe_and_take
          pools: {{ web: {{ {}, health: none }} }}\nworkers: 2",
         entries(&backends)
     ));
-    // Buffers and tables that the first connections bring about are not theirs alone.
+    // The first connections allocate buffers and tables that all later ones share.
     let sources: Vec<IpAddr> = (0..40).map(|_| own_address()).collect();
-    let come = |number: usize| -> TcpStream {
+    let connect_client = |number: usize| -> TcpStream {
         let client = connect_from(sources[number % sources.len()], balancer.at(5000)).unwrap();
         ask(&client, b"?").unwrap();
         client
     };
-    drop((0..sources.len()).map(come).collect::<Vec<_>>());
+    drop((0..sources.len()).map(connect_client).collect::<Vec<_>>());
     let active = || balancer.metric("lyncpin_connections_active", &[]);
-    eventually("all have ended", || (active() == 0.0).then_some(()));
-    let (before, resident) = (at_rest(&balancer), balancer.resident_kib());
+    eventually("all connections have ended", || {
+        (active() == 0.0).then_some(())
+    });
+    let (before, resident) = (stable_descriptors(&balancer), balancer.resident_kib());
 
-    let all: Vec<TcpStream> = (0..CONNECTIONS).map(come).collect();
-    let mut wanted = before.clone();
-    *wanted.get_mut("socket").unwrap() += 2 * CONNECTIONS;
-    eventually("each holds two sockets, and nothing else is held", || {
-        (balancer.descriptors() == wanted).then_some(())
+    let all: Vec<TcpStream> = (0..CONNECTIONS).map(connect_client).collect();
+    let mut expected = before.clone();
+    *expected.get_mut("socket").unwrap() += 2 * CONNECTIONS;
+    eventually("each connection holds two sockets and nothing else", || {
+        (balancer.descriptors() == expected).then_some(())
     });
     let grown = balancer.resident_kib().saturating_sub(resident) * 1024;
     let each = grown / CONNECTIONS as u64;
     println!("{each} bytes of resident memory for each of {CONNECTIONS} connections");
     assert!(each < 8 * 1024, "{each} bytes each");
 
-    // Time is the subject. When they have lived five seconds each gets its socket options, once.
+    // Real time must pass: after five seconds each connection gets its socket options, once.
     std::thread::sleep(Duration::from_secs(6));
-    eventually("two seconds of rest take at most two ticks", || {
+    eventually("two idle seconds use at most two ticks", || {
         let begun = ticks(&balancer);
         std::thread::sleep(Duration::from_secs(2));
         (ticks(&balancer) - begun <= 2).then_some(())
@@ -60,16 +62,18 @@ fn four_thousand_idle_connections_hold_two_descriptors_each_and_no_pipe_and_take
 
     assert!(all.iter().step_by(97).all(is_alive));
     drop(all);
-    eventually("all have ended", || (active() == 0.0).then_some(()));
-    eventually("everything is given back", || {
+    eventually("all connections have ended", || {
+        (active() == 0.0).then_some(())
+    });
+    eventually("all descriptors are closed", || {
         (balancer.descriptors() == before).then_some(())
     });
 }
 
-/// Its descriptors once nothing comes or goes: the admin listener's answer to the harness is over, too.
-fn at_rest(balancer: &Balancer) -> BTreeMap<String, usize> {
+/// The descriptors of the balancer once they no longer change: admin requests of the harness have ended too.
+fn stable_descriptors(balancer: &Balancer) -> BTreeMap<String, usize> {
     let mut last = (balancer.descriptors(), 0);
-    eventually("the descriptors stay as they are", || {
+    eventually("the descriptors no longer change", || {
         let now = balancer.descriptors();
         let times = if now == last.0 { last.1 + 1 } else { 0 };
         last = (now, times);
@@ -87,7 +91,7 @@ fn ticks(balancer: &Balancer) -> u64 {
 }
 
 #[test]
-fn pipes_go_back_when_a_stream_rests() {
+fn pipes_are_released_when_a_stream_is_idle() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&format!(
         "listeners: {{ tcp: {{ bind: [\"HOST:5000\"], protocol: tcp, pool: web }} }}\n\
@@ -102,7 +106,7 @@ fn pipes_go_back_when_a_stream_rests() {
             ask(&client, b"?").unwrap();
             let mut line = vec![b'x'; 300_000];
             line.push(b'\n');
-            // It comes back while it goes.
+            // The echo arrives while the line is still being sent.
             std::thread::scope(|threads| {
                 threads.spawn(|| std::io::Write::write_all(&mut &client, &line).unwrap());
                 let mut read = vec![0; line.len()];
@@ -113,15 +117,15 @@ fn pipes_go_back_when_a_stream_rests() {
         })
         .collect();
     assert!(balancer.metric("lyncpin_bytes_total", &["path=\"spliced\""]) > 0.0);
-    // One stream at a time ran, two directions: two pipes of two ends.
+    // Streams ran one at a time, in two directions: two pipes with two ends each.
     let kept = pipes() - before;
     assert!(kept <= 4, "{kept} ends of pipes");
     assert!(streamed.iter().all(is_alive));
 }
 
-/// Stalled readers, of each kind of bytes on their way: the balancer holds the rest of one read for each.
+/// For each stalled reader the balancer holds the rest of one read.
 #[test]
-fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
+fn memory_of_stalled_readers_is_released_when_they_resume() {
     const READERS: usize = 1000;
     raise_descriptors();
     let server = std::net::TcpListener::bind((own_address(), 7000)).unwrap();
@@ -138,15 +142,15 @@ fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
         backend.set_nonblocking(true).unwrap();
     }
     let before = balancer.resident_kib();
-    // Small writes are no stream, so no pipe holds them.
-    let said = |stream: &TcpStream| {
+    // The balancer reads small writes without a pipe.
+    let write_some = |stream: &TcpStream| {
         let written = std::io::Write::write(&mut &*stream, &[7; 4000]);
         written.unwrap_or(0)
     };
     let mut sent = 0;
     let mut quiet = 0;
     while quiet < 5 {
-        let more: usize = pairs.iter().map(|(_, backend)| said(backend)).sum();
+        let more: usize = pairs.iter().map(|(_, backend)| write_some(backend)).sum();
         sent += more;
         quiet = if more == 0 { quiet + 1 } else { 0 };
         if more == 0 {
@@ -155,20 +159,20 @@ fn the_memory_of_stalled_readers_goes_back_when_they_read_on() {
     }
     let stalled = balancer.resident_kib() - before;
     println!("{stalled} KiB for {READERS} stalled readers");
-    // 16 KiB each; 64 where the balancer has lagged behind, so that small writes have come together to a stream, and all
-    // pipes are lent. The allocator keeps some of its own.
+    // 16 KiB each, or 64 KiB if the balancer lagged behind: then small writes form a stream, and all pipes are in use.
+    // The allocator retains some memory too.
     assert!(stalled < 72 * READERS as u64, "{stalled} KiB");
-    let mut heard = 0;
+    let mut received = 0;
     let mut buffer = vec![0; 1 << 20];
-    eventually("everything has come", || {
+    eventually("everything has arrived", || {
         for (client, _) in &pairs {
             while let Ok(read @ 1..) = std::io::Read::read(&mut &*client, &mut buffer) {
-                heard += read;
+                received += read;
             }
         }
-        (heard == sent).then_some(())
+        (received == sent).then_some(())
     });
-    let left = eventually("the memory is given back", || {
+    let left = eventually("the memory is released", || {
         let left = balancer.resident_kib().saturating_sub(before);
         (left < 4096).then_some(left)
     });

@@ -15,18 +15,18 @@ use crate::support::{eventually, own_address};
 
 const TLS: u16 = 443;
 
-/// A balancer with one `tls` listener and an echo backend; `more` are keys of the listener, `whole` top-level keys.
-fn start(more: &str, whole: &str) -> Balancer {
-    start_with(more, whole, |_| {})
+/// A balancer with one `tls` listener and an echo backend; `listener` are keys of the listener, `global` top-level keys.
+fn start(listener: &str, global: &str) -> Balancer {
+    start_with(listener, global, |_| {})
 }
 
-fn start_with(more: &str, whole: &str, prepare: impl FnOnce(&mut Command)) -> Balancer {
+fn start_with(listener: &str, global: &str, prepare: impl FnOnce(&mut Command)) -> Balancer {
     let yaml = format!(
         r#"
 listeners:
-  tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}]{more} }}
+  tls: {{ bind: ["HOST:{TLS}"], protocol: tls, routes: [{{ names: [{SERVED}], pool: web }}]{listener} }}
 pools: {{ web: {{ backends: [{{ name: fe01, address: "{}" }}] }} }}
-{whole}
+{global}
 "#,
         echo()
     );
@@ -41,23 +41,23 @@ fn served_from(source: IpAddr, to: SocketAddr) -> TcpStream {
 }
 
 /// Asserts that a connection from this source is reset before a byte arrives.
-fn is_reset_from(source: IpAddr, to: SocketAddr) {
+fn assert_reset_from(source: IpAddr, to: SocketAddr) {
     match connect_from(source, to) {
         Ok(stream) => {
             say_and_hear(&stream, &served_hello()).must_be(Answer::Reset, "from the source");
         }
-        // So early that connect(2) itself fails.
+        // The reset may arrive before connect(2) returns.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }
 
-fn outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
+fn assert_outcomes(balancer: &Balancer, outcome: &str, expected: u32) {
     let label = format!("outcome=\"{outcome}\"");
     counted(
         balancer,
         "lyncpin_connections_total",
         &[&label],
-        wanted.into(),
+        expected.into(),
     );
     let lines = || {
         balancer
@@ -66,8 +66,8 @@ fn outcomes(balancer: &Balancer, outcome: &str, wanted: u32) {
             .filter(|line| line["outcome"] == outcome)
             .count()
     };
-    eventually("a line for each of them", || {
-        (lines() == wanted as usize).then_some(())
+    eventually("an access line for each of them", || {
+        (lines() == expected as usize).then_some(())
     });
 }
 
@@ -78,30 +78,30 @@ fn connections_above_the_limit_are_reset_until_one_ends() {
     let source = own_address();
     let mut held: Vec<TcpStream> = (0..3).map(|_| served(to)).collect();
     for _ in 0..5 {
-        is_reset_from(source, to);
+        assert_reset_from(source, to);
     }
-    outcomes(&balancer, "limit_connections", 5);
+    assert_outcomes(&balancer, "limit_connections", 5);
     for stream in &held {
         echoed(stream, b"not disturbed").unwrap();
     }
     held.pop();
-    eventually("there is room again", || exchange(to).ok());
+    eventually("a new connection is accepted", || exchange(to).ok());
     drop(held);
     all_ended(&balancer);
 }
 
 #[test]
-fn one_source_has_no_more_than_its_limit() {
+fn one_source_cannot_exceed_its_limit() {
     let balancer = start("", "limits: { per_source: 2 }");
     let to = balancer.at(TLS);
     let (greedy, modest) = (own_address(), own_address());
     let mut held = vec![served_from(greedy, to), served_from(greedy, to)];
-    is_reset_from(greedy, to);
-    is_reset_from(greedy, to);
-    outcomes(&balancer, "limit_per_source", 2);
+    assert_reset_from(greedy, to);
+    assert_reset_from(greedy, to);
+    assert_outcomes(&balancer, "limit_per_source", 2);
     held.push(served_from(modest, to));
     drop(held.remove(0));
-    eventually("its place is free", || {
+    eventually("the source may connect again", || {
         let stream = connect_from(greedy, to).ok()?;
         echoed(&stream, &served_hello()).ok()
     });
@@ -115,26 +115,26 @@ fn a_source_that_connects_too_fast_is_reset_and_others_are_not() {
     let to = balancer.at(TLS);
     let (hasty, other) = (own_address(), own_address());
     let mut held: Vec<TcpStream> = Vec::new();
-    let mut refused = 0;
+    let mut rejected = 0;
     // Faster than five a second on any machine: some must be rejected, and at most five may pass at once.
     for _ in 0..40 {
         let Ok(stream) = connect_from(hasty, to) else {
-            refused += 1;
+            rejected += 1;
             continue;
         };
         match echoed(&stream, &served_hello()) {
             Ok(()) => held.push(stream),
-            Err(_) => refused += 1,
+            Err(_) => rejected += 1,
         }
     }
     assert!(
-        refused > 0 && held.len() >= 5,
-        "{refused} refused, {} served",
+        rejected > 0 && held.len() >= 5,
+        "{rejected} rejected, {} served",
         held.len()
     );
-    outcomes(&balancer, "limit_rate", refused);
+    assert_outcomes(&balancer, "limit_rate", rejected);
     drop(served_from(other, to));
-    eventually("its turn comes again", || {
+    eventually("the source may connect again", || {
         let stream = connect_from(hasty, to).ok()?;
         echoed(&stream, &served_hello()).ok()
     });
@@ -163,9 +163,9 @@ fn deny_wins_over_allow_and_both_accept_networks() {
     );
     let to = balancer.at(TLS);
     drop(served_from(allowed, to));
-    is_reset_from(denied, to);
-    is_reset_from(stranger, to);
-    outcomes(&balancer, "denied", 2);
+    assert_reset_from(denied, to);
+    assert_reset_from(stranger, to);
+    assert_outcomes(&balancer, "denied", 2);
     all_ended(&balancer);
 }
 
@@ -184,7 +184,7 @@ fn with_descriptors(count: u32) -> impl FnOnce(&mut Command) {
 }
 
 fn logs_accept_error(balancer: &Balancer) {
-    eventually("it says that it cannot accept", || {
+    eventually("the accept error is logged", || {
         balancer
             .log()
             .iter()
@@ -198,7 +198,7 @@ fn logs_accept_error(balancer: &Balancer) {
 }
 
 #[test]
-fn without_descriptors_it_waits_without_cpu_serves_its_clients_and_recovers() {
+fn without_free_descriptors_it_uses_no_cpu_keeps_its_clients_and_recovers() {
     raise_descriptors();
     let balancer = start_with(
         "",
@@ -237,11 +237,11 @@ fn without_descriptors_it_waits_without_cpu_serves_its_clients_and_recovers() {
 
 /// The fields of the warnings with this text.
 fn warnings(balancer: &Balancer, text: &str) -> Vec<serde_json::Value> {
-    let says = |line: &serde_json::Value| {
+    let has_text = |line: &serde_json::Value| {
         let message = line["message"].as_str().unwrap_or_default();
         line["level"] == "warn" && message.contains(text)
     };
-    balancer.log().into_iter().filter(says).collect()
+    balancer.log().into_iter().filter(has_text).collect()
 }
 
 #[test]
@@ -250,24 +250,24 @@ fn few_descriptors_are_used_for_connections_before_pipes_and_the_number_is_logge
     raise_descriptors();
     for (descriptors, least) in [(64, 8), (128, 20), (300, 60), (500, 130)] {
         let balancer = start_with("", "workers: 2", with_descriptors(descriptors));
-        let said = eventually("it says so", || warnings(&balancer, FEW).pop());
+        let warning = eventually("the warning is logged", || warnings(&balancer, FEW).pop());
         let number = |line: &serde_json::Value, field: &str| {
             let text = line[field].to_string();
             text.trim_matches('"').parse::<usize>().unwrap()
         };
-        assert_eq!(number(&said, "descriptors"), descriptors as usize);
-        let allowed = number(&said, "allowed");
+        assert_eq!(number(&warning, "descriptors"), descriptors as usize);
+        let allowed = number(&warning, "allowed");
         assert!(allowed >= least, "{allowed} with {descriptors} descriptors");
         let to = balancer.at(TLS);
         let mut held: Vec<TcpStream> = (0..allowed).map(|_| served(to)).collect();
-        is_reset_from(own_address(), to);
-        // Streams work with or without pipes, and so does administration.
+        assert_reset_from(own_address(), to);
+        // Streams and the admin listener work with or without pipes.
         for stream in &held {
             echoed(stream, &[1; 60_000]).unwrap();
         }
         assert_eq!(balancer.get("/api/v1/status").status, 200);
         held.pop();
-        eventually("there is room again", || exchange(to).ok());
+        eventually("a new connection is accepted", || exchange(to).ok());
         let failed = balancer.metric("lyncpin_accept_errors_total", &[]);
         assert_eq!(failed, 0.0, "with {descriptors} descriptors");
         drop(held);
@@ -292,33 +292,33 @@ workers: 2
     let balancer = Balancer::start_with(&yaml("connections: 5"), with_descriptors(300)).ready();
     assert!(warnings(&balancer, "descriptors").is_empty());
     balancer.reloaded(&yaml("connections: auto"));
-    let says = |text: &str| {
-        eventually("it says so", || {
+    let assert_logged = |text: &str| {
+        eventually("the warning is logged", || {
             let warnings = warnings(&balancer, text);
             (warnings.len() == 1).then_some(())
         });
     };
-    says("allows few connections");
+    assert_logged("allows few connections");
     balancer.reloaded(&yaml("connections: 80"));
-    says("few pipes");
+    assert_logged("few pipes");
     let to = balancer.at(TLS);
     let held: Vec<TcpStream> = (0..80).map(|_| served(to)).collect();
     for stream in &held {
         echoed(stream, &[1; 60_000]).unwrap();
     }
-    is_reset_from(own_address(), to);
+    assert_reset_from(own_address(), to);
     drop(held);
     all_ended(&balancer);
     balancer.reloaded(&yaml("connections: 1000"));
-    says("exceeds what the descriptor limit allows");
+    assert_logged("exceeds what the descriptor limit allows");
 }
 
 #[test]
 fn administration_and_reload_work_with_all_descriptors_used_by_clients() {
     raise_descriptors();
     for count in [90, 300] {
-        let whole = "limits: { connections: 1000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
-        let balancer = start_with("", whole, with_descriptors(count));
+        let global = "limits: { connections: 1000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
+        let balancer = start_with("", global, with_descriptors(count));
         let to = balancer.at(TLS);
         let _old = served(to);
         let _crowd: Vec<TcpStream> = (0..400).map(|_| connect(to)).collect();
@@ -333,10 +333,10 @@ fn administration_and_reload_work_with_all_descriptors_used_by_clients() {
                     .replace("443\"", &format!("443\", \"HOST:{}\"", 1000 + round))
                     .replace("HOST", &balancer.address.to_string()),
             );
-            let said = balancer.said(&["reload"]);
-            assert_eq!(said.status, 0, "{count} {said:?}");
-            let said = balancer.said(&["drain", "web/fe01", "--force"]);
-            assert_eq!(said.status, 0, "{count} {said:?}");
+            let output = balancer.said(&["reload"]);
+            assert_eq!(output.status, 0, "{count} {output:?}");
+            let output = balancer.said(&["drain", "web/fe01", "--force"]);
+            assert_eq!(output.status, 0, "{count} {output:?}");
             assert_eq!(balancer.said(&["ready", "web/fe01"]).status, 0);
             // Idle connections use up the reserve for administration too.
             let _idle: Vec<TcpStream> = (0..70).map(|_| connect(balancer.at(9900))).collect();
@@ -377,7 +377,7 @@ workers: 2
     let crowd = "listener=\"other\"";
     counted(&balancer, "lyncpin_connections_total", &[crowd], 200.0);
     all_ended(&balancer);
-    // The kernel distributes these over the workers, so both are tested.
+    // The kernel distributes these connections over both workers.
     for _ in 0..40 {
         exchange(to).unwrap();
     }
@@ -385,7 +385,7 @@ workers: 2
 }
 
 #[test]
-fn every_kind_of_end_releases_the_limits() {
+fn every_way_of_ending_a_connection_releases_the_limits() {
     let balancer = start(
         "",
         "limits: { connections: 4 }\ntimeouts: { client_hello: 300ms }",
@@ -403,16 +403,19 @@ fn every_kind_of_end_releases_the_limits() {
         }
         all_ended(&balancer);
         // A rejected client counts until its socket is closed.
-        eventually(&format!("room for all again after round {round}"), || {
-            let held: Vec<TcpStream> = (0..4)
-                .map_while(|_| {
-                    let stream = TcpStream::connect(to).ok()?;
-                    echoed(&stream, &served_hello()).ok()?;
-                    Some(stream)
-                })
-                .collect();
-            (held.len() == 4).then_some(())
-        });
+        eventually(
+            &format!("all four are served again after round {round}"),
+            || {
+                let held: Vec<TcpStream> = (0..4)
+                    .map_while(|_| {
+                        let stream = TcpStream::connect(to).ok()?;
+                        echoed(&stream, &served_hello()).ok()?;
+                        Some(stream)
+                    })
+                    .collect();
+                (held.len() == 4).then_some(())
+            },
+        );
         all_ended(&balancer);
     }
 }
@@ -422,56 +425,56 @@ fn every_kind_of_end_releases_the_limits() {
 fn the_admin_listeners_respond_quickly_under_load_without_free_descriptors() {
     raise_descriptors();
     for count in [64, 128, 300] {
-        let whole = "admin: { bind: \"HOST:9900\", metrics_bind: \"HOST:9901\" }\n\
+        let global = "admin: { bind: \"HOST:9900\", metrics_bind: \"HOST:9901\" }\n\
              limits: { connections: 5000 }\ntimeouts: { client_hello: 60s }\nworkers: 2";
-        let balancer = start_with("", whole, with_descriptors(count));
+        let balancer = start_with("", global, with_descriptors(count));
         let _clients: Vec<TcpStream> = (0..600).map(|_| connect(balancer.at(TLS))).collect();
         logs_accept_error(&balancer);
         let mut idle: Vec<TcpStream> = Vec::new();
-        let mut took = Vec::new();
+        let mut times = Vec::new();
         for round in 0..20 {
             for port in [9900, 9901] {
                 let at = balancer.at(port);
-                let come = if round == 0 { 100 } else { 5 };
-                idle.extend((0..come).filter_map(|_| TcpStream::connect(at).ok()));
+                let connections = if round == 0 { 100 } else { 5 };
+                idle.extend((0..connections).filter_map(|_| TcpStream::connect(at).ok()));
                 let path = ["/healthz", "/readyz", "/metrics"][round % 3];
                 let begun = Instant::now();
-                let answer = asked(at, path);
-                took.push(begun.elapsed());
+                let response = http_get(at, path);
+                times.push(begun.elapsed());
                 assert!(
-                    answer.starts_with("HTTP/1.1 200"),
-                    "{count} descriptors, {path} after {:?}: {answer}",
+                    response.starts_with("HTTP/1.1 200"),
+                    "{count} descriptors, {path} after {:?}: {response}",
                     begun.elapsed()
                 );
             }
         }
-        took.sort();
+        times.sort();
         // One second, plus a margin for a busy machine.
         assert!(
-            took[took.len() / 2] < Duration::from_secs(1),
-            "{count}: {took:?}"
+            times[times.len() / 2] < Duration::from_secs(1),
+            "{count}: {times:?}"
         );
         assert!(
-            took[took.len() - 1] < Duration::from_secs(5),
-            "{count}: {took:?}"
+            times[times.len() - 1] < Duration::from_secs(5),
+            "{count}: {times:?}"
         );
     }
 }
 
-fn asked(at: std::net::SocketAddr, path: &str) -> String {
+fn http_get(at: std::net::SocketAddr, path: &str) -> String {
     use std::io::{Read as _, Write as _};
-    let mut answer = String::new();
-    let mut ask = || {
+    let mut response = String::new();
+    let mut send = || {
         let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n"
         )?;
-        stream.read_to_string(&mut answer)
+        stream.read_to_string(&mut response)
     };
-    match ask() {
-        Ok(_) => answer,
+    match send() {
+        Ok(_) => response,
         Err(error) => error.to_string(),
     }
 }
@@ -485,23 +488,23 @@ fn a_start_with_too_few_descriptors_fails_with_a_message() {
          admin: { bind: \"127.0.0.1:2\" }\nworkers: 8\n";
     std::fs::write(&file, yaml).unwrap();
     for count in [16, 20, 24, 32] {
-        // One that has enough runs until then.
+        // With enough descriptors it runs until the timeout.
         let mut command = Command::new("timeout");
         command.args(["5", env!("CARGO_BIN_EXE_lyncpin"), "run", "-c"]);
         command.arg(&file);
         with_descriptors(count)(&mut command);
         let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(
-            count > 24 || said.contains("too many open files"),
-            "{count}: {said}"
+            count > 24 || stderr.contains("too many open files"),
+            "{count}: {stderr}"
         );
-        if said.contains("too many open files") {
+        if stderr.contains("too many open files") {
             assert!(
-                said.contains("ulimit -n") && said.contains("workers"),
-                "{count}: {said}"
+                stderr.contains("ulimit -n") && stderr.contains("workers"),
+                "{count}: {stderr}"
             );
         }
-        assert!(!said.contains("uncategorized"), "{count}: {said}");
+        assert!(!stderr.contains("uncategorized"), "{count}: {stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Names as clients send them, with what stands around them, through a balancer and in what it explains.
+//! Names in SNI and Host as clients send them, with ports, final dots and errors: routing, and the same result by `explain`.
 
 use std::io::{Read as _, Write as _};
 
@@ -11,7 +11,7 @@ use crate::support::raw::line_of;
 const HTTPS: u16 = 443;
 const HTTP: u16 = 80;
 
-/// Names of the routes lead to `web`, others to `other`.
+/// Names that match a route go to pool `web`, others to `other`.
 fn start(web: &Backend, other: &Backend) -> Balancer {
     let routes = "routes: [{ names: [served.test, \"*.apps.test\", fe_01.test], pool: web }], unknown_name: other";
     Balancer::start(&format!(
@@ -26,33 +26,33 @@ fn start(web: &Backend, other: &Backend) -> Balancer {
     .ready()
 }
 
-/// The pool of a client that says this, or the outcome of its refusal.
-fn pool_of(balancer: &Balancer, port: u16, says: &[u8]) -> String {
+/// The pool of a client that sends these bytes, or the outcome of its rejection.
+fn pool_of(balancer: &Balancer, port: u16, bytes: &[u8]) -> String {
     let source = own_address();
     let client = connect_from(source, balancer.at(port)).unwrap();
     let mut writer = &client;
-    writer.write_all(says).unwrap();
-    // Whoever is served gets a word of the backend; whoever is refused hears the end.
-    let mut heard = [0; 1];
-    let _ = (&client).read(&mut heard);
+    writer.write_all(bytes).unwrap();
+    // A served client receives a byte from the backend, a rejected one the end of the connection.
+    let mut received = [0; 1];
+    let _ = (&client).read(&mut received);
     drop(client);
     let line = line_of(balancer, source);
-    let word = line["pool"].as_str().or(line["outcome"].as_str());
-    word.unwrap().to_owned()
+    let result = line["pool"].as_str().or(line["outcome"].as_str());
+    result.unwrap().to_owned()
 }
 
-/// What `explain` says of a client that asks for this.
+/// The pool of a client that requests this name according to `explain`, or the reason of its rejection.
 fn explained(balancer: &Balancer, listener: &str, name: &str) -> String {
-    let asked = ["--listener", listener, "--source", "192.0.2.7", "--json"];
-    let named = [&["explain", "--name", name][..], &asked].concat();
-    let said = balancer.said(&named);
-    let answer: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    let word = answer["pool"].as_str().or(answer["refused"].as_str());
-    word.unwrap().to_owned()
+    let options = ["--listener", listener, "--source", "192.0.2.7", "--json"];
+    let arguments = [&["explain", "--name", name][..], &options].concat();
+    let output = balancer.said(&arguments);
+    let explained: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    let result = explained["pool"].as_str().or(explained["refused"].as_str());
+    result.unwrap().to_owned()
 }
 
 #[test]
-fn a_port_and_a_dot_behind_a_name_do_not_count_in_sni_and_in_host() {
+fn a_port_and_a_final_dot_are_ignored_in_sni_and_host() {
     let (web, other) = (Backend::start("a"), Backend::start("b"));
     let balancer = start(&web, &other);
     for (name, sni, host) in [
@@ -65,7 +65,7 @@ fn a_port_and_a_dot_behind_a_name_do_not_count_in_sni_and_in_host() {
         ("192.0.2.1:443", "other", "other"),
         ("[2001:db8::1]:443", "other", "other"),
         ("*.apps.test", "other", "other"),
-        // In a Host field these are against its grammar (RFC 9112, section 3.2).
+        // The grammar of the Host field forbids these (RFC 9112, section 3.2).
         ("served.test:65536", "other", "malformed"),
         ("served.test:443:443", "other", "malformed"),
         ("https://served.test", "other", "malformed"),
@@ -87,7 +87,7 @@ fn a_port_and_a_dot_behind_a_name_do_not_count_in_sni_and_in_host() {
 }
 
 #[test]
-fn what_no_host_name_is_has_its_reason_in_the_log_where_no_pool_takes_it() {
+fn a_rejected_request_for_an_invalid_host_name_is_logged_with_its_reason() {
     let (web, other) = (Backend::start("a"), Backend::start("b"));
     let balancer = start(&web, &other);
     let yaml = std::fs::read_to_string(balancer.file()).unwrap();
@@ -98,9 +98,9 @@ fn what_no_host_name_is_has_its_reason_in_the_log_where_no_pool_takes_it() {
         let hello = HelloBuilder::named(name).build();
         assert_eq!(pool_of(&balancer, HTTPS, &hello), "unknown_name");
     }
-    let told = balancer.ended("unknown_name");
+    let line = balancer.ended("unknown_name");
     assert_eq!(
-        told["detail"],
+        line["detail"],
         "the client requested an IP address or an invalid host name"
     );
 }

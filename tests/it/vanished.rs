@@ -1,4 +1,4 @@
-//! Peers that vanish silently are detected; peers that acknowledge are not, however long they read nothing.
+//! Peers that vanish silently are detected; peers that still acknowledge are kept, however long they read nothing.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -13,11 +13,11 @@ use crate::support::peers::{close_write, read_to_end};
 use crate::support::{PATIENCE, at, eventually, own_address};
 
 /// `tcp_user` of the balancer.
-const USER: Duration = Duration::from_secs(2);
-/// Far longer than that.
+const TCP_USER: Duration = Duration::from_secs(2);
+/// Much longer than `tcp_user`.
 const LONG: Duration = Duration::from_secs(8);
 /// Most additional time before a vanished peer is detected, on a busy machine.
-const SOME: Duration = Duration::from_secs(25);
+const MARGIN: Duration = Duration::from_secs(25);
 
 fn start(bind: &[SocketAddr], server: SocketAddr) -> Balancer {
     let bind: Vec<String> = bind.iter().map(|bind| format!("\"{bind}\"")).collect();
@@ -59,8 +59,8 @@ fn accept(server: &TcpListener) -> TcpStream {
     stream
 }
 
-/// Asserts that `count` connections end with `outcome` in time after the peers vanished.
-fn noticed(balancer: &Balancer, outcome: &str, count: usize, vanished: Instant) {
+/// Asserts that `count` connections end with `outcome` soon after the peers vanished.
+fn assert_detected(balancer: &Balancer, outcome: &str, count: usize, vanished: Instant) {
     let ended = || {
         let lines = balancer.access();
         let lines = lines.iter().filter(|line| line["outcome"] == outcome);
@@ -68,7 +68,7 @@ fn noticed(balancer: &Balancer, outcome: &str, count: usize, vanished: Instant) 
     };
     eventually("all are detected", || (ended() == count).then_some(()));
     let took = vanished.elapsed();
-    assert!(took < USER + SOME, "after {took:?}");
+    assert!(took < TCP_USER + MARGIN, "after {took:?}");
     assert_eq!(balancer.access().len(), count);
 }
 
@@ -76,7 +76,7 @@ fn active(balancer: &Balancer) -> f64 {
     balancer.metric("lyncpin_connections_active", &[])
 }
 
-/// Connections whose far ends are in another network namespace and vanish there.
+/// Connections with one end in another network namespace, which vanishes.
 fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
     let far = Far::start();
     let (near_address, far_address) = (far.near, far.far);
@@ -91,9 +91,9 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
             let [first, second] = far.there(|| listen_at(far_address));
             if family == 0 { first } else { second }
         };
-        let place = usize::from(family);
+        let index = usize::from(family);
         let to = if far_is_client {
-            at(near_address[place], 5000)
+            at(near_address[index], 5000)
         } else {
             at(own, 5000)
         };
@@ -112,7 +112,7 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
                 (client, backend)
             }
         };
-        let at_rest = pair();
+        let idle = pair();
         let paused = pair();
         fill(&paused.0);
         let paused_half_closed = pair();
@@ -122,7 +122,7 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
         fill(&paused_both_ways.0);
         fill(&paused_both_ways.1);
         let busy = pair();
-        // During this time no peer may be given up.
+        // No peer may be declared lost during this time.
         std::thread::sleep(LONG);
         assert!(balancer.access().is_empty(), "{:?}", balancer.access());
         assert_eq!(active(&balancer), 5.0);
@@ -133,8 +133,8 @@ fn vanishing(outcome: &str, far_is_client: bool, cut: bool) {
         }
         let vanished = Instant::now();
         (&busy.0).write_all(b"are you there?").unwrap();
-        noticed(&balancer, outcome, 5, vanished);
-        drop((at_rest, paused, paused_half_closed, paused_both_ways, busy));
+        assert_detected(&balancer, outcome, 5, vanished);
+        drop((idle, paused, paused_half_closed, paused_both_ways, busy));
         if cut {
             return;
         }
@@ -200,14 +200,14 @@ fn a_reader_that_pauses_for_longer_than_tcp_user_receives_every_byte() {
                 assert_eq!(read_to_end(&from).unwrap(), 0);
             });
             threads.spawn(move || {
-                // What is tested is what happens in this time.
+                // The stream must survive this pause.
                 std::thread::sleep(LONG);
                 assert_eq!(read_sum(&reader, 1 << 20).unwrap(), pattern.sum());
                 let _ = reader.shutdown(std::net::Shutdown::Write);
             });
         }
     });
-    eventually("all have ended in order", || {
+    eventually("all connections have ended in order", || {
         let lines = balancer.access();
         let in_order = |line: &&serde_json::Value| {
             let outcome = line["outcome"].as_str().unwrap_or_default();
@@ -218,7 +218,7 @@ fn a_reader_that_pauses_for_longer_than_tcp_user_receives_every_byte() {
 }
 
 #[test]
-fn idle_ends_a_reader_that_pauses_before_and_after_tcp_user() {
+fn the_idle_timeout_ends_a_stalled_reader_if_shorter_or_longer_than_tcp_user() {
     for (idle, user) in [("1s", "60s"), ("4s", "1s")] {
         let server = TcpListener::bind((own_address(), 7000)).unwrap();
         let address = server.local_addr().unwrap();
@@ -229,7 +229,7 @@ fn idle_ends_a_reader_that_pauses_before_and_after_tcp_user() {
         ));
         let client = connect(balancer.at(5000));
         let backend = accept(&server);
-        // Until no byte moves and the connection is ended.
+        // Writes until no byte moves and the balancer ends the connection.
         let bytes = vec![7; 1 << 20];
         backend.set_write_timeout(Some(PATIENCE)).unwrap();
         while (&backend).write(&bytes).is_ok() {}

@@ -19,7 +19,7 @@ use crate::support::eventually;
 use crate::support::pattern::Pattern;
 use crate::support::peers::pair;
 
-/// What the kernel lets a user's pipes hold by default, in bytes (fs.pipe-user-pages-soft: 16384 pages).
+/// The default limit of the kernel for the pipes of one user, in bytes (fs.pipe-user-pages-soft: 16384 pages).
 const LIMIT: usize = 64 << 20;
 
 /// Drops every capability except the one for ports below 1024.
@@ -38,9 +38,9 @@ fn without_privilege(command: &mut Command) {
     *command = changed;
 }
 
-/// Takes all that a user's pipes may hold, as another program of the same user might. Those of the other tests are
-/// spared by their privilege.
-fn hog() -> Vec<(OwnedFd, OwnedFd)> {
+/// Uses up the pipe limit of the user, as another program of the same user might. Balancers of other tests are
+/// privileged, so the limit does not apply to them.
+fn use_up_pipes() -> Vec<(OwnedFd, OwnedFd)> {
     const EACH: usize = 1 << 20;
     let pipe = || {
         let (output, input) = pipe_with(PipeFlags::CLOEXEC).unwrap();
@@ -51,11 +51,11 @@ fn hog() -> Vec<(OwnedFd, OwnedFd)> {
     std::iter::repeat_with(pipe).take(LIMIT / EACH).collect()
 }
 
-/// What the pipes hold that the process reads from, in bytes; standard input is none of its own.
+/// Capacity in bytes of each pipe that the process reads from, except standard input.
 fn pipe_sizes(balancer: &Balancer) -> Vec<usize> {
     let size = |path: &Path| {
         let target = std::fs::read_link(path).ok()?;
-        // Of the end that writes, the link is writable (proc_pid_fd(5)).
+        // The link of a write end is writable (proc_pid_fd(5)).
         let reads = path.symlink_metadata().ok()?.permissions().mode() & 0o200 == 0;
         if !target.to_string_lossy().starts_with("pipe:") || !reads || path.ends_with("0") {
             return None;
@@ -69,14 +69,14 @@ fn pipe_sizes(balancer: &Balancer) -> Vec<usize> {
     entries.filter_map(|entry| size(&entry.path())).collect()
 }
 
-/// Sends a stream and returns how many bytes of it were spliced.
+/// Sends a stream and returns the number of its bytes that were spliced.
 fn spliced(server: &TcpListener, balancer: &Balancer, seed: u64, length: u64) -> u64 {
     let before = counted(balancer, "to_backend");
     let (client, backend) = pair(balancer.at(5000), server, b"?");
     let pattern = Pattern { seed, length };
-    let got = upload(&client, &backend, pattern, 1 << 20, 1 << 20);
-    assert_eq!(got, pattern.sum());
-    eventually("all of it is counted", || {
+    let received = upload(&client, &backend, pattern, 1 << 20, 1 << 20);
+    assert_eq!(received, pattern.sum());
+    eventually("all bytes are counted", || {
         let (all, spliced) = counted(balancer, "to_backend");
         (all == before.0 + length + 1).then_some(spliced - before.1)
     })
@@ -106,17 +106,17 @@ fn the_limit_of_an_unprivileged_user_is_respected_and_nothing_is_lost_if_it_is_u
         (std::mem::replace(&mut last, now) == now).then_some(())
     });
     let sizes = pipe_sizes(&balancer);
-    // A quarter is left to others.
+    // A quarter of the limit remains for other processes.
     let held: usize = sizes.iter().sum();
     assert!(held <= LIMIT / 4 * 3, "{held} bytes of pipes");
     assert!(sizes.iter().all(|&size| size >= 64 * 1024), "{sizes:?}");
     drop(stalled);
 
     let (server, balancer) = start_with(without_privilege);
-    let hog = hog();
+    let used_up = use_up_pipes();
     assert_eq!(spliced(&server, &balancer, 2, LENGTH), 0);
     assert!(pipe_sizes(&balancer).is_empty());
-    drop(hog);
+    drop(used_up);
     eventually("streams are spliced again", || {
         (spliced(&server, &balancer, 3, LENGTH) > LENGTH / 2).then_some(())
     });

@@ -9,7 +9,7 @@ use crate::support::eventually;
 use crate::support::pattern::{Pattern, read_sum};
 use crate::support::peers::{close_write, pair};
 
-/// Runs the program after the two arguments, for which a system call fails with an error (seccomp(2)).
+/// Runs the program that follows the first two arguments, a system call and the error with which it fails (seccomp(2)).
 const SECCOMP: &str = r#"
 import ctypes, errno, os, platform, struct, sys
 calls = {"x86_64": {"splice": 275, "pipe2": 293}, "aarch64": {"splice": 76, "pipe2": 59}}[platform.machine()]
@@ -31,7 +31,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 "#;
 
 /// Runs the balancer through another program.
-fn behind(command: &mut Command, program: &str, arguments: &[&str]) {
+fn run_through(command: &mut Command, program: &str, arguments: &[&str]) {
     let mut changed = Command::new(program);
     changed
         .args(arguments)
@@ -42,7 +42,7 @@ fn behind(command: &mut Command, program: &str, arguments: &[&str]) {
     *command = changed;
 }
 
-/// Streams in both directions, concurrently and one after the other, on several connections.
+/// Sends streams in both directions, concurrently and one after the other, on several connections.
 fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
     const LENGTH: u64 = 12 << 20;
     let (server, balancer) = start_with(prepare);
@@ -61,13 +61,13 @@ fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
                 down.write(&backend, 1 << 20).unwrap();
                 close_write(&backend);
             });
-            let heard = threads.spawn(|| read_sum(&client, 1 << 20).unwrap());
+            let received = threads.spawn(|| read_sum(&client, 1 << 20).unwrap());
             let up = upload(&client, &backend, pattern, 1 << 20, 1 << 20);
             assert_eq!(up, pattern.sum());
-            assert_eq!(heard.join().unwrap(), down.sum());
+            assert_eq!(received.join().unwrap(), down.sum());
         });
     }
-    eventually("all have ended in order", || {
+    eventually("all connections have ended in order", || {
         let lines = balancer.access();
         let in_order = |line: &&serde_json::Value| {
             let outcome = line["outcome"].as_str().unwrap_or_default();
@@ -76,7 +76,7 @@ fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
         (lines.iter().filter(in_order).count() == 4).then_some(())
     });
     for direction in ["to_backend", "to_client"] {
-        eventually("all of it is counted", || {
+        eventually("all bytes are counted", || {
             let (all, _) = counted(&balancer, direction);
             (all == 4 * (LENGTH + u64::from(direction == "to_backend"))).then_some(())
         });
@@ -85,11 +85,11 @@ fn streams_pass(prepare: impl FnOnce(&mut Command)) -> Balancer {
 }
 
 fn warnings(balancer: &Balancer) -> Vec<serde_json::Value> {
-    let says = |line: &serde_json::Value| {
+    let is_copy_warning = |line: &serde_json::Value| {
         let message = line["message"].as_str().unwrap_or_default();
         line["level"] == "warn" && message.contains("copying streams")
     };
-    balancer.log().into_iter().filter(says).collect()
+    balancer.log().into_iter().filter(is_copy_warning).collect()
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn streams_are_copied_if_splice_or_pipe_fails() {
     ];
     for (call, error) in refused {
         let arguments = ["-c", SECCOMP, call, error];
-        let balancer = streams_pass(|command| behind(command, "python3", &arguments));
+        let balancer = streams_pass(|command| run_through(command, "python3", &arguments));
         assert_eq!(counted(&balancer, "to_backend").1, 0, "{call} {error}");
         let warnings = warnings(&balancer);
         assert_eq!(warnings.len(), 1, "{call} {error}: {warnings:?}");
@@ -131,7 +131,7 @@ fn nothing_is_lost_if_splice_fails_in_the_middle_of_a_stream() {
             "-e",
         ];
         let arguments = [&arguments[..], &[&inject]].concat();
-        let balancer = streams_pass(|command| behind(command, "strace", &arguments));
+        let balancer = streams_pass(|command| run_through(command, "strace", &arguments));
         let warnings = warnings(&balancer);
         assert_eq!(warnings.len(), 1, "{inject}: {warnings:?}");
     }

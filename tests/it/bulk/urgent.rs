@@ -1,4 +1,4 @@
-//! Urgent bytes in streams: they are ordinary bytes in both directions and delay nothing.
+//! Urgent bytes in streams are forwarded as ordinary bytes in both directions and delay nothing.
 
 use std::net::TcpStream;
 use std::thread::scope;
@@ -16,7 +16,7 @@ fn write_urgently(mut to: &TcpStream, pattern: Pattern, piece: usize) {
     let written = pattern.each(piece, |piece| {
         let (last, others) = piece.split_last().unwrap();
         std::io::Write::write_all(&mut to, others)?;
-        // One byte is taken or not: the socket blocks.
+        // A blocking socket accepts the one byte or fails.
         assert_eq!(send(to, &[*last], SendFlags::OOB)?, 1);
         Ok(())
     });
@@ -24,8 +24,8 @@ fn write_urgently(mut to: &TcpStream, pattern: Pattern, piece: usize) {
     close_write(to);
 }
 
-/// The result for a reader that starts after `pause`.
-fn passed(
+/// Transfers the stream to a reader that starts after `pause`.
+fn transfer(
     from: &TcpStream,
     to: &TcpStream,
     pattern: Pattern,
@@ -51,14 +51,14 @@ fn urgent_bytes_in_streams_arrive_in_order_in_both_directions_and_delay_nothing(
                 seed: piece as u64,
                 length: LENGTH,
             };
-            let up = passed(&client, &backend, pattern, piece, pause);
+            let up = transfer(&client, &backend, pattern, piece, pause);
             assert_eq!(up, pattern.sum(), "up, in pieces of {piece}");
-            let down = passed(&backend, &client, pattern, piece, pause);
+            let down = transfer(&backend, &client, pattern, piece, pause);
             assert_eq!(down, pattern.sum(), "down, in pieces of {piece}");
             sent += LENGTH;
         }
     }
-    eventually("all have ended", || {
+    eventually("all connections have ended", || {
         (balancer.access().len() == 10).then_some(())
     });
     let outcomes = balancer.access();
@@ -77,14 +77,14 @@ fn urgent_bytes_in_streams_arrive_in_order_in_both_directions_and_delay_nothing(
         length: 64 << 20,
     };
     assert_eq!(
-        passed(&backend, &client, pattern, 8 << 20, Duration::ZERO),
+        transfer(&backend, &client, pattern, 8 << 20, Duration::ZERO),
         pattern.sum()
     );
     let (_, after) = super::counted(&balancer, "to_client");
     assert!(after - before > 32 << 20, "{} spliced", after - before);
 }
 
-/// No byte is lost if the first bytes of a side are urgent and arrive before the socket is read.
+/// The urgent bytes may arrive before the balancer reads the socket.
 #[test]
 fn no_byte_is_lost_if_the_first_bytes_of_a_side_are_urgent() {
     let (server, balancer) = start();
@@ -98,9 +98,9 @@ fn no_byte_is_lost_if_the_first_bytes_of_a_side_are_urgent() {
                 }
                 std::io::Write::write_all(&mut &*from, &[7; 100]).unwrap();
                 close_write(from);
-                let mut heard = Vec::new();
-                std::io::Read::read_to_end(&mut &*to, &mut heard).unwrap();
-                assert_eq!(heard, expected);
+                let mut received = Vec::new();
+                std::io::Read::read_to_end(&mut &*to, &mut received).unwrap();
+                assert_eq!(received, expected);
             }
         }
     }

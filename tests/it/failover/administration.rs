@@ -1,4 +1,4 @@
-//! Drain, maintain and ready, as an administrator uses them.
+//! Drain, maintain and ready, set by an administrator.
 
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -19,14 +19,14 @@ fn start(backends: &[Backend]) -> Balancer {
     balancer
 }
 
-fn come(source: IpAddr, balancer: &Balancer) -> (String, TcpStream) {
+fn connect_and_ask(source: IpAddr, balancer: &Balancer) -> (String, TcpStream) {
     let client = connect_from(source, balancer.at(5000)).unwrap();
     (ask(&client, b"?").unwrap(), client)
 }
 
 fn set(balancer: &Balancer, backend: &str, body: &str) {
-    let answer = balancer.set_state("web", backend, body);
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let response = balancer.set_state("web", backend, body);
+    assert_eq!(response.status, 200, "{response:?}");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_draining_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones(
     let backends = Backend::several(2);
     let balancer = start(&backends);
     let source = own_address();
-    let (drained, held) = come(source, &balancer);
+    let (drained, held) = connect_and_ask(source, &balancer);
     let begun = Instant::now();
     set(&balancer, &drained, r#"{"state":"drain","deadline":"2s"}"#);
     let backend = balancer.status()["pools"][0]["backends"]
@@ -49,16 +49,16 @@ fn a_draining_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones(
         (&"drain".into(), &1.into())
     );
     assert!(backend["deadline"].is_string(), "{backend}");
-    let mut news = Vec::new();
+    let mut new_clients = Vec::new();
     for _ in 0..20 {
-        let (server, client) = come(own_address(), &balancer);
+        let (server, client) = connect_and_ask(own_address(), &balancer);
         assert_ne!(server, drained);
-        news.push(client);
+        new_clients.push(client);
     }
     assert_eq!(
-        come(source, &balancer).0,
+        connect_and_ask(source, &balancer).0,
         drained,
-        "its clients may come back"
+        "its own clients may reconnect"
     );
     assert!(is_alive(&held));
     assert!(
@@ -72,20 +72,20 @@ fn a_draining_backend_keeps_its_clients_until_the_deadline_and_gets_no_new_ones(
         begun.elapsed()
     );
     balancer.ended("drain_deadline");
-    let (elsewhere, _held) = come(source, &balancer);
+    let (elsewhere, _held) = connect_and_ask(source, &balancer);
     assert_ne!(elsewhere, drained);
     assert!(
-        news.iter().all(is_alive),
+        new_clients.iter().all(is_alive),
         "other connections are not affected"
     );
     set(&balancer, &drained, r#"{"state":"ready"}"#);
     assert_eq!(
-        come(source, &balancer).0,
+        connect_and_ask(source, &balancer).0,
         elsewhere,
-        "it stays where it went"
+        "the client stays on the other backend"
     );
-    // The other one has 21 and more.
-    assert_eq!(come(own_address(), &balancer).0, drained);
+    // The other backend has at least 21 connections.
+    assert_eq!(connect_and_ask(own_address(), &balancer).0, drained);
 }
 
 #[test]
@@ -93,8 +93,10 @@ fn maintenance_resets_at_once_and_clients_stay_at_their_new_backend() {
     let backends = Backend::several(3);
     let balancer = start(&backends);
     let source = own_address();
-    let (maintained, held) = come(source, &balancer);
-    let others: Vec<_> = (0..6).map(|_| come(own_address(), &balancer)).collect();
+    let (maintained, held) = connect_and_ask(source, &balancer);
+    let others: Vec<_> = (0..6)
+        .map(|_| connect_and_ask(own_address(), &balancer))
+        .collect();
     set(&balancer, &maintained, r#"{"state":"maintain"}"#);
     let begun = Instant::now();
     assert_reset(&held);
@@ -111,11 +113,11 @@ fn maintenance_resets_at_once_and_clients_stay_at_their_new_backend() {
             assert!(is_alive(client));
         }
     }
-    let (elsewhere, _held) = come(source, &balancer);
+    let (elsewhere, _held) = connect_and_ask(source, &balancer);
     assert_ne!(elsewhere, maintained);
     set(&balancer, &maintained, r#"{"state":"ready"}"#);
-    assert_eq!(come(source, &balancer).0, elsewhere);
-    assert_eq!(come(own_address(), &balancer).0, maintained);
+    assert_eq!(connect_and_ask(source, &balancer).0, elsewhere);
+    assert_eq!(connect_and_ask(own_address(), &balancer).0, maintained);
     let broken = ["reason=\"maintain\""];
     assert_eq!(
         balancer.metric("lyncpin_affinity_pins_broken_total", &broken),
@@ -127,7 +129,7 @@ fn maintenance_resets_at_once_and_clients_stay_at_their_new_backend() {
 fn a_cancelled_drain_resets_no_connection() {
     let backends = Backend::several(2);
     let balancer = start(&backends);
-    let (drained, held) = come(own_address(), &balancer);
+    let (drained, held) = connect_and_ask(own_address(), &balancer);
     set(
         &balancer,
         &drained,

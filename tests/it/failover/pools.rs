@@ -13,7 +13,7 @@ use crate::support::{eventually, own_address};
 const NAME: &str = "pool.contoso.test";
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1 }";
 
-/// Listeners of every kind for the pool `web`, four workers.
+/// Listeners of every protocol for the pool `web`, four workers.
 fn start(when_down: &str, pools: &str) -> Balancer {
     let route = format!("routes: [{{ names: [{NAME}], pool: web }}]");
     Balancer::start(&format!(
@@ -84,9 +84,9 @@ fn ports_stay_open_and_reject_with_when_pool_down_accept() {
     for _ in 0..8 {
         let mut client = connect(balancer.at(80)).unwrap();
         client.write_all(&request(NAME)).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
         let mut client = connect(balancer.at(443)).unwrap();
         client
             .write_all(&HelloBuilder::named(NAME).build())
@@ -111,7 +111,7 @@ fn ports_stay_open_and_reject_with_when_pool_down_accept() {
 }
 
 #[test]
-fn a_backup_serves_while_the_pool_is_down_and_not_longer() {
+fn a_backup_serves_only_while_the_pool_is_down() {
     let backends = Backend::several(2);
     let balancer = start(
         "close",
@@ -123,7 +123,7 @@ fn a_backup_serves_while_the_pool_is_down_and_not_longer() {
     )
     .ready();
     let source = own_address();
-    let come = || connect_from(source, balancer.at(5000)).unwrap();
+    let connect_tcp = || connect_from(source, balancer.at(5000)).unwrap();
     let up = |pool: &str| {
         let pool = format!("pool=\"{pool}\"");
         balancer.metric("lyncpin_backend_up", &[&pool])
@@ -131,11 +131,11 @@ fn a_backup_serves_while_the_pool_is_down_and_not_longer() {
     eventually("both are up", || {
         (up("web") + up("spare") == 2.0).then_some(())
     });
-    assert_eq!(ask(&come(), b"?").unwrap(), "a");
+    assert_eq!(ask(&connect_tcp(), b"?").unwrap(), "a");
     backends[0].stop();
-    // Before the checks detect it or after: the port never closes.
+    // The port never closes, neither before nor after the checks detect the failure.
     let served = eventually("the pool is down", || {
-        let client = come();
+        let client = connect_tcp();
         ask(&client, b"?")
             .ok()
             .filter(|server| server == "b")
@@ -146,9 +146,9 @@ fn a_backup_serves_while_the_pool_is_down_and_not_longer() {
     backends[0].start_again();
     eventually("the pool is up", || (up("web") == 1.0).then_some(()));
     for _ in 0..8 {
-        assert_eq!(ask(&come(), b"?").unwrap(), "a");
+        assert_eq!(ask(&connect_tcp(), b"?").unwrap(), "a");
     }
-    assert!(is_alive(&served), "connections to the backup stay there");
+    assert!(is_alive(&served), "connections to the backup stay open");
     drop(served);
     let line = eventually("the backup's connection ends", || {
         balancer
@@ -170,11 +170,11 @@ fn without_checks_a_client_is_redispatched_when_its_server_refuses() {
         &format!("  web: {{ {}, health: none }}", entries(&backends)),
     );
     let source = own_address();
-    let come = || {
+    let connect_and_ask = || {
         let client = connect_from(source, balancer.at(5000)).unwrap();
         (ask(&client, b"?").unwrap(), client)
     };
-    let (first, held) = come();
+    let (first, held) = connect_and_ask();
     let dead = backends
         .iter()
         .find(|backend| backend.name == first)
@@ -182,7 +182,7 @@ fn without_checks_a_client_is_redispatched_when_its_server_refuses() {
     dead.stop();
     assert_reset(&held);
     let begun = Instant::now();
-    let (second, held) = come();
+    let (second, held) = connect_and_ask();
     assert!(
         begun.elapsed() < Duration::from_secs(1),
         "{:?}",
@@ -190,14 +190,14 @@ fn without_checks_a_client_is_redispatched_when_its_server_refuses() {
     );
     assert_ne!(second, first);
     dead.start_again();
-    assert_eq!(come().0, second, "the pin has moved");
+    assert_eq!(connect_and_ask().0, second, "the pin has moved");
     assert!(is_alive(&held));
     let redispatched = [&*format!("backend=\"{first}\""), "reason=\"refused\""];
     assert_eq!(
         balancer.metric("lyncpin_redispatches_total", &redispatched),
         1.0
     );
-    // The pinned one twice, because a restarting service is soon back.
+    // The pinned backend is tried twice, because a restarting service soon accepts again.
     assert_eq!(
         balancer.metric("lyncpin_connect_failures_total", &redispatched),
         2.0
@@ -224,9 +224,9 @@ fn without_checks_a_client_is_rejected_when_every_server_refuses() {
     }
     let mut client = connect(balancer.at(80)).unwrap();
     client.write_all(&request(NAME)).unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let mut response = String::new();
+    client.read_to_string(&mut response).unwrap();
+    assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     let line = balancer.ended("connect_refused");
     assert_eq!(line["tries"], 3, "at most three backends");
     // No backend accepted, so there is no pin.

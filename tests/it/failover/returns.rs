@@ -1,4 +1,4 @@
-//! How a server comes back: with slow start, or delayed by flap damping; and watching a drain.
+//! How a server returns to service, with slow start or delayed by flap damping, and `drain --wait`.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -28,14 +28,14 @@ fn start(backends: &[Backend], keys: &str) -> Balancer {
 }
 
 /// The server of a new client.
-fn come(balancer: &Balancer) -> String {
+fn new_client_server(balancer: &Balancer) -> String {
     let client = connect_from(own_address(), balancer.at(5000)).unwrap();
     ask(&client, b"?").unwrap()
 }
 
 /// The status of a backend of the pool `web`.
-fn status(balancer: &Balancer, place: usize) -> Value {
-    balancer.status()["pools"][0]["backends"][place].clone()
+fn status(balancer: &Balancer, index: usize) -> Value {
+    balancer.status()["pools"][0]["backends"][index].clone()
 }
 
 fn set(balancer: &Balancer, backend: &str, state: &str) {
@@ -46,51 +46,53 @@ fn set(balancer: &Balancer, backend: &str, state: &str) {
 }
 
 #[test]
-fn a_server_in_slow_start_gets_its_exact_small_share_and_its_own_clients() {
+fn a_server_in_slow_start_gets_its_reduced_share_and_its_pinned_clients() {
     let backends = Backend::several(2);
     let keys = "health: none, balance: round_robin, slow_start: 24h";
     let balancer = start(&backends, keys);
-    let weight = |place| {
-        status(&balancer, place)["effective_weight"]
+    let weight = |index| {
+        status(&balancer, index)["effective_weight"]
             .as_f64()
             .unwrap()
     };
     assert_eq!(
         (weight(0), weight(1)),
         (1.0, 1.0),
-        "at the start all begin alike"
+        "at the start of the balancer all have full weight"
     );
     let source = own_address();
     let pinned = || ask(&connect_from(source, balancer.at(5000)).unwrap(), b"?").unwrap();
     let server = pinned();
-    let place = usize::from(server == "b");
+    let index = usize::from(server == "b");
     set(&balancer, &server, "drain");
-    assert_eq!(weight(place), 0.0);
+    assert_eq!(weight(index), 0.0);
     set(&balancer, &server, "ready");
-    assert_eq!((weight(place), weight(1 - place)), (0.0625, 1.0));
-    assert_eq!(status(&balancer, place)["weight"], 1);
-    let shown = balancer.command(&["status"]).output().unwrap();
-    let shown = String::from_utf8(shown.stdout).unwrap();
-    assert!(shown.contains("0.06 of 1"), "{shown}");
-    let count = (0..34).filter(|_| come(&balancer) == server).count();
+    assert_eq!((weight(index), weight(1 - index)), (0.0625, 1.0));
+    assert_eq!(status(&balancer, index)["weight"], 1);
+    let printed = balancer.command(&["status"]).output().unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("0.06 of 1"), "{printed}");
+    let count = (0..34)
+        .filter(|_| new_client_server(&balancer) == server)
+        .count();
     assert_eq!(count, 2, "1 of 17 turns");
     assert_eq!(pinned(), server);
 }
 
-/// Makes the first server of the pool fail until it is held out, and returns what `told` reads meanwhile.
-fn flap<T>(balancer: &Balancer, server: &Backend, mut told: impl FnMut(&Value) -> T) -> T {
+/// Makes the first server of the pool fail until it is held out, and returns the value of `observe` from that time.
+fn flap<T>(balancer: &Balancer, server: &Backend, mut observe: impl FnMut(&Value) -> T) -> T {
     let is = |seen: &Value, health: &str| seen["health"] == health;
-    eventually("it is kept out for long enough to look at it", || {
+    eventually("it is held out for long enough to be observed", || {
         server.stop();
         eventually("it is down", || {
             is(&status(balancer, 0), "down").then_some(())
         });
         server.start_again();
-        let seen = eventually("it is up or kept out", || {
+        let seen = eventually("it is up or held out", || {
             let seen = status(balancer, 0);
             (is(&seen, "up") || seen["damped_until"].is_string()).then_some(seen)
         });
-        let before = told(&seen);
+        let before = observe(&seen);
         if status(balancer, 0)["damped_until"].is_string() {
             return Some(before);
         }
@@ -111,7 +113,7 @@ fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
         let falls = metric("lyncpin_backend_falls_total");
         (seen.clone(), falls, metric("lyncpin_backend_damped"))
     });
-    assert!(falls >= 2.0, "the first changes nothing");
+    assert!(falls >= 2.0, "the first fall is not damped");
     let why = seen["why"].as_str().unwrap();
     let begins = why.starts_with("damped: checks pass, held out of rotation for ");
     assert!(
@@ -128,13 +130,13 @@ fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
     };
     assert!(time("damped_until") > time("since"));
     assert_eq!(damped, 1.0);
-    let told = eventually("the log says so", || {
+    let line = eventually("the damping is logged", || {
         balancer.log().into_iter().find(|line| {
             let message = line["message"].as_str().unwrap_or_default();
             message.ends_with("held out of rotation (flap damping)")
         })
     });
-    assert_eq!(told["backend"], "a");
+    assert_eq!(line["backend"], "a");
 
     set(&balancer, "a", "ready");
     let since = eventually("it is up", || {
@@ -146,21 +148,21 @@ fn a_flapping_server_is_held_out_and_reports_why_until_it_is_reset() {
 }
 
 #[test]
-fn a_flapping_server_comes_back_if_there_is_no_other() {
+fn a_flapping_server_returns_early_if_there_is_no_other() {
     let backends = Backend::several(2);
     let keys = "health: { interval: 200ms, timeout: 200ms, rise: 2, fall: 1 }";
     let balancer = start(&backends, keys);
-    let is_up = |place| {
+    let is_up = |index| {
         eventually("it is up", || {
-            let seen = status(&balancer, place);
+            let seen = status(&balancer, index);
             (seen["health"] == "up").then_some(seen["why"].as_str().unwrap().to_owned())
         })
     };
-    eventually("it is taken before its time", || {
+    eventually("it is used before its hold time ends", || {
         flap(&balancer, &backends[0], |_| ());
         backends[1].stop();
         let why = is_up(0);
-        assert_eq!(come(&balancer), "a");
+        assert_eq!(new_client_server(&balancer), "a");
         let early = why.ends_with("back early, because no other backend of the pool is available");
         backends[1].start_again();
         set(&balancer, "b", "ready");
@@ -170,7 +172,7 @@ fn a_flapping_server_comes_back_if_there_is_no_other() {
 }
 
 #[test]
-fn a_drain_is_watched_until_nothing_is_left() {
+fn drain_wait_follows_a_drain_until_its_end_or_its_cancellation() {
     let backends = Backend::several(2);
     let balancer = start(&backends, "health: none");
     let held = connect_from(own_address(), balancer.at(5000)).unwrap();
@@ -196,17 +198,17 @@ fn a_drain_is_watched_until_nothing_is_left() {
         .strip_prefix(&format!("{server}: 1 connection, 1 pin, "))
         .unwrap();
     assert!(left.starts_with("59m5") || left == "1h0m left", "{line}");
-    let shown = balancer.metric(
+    let deadline = balancer.metric(
         "lyncpin_backend_drain_deadline_timestamp_seconds",
         &[&format!("backend=\"{server}\""), "pool=\"web\""],
     );
-    assert!(shown > 1.7e9);
+    assert!(deadline > 1.7e9);
     let left = status(&balancer, usize::from(server == "b"))["drain_seconds_left"]
         .as_f64()
         .unwrap();
     assert!((3000.0..=3600.0).contains(&left), "{left}");
 
-    // A new deadline replaces the first, also for the watching command.
+    // A new deadline replaces the first, also for the command that waits.
     let second = drain("0s").wait_with_output().unwrap();
     assert!(second.status.success());
     let line = lines.next().unwrap().unwrap();
@@ -218,7 +220,7 @@ fn a_drain_is_watched_until_nothing_is_left() {
     assert!(child.wait().unwrap().success());
     assert_reset(&held);
 
-    // Cancelled while a command watches.
+    // The drain is cancelled while the command waits.
     let source = own_address();
     let other = if server == "a" { "b" } else { "a" };
     let held = connect_from(source, balancer.at(5001)).unwrap();
@@ -236,16 +238,16 @@ fn a_drain_is_watched_until_nothing_is_left() {
     set(&balancer, other, "ready");
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(1));
-    let said = String::from_utf8(ended.stderr).unwrap();
+    let error = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(
-        said,
+        error,
         format!("other/{other} is no longer draining: its state is ready\n")
     );
     assert!(is_alive(&held));
 }
 
 #[test]
-fn watching_ends_at_once_if_nothing_is_left() {
+fn drain_wait_ends_at_once_if_the_backend_has_no_connections_and_no_pins() {
     let backends = Backend::several(2);
     let balancer = start(&backends, "health: none");
     let ended = balancer
@@ -253,7 +255,7 @@ fn watching_ends_at_once_if_nothing_is_left() {
         .output()
         .unwrap();
     assert!(ended.status.success());
-    let said = String::from_utf8(ended.stdout).unwrap();
-    let last = said.lines().last().unwrap();
-    assert!(last.starts_with("a: 0 connections, 0 pins, "), "{said}");
+    let output = String::from_utf8(ended.stdout).unwrap();
+    let last = output.lines().last().unwrap();
+    assert!(last.starts_with("a: 0 connections, 0 pins, "), "{output}");
 }

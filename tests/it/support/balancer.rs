@@ -1,4 +1,4 @@
-//! The balancer as a process of its own, as people run it.
+//! The balancer as a separate process, as operators run it.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,14 +22,14 @@ pub(crate) struct Balancer {
     directory: tempfile::TempDir,
 }
 
-/// An answer of the admin listener.
+/// A response of the admin listener.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// What a command said.
+/// Exit status and output of a command.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) status: i32,
@@ -38,21 +38,21 @@ pub(crate) struct Said {
 }
 
 impl Balancer {
-    /// Runs this configuration, with `HOST` replaced by an address of its own; the admin listener and the JSON log
-    /// are added.
+    /// Starts the balancer with this configuration. `HOST` is replaced by a unique address; the admin listener and the
+    /// JSON log are added.
     pub(crate) fn start(yaml: &str) -> Self {
         Self::start_with(yaml, |_| {})
     }
 
-    /// The same; `prepare` may change the command.
+    /// Like [`Balancer::start`]; `prepare` may change the command.
     pub(crate) fn start_with(yaml: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let address = own_address();
         let admin = at(address, 9900);
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("token"), "test-token\n").expect("the token file");
         let file = directory.path().join("balancer.yaml");
-        let whole = whole(yaml, address, directory.path());
-        std::fs::write(&file, &whole).expect("the configuration file");
+        let text = configuration(yaml, address, directory.path());
+        std::fs::write(&file, &text).expect("the configuration file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
         command
             .args(["run", "-c"])
@@ -77,70 +77,70 @@ impl Balancer {
             address,
             directory,
         };
-        eventually("the admin listener answers", || {
+        eventually("the admin listener responds", || {
             if let Some(status) = balancer
                 .child
                 .try_wait()
                 .expect("the child can be waited for")
             {
                 panic!(
-                    "the balancer ended with {status}: {:#?}\n{whole}",
+                    "the balancer ended with {status}: {:#?}\n{text}",
                     balancer.log()
                 );
             }
             balancer
                 .try_get("/healthz")
-                .filter(|answer| answer.status == 200)
+                .filter(|response| response.status == 200)
         });
         balancer
     }
 
-    /// Where the configuration and the token are.
+    /// The directory of the configuration and the token.
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The configuration's file.
+    /// The configuration file.
     pub(crate) fn file(&self) -> PathBuf {
         self.directory().join("balancer.yaml")
     }
 
-    /// Replaces the configuration's file by one with this, made as in [`Balancer::start`].
+    /// Replaces the configuration file, with the additions of [`Balancer::start`].
     pub(crate) fn write(&self, yaml: &str) {
-        self.write_raw(&whole(yaml, self.address, self.directory()));
+        self.write_raw(&configuration(yaml, self.address, self.directory()));
     }
 
-    /// The same with nothing added.
+    /// Replaces the configuration file by exactly this text.
     pub(crate) fn write_raw(&self, text: &str) {
         let new = self.directory().join("new.yaml");
         std::fs::write(&new, text).expect("the configuration file");
         std::fs::rename(new, self.file()).expect("the configuration file");
     }
 
-    /// Replaces the file and has it reloaded.
+    /// Replaces the configuration file and requests a reload.
     pub(crate) fn reload(&self, yaml: &str) -> Answer {
         self.write(yaml);
         self.ask("POST", "/api/v1/reload", "")
-            .expect("the admin listener answers")
+            .expect("the admin listener responds")
     }
 
-    /// The same; it must be taken.
+    /// Replaces the configuration file and asserts that the reload succeeds.
     #[track_caller]
     pub(crate) fn reloaded(&self, yaml: &str) {
-        let answer = self.reload(yaml);
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let response = self.reload(yaml);
+        assert_eq!(response.status, 200, "{}", response.body);
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` returns 200.
     pub(crate) fn ready(self) -> Self {
         eventually("the balancer is ready", || {
             self.try_get("/readyz")
-                .filter(|answer| answer.status == 200)
+                .filter(|response| response.status == 200)
         });
         self
     }
 
-    /// An address of a listener.
+    /// The address of a listener.
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         at(self.address, port)
     }
@@ -149,7 +149,7 @@ impl Balancer {
         self.child.id()
     }
 
-    /// Everything that was logged so far; lines that are no JSON as strings.
+    /// All log lines so far; lines that are not JSON as strings.
     pub(crate) fn log(&self) -> Vec<serde_json::Value> {
         self.log.lock().expect("no panic under the lock").clone()
     }
@@ -162,7 +162,7 @@ impl Balancer {
             .collect()
     }
 
-    /// Waits for an access line with this outcome and gives it.
+    /// Waits for an access line with this outcome and returns it.
     pub(crate) fn ended(&self, outcome: &str) -> serde_json::Value {
         eventually(&format!("a connection ends with {outcome}"), || {
             self.access()
@@ -171,7 +171,7 @@ impl Balancer {
         })
     }
 
-    /// A command that asks this balancer.
+    /// A command that uses the admin listener of this balancer.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
         command
@@ -182,7 +182,7 @@ impl Balancer {
         command
     }
 
-    /// What such a command says.
+    /// Runs such a command and returns its output.
     pub(crate) fn said(&self, arguments: &[&str]) -> Said {
         let output = self
             .command(arguments)
@@ -196,10 +196,10 @@ impl Balancer {
         }
     }
 
-    /// Asks the admin listener.
+    /// Sends a GET request to the admin listener.
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "")
-            .expect("the admin listener answers")
+            .expect("the admin listener responds")
     }
 
     pub(crate) fn try_get(&self, path: &str) -> Option<Answer> {
@@ -216,9 +216,9 @@ impl Balancer {
             self.admin,
             body.len()
         )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
         let status = head
             .split(' ')
             .nth(1)
@@ -244,10 +244,10 @@ impl Balancer {
     pub(crate) fn set_state(&self, pool: &str, backend: &str, body: &str) -> Answer {
         let path = format!("/api/v1/pools/{pool}/backends/{backend}/state");
         self.ask("PUT", &path, body)
-            .expect("the admin listener answers")
+            .expect("the admin listener responds")
     }
 
-    /// Every series: its name with labels as written -> its value.
+    /// Every series: name with labels as exported -> value.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
         let text = self.get("/metrics").body;
         let series = text
@@ -259,7 +259,7 @@ impl Balancer {
             .collect()
     }
 
-    /// The sum of the series whose name begins so and which have all of these labels (`key="value"`).
+    /// The sum of all series whose name starts with `name` and which have all of these labels (`key="value"`).
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let wanted = |series: &str| {
             series.split('{').next() == Some(name)
@@ -272,7 +272,7 @@ impl Balancer {
             .sum()
     }
 
-    /// Descriptors that the process holds, by what they lead to: `socket`, `pipe`, ...
+    /// Number of open descriptors of the process by kind: `socket`, `pipe`, ...
     pub(crate) fn descriptors(&self) -> BTreeMap<String, usize> {
         let mut kinds = BTreeMap::new();
         let directory = format!("/proc/{}/fd", self.pid());
@@ -327,7 +327,7 @@ impl Drop for Balancer {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            // The reader has the last lines a moment after the end.
+            // The reader may receive the last lines shortly after the exit.
             std::thread::sleep(Duration::from_millis(50));
             let log = self.log();
             for line in log.iter().rev().take(40).rev() {
@@ -349,12 +349,12 @@ fn unchunk(mut body: &str) -> String {
     whole
 }
 
-/// A configuration with an address in the place of `HOST`, the admin listener and the JSON log.
-fn whole(yaml: &str, address: IpAddr, directory: &Path) -> String {
+/// The configuration with `HOST` replaced by an address, and with the admin listener and the JSON log.
+fn configuration(yaml: &str, address: IpAddr, directory: &Path) -> String {
     let yaml = yaml.replace("HOST", &address.to_string());
     let token = directory.join("token");
     let (admin, token) = (at(address, 9900), token.display());
-    // What the configuration says of one of them stands.
+    // Keys that the configuration already has are not replaced.
     let or = |key: &str, text: String| {
         if yaml.lines().any(|line| line.starts_with(key)) {
             String::new()

@@ -1,4 +1,4 @@
-//! Headless Chromium that is looked into and clicked: the DevTools protocol over a pipe.
+//! Headless Chromium, inspected and operated through the DevTools protocol over a pipe.
 //!
 //! `--remote-debugging-pipe` speaks on descriptors 3 and 4: JSON, ended by a NUL
 //! (<https://chromedevtools.github.io/devtools-protocol/>).
@@ -14,23 +14,23 @@ use serde_json::{Value, json};
 
 use super::eventually;
 
-/// How long the browser may take over one thing; on a busy machine it is slow to start.
+/// Deadline for one operation of the browser; on a busy machine it is slow to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A browser with a profile of its own, and one page in it; gone when dropped.
+/// A browser with its own profile and one page; killed on drop.
 pub(crate) struct Chromium {
     child: Child,
     to: ChildStdin,
     from: Receiver<Value>,
     number: u64,
     session: Option<String>,
-    /// What it told without being asked: requests, faults.
-    told: Vec<Value>,
+    /// Events received so far: requests, errors.
+    events: Vec<Value>,
     _profile: tempfile::TempDir,
 }
 
 impl Chromium {
-    /// Starts it, with an empty page of this size.
+    /// Starts a browser with an empty page of this size.
     pub(crate) fn start(width: u32, height: u32) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new("sh")
@@ -46,13 +46,13 @@ impl Chromium {
             .spawn()
             .unwrap();
         let (to, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (told, from) = channel();
+        let (events, from) = channel();
         std::thread::spawn(move || {
             for message in BufReader::new(out).split(0).map_while(Result::ok) {
                 let Ok(message) = serde_json::from_slice(&message) else {
                     return;
                 };
-                if told.send(message).is_err() {
+                if events.send(message).is_err() {
                     return;
                 }
             }
@@ -63,7 +63,7 @@ impl Chromium {
             from,
             number: 0,
             session: None,
-            told: Vec::new(),
+            events: Vec::new(),
             _profile: profile,
         };
         browser.attach();
@@ -85,13 +85,13 @@ impl Chromium {
         }
     }
 
-    /// Asks one thing and waits for the answer.
+    /// Calls a method and waits for its result.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.try_call(method, parameters)
             .unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    /// The same; an answer that is an error is given back.
+    /// Like [`Chromium::call`], but returns an error response.
     fn try_call(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.number += 1;
         let mut message = json!({ "id": self.number, "method": method });
@@ -103,16 +103,16 @@ impl Chromium {
         line.push(0);
         self.to.write_all(&line).unwrap();
         loop {
-            let answer = self.from.recv_timeout(PATIENCE);
-            let answer = answer.unwrap_or_else(|error| panic!("{method}: {error}"));
-            if answer["id"] != self.number {
-                self.told.push(answer);
+            let response = self.from.recv_timeout(PATIENCE);
+            let response = response.unwrap_or_else(|error| panic!("{method}: {error}"));
+            if response["id"] != self.number {
+                self.events.push(response);
                 continue;
             }
-            return if answer["error"].is_null() {
-                Ok(answer["result"].clone())
+            return if response["error"].is_null() {
+                Ok(response["result"].clone())
             } else {
-                Err(answer["error"].clone())
+                Err(response["error"].clone())
             };
         }
     }
@@ -131,31 +131,31 @@ impl Chromium {
         );
     }
 
-    /// Opens a page and waits until its script has begun.
+    /// Opens a page and waits until it is loaded.
     pub(crate) fn open(&mut self, url: &str) {
         let opened = self.call("Page.navigate", json!({ "url": url }));
         assert!(opened["errorText"].is_null(), "{opened}");
         self.until("location.href !== 'about:blank' && document.readyState === 'complete'");
     }
 
-    /// What this expression comes to in the page.
+    /// The value of this expression in the page.
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters =
             json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
         let evaluated = loop {
             match self.try_call("Runtime.evaluate", parameters.clone()) {
                 Ok(evaluated) => break evaluated,
-                // The page is being loaded anew: the next one is meant.
+                // The page is being reloaded: evaluate the expression in the new one.
                 Err(error) if error["message"] == "Inspected target navigated or closed" => {}
                 Err(error) => panic!("{expression}: {error}"),
             }
         };
-        let fault = &evaluated["exceptionDetails"];
-        assert!(fault.is_null(), "{expression}: {fault}");
+        let exception = &evaluated["exceptionDetails"];
+        assert!(exception.is_null(), "{expression}: {exception}");
         evaluated["result"]["value"].clone()
     }
 
-    /// The text of the first element that fits; empty where none does.
+    /// The text of the first element that matches; empty if none does.
     pub(crate) fn text(&mut self, selector: &str) -> String {
         let selector = json!(selector);
         let text = self.value(&format!(
@@ -188,7 +188,7 @@ impl Chromium {
         }
     }
 
-    /// Types into what has the focus.
+    /// Types into the element that has the focus.
     pub(crate) fn write(&mut self, text: &str) {
         self.call("Input.insertText", json!({ "text": text }));
     }
@@ -216,7 +216,7 @@ impl Chromium {
         self.call("Input.dispatchKeyEvent", up);
     }
 
-    /// Presses Tab until an element that fits has the focus.
+    /// Presses Tab until an element that matches has the focus.
     pub(crate) fn tab_to(&mut self, selector: &str) {
         let reached = format!("document.activeElement?.matches({})", json!(selector));
         for _ in 0..80 {
@@ -225,25 +225,25 @@ impl Chromium {
             }
             self.press("Tab");
         }
-        panic!("the keyboard does not come to {selector}");
+        panic!("the keyboard does not reach {selector}");
     }
 
-    /// The addresses that the page has asked, and what it complained of, all since the start.
+    /// The URLs that the page has requested and the errors that it has reported since the start.
     pub(crate) fn heard(&mut self) -> (Vec<String>, Vec<Value>) {
-        // What has come by now stands before the answer to this.
+        // Events that are already sent arrive before the response to this call.
         self.value("0");
         let of = |method: &str| {
-            let fitting = self.told.iter().filter(|told| told["method"] == method);
+            let fitting = self.events.iter().filter(|event| event["method"] == method);
             fitting
-                .map(|told| told["params"].clone())
+                .map(|event| event["params"].clone())
                 .collect::<Vec<_>>()
         };
         let requests = of("Network.requestWillBeSent");
         let urls = requests
             .iter()
             .map(|sent| sent["request"]["url"].as_str().unwrap().to_owned());
-        let faults = [of("Runtime.exceptionThrown"), of("Log.entryAdded")].concat();
-        (urls.collect(), faults)
+        let errors = [of("Runtime.exceptionThrown"), of("Log.entryAdded")].concat();
+        (urls.collect(), errors)
     }
 }
 

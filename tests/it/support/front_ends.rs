@@ -1,4 +1,4 @@
-//! Simulated Front Ends in the test's process, and web clients that say which of them answered.
+//! Simulated Front Ends in the test process, and web clients that report which of them responded.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -17,7 +17,7 @@ use super::{at, own_address};
 /// The external web FQDN.
 pub(crate) const WEB: &str = "lyncweb.contoso.test";
 
-/// A pool of Front Ends, `fe01` and so on, each at an address of its own with the usual ports.
+/// A pool of Front Ends, `fe01` and so on, each at its own address with the usual ports.
 pub(crate) struct FrontEnds {
     pub(crate) all: Vec<FrontEnd>,
     tls: Arc<ClientConfig>,
@@ -71,32 +71,35 @@ impl FrontEnds {
         )
     }
 
-    /// What the short form stands for, as `lyncpin expand` prints it, with checks every 100 ms.
+    /// The long form that `lyncpin expand` prints for the short form, with checks every 100 ms.
     pub(crate) fn expanded(&self) -> String {
-        // Of no machine (RFC 5737).
+        // An address of no machine (RFC 5737).
         const VIP: &str = "192.0.2.99";
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), self.short_form().replace("HOST", VIP)).unwrap();
         let path = file.path().to_str().unwrap();
-        let said = run(
+        let output = run(
             env!("CARGO_BIN_EXE_lyncpin"),
             "lyncpin",
             &["expand", "-c", path],
             "",
         );
-        assert!(said.status.success() && said.out.contains(VIP), "{said:?}");
+        assert!(
+            output.status.success() && output.out.contains(VIP),
+            "{output:?}"
+        );
         let changes = [
             (VIP, "HOST"),
             ("interval: 5s", "interval: 100ms"),
             ("timeout: 2s", "timeout: 100ms"),
         ];
-        let whole = changes.iter().fold(said.out, |text, (from, to)| {
+        let expanded = changes.iter().fold(output.out, |text, (from, to)| {
             assert!(text.contains(from), "{text}");
             text.replace(from, to)
         });
-        // The harness has its own.
-        let (ours, _) = whole.split_once("\nadmin:").unwrap();
-        ours.to_owned()
+        // The harness adds its own.
+        let (kept, _) = expanded.split_once("\nadmin:").unwrap();
+        kept.to_owned()
     }
 
     /// The Front End of this name.
@@ -107,7 +110,7 @@ impl FrontEnds {
             .unwrap()
     }
 
-    /// A client over TLS.
+    /// Connects a client over TLS.
     pub(crate) fn https(&self, source: IpAddr, to: SocketAddr) -> io::Result<WebClient> {
         let name = ServerName::try_from(WEB).unwrap();
         let connection = ClientConnection::new(self.tls.clone(), name).unwrap();
@@ -118,7 +121,7 @@ impl FrontEnds {
     }
 }
 
-/// A client in clear.
+/// Connects a client without TLS.
 pub(crate) fn http(source: IpAddr, to: SocketAddr) -> io::Result<WebClient> {
     Ok(WebClient {
         stream: Stream::Clear(connect_from(source, to)?),
@@ -132,12 +135,12 @@ fn entry(front_end: &FrontEnd) -> String {
     )
 }
 
-/// The first label of its name.
+/// The first label of the FQDN.
 pub(crate) fn name_of(front_end: &FrontEnd) -> String {
     front_end.fqdn().split('.').next().unwrap().to_owned()
 }
 
-/// A connection that asks again and again.
+/// A connection for any number of requests.
 pub(crate) struct WebClient {
     stream: Stream,
 }
@@ -148,32 +151,32 @@ enum Stream {
 }
 
 impl WebClient {
-    /// Asks for the root document, and says which Front End answered.
+    /// Requests the root document and returns the name of the Front End that responded.
     pub(crate) fn server(&mut self) -> io::Result<String> {
         let request = format!("GET / HTTP/1.1\r\nHost: {WEB}\r\n\r\n");
         self.write_all(request.as_bytes())?;
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         let head_ends = loop {
-            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = response.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            self.read_more(&mut answer)?;
+            self.read_more(&mut response)?;
         };
-        let head = String::from_utf8_lossy(&answer[..head_ends]).to_lowercase();
+        let head = String::from_utf8_lossy(&response[..head_ends]).to_lowercase();
         let header = |name: &str| {
             let line = head.lines().find_map(|line| line.strip_prefix(name));
             line.map(str::trim).map(str::to_owned)
         };
         assert!(head.starts_with("http/1.1 200"), "{head}");
         let length: usize = header("content-length:").unwrap().parse().unwrap();
-        while answer.len() < head_ends + length {
-            self.read_more(&mut answer)?;
+        while response.len() < head_ends + length {
+            self.read_more(&mut response)?;
         }
         let fqdn = header("x-ms-server-fqdn:").unwrap();
         Ok(fqdn.split('.').next().unwrap().to_owned())
     }
 
-    /// Waits for the end of the connection: whatever was read before, or the error.
+    /// Reads to the end of the connection or to its error.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         let mut rest = Vec::new();
         loop {
@@ -185,11 +188,11 @@ impl WebClient {
         }
     }
 
-    /// Waits until the connection is reset; an orderly end will not do.
+    /// Waits until the connection is reset; an orderly close is a failure.
     pub(crate) fn assert_reset(&mut self) {
         match self.end() {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            other => panic!("wanted a reset, got {other:?}"),
+            other => panic!("expected a reset, got {other:?}"),
         }
     }
 

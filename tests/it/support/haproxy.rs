@@ -1,4 +1,4 @@
-//! HAProxy as a server that requires PROXY headers and sends back what they contain.
+//! HAProxy as a server that requires PROXY headers and responds with their fields.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use super::eventually;
 use super::nginx::ReservedPort;
 
-/// A running HAProxy with one HTTP frontend. It sends back, one a line, what it reads from the PROXY header.
+/// A running HAProxy with one HTTP frontend. It responds with the fields of the PROXY header, one per line.
 pub(crate) struct HaProxy {
-    /// Where it listens.
+    /// The address of the frontend.
     pub(crate) address: SocketAddr,
     process: Child,
     _directory: tempfile::TempDir,

@@ -1,14 +1,14 @@
-//! Owns the making of hellos for tests: the bytes that a client of such and such a kind would send.
+//! Owns the building of ClientHello messages for tests: the bytes that clients of different kinds send.
 //!
-//! Must not know the parser, so that the two can disagree.
+//! Must not know the parser, so that an error in one is not repeated in the other.
 //!
-//! Invariant: what it builds is sound unless a test asked for a fault by name
+//! Invariant: the hello is valid unless a test requests an error by name
 //! ([`HelloBuilder::extension`], [`HelloBuilder::raw_server_name`], [`records`] with an empty
 //! record).
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
-/// What a ClientHello is to hold. Starts as a TLS 1.2 and 1.3 client with no name.
+/// Contents of a ClientHello. Starts as a TLS 1.2 and 1.3 client without a name.
 #[derive(Clone, Debug)]
 pub(crate) struct HelloBuilder {
     record_version: u16,
@@ -18,9 +18,9 @@ pub(crate) struct HelloBuilder {
     server_name: Option<Vec<u8>>,
     /// Type and content, in order.
     extensions: Vec<(u16, Vec<u8>)>,
-    /// Bytes of the whole message that a padding extension fills up to.
+    /// Length of the message in bytes, reached by a padding extension.
     message_len: Option<usize>,
-    /// Payload lengths of the records; the last one is repeated. Empty: as few records as can be.
+    /// Payload lengths of the records; the last one is repeated. Empty: as few records as possible.
     record_lens: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ impl HelloBuilder {
         .versions(&[0x0304, 0x0303])
     }
 
-    /// A client that knows nothing of extensions, TLS 1.0 or SSL 3 for instance.
+    /// A client without extensions, for example of TLS 1.0 or SSL 3.
     pub(crate) fn old(version: u16) -> Self {
         Self {
             record_version: version,
@@ -58,7 +58,7 @@ impl HelloBuilder {
         }
     }
 
-    /// A hello that asks for `name`.
+    /// A hello with the server name `name`.
     pub(crate) fn named(name: &str) -> Self {
         Self::new().name(name.as_bytes())
     }
@@ -75,7 +75,7 @@ impl HelloBuilder {
         self
     }
 
-    /// Adds an extension after those there are, the name first of all.
+    /// Appends an extension to the list.
     pub(crate) fn extension(mut self, kind: u16, content: &[u8]) -> Self {
         self.extensions.push((kind, content.to_vec()));
         self
@@ -103,7 +103,7 @@ impl HelloBuilder {
         self.extension(16, &vec16(&list))
     }
 
-    /// RFC 5077 section 3.2; an empty one asks for a ticket.
+    /// RFC 5077 section 3.2; an empty one requests a ticket.
     pub(crate) fn ticket(self, ticket: &[u8]) -> Self {
         self.extension(35, ticket)
     }
@@ -127,14 +127,14 @@ impl HelloBuilder {
         self.extension(0xfe0d, &content)
     }
 
-    /// A key share of X25519MLKEM768, 1,216 bytes, which takes a hello past one TCP segment.
+    /// A key share of X25519MLKEM768, 1,216 bytes, with which a hello exceeds one TCP segment.
     pub(crate) fn post_quantum(self) -> Self {
         let share = [&0x11ec_u16.to_be_bytes()[..], &vec16(&[0x9b; 1216])].concat();
         self.extension(10, &vec16(&[0x11, 0xec, 0, 29]))
             .extension(51, &vec16(&share))
     }
 
-    /// RFC 8701: reserved values where a server must ignore what it does not know.
+    /// RFC 8701: reserved values in the places where a server must ignore unknown values.
     pub(crate) fn grease(mut self) -> Self {
         self.suites.insert(0, GREASE);
         self.versions(&[GREASE, 0x0304, 0x0303])
@@ -180,7 +180,7 @@ impl HelloBuilder {
         self.unpadded(&padding)
     }
 
-    /// The message with `last` behind its extensions.
+    /// The message with `last` appended to its extensions.
     fn unpadded(&self, last: &[u8]) -> Vec<u8> {
         let suites: Vec<u8> = self
             .suites

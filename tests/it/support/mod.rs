@@ -1,4 +1,4 @@
-//! What tests share: addresses of their own, the balancer as a process, and patience.
+//! Shared by the tests: unique addresses, the balancer as a process, peers, and waiting with a deadline.
 
 pub(crate) mod balancer;
 pub(crate) mod chromium;
@@ -17,11 +17,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that is bound to happen; far more than it takes.
+/// Deadline for everything that must happen; much longer than it normally takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A loopback address that no other test of this process has, and no other process of tests soon: all of 127/8 is
-/// this machine's, so ports can be fixed and never collide.
+/// A loopback address that no other test of this process uses, and for some time no other test process. All of 127/8
+/// is local, so tests can use fixed ports without collisions.
 pub(crate) fn own_address() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -30,12 +30,12 @@ pub(crate) fn own_address() -> IpAddr {
     Ipv4Addr::new(127, 20 + process, high, low.wrapping_add(1)).into()
 }
 
-/// A port of an address.
+/// The socket address of a port.
 pub(crate) fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
 }
 
-/// Waits until `condition` gives something, and says what was waited for where it never does.
+/// Waits until `condition` returns a value; panics with `what` after [`PATIENCE`].
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -1,5 +1,4 @@
-//! Networks of a test's own: a test runs itself once more in a network namespace, where it may do what it likes to links,
-//! addresses and settings.
+//! Private networks: a test runs itself again in a network namespace, where it may change links, addresses and settings.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -14,17 +13,17 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::eventually;
 
-/// Says that this is the run inside.
+/// Set in the environment of the run inside the namespace.
 const INSIDE: &str = "LYNCPIN_TEST_NETWORK";
-/// How long a run may take in all.
+/// Deadline for a run inside the namespace.
 const BOUND: Duration = Duration::from_secs(150);
 
-/// Runs `test` in a network namespace with nothing but loopback; `name` is the test's whole name. Without privilege that takes
-/// a user namespace; where the machine allows neither, it says so and tests nothing.
+/// Runs `test` in a network namespace with nothing but loopback; `name` is the full name of the test. Without privilege
+/// this requires a user namespace; if the machine allows neither, a message is printed and nothing is tested.
 pub(crate) fn in_own_network(name: &str, test: fn()) {
     if std::env::var_os(INSIDE).is_some() {
         run("ip", &["link", "set", "lo", "up"]);
-        // On a thread of its own, which is the only one that changes places.
+        // Only this thread changes its namespace.
         return std::thread::spawn(test).join().unwrap();
     }
     let spaces: &[&str] = if geteuid().is_root() {
@@ -59,20 +58,20 @@ pub(crate) fn in_own_network(name: &str, test: fn()) {
     assert!(status.success(), "{name} failed in its own network");
 }
 
-/// Runs a program that has to succeed.
+/// Runs a program that must succeed.
 pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
 }
 
-/// Another network namespace behind a link; for [`in_own_network`].
+/// Another network namespace, connected by a link; only inside [`in_own_network`].
 pub(crate) struct Far {
-    /// Keeps it.
+    /// Keeps the namespace alive.
     keeper: Child,
-    /// This side's addresses.
+    /// Addresses of the near side.
     pub(crate) near: [IpAddr; 2],
-    /// The other side's, of which it can be bereft.
+    /// Addresses of the far side; [`Far::vanish`] removes them.
     pub(crate) far: [IpAddr; 2],
 }
 
@@ -90,7 +89,7 @@ impl Far {
             far: ["198.51.100.2", "2001:db8::2"].map(|address| address.parse().unwrap()),
         };
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        eventually("the other namespace is there", || {
+        eventually("the other namespace exists", || {
             let other = std::fs::read_link(far.name_space()).ok()?;
             (other != own).then_some(())
         });
@@ -112,35 +111,35 @@ impl Far {
         format!("/proc/{}/ns/net", self.keeper.id())
     }
 
-    /// Runs ip(8) there.
+    /// Runs ip(8) in the far namespace.
     fn run(&self, arguments: &[&str]) {
         let net = format!("--net={}", self.name_space());
         run("nsenter", &[&[net.as_str(), "ip"], arguments].concat());
     }
 
-    fn addresses(&self, what: &str) {
+    fn addresses(&self, action: &str) {
         for address in ["198.51.100.2/24", "2001:db8::2/64"] {
-            let nodad: &[&str] = if what == "add" { &["nodad"] } else { &[] };
-            self.run(&[&["address", what, address, "dev", "far"], nodad].concat());
+            let nodad: &[&str] = if action == "add" { &["nodad"] } else { &[] };
+            self.run(&[&["address", action, address, "dev", "far"], nodad].concat());
         }
     }
 
-    /// Nothing that is sent there is answered any more; no link goes down, and no one is told.
+    /// Removes the far addresses: packets are no longer answered, but no link goes down and no peer is notified.
     pub(crate) fn vanish(&self) {
         self.addresses("del");
     }
 
-    /// As before [`Far::vanish`].
+    /// Restores the addresses after [`Far::vanish`].
     pub(crate) fn come_back(&self) {
         self.addresses("add");
     }
 
-    /// The link is cut.
+    /// Sets the link down.
     pub(crate) fn cut(&self) {
         self.run(&["link", "set", "far", "down"]);
     }
 
-    /// Does something there, on a thread of its own: sockets belong to where they were made.
+    /// Runs `act` in the far namespace, on its own thread: a socket stays in the namespace where it was created.
     pub(crate) fn there<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let name_space = File::open(self.name_space()).unwrap();
         std::thread::scope(|threads| {

@@ -1,4 +1,4 @@
-//! nginx as a TLS or HTTP server that is not of our making: its own configuration, port and directory, gone on drop.
+//! nginx as an independent TLS or HTTP server with its own configuration, port and directory, all removed on drop.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socket2::{Domain, Socket, Type};
 
-/// What the server is to be.
+/// Properties of the server.
 #[derive(Clone)]
 pub(crate) struct NginxServer<'a> {
     /// TLS versions as nginx names them: `TLSv1`, `TLSv1.1`, `TLSv1.2`, `TLSv1.3`; none for plain HTTP.
@@ -19,17 +19,17 @@ pub(crate) struct NginxServer<'a> {
     pub(crate) ciphers: &'a str,
     /// Names in the certificate.
     pub(crate) names: &'a [&'a str],
-    /// The year at whose beginning the certificate ends.
+    /// The certificate expires at the beginning of this year.
     pub(crate) valid_until: i32,
-    /// An RSA key, made by `openssl`, in the place of one on P-256.
+    /// Use an RSA key, made by `openssl`, instead of one on P-256.
     pub(crate) rsa: bool,
-    /// The status of every answer.
+    /// The status of every response.
     pub(crate) status: u16,
     /// Further directives of a TLS server.
     pub(crate) directives: &'a str,
-    /// The body of every answer; no quotes and no `$`.
+    /// The body of every response; no quotes and no `$`.
     pub(crate) body: &'a str,
-    /// Whether every connection has to begin with a PROXY header.
+    /// Whether every connection must begin with a PROXY header.
     pub(crate) proxy_protocol: bool,
 }
 
@@ -37,7 +37,7 @@ impl Default for NginxServer<'_> {
     fn default() -> Self {
         Self {
             protocols: &["TLSv1.2", "TLSv1.3"],
-            // Security level 0, without which OpenSSL 3 speaks nothing below TLS 1.2.
+            // Security level 0, without which OpenSSL 3 supports no version below TLS 1.2.
             ciphers: "ALL:@SECLEVEL=0",
             names: &["fe01.contoso.test"],
             valid_until: 2090,
@@ -52,9 +52,9 @@ impl Default for NginxServer<'_> {
 
 /// A running nginx.
 pub(crate) struct Nginx {
-    /// Where it listens.
+    /// The address of the server.
     pub(crate) address: SocketAddr,
-    /// The end of its certificate.
+    /// The expiry time of the certificate.
     pub(crate) valid_until: SystemTime,
     directory: tempfile::TempDir,
     process: Child,
@@ -62,7 +62,7 @@ pub(crate) struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it and waits until it answers.
+    /// Starts nginx and waits until it accepts connections.
     pub(crate) fn start(server: &NginxServer) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = ReservedPort::new();
@@ -86,30 +86,30 @@ impl Nginx {
             process,
             _port: port,
         };
-        nginx.wait_until_it_answers();
+        nginx.wait_until_it_accepts();
         nginx
     }
 
-    /// The access log: a line `method path|host|user agent|accept|server name` for each request, with
-    /// `|client` of the PROXY header behind it where one is required.
+    /// The access log: a line `method path|host|user agent|accept|server name` for each request, followed
+    /// by `|client` of the PROXY header if one is required.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.directory.path().join("access")).unwrap();
         log.lines().map(str::to_owned).collect()
     }
 
-    /// Stops it in its tracks, or lets it go on: a machine that hangs.
+    /// Sends a signal: STOP simulates a machine that hangs, CONT lets it continue.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.process), signal)
             .unwrap();
     }
 
-    fn wait_until_it_answers(&mut self) {
+    fn wait_until_it_accepts(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(self.address).is_err() {
             let ended = self.process.try_wait().unwrap();
             if ended.is_some() || Instant::now() > deadline {
-                let said = std::fs::read_to_string(self.directory.path().join("stderr"));
-                panic!("nginx does not answer: {ended:?} {said:?}");
+                let stderr = std::fs::read_to_string(self.directory.path().join("stderr"));
+                panic!("nginx does not accept connections: {ended:?} {stderr:?}");
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -165,7 +165,7 @@ fn config(directory: &std::path::Path, server: &NginxServer, address: SocketAddr
     config + "}\n}\n"
 }
 
-/// Writes `key.pem` and `certificate.pem`; says when the certificate ends.
+/// Writes `key.pem` and `certificate.pem`; returns the expiry time of the certificate.
 fn write_certificate(directory: &std::path::Path, server: &NginxServer) -> SystemTime {
     let key_file = directory.join("key.pem");
     if server.rsa {
@@ -195,8 +195,8 @@ fn make_rsa_key(file: &PathBuf) {
     assert!(made.success(), "openssl makes a key");
 }
 
-/// A port of the loopback that is nobody else's while this lives: the socket is bound and does not listen, so a server
-/// that sets SO_REUSEADDR, as nginx does, can bind it too, and a bind to port 0 passes it over (socket(7)).
+/// A loopback port that is reserved until this is dropped. The socket is bound and does not listen, so a server that
+/// sets SO_REUSEADDR, as nginx does, can bind the port too, and a bind to port 0 never selects it (socket(7)).
 pub(crate) struct ReservedPort {
     /// The address with the port.
     pub(crate) address: SocketAddr,
@@ -204,7 +204,7 @@ pub(crate) struct ReservedPort {
 }
 
 impl ReservedPort {
-    /// A port that is free now.
+    /// Reserves a free port.
     pub(crate) fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();

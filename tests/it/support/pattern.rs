@@ -1,4 +1,4 @@
-//! Long streams that are cheap to make and hard to mistake: no two blocks are alike, and SHA-256 tells the whole.
+//! Long streams that are cheap to generate and verify: no two blocks are equal, and the whole has a SHA-256 sum.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -6,17 +6,17 @@ use std::io::{self, Read, Write};
 
 use ring::digest::{Context, SHA256};
 
-/// Bytes that differ from block to block by a number in their midst.
+/// Bytes that differ from block to block by a number inside.
 const BLOCK: usize = 1 << 20;
 
-/// A stream of `length` bytes; another seed makes another one.
+/// A stream of `length` bytes; another seed gives another stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Pattern {
     pub(crate) seed: u64,
     pub(crate) length: u64,
 }
 
-/// What a stream was.
+/// Length and checksum of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sum {
     pub(crate) length: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Sum {
 }
 
 impl Pattern {
-    /// Hands out the stream in pieces of at most `piece` bytes.
+    /// Passes on the stream in pieces of at most `piece` bytes.
     pub(crate) fn each(
         self,
         piece: usize,
@@ -50,7 +50,7 @@ impl Pattern {
         self.each(piece, |piece| to.write_all(piece))
     }
 
-    /// What whoever gets the whole of it must have seen.
+    /// The sum that a receiver of the whole stream must compute.
     pub(crate) fn sum(self) -> Sum {
         let mut context = Context::new(&SHA256);
         self.each(BLOCK, |piece| {
@@ -89,7 +89,7 @@ fn noise(seed: u64) -> Vec<u8> {
     let mut state = seed | 1;
     let mut block = Vec::with_capacity(BLOCK);
     while block.len() < BLOCK {
-        // Xorshift of Marsaglia, 64 bits.
+        // Marsaglia's xorshift, 64 bits.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;

@@ -1,4 +1,4 @@
-//! Raw streams in the test's own process: a server that tells its name, and clients with an address of their own.
+//! Raw streams in the test process: a server that sends its name, and clients with their own addresses.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -19,8 +19,7 @@ use super::{PATIENCE, at, own_address};
 /// The port of every [`Backend`].
 pub(crate) const PORT: u16 = 7000;
 
-/// A runtime on a thread of its own that outlives every test: servers that must hold thousands of connections run
-/// there.
+/// A runtime on its own thread that outlives every test, for servers with thousands of connections.
 pub(crate) fn background() -> &'static Handle {
     static HANDLE: OnceLock<Handle> = OnceLock::new();
     HANDLE.get_or_init(|| {
@@ -34,15 +33,15 @@ pub(crate) fn background() -> &'static Handle {
     })
 }
 
-/// A server that answers the first bytes of a connection with its name and a line feed, and sends back what follows.
-/// Dropping it is its sudden death.
+/// A server that responds to the first bytes of a connection with its name and a line feed, and echoes all later bytes.
+/// Dropping it resets its connections, as in a crash.
 pub(crate) struct Backend {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
     running: Mutex<Option<(CancellationToken, TaskTracker)>>,
-    /// Cancelled to refuse.
+    /// Cancelled to refuse connections.
     refusing: Mutex<CancellationToken>,
 }
 
@@ -60,14 +59,14 @@ impl Backend {
         backend
     }
 
-    /// As many as that, named `a`, `b`, ...
+    /// Starts `count` servers, named `a`, `b`, ...
     pub(crate) fn several(count: u8) -> Vec<Self> {
         (0..count)
             .map(|number| Self::start(&char::from(b'a' + number).to_string()))
             .collect()
     }
 
-    /// As an entry of `backends`.
+    /// The entry for `backends`.
     pub(crate) fn entry(&self) -> String {
         format!("{{ name: {}, address: \"{}\" }}", self.name, self.address)
     }
@@ -95,7 +94,7 @@ impl Backend {
                 open.fetch_add(1, Ordering::SeqCst);
                 let (name, open, stopped) = (name.clone(), open.clone(), stopped.clone());
                 connections.spawn(async move {
-                    answer(stream, &name, stopped).await;
+                    serve(stream, &name, stopped).await;
                     open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -104,7 +103,7 @@ impl Backend {
         *self.running.lock().unwrap() = Some((stop, tasks));
     }
 
-    /// Refuses from now on and resets what it holds.
+    /// Refuses new connections and resets the open ones.
     pub(crate) fn stop(&self) {
         if let Some((stop, tasks)) = self.running.lock().unwrap().take() {
             stop.cancel();
@@ -113,17 +112,17 @@ impl Backend {
         }
     }
 
-    /// Refuses from now on and goes on to serve what it holds.
+    /// Refuses new connections and keeps serving the open ones.
     pub(crate) fn refuse(&self) {
         self.refusing.lock().unwrap().cancel();
     }
 
-    /// Connections so far.
+    /// Number of connections accepted so far.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Connections that it holds now.
+    /// Number of open connections.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
     }
@@ -135,7 +134,7 @@ impl Drop for Backend {
     }
 }
 
-/// Raises the bound of this process' descriptors as far as it goes, and says where that is.
+/// Raises the descriptor limit of this process to the hard limit and returns it.
 pub(crate) fn raise_descriptors() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -150,13 +149,13 @@ pub(crate) fn raise_descriptors() -> u64 {
     maximum.unwrap_or(u64::MAX)
 }
 
-/// `backends: [...]` of these.
+/// `backends: [...]` with the entries of these servers.
 pub(crate) fn entries(backends: &[Backend]) -> String {
     let entries: Vec<String> = backends.iter().map(Backend::entry).collect();
     format!("backends: [{}]", entries.join(", "))
 }
 
-/// A socket that listens there and takes thousands at once.
+/// A listening socket with a backlog for thousands of connections.
 fn listen(address: SocketAddr) -> std::net::TcpListener {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -166,7 +165,7 @@ fn listen(address: SocketAddr) -> std::net::TcpListener {
     socket.into()
 }
 
-async fn answer(mut stream: tokio::net::TcpStream, name: &str, stopped: CancellationToken) {
+async fn serve(mut stream: tokio::net::TcpStream, name: &str, stopped: CancellationToken) {
     let mut buffer = vec![0; 1024];
     let mut first = true;
     loop {
@@ -179,18 +178,18 @@ async fn answer(mut stream: tokio::net::TcpStream, name: &str, stopped: Cancella
             read = stream.read(&mut buffer) => read,
         };
         let Ok(read @ 1..) = read else { return };
-        let said = if std::mem::take(&mut first) {
+        let response = if std::mem::take(&mut first) {
             name.as_bytes()
         } else {
             &buffer[..read]
         };
-        if stream.write_all(said).await.is_err() {
+        if stream.write_all(response).await.is_err() {
             return;
         }
     }
 }
 
-/// A connection from an address of the client's own.
+/// Connects from this source address.
 pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
     socket.bind(&at(source, 0).into())?;
@@ -202,17 +201,17 @@ pub(crate) fn connect_from(source: IpAddr, to: SocketAddr) -> io::Result<TcpStre
     Ok(stream)
 }
 
-/// The same from wherever the kernel likes.
+/// Connects from the source address that the kernel selects.
 pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     connect_from(Ipv4Addr::UNSPECIFIED.into(), to)
 }
 
-/// What a client says first on an `http` listener.
+/// The first bytes of a client on an `http` listener.
 pub(crate) fn request(name: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n").into_bytes()
 }
 
-/// Says something to a [`Backend`] and reads the line that comes back, which is its name the first time.
+/// Sends bytes to a [`Backend`] and reads one line of its response, which is its name the first time.
 pub(crate) fn ask(mut stream: &TcpStream, first: &[u8]) -> io::Result<String> {
     stream.write_all(first)?;
     read_line(stream)
@@ -232,28 +231,28 @@ pub(crate) fn read_line(mut stream: &TcpStream) -> io::Result<String> {
     }
 }
 
-/// Whether a held connection still goes through to its server.
+/// Whether an open connection still reaches its server.
 pub(crate) fn is_alive(stream: &TcpStream) -> bool {
     ask(stream, b"still there?\n").is_ok_and(|line| line == "still there?")
 }
 
-/// Reads until the stream ends: how many bytes, or the error that it ended with.
+/// Reads to the end of the stream and returns the number of bytes, or the error that ended it.
 pub(crate) fn read_to_end(mut stream: &TcpStream) -> io::Result<usize> {
     let mut buffer = vec![0; 64 * 1024];
-    let mut whole = 0;
+    let mut total = 0;
     loop {
         match stream.read(&mut buffer)? {
-            0 => return Ok(whole),
-            read => whole += read,
+            0 => return Ok(total),
+            read => total += read,
         }
     }
 }
 
-/// Waits until the other side has reset the connection; an orderly end will not do.
+/// Waits until the other side has reset the connection; an orderly close is a failure.
 pub(crate) fn assert_reset(stream: &TcpStream) {
     match read_to_end(stream) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-        other => panic!("wanted a reset, got {other:?}"),
+        other => panic!("expected a reset, got {other:?}"),
     }
 }
 
@@ -265,13 +264,13 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Tells the other side that nothing more comes.
+/// Half-closes the connection: sends FIN.
 pub(crate) fn close_write(stream: &TcpStream) {
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
 /// Two connected ends: the client's, through the balancer at `to`, and the backend's, as `server` accepts it. `first`
-/// is what the client says to be let through; the backend's end has read it.
+/// is sent by the client so that the balancer connects it; the backend's end has read it.
 pub(crate) fn pair(
     to: SocketAddr,
     server: &std::net::TcpListener,

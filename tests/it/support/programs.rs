@@ -1,4 +1,4 @@
-//! Programs that are not ours, run to their end within bounds.
+//! Runs external programs to their end, with a time limit.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// How long a program may take; browsers on a busy machine are slow to start.
 const BOUND: Duration = Duration::from_secs(90);
 
-/// How a program ended and what it said.
+/// Exit status and output of a program.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) status: ExitStatus,
@@ -18,7 +18,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// Whether it said so, on either channel.
+    /// Whether stdout or stderr contains the text.
     pub(crate) fn has(&self, text: &str) -> bool {
         self.out.contains(text) || self.err.contains(text)
     }
@@ -27,12 +27,12 @@ impl Said {
 /// Runs a program of this Debian package; its input stays open until it has ended.
 pub(crate) fn run(program: &str, package: &str, arguments: &[&str], input: &str) -> Said {
     let (child, stdin) = start(program, package, arguments, input);
-    let said = wait(child, program);
+    let output = wait(child, program);
     drop(stdin);
-    said
+    output
 }
 
-/// The same, and its input ends.
+/// Like [`run`], but closes the input at once.
 pub(crate) fn feed(program: &str, package: &str, arguments: &[&str], input: &str) -> Said {
     let (child, stdin) = start(program, package, arguments, input);
     drop(stdin);
@@ -50,7 +50,7 @@ fn start(program: &str, package: &str, arguments: &[&str], input: &str) -> (Chil
             panic!("{program}: {error}; is the Debian package {package} installed?")
         });
     let mut stdin = child.stdin.take().unwrap();
-    // A program that ends at once does not read it.
+    // A program that ends at once does not read its input.
     let _ = stdin.write_all(input.as_bytes());
     (child, stdin)
 }

@@ -1,4 +1,4 @@
-//! Clients and servers that speak bytes, and what they hear.
+//! Clients and servers that exchange raw bytes, and assertions about received bytes and ends of connections.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::{at, eventually, own_address, peers};
 /// The name that the balancers of these tests serve.
 pub(crate) const SERVED: &str = "served.test";
 
-/// How a connection ended for the one who looks.
+/// The end of a connection as seen from one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     Closed,
@@ -23,21 +23,21 @@ pub(crate) enum How {
     Open,
 }
 
-/// What a client was told.
+/// The bytes that a client received, and the end of its connection.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) bytes: Vec<u8>,
     pub(crate) how: How,
 }
 
-/// What a refused client is to hear.
+/// The response that a rejected client must receive.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Answer {
     /// A fatal alert in one record of this version, and an orderly close.
     Alert([u8; 2], u8),
-    /// An HTTP answer with this status, and an orderly close.
+    /// An HTTP response with this status, and an orderly close.
     Status(u16),
-    /// An orderly close without a word.
+    /// An orderly close without any bytes.
     Nothing,
     /// A reset.
     Reset,
@@ -48,7 +48,7 @@ pub(crate) const TLS1_2: [u8; 2] = [3, 3];
 pub(crate) const TLS1_0: [u8; 2] = [3, 1];
 
 impl Heard {
-    /// Says what is wrong with what was heard.
+    /// Asserts that exactly this response was received.
     #[track_caller]
     pub(crate) fn must_be(&self, answer: Answer, what: &str) {
         let (bytes, how) = match answer {
@@ -75,7 +75,7 @@ impl Heard {
     }
 }
 
-/// A backend that sends back what it gets, until its client has closed; a thread for each connection.
+/// A backend that echoes all bytes until its client has closed, with one thread for each connection.
 pub(crate) fn echo() -> SocketAddr {
     let listener = TcpListener::bind(at(own_address(), 7)).expect("an address of its own");
     let address = listener.local_addr().expect("bound");
@@ -97,7 +97,7 @@ fn echo_one(mut stream: &TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
 }
 
-/// An address where nothing listens.
+/// A closed port: an address on which nothing listens.
 pub(crate) fn nobody() -> SocketAddr {
     at(own_address(), 9)
 }
@@ -106,7 +106,7 @@ pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     peers::connect(to).expect("the listener accepts")
 }
 
-/// Listens to the end.
+/// Reads to the end of the connection.
 pub(crate) fn hear(mut stream: &TcpStream) -> Heard {
     let mut bytes = Vec::new();
     let how = match stream.read_to_end(&mut bytes) {
@@ -117,16 +117,16 @@ pub(crate) fn hear(mut stream: &TcpStream) -> Heard {
     Heard { bytes, how }
 }
 
-/// Says it and listens to the end; whoever is reset while it speaks has been reset.
+/// Sends the bytes and reads to the end of the connection; a reset while sending counts as a reset.
 pub(crate) fn say_and_hear(mut stream: &TcpStream, bytes: &[u8]) -> Heard {
-    let said = stream.write_all(bytes);
-    let heard = hear(stream);
-    match said {
+    let sent = stream.write_all(bytes);
+    let received = hear(stream);
+    match sent {
         Err(error) if is_reset(&error) => Heard {
             how: How::Reset,
-            ..heard
+            ..received
         },
-        _ => heard,
+        _ => received,
     }
 }
 
@@ -150,26 +150,26 @@ pub(crate) fn oversized_hello() -> Vec<u8> {
     records(&message, 0x0301, &[16_384])
 }
 
-/// Says something to an echo and waits for it.
+/// Sends bytes to an echo backend and waits until they return.
 pub(crate) fn echoed(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes)?;
-    let mut heard = vec![0; bytes.len()];
-    stream.read_exact(&mut heard)?;
-    if heard == bytes {
+    let mut echo = vec![0; bytes.len()];
+    stream.read_exact(&mut echo)?;
+    if echo == bytes {
         Ok(())
     } else {
-        Err(io::Error::other("other bytes came back"))
+        Err(io::Error::other("the echo differs"))
     }
 }
 
-/// A connection through a `tls` listener to an echo, open.
+/// An open connection through a `tls` listener to an echo backend.
 pub(crate) fn served(to: SocketAddr) -> TcpStream {
     let stream = connect(to);
-    echoed(&stream, &served_hello()).expect("the hello comes back");
+    echoed(&stream, &served_hello()).expect("the hello is echoed");
     stream
 }
 
-/// A whole life through a `tls` listener to an echo.
+/// A complete connection through a `tls` listener to an echo backend, from connect to close.
 pub(crate) fn exchange(to: SocketAddr) -> io::Result<()> {
     let mut stream = peers::connect(to)?;
     echoed(&stream, &served_hello())?;
@@ -177,18 +177,20 @@ pub(crate) fn exchange(to: SocketAddr) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     match stream.read(&mut [0])? {
         0 => Ok(()),
-        _ => Err(io::Error::other("bytes where the end should be")),
+        _ => Err(io::Error::other(
+            "expected the end of the stream, got bytes",
+        )),
     }
 }
 
-/// A well-behaved client beside the bad ones: it comes again and again.
+/// A well-behaved client beside the bad ones, which connects repeatedly.
 pub(crate) struct Neighbour {
     stop: Arc<AtomicBool>,
-    /// `None` once it is waited for.
+    /// `None` once it is joined.
     thread: Option<JoinHandle<(usize, Duration, Option<String>)>>,
 }
 
-/// A test that fails leaves no client behind: those would take the ports of all others.
+/// Stops the client also if the test fails: its connections would use up the ports of other tests.
 impl Drop for Neighbour {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -198,10 +200,10 @@ impl Drop for Neighbour {
 impl Neighbour {
     pub(crate) fn start(to: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
+        let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let (mut times, mut longest) = (0, Duration::ZERO);
-            while !told.load(Ordering::Relaxed) {
+            while !stopped.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 if let Err(error) = exchange(to) {
                     return (times, longest, Some(error.to_string()));
@@ -217,12 +219,12 @@ impl Neighbour {
         }
     }
 
-    /// Every exchange has succeeded, and none has waited long; says how many there were.
+    /// Asserts that every exchange succeeded in time; returns their number.
     pub(crate) fn noticed_nothing(mut self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().expect("it is waited for once");
-        let (times, longest, fault) = thread.join().expect("it does not panic");
-        assert_eq!(fault, None, "after {times} exchanges");
+        let thread = self.thread.take().expect("it is joined only once");
+        let (times, longest, error) = thread.join().expect("it does not panic");
+        assert_eq!(error, None, "after {times} exchanges");
         assert!(
             times > 0 && longest < Duration::from_secs(10),
             "{times} exchanges, {longest:?}"
@@ -231,14 +233,14 @@ impl Neighbour {
     }
 }
 
-/// The access line of the one connection that came from this address. By address alone, and it has to be one's own: the
-/// kernel gives the same source port to connections of one address at the same time where they go to different ports.
+/// The access line of the only connection from this source address. The address must be unique to the connection, and
+/// the port is no key: the kernel gives concurrent connections from one address to different ports the same source port.
 pub(crate) fn line_of(balancer: &Balancer, source: IpAddr) -> serde_json::Value {
     let from_source = |line: &serde_json::Value| {
         let client = line["client"].as_str().and_then(|text| text.parse().ok());
         client.is_some_and(|client: SocketAddr| client.ip() == source)
     };
-    eventually(&format!("the line of {source}"), || {
+    eventually(&format!("the access line of {source}"), || {
         balancer.access().into_iter().find(from_source)
     })
 }
@@ -251,12 +253,12 @@ pub(crate) fn counted(balancer: &Balancer, name: &str, labels: &[&str], wanted: 
     });
 }
 
-/// Waits until no connection lives.
+/// Waits until no connection is active.
 pub(crate) fn all_ended(balancer: &Balancer) {
     counted(balancer, "lyncpin_connections_active", &[], 0.0);
 }
 
-/// Waits until this backend has that health.
+/// Waits until the backend of this pool has this health.
 pub(crate) fn is_health(balancer: &Balancer, pool: &str, health: &str) {
     eventually(&format!("{pool} is {health}"), || {
         let status = balancer.status();
@@ -270,7 +272,7 @@ pub(crate) fn is_health(balancer: &Balancer, pool: &str, health: &str) {
 pub(crate) fn ticks(balancer: &Balancer) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", balancer.pid()))
         .expect("the process lives");
-    // Behind the name, which may hold anything, stand the state and then numbers; proc_pid_stat(5).
+    // The name may contain any character; the state and then numbers follow it (proc_pid_stat(5)).
     let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..]
         .split(' ')
         .collect();
@@ -278,7 +280,7 @@ pub(crate) fn ticks(balancer: &Balancer) -> u64 {
     number(11) + number(12)
 }
 
-/// One connection to the admin listener that is used again and again, also when there are no descriptors for another.
+/// One connection to the admin listener for several requests, usable even without descriptors for another connection.
 pub(crate) struct AdminLine(TcpStream);
 
 impl AdminLine {
@@ -286,7 +288,7 @@ impl AdminLine {
         Self(connect(balancer.at(9900)))
     }
 
-    /// Sets the state of a backend and waits for the answer. Comes again when the connection has had its answers.
+    /// Sets the state of a backend and waits for the response. Reconnects if the listener closes the connection.
     pub(crate) fn set_state(&mut self, pool: &str, backend: &str, state: &str) {
         let body = format!("{{\"state\":\"{state}\"}}");
         let request = format!(
@@ -296,13 +298,15 @@ impl AdminLine {
             body.len()
         );
         let at = self.0.peer_addr().expect("connected");
-        self.0.write_all(request.as_bytes()).expect("it is read");
-        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
+        self.0
+            .write_all(request.as_bytes())
+            .expect("the request is sent");
+        let (mut received, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
-            let read = self.0.read(&mut buffer).expect("an answer");
-            assert_ne!(read, 0, "the admin listener hung up");
-            heard.extend_from_slice(&buffer[..read]);
-            let text = String::from_utf8_lossy(&heard).to_ascii_lowercase();
+            let read = self.0.read(&mut buffer).expect("a response");
+            assert_ne!(read, 0, "the admin listener closed the connection");
+            received.extend_from_slice(&buffer[..read]);
+            let text = String::from_utf8_lossy(&received).to_ascii_lowercase();
             let Some((head, body)) = text.split_once("\r\n\r\n") else {
                 continue;
             };
