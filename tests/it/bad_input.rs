@@ -1,5 +1,5 @@
-//! Clients that send invalid data: each connection ends in time, is logged with its own outcome, and does not affect other
-//! clients.
+//! Clients that send invalid data: each connection ends in time, is logged with its own outcome, and does not affect
+//! other clients.
 
 mod case;
 mod plain;

@@ -1,5 +1,5 @@
-//! The ClientHello parser with our sample hellos, with hellos of other programs if they are available, and with generated
-//! hellos. The tests of single fields are next to the parser.
+//! The ClientHello parser with our sample hellos, with hellos of other programs if they are available, and with
+//! generated hellos. The tests of single fields are next to the parser.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -14,8 +14,8 @@ fn whole(bytes: &[u8]) -> HelloProgress {
     ClientHelloParser::new().advance(bytes)
 }
 
-/// Calls the parser with prefixes of these lengths, and then twice with all bytes. Once the parser has returned a result,
-/// later calls must return the same one.
+/// Calls the parser with prefixes of these lengths, and then twice with all bytes. Once the parser has returned a
+/// result, later calls must return the same one.
 #[track_caller]
 fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgress {
     let mut parser = ClientHelloParser::new();
@@ -31,8 +31,8 @@ fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgre
     result
 }
 
-/// Asserts that the split does not matter. Byte by byte, and for each prefix separately, the parser needs more or returns
-/// the result for all bytes. Only every `step`-th prefix is parsed.
+/// Asserts that the split does not matter. Byte by byte, and for each prefix separately, the parser needs more or
+/// returns the result for all bytes. Only every `step`-th prefix is parsed.
 #[track_caller]
 fn assert_split_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
     let result = whole(bytes);

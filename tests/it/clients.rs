@@ -1,5 +1,5 @@
-//! Third-party clients connect through the balancer to third-party servers by name, with every TLS version, and report the
-//! reason if they are rejected.
+//! Third-party clients connect through the balancer to third-party servers by name, with every TLS version, and report
+//! the reason if they are rejected.
 
 mod browser;
 mod refused;

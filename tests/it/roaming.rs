@@ -1,5 +1,5 @@
-//! A phone that changes networks keeps its Front End: third-party clients resume TLS sessions with third-party servers from
-//! another address.
+//! A phone that changes networks keeps its Front End: third-party clients resume TLS sessions with third-party servers
+//! from another address.
 
 mod renewal;
 

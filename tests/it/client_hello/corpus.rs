@@ -76,8 +76,8 @@ fn row(data: &Path, line: &str) -> Row {
     }
 }
 
-/// Whether the result in the index agrees with the parser. The index has no result for an exceeded limit, and its names are
-/// not normalised.
+/// Whether the result in the index agrees with the parser. The index has no result for an exceeded limit, and its names
+/// are not normalised.
 fn agrees(indexed: &str, result: &HelloProgress) -> bool {
     match (indexed.strip_prefix("sni="), describe(result)) {
         (Some(name), described) => match HostName::parse_sent(&unescaped(name)) {

@@ -164,8 +164,8 @@ impl Deployment {
         )
     }
 
-    /// Runs Python with all TLS versions enabled. It prints `VERSION BODY`, or the reason of a TLS error. If `name` is empty,
-    /// it sends no server name.
+    /// Runs Python with all TLS versions enabled. It prints `VERSION BODY`, or the reason of a TLS error. If `name` is
+    /// empty, it sends no server name.
     pub(super) fn python(&self, name: &str, host: &str) -> Said {
         let address = self.address().to_string();
         run(
