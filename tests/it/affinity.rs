@@ -1,4 +1,4 @@
-//! Which backend a client gets: pins, policies, weights and limits, over real sockets and several workers.
+//! Selection of a backend for a client: pins, policies, weights and limits, over real sockets and with several workers.
 
 mod groups;
 mod operators;
@@ -34,19 +34,19 @@ fn start_pool(pool: &str, workers: usize) -> Balancer {
     ))
 }
 
-/// A client of the `tcp` listener, and the server that it got.
-fn come(source: IpAddr, balancer: &Balancer) -> (String, TcpStream) {
+/// Connects to the `tcp` listener and returns the name of the server and the connection.
+fn connect_tcp(source: IpAddr, balancer: &Balancer) -> (String, TcpStream) {
     let client = connect_from(source, balancer.at(5000)).unwrap();
     (ask(&client, b"?").unwrap(), client)
 }
 
-/// The server that a client of the `http` listener gets.
-fn come_for(name: &str, source: IpAddr, balancer: &Balancer) -> String {
+/// Sends a request for `name` to the `http` listener and returns the name of the server.
+fn server_for(name: &str, source: IpAddr, balancer: &Balancer) -> String {
     let client = connect_from(source, balancer.at(80)).unwrap();
     ask(&client, &request(name)).unwrap()
 }
 
-/// How many went to each.
+/// Counts the connections of each server.
 fn counts(servers: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for server in servers {
@@ -55,7 +55,7 @@ fn counts(servers: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> 
     counts
 }
 
-fn counted(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
+fn expected_counts(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
     let owned = counts
         .iter()
         .map(|(server, count)| ((*server).to_owned(), *count));
@@ -63,7 +63,7 @@ fn counted(counts: &[(&str, usize)]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn a_thousand_simultaneous_first_connections_of_one_client_agree() {
+fn a_thousand_simultaneous_first_connections_of_one_client_get_one_backend() {
     raise_descriptors();
     let backends = Backend::several(3);
     let balancer = start(&backends, 4, "");
@@ -72,7 +72,7 @@ fn a_thousand_simultaneous_first_connections_of_one_client_agree() {
         let waiting: Vec<TcpStream> = (0..1000)
             .map(|_| connect_from(source, balancer.at(80)).unwrap())
             .collect();
-        // All are accepted before the first one sends its request.
+        // All connections are accepted before the first one sends its request.
         std::thread::scope(|threads| {
             for some in waiting.chunks(125) {
                 threads.spawn(move || {
@@ -90,7 +90,7 @@ fn a_thousand_simultaneous_first_connections_of_one_client_agree() {
 }
 
 #[test]
-fn first_connections_agree_while_the_selected_server_refuses() {
+fn simultaneous_first_connections_get_one_backend_while_others_refuse() {
     raise_descriptors();
     let backends = Backend::several(4);
     let balancer = start(&backends, 4, "");
@@ -106,26 +106,28 @@ fn first_connections_agree_while_the_selected_server_refuses() {
             client.write_all(&request(NAME)).unwrap();
         }
         let servers = counts(waiting.iter().map(|client| read_line(client).unwrap()));
-        let next = come_for(NAME, source, &balancer);
+        let next = server_for(NAME, source, &balancer);
         assert!(servers.contains_key(&next), "{next} of {servers:?}");
         assert_eq!(servers.len(), 1, "{servers:?}");
     }
 }
 
 #[test]
-fn clients_from_other_addresses_spread() {
+fn clients_from_different_addresses_are_balanced_over_all_backends() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, "");
-    let all: Vec<_> = (0..60).map(|_| come(own_address(), &balancer)).collect();
+    let all: Vec<_> = (0..60)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
     let servers = counts(all.iter().map(|(server, _)| server.clone()));
-    assert_eq!(servers, counted(&[("a", 20), ("b", 20), ("c", 20)]));
+    assert_eq!(servers, expected_counts(&[("a", 20), ("b", 20), ("c", 20)]));
 }
 
 #[test]
-fn one_pin_holds_over_all_ports_of_the_short_form() {
+fn one_pin_applies_to_all_ports_of_the_short_form() {
     let front_ends = FrontEnds::start(3);
     let balancer = Balancer::start(&front_ends.short_form()).ready();
-    eventually("all are up", || {
+    eventually("all backends are up", || {
         (balancer.metric("lyncpin_backend_up", &[]) == 6.0).then_some(())
     });
     let ports = [443, 80, 4443, 8080];
@@ -133,7 +135,7 @@ fn one_pin_holds_over_all_ports_of_the_short_form() {
     for number in 0..12 {
         let source = own_address();
         let mut servers = BTreeSet::new();
-        // Each client starts at another port.
+        // Each client starts with a different port.
         for port in ports.iter().cycle().skip(number).take(4) {
             let client = match port {
                 443 | 4443 => front_ends.https(source, balancer.at(*port)),
@@ -144,7 +146,7 @@ fn one_pin_holds_over_all_ports_of_the_short_form() {
         assert_eq!(servers.len(), 1, "{source}: {servers:?}");
         used.extend(servers);
     }
-    assert!(used.len() > 1, "chance alone chooses among equals");
+    assert!(used.len() > 1, "all clients got the same server");
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 12.0);
     let hits = ["group=\"external-web\"", "result=\"hit\""];
     assert_eq!(
@@ -163,10 +165,10 @@ fn a_pin_expires_after_its_last_connection_and_never_while_it_is_in_use() {
         balancer.metric("lyncpin_affinity_lookups_total", &[&result])
     };
     let source = own_address();
-    let (first, held) = come(source, &balancer);
+    let (first, held) = connect_tcp(source, &balancer);
     // The time to live must pass.
     std::thread::sleep(Duration::from_millis(700));
-    assert_eq!(come(source, &balancer).0, first);
+    assert_eq!(connect_tcp(source, &balancer).0, first);
     assert_eq!(
         (entries(), lookups("hit"), lookups("miss")),
         (1.0, 1.0, 1.0)
@@ -174,12 +176,12 @@ fn a_pin_expires_after_its_last_connection_and_never_while_it_is_in_use() {
     assert!(is_alive(&held));
     drop(held);
     eventually("the pin expires", || (entries() == 0.0).then_some(()));
-    come(source, &balancer);
+    connect_tcp(source, &balancer);
     assert_eq!((lookups("hit"), lookups("miss")), (1.0, 2.0));
 }
 
 #[test]
-fn names_have_pins_of_their_own_unless_the_source_alone_counts() {
+fn each_name_has_its_own_pin_unless_affinity_is_by_source_only() {
     let backends = Backend::several(2);
     let by_both = start(&backends, 1, "balance: round_robin");
     let by_source = start(
@@ -203,7 +205,7 @@ fn names_have_pins_of_their_own_unless_the_source_alone_counts() {
         ];
         let visits = visits
             .iter()
-            .map(|(name, source)| come_for(name, *source, balancer));
+            .map(|(name, source)| server_for(name, *source, balancer));
         visits.collect()
     };
     assert_eq!(seen(&by_both), ["a", "b", "a", "a", "b"]);
@@ -218,25 +220,34 @@ fn clients_of_one_prefix_share_a_pin() {
         "balance: round_robin, affinity: { by: [source], source_prefix: { ipv4: 24, ipv6: 64 } }";
     let balancer = start(&backends, 1, keys);
     // Outside the addresses that the harness assigns.
-    let come = |network, host| come(Ipv4Addr::new(127, 250, network, host).into(), &balancer).0;
-    assert_eq!([come(1, 1), come(1, 77), come(1, 254)], ["a", "a", "a"]);
-    assert_eq!([come(2, 1), come(2, 2), come(1, 3)], ["b", "b", "a"]);
+    let server_of =
+        |network, host| connect_tcp(Ipv4Addr::new(127, 250, network, host).into(), &balancer).0;
+    assert_eq!(
+        [server_of(1, 1), server_of(1, 77), server_of(1, 254)],
+        ["a", "a", "a"]
+    );
+    assert_eq!(
+        [server_of(2, 1), server_of(2, 2), server_of(1, 3)],
+        ["b", "b", "a"]
+    );
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 2.0);
 }
 
 #[test]
-fn clients_get_no_pin_while_every_pin_of_a_full_table_is_in_use() {
+fn new_clients_get_no_pin_while_the_table_is_full_of_pins_in_use() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, "affinity: { max_entries: 4 }");
-    let mut held: Vec<_> = (0..4).map(|_| come(own_address(), &balancer)).collect();
-    let (_, unpinned) = come(own_address(), &balancer);
+    let mut held: Vec<_> = (0..4)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
+    let (_, unpinned) = connect_tcp(own_address(), &balancer);
     assert_eq!(balancer.metric("lyncpin_affinity_unpinned_total", &[]), 1.0);
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 4.0);
     assert!(is_alive(&unpinned));
-    // One is idle now, and is evicted.
+    // One pin is idle now, so a new client evicts it.
     held.pop();
     eventually("a new client gets a pin", || {
-        drop(come(own_address(), &balancer));
+        drop(connect_tcp(own_address(), &balancer));
         (balancer.metric("lyncpin_affinity_evictions_total", &[]) > 0.0).then_some(())
     });
     assert_eq!(balancer.metric("lyncpin_affinity_entries", &[]), 4.0);
@@ -250,7 +261,7 @@ fn round_robin_is_exact_over_all_workers() {
         for _ in 0..6 {
             threads.spawn(|| {
                 for _ in 0..50 {
-                    come(Ipv4Addr::UNSPECIFIED.into(), &balancer);
+                    connect_tcp(Ipv4Addr::UNSPECIFIED.into(), &balancer);
                 }
             });
         }
@@ -260,7 +271,7 @@ fn round_robin_is_exact_over_all_workers() {
 }
 
 #[test]
-fn weights_are_shares_and_a_weight_of_zero_gets_no_client() {
+fn clients_are_shared_by_weight_and_weight_zero_gets_none() {
     let backends = Backend::several(3);
     let weighted: Vec<String> = backends
         .iter()
@@ -277,9 +288,15 @@ fn weights_are_shares_and_a_weight_of_zero_gets_no_client() {
             weighted.join(", ")
         );
         let balancer = start_pool(&pool, 2);
-        let held: Vec<_> = (0..40).map(|_| come(own_address(), &balancer)).collect();
+        let held: Vec<_> = (0..40)
+            .map(|_| connect_tcp(own_address(), &balancer))
+            .collect();
         let servers = counts(held.iter().map(|(server, _)| server.clone()));
-        assert_eq!(servers, counted(&[("a", 30), ("b", 10)]), "{balance}");
+        assert_eq!(
+            servers,
+            expected_counts(&[("a", 30), ("b", 10)]),
+            "{balance}"
+        );
     }
 }
 
@@ -287,9 +304,11 @@ fn weights_are_shares_and_a_weight_of_zero_gets_no_client() {
 fn random_two_uses_every_backend() {
     let backends = Backend::several(4);
     let balancer = start(&backends, 2, "balance: random_two, affinity: none");
-    let held: Vec<_> = (0..200).map(|_| come(own_address(), &balancer)).collect();
+    let held: Vec<_> = (0..200)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
     let servers = counts(held.iter().map(|(server, _)| server.clone()));
-    // Of two at random the less loaded one: the loads stay within a few of each other.
+    // The policy takes the less loaded of two random backends, so the loads stay close to each other.
     assert!(
         servers.len() == 4 && servers.values().all(|count| (40..=60).contains(count)),
         "{servers:?}"
@@ -303,60 +322,65 @@ fn source_hash_is_the_same_in_every_process_and_moves_only_the_clients_of_a_lost
         .map(|host| Ipv4Addr::new(127, 251, 0, host).into())
         .collect();
     let keys = "balance: source_hash, affinity: none";
-    let ask_all = |balancer: &Balancer| -> Vec<String> {
+    let servers_of_all = |balancer: &Balancer| -> Vec<String> {
         sources
             .iter()
-            .map(|source| come(*source, balancer).0)
+            .map(|source| connect_tcp(*source, balancer).0)
             .collect()
     };
-    let before = ask_all(&start(&backends, 2, keys));
-    assert_eq!(ask_all(&start(&backends, 1, keys)), before);
+    let before = servers_of_all(&start(&backends, 2, keys));
+    assert_eq!(servers_of_all(&start(&backends, 1, keys)), before);
     let spread = counts(before.iter().cloned());
     assert!(
         spread.len() == 4 && spread.values().all(|count| (8..=36).contains(count)),
         "{spread:?}"
     );
-    let after = ask_all(&start(&backends[1..], 2, keys));
+    let after = servers_of_all(&start(&backends[1..], 2, keys));
     for (before, after) in before.iter().zip(&after) {
-        assert!(before == "a" || before == after, "{before} became {after}");
+        assert!(
+            before == "a" || before == after,
+            "a client moved from {before} to {after}"
+        );
     }
 }
 
 #[test]
-fn max_connections_limits_each_backend_and_moves_no_pin() {
+fn max_connections_limits_each_backend_and_keeps_pins() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, "max_connections: 3");
     let source = own_address();
-    let (pinned, first) = come(source, &balancer);
+    let (pinned, first) = connect_tcp(source, &balancer);
     let mut held = vec![first];
     held.extend(
         (0..2)
-            .map(|_| come(source, &balancer))
+            .map(|_| connect_tcp(source, &balancer))
             .map(|(server, client)| {
                 assert_eq!(server, pinned);
                 client
             }),
     );
-    // Its backend is full: this connection goes to another, and the pin stays.
-    let (elsewhere, other) = come(source, &balancer);
-    assert_ne!(elsewhere, pinned);
+    // The pinned backend is full: this connection gets the other one, and the pin does not change.
+    let (fallback, other) = connect_tcp(source, &balancer);
+    assert_ne!(fallback, pinned);
     held.pop();
-    eventually("the place is free", || {
+    eventually("a connection has ended", || {
         (backends.iter().map(Backend::open).sum::<usize>() == 3).then_some(())
     });
-    let (again, client) = come(source, &balancer);
+    let (again, client) = connect_tcp(source, &balancer);
     assert_eq!(again, pinned);
     held.push(client);
-    let others: Vec<_> = (0..2).map(|_| come(own_address(), &balancer)).collect();
-    assert!(others.iter().all(|(server, _)| *server == elsewhere));
-    // All six connections are taken; there is no queue.
+    let others: Vec<_> = (0..2)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
+    assert!(others.iter().all(|(server, _)| *server == fallback));
+    // Both backends are at their limit, and connections are not queued.
     match connect_from(own_address(), balancer.at(5000)) {
         Ok(client) => assert_reset(&client),
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
     }
     balancer.ended("pool_full");
     drop(other);
-    eventually("there is room again", || {
+    eventually("a new client is served", || {
         let client = connect_from(own_address(), balancer.at(5000)).ok()?;
         ask(&client, b"?").ok()
     });

@@ -1,4 +1,5 @@
-//! Invalid clients of every kind: each ends in time with its own outcome and does not affect other clients.
+//! Clients that send invalid data: each connection ends in time, is logged with its own outcome, and does not affect
+//! other clients.
 
 mod case;
 mod plain;
@@ -19,7 +20,7 @@ use case::Case;
 const TLS: u16 = 443;
 const HTTP: u16 = 80;
 const TCP: u16 = 1000;
-/// The time limit of a hello.
+/// The value of `timeouts.client_hello`.
 const HELLO: Duration = Duration::from_secs(3);
 
 fn start() -> Balancer {
@@ -40,7 +41,7 @@ timeouts: {{ client_hello: {}ms, half_close: 5s }}
 }
 
 #[test]
-fn each_invalid_client_ends_in_time_with_its_own_outcome_and_affects_no_other() {
+fn each_invalid_client_ends_in_time_with_its_own_outcome_and_does_not_affect_others() {
     let balancer = start();
     let neighbour = Neighbour::start(balancer.at(TLS));
     let cases: Vec<Case> = tls::cases().into_iter().chain(plain::cases()).collect();
@@ -51,14 +52,14 @@ fn each_invalid_client_ends_in_time_with_its_own_outcome_and_affects_no_other() 
             scope.spawn(move || {
                 let source = own_address();
                 let client = connect_from(source, balancer.at(case.port)).unwrap();
-                let heard = (case.act)(client);
-                if let (Some(heard), Some(answer)) = (&heard, case.response) {
-                    heard.must_be(answer, case.what);
+                let received = (case.act)(client);
+                if let (Some(received), Some(expected)) = (&received, case.response) {
+                    received.must_be(expected, case.name);
                 }
                 let line = line_of(balancer, source);
-                assert_eq!(line["outcome"], case.outcome, "{}: {line}", case.what);
+                assert_eq!(line["outcome"], case.outcome, "{}: {line}", case.name);
                 let took = line["duration_ms"].as_f64().unwrap();
-                assert!(took < 10_000.0, "{}: {line}", case.what);
+                assert!(took < 10_000.0, "{}: {line}", case.name);
             });
         }
     });
@@ -79,10 +80,10 @@ fn each_invalid_client_ends_in_time_with_its_own_outcome_and_affects_no_other() 
 }
 
 #[test]
-fn the_time_limit_of_a_hello_starts_at_accept_and_not_at_its_last_byte() {
+fn the_time_limit_of_a_hello_runs_from_accept_and_is_not_extended_by_more_bytes() {
     let balancer = start();
     let mut client = connect(balancer.at(TLS));
-    let begun = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let hello = served_hello();
     for byte in &hello[..100] {
         if client.write_all(&[*byte]).is_err() {
@@ -97,11 +98,11 @@ fn the_time_limit_of_a_hello_starts_at_accept_and_not_at_its_last_byte() {
         took >= HELLO && took < HELLO + Duration::from_secs(4),
         "{line}"
     );
-    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert!(started.elapsed() < Duration::from_secs(20));
 }
 
-/// Connects and resets `count` times on each port, from several threads.
-fn storm(balancer: &Balancer, count: usize) {
+/// Opens and resets `count` connections on each port, with one thread for each port.
+fn reset_storm(balancer: &Balancer, count: usize) {
     std::thread::scope(|scope| {
         for (port, first) in [
             (TLS, served_hello()),
@@ -121,26 +122,26 @@ fn storm(balancer: &Balancer, count: usize) {
     });
 }
 
-/// `count` clients that send their hello slowly.
-fn slow_crowd(to: SocketAddr, count: usize) {
+/// Opens `count` connections that send their hello too slowly.
+fn slow_clients(to: SocketAddr, count: usize) {
     let hello = served_hello();
-    let mut crowd: Vec<TcpStream> = (0..count).map(|_| connect(to)).collect();
+    let mut clients: Vec<TcpStream> = (0..count).map(|_| connect(to)).collect();
     for byte in &hello[..6] {
-        for client in &mut crowd {
-            // The first clients may have timed out already.
+        for client in &mut clients {
+            // The balancer may have closed the first clients already.
             let _ = client.write_all(&[*byte]);
         }
         std::thread::sleep(HELLO / 8);
     }
-    for client in &crowd {
+    for client in &clients {
         assert_ne!(hear(client).how, How::Open);
     }
 }
 
 #[test]
-fn storms_and_slow_clients_leak_no_memory_descriptors_or_counts() {
-    const STORM: usize = 1_000;
-    const CROWD: usize = 500;
+fn many_resets_and_slow_clients_leak_no_memory_descriptors_or_counts() {
+    const RESETS: usize = 1_000;
+    const SLOW: usize = 500;
     let balancer = start();
     let sockets = |balancer: &Balancer| balancer.descriptors().remove("socket").unwrap_or(0);
     all_ended(&balancer);
@@ -149,15 +150,15 @@ fn storms_and_slow_clients_leak_no_memory_descriptors_or_counts() {
     let mut resident = Vec::new();
     for round in 1..=3 {
         std::thread::scope(|scope| {
-            scope.spawn(|| storm(&balancer, STORM));
-            scope.spawn(|| slow_crowd(balancer.at(TLS), CROWD));
+            scope.spawn(|| reset_storm(&balancer, RESETS));
+            scope.spawn(|| slow_clients(balancer.at(TLS), SLOW));
         });
-        let crowds = f64::from(u32::try_from(CROWD * round).unwrap());
+        let timed_out = f64::from(u32::try_from(SLOW * round).unwrap());
         counted(
             &balancer,
             "lyncpin_connections_total",
             &["outcome=\"hello_timeout\""],
-            crowds,
+            timed_out,
         );
         resident.push(balancer.resident_kib());
     }
@@ -171,12 +172,12 @@ fn storms_and_slow_clients_leak_no_memory_descriptors_or_counts() {
         last < first + 6 * 1024,
         "resident KiB after each round: {resident:?}"
     );
-    // Every connection has a log line and a count, however short it was.
+    // Every connection has a log line and a count, even the shortest.
     let total = balancer.metric("lyncpin_connections_total", &[]);
-    eventually("a line for each connection", || {
+    eventually("a log line for each connection", || {
         (balancer.access().len() as f64 == total).then_some(())
     });
-    assert!(total >= (3 * (3 * STORM + CROWD)) as f64, "{total}");
+    assert!(total >= (3 * (3 * RESETS + SLOW)) as f64, "{total}");
     assert_eq!(
         balancer.metric("lyncpin_connections_total", &["internal_error"]),
         0.0
@@ -184,20 +185,20 @@ fn storms_and_slow_clients_leak_no_memory_descriptors_or_counts() {
 }
 
 #[test]
-fn a_request_with_a_long_body_reaches_its_server_complete() {
+fn a_request_with_a_long_body_is_forwarded_completely() {
     let balancer = start();
     let head = format!("POST / HTTP/1.1\r\nHost: {SERVED}\r\nContent-Length: 500000\r\n\r\n");
     let whole = [head.into_bytes(), vec![b'b'; 500_000]].concat();
     let client = connect(balancer.at(HTTP));
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| {
+        let writer = scope.spawn(|| {
             (&client).write_all(&whole).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         });
-        let heard = hear(&client);
-        assert_eq!(heard.how, How::Closed);
-        assert!(heard.bytes == whole);
-        writing.join().unwrap();
+        let response = hear(&client);
+        assert_eq!(response.how, How::Closed);
+        assert!(response.bytes == whole);
+        writer.join().unwrap();
     });
     echoed(&connect(balancer.at(TCP)), b"still here").unwrap();
 }

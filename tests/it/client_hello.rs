@@ -1,5 +1,5 @@
-//! The ClientHello parser on our own hellos, on those of others if available, and on generated ones.
-//! Single fields are tested next to the parser.
+//! The ClientHello parser with our sample hellos, with hellos of other programs if they are available, and with
+//! generated hellos. The tests of single fields are next to the parser.
 
 #![allow(clippy::unwrap_used, reason = "a test may end in a panic")]
 
@@ -9,47 +9,47 @@ mod samples;
 
 use lyncpin::protocol::tls::client_hello::{ClientHelloParser, HelloProgress, ServerName};
 
-/// The result for bytes in one piece.
+/// Parses all bytes in one call.
 fn whole(bytes: &[u8]) -> HelloProgress {
     ClientHelloParser::new().advance(bytes)
 }
 
-/// The result for bytes in pieces, with the lengths at which the parser is called. It is called once
-/// more after its result, which must not change.
+/// Calls the parser with prefixes of these lengths, and then twice with all bytes. Once the parser has returned a
+/// result, later calls must return the same one.
 #[track_caller]
 fn in_pieces(bytes: &[u8], lens: impl IntoIterator<Item = usize>) -> HelloProgress {
     let mut parser = ClientHelloParser::new();
-    let mut verdict = HelloProgress::NeedMore;
+    let mut result = HelloProgress::NeedMore;
     for len in lens.into_iter().chain([bytes.len(), bytes.len()]) {
         let next = parser.advance(&bytes[..len]);
         assert!(
-            verdict == HelloProgress::NeedMore || verdict == next,
-            "{verdict:?} became {next:?} at {len}"
+            result == HelloProgress::NeedMore || result == next,
+            "{result:?} became {next:?} at {len}"
         );
-        verdict = next;
+        result = next;
     }
-    verdict
+    result
 }
 
-/// Asserts that the split does not matter: byte by byte, and for every prefix separately, the parser
-/// needs more or returns the result for all bytes. `step` skips prefixes.
+/// Asserts that the split does not matter. Byte by byte, and for each prefix separately, the parser needs more or
+/// returns the result for all bytes. Only every `step`-th prefix is parsed.
 #[track_caller]
 fn assert_split_does_not_matter(bytes: &[u8], step: usize) -> HelloProgress {
-    let verdict = whole(bytes);
-    assert_eq!(in_pieces(bytes, 0..bytes.len()), verdict);
+    let result = whole(bytes);
+    assert_eq!(in_pieces(bytes, 0..bytes.len()), result);
     for len in (0..bytes.len()).step_by(step) {
         let of_prefix = whole(&bytes[..len]);
         assert!(
-            of_prefix == HelloProgress::NeedMore || of_prefix == verdict,
-            "{len} bytes: {of_prefix:?}, all: {verdict:?}"
+            of_prefix == HelloProgress::NeedMore || of_prefix == result,
+            "{len} bytes: {of_prefix:?}, all: {result:?}"
         );
     }
-    verdict
+    result
 }
 
-/// A result as text, with names and reasons.
-fn describe(verdict: &HelloProgress) -> String {
-    match verdict {
+/// Formats a result, with the name or the reason.
+fn describe(result: &HelloProgress) -> String {
+    match result {
         HelloProgress::NeedMore => "incomplete".to_owned(),
         HelloProgress::NotTls(reason) => format!("not-tls: {reason}"),
         HelloProgress::Malformed(reason) => format!("malformed: {reason}"),
@@ -62,7 +62,7 @@ fn describe(verdict: &HelloProgress) -> String {
     }
 }
 
-/// The handshake bytes in the records at the beginning of `wire`, up to the first other record.
+/// The content of the handshake records at the start of `wire`, up to the first record of another type.
 fn deframed(mut wire: &[u8]) -> Vec<u8> {
     let mut handshake = Vec::new();
     while let [22, 3, _, high, low, rest @ ..] = wire {

@@ -1,4 +1,5 @@
-//! Third-party clients reach third-party servers by name and in every TLS version, and report the reason if they are rejected.
+//! Third-party clients connect through the balancer to third-party servers by name, with every TLS version, and report
+//! the reason if they are rejected.
 
 mod browser;
 mod refused;
@@ -12,8 +13,8 @@ use servers::{CURL_OLD, Deployment, SERVERS, curl};
 fn curl_reaches_each_server_by_its_name() {
     let deployment = Deployment::start();
     for server in SERVERS {
-        let said = deployment.curl("https", server.name, CURL_OLD);
-        assert_eq!(said.out, server.name, "{said:?}");
+        let output = deployment.curl("https", server.name, CURL_OLD);
+        assert_eq!(output.out, server.name, "{output:?}");
     }
     for name in servers::PLAIN {
         assert_eq!(deployment.curl("http", name, &[]).out, *name);
@@ -24,8 +25,9 @@ fn curl_reaches_each_server_by_its_name() {
 fn openssl_reaches_each_server_by_its_name() {
     let deployment = Deployment::start();
     for server in SERVERS {
-        let said = deployment.s_client(&["-servername", server.name, server.openssl], server.name);
-        assert!(said.out.ends_with(server.name), "{said:?}");
+        let output =
+            deployment.s_client(&["-servername", server.name, server.openssl], server.name);
+        assert!(output.out.ends_with(server.name), "{output:?}");
     }
 }
 
@@ -36,8 +38,8 @@ fn openssl_resumes_its_session_with_the_same_server() {
         .iter()
         .find(|server| server.openssl == "-tls1_2")
         .unwrap();
-    // Connects, then five times again with the session of the first.
-    let at = deployment.at(443);
+    // Connects once, and then five times with the session of the first connection.
+    let address = deployment.at(443);
     let arguments = [
         "s_client",
         "-reconnect",
@@ -45,21 +47,27 @@ fn openssl_resumes_its_session_with_the_same_server() {
         "-servername",
         tls12.name,
         "-connect",
-        &at,
+        &address,
     ];
-    let said = run("openssl", "openssl", &arguments, "Q\n");
-    assert_eq!(said.out.matches("Reused, TLSv1.2").count(), 5, "{said:?}");
+    let output = run("openssl", "openssl", &arguments, "Q\n");
+    assert_eq!(
+        output.out.matches("Reused, TLSv1.2").count(),
+        5,
+        "{output:?}"
+    );
 }
 
 #[test]
 fn gnutls_reaches_each_server_by_its_name() {
     let deployment = Deployment::start();
     for server in SERVERS {
-        let said = deployment.gnutls(&["--sni-hostname", server.name], server);
-        assert!(said.out.contains(server.name), "{said:?}");
+        let output = deployment.gnutls(&["--sni-hostname", server.name], server);
+        assert!(output.out.contains(server.name), "{output:?}");
         assert!(
-            said.out.contains(server.gnutls.trim_start_matches("VERS-")),
-            "{said:?}"
+            output
+                .out
+                .contains(server.gnutls.trim_start_matches("VERS-")),
+            "{output:?}"
         );
     }
 }
@@ -68,17 +76,17 @@ fn gnutls_reaches_each_server_by_its_name() {
 fn python_reaches_each_server_by_its_name_in_its_tls_version() {
     let deployment = Deployment::start();
     for server in SERVERS {
-        let said = deployment.python(server.name, server.name);
+        let output = deployment.python(server.name, server.name);
         assert_eq!(
-            said.out,
+            output.out,
             format!("{} {}", server.python, server.name),
-            "{said:?}"
+            "{output:?}"
         );
     }
 }
 
 #[test]
-fn a_wildcard_matches_the_names_below_it_and_the_longer_one_wins() {
+fn a_wildcard_matches_subdomains_and_the_longest_match_wins() {
     let deployment = Deployment::start();
     for (name, server) in [
         ("one.apps.contoso.test", "tls12.contoso.test"),
@@ -98,7 +106,7 @@ fn a_wildcard_matches_the_names_below_it_and_the_longer_one_wins() {
 }
 
 #[test]
-fn clients_without_a_server_name_get_the_pool_for_them() {
+fn clients_without_a_server_name_use_the_no_name_pool() {
     let deployment = Deployment::start();
     let server = SERVERS.last().unwrap();
     // curl sends no server name for an address.
@@ -106,21 +114,26 @@ fn clients_without_a_server_name_get_the_pool_for_them() {
     let by_address = curl(&[&format!("https://{address}/")]);
     let without: [Said; 3] = [
         by_address,
-        deployment.s_client(&["-noservername"], "nobody"),
+        deployment.s_client(&["-noservername"], "any.contoso.test"),
         deployment.gnutls(&["--disable-sni"], server),
     ];
-    for said in without {
-        assert!(said.out.contains(server.name), "{said:?}");
+    for output in without {
+        assert!(output.out.contains(server.name), "{output:?}");
     }
-    assert!(deployment.python("", "nobody").out.ends_with(server.name));
+    assert!(
+        deployment
+            .python("", "any.contoso.test")
+            .out
+            .ends_with(server.name)
+    );
 }
 
 #[test]
-fn one_connection_carries_many_requests() {
+fn several_requests_use_one_connection() {
     let deployment = Deployment::start();
     let url = format!("https://{}/", SERVERS[2].name);
     let resolve = format!("{}:443:{}", SERVERS[2].name, deployment.address());
-    let said = curl(&[
+    let output = curl(&[
         "--resolve",
         &resolve,
         "-w",
@@ -129,10 +142,12 @@ fn one_connection_carries_many_requests() {
         &url,
         &url,
     ]);
-    let wanted = format!("{0} 1\n{0} 0\n{0} 0\n", SERVERS[2].name);
-    assert_eq!(said.out, wanted, "{said:?}");
-    // Either may be first: nginx closes once curl has announced that it will.
-    let line = eventually("the connection ends", || deployment.balancer.access().pop());
+    let expected = format!("{0} 1\n{0} 0\n{0} 0\n", SERVERS[2].name);
+    assert_eq!(output.out, expected, "{output:?}");
+    // Either side may close first: nginx closes after the close_notify of curl.
+    let line = eventually("the connection is logged", || {
+        deployment.balancer.access().pop()
+    });
     assert_eq!(line["name"], SERVERS[2].name);
     assert_eq!(line["tls_offered"], "TLSv1.3");
 }

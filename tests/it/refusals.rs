@@ -1,4 +1,4 @@
-//! Responses to rejected clients: every row of the table, byte for byte, and as real clients see them.
+//! Responses to rejected clients: each documented rejection byte for byte, and the errors that openssl and curl show.
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -20,9 +20,8 @@ const HTTP: u16 = 80;
 const TCP: u16 = 1000;
 
 fn start() -> Balancer {
-    let balancer = Balancer::start(
-        &format!(
-            r#"
+    let balancer = Balancer::start(&format!(
+        r#"
 listeners:
   alerts:
     bind: ["HOST:{HTTPS}"]
@@ -48,36 +47,34 @@ pools:
   dead: {{ backends: ["{dead}"] }}
 timeouts: {{ client_hello: 700ms }}
 "#,
-            web = echo(),
-            dead = nobody(),
-        )
-        .replace("", ""),
-    )
+        web = echo(),
+        dead = nobody(),
+    ))
     .ready();
     is_health(&balancer, "dead", "down");
     balancer
 }
 
 struct Row {
-    what: &'static str,
+    name: &'static str,
     port: u16,
-    says: Vec<u8>,
-    hears: Answer,
+    request: Vec<u8>,
+    response: Answer,
     outcome: &'static str,
 }
 
 fn row(
-    what: &'static str,
+    name: &'static str,
     port: u16,
-    says: impl Into<Vec<u8>>,
-    hears: Answer,
+    request: impl Into<Vec<u8>>,
+    response: Answer,
     outcome: &'static str,
 ) -> Row {
     Row {
-        what,
+        name,
         port,
-        says: says.into(),
-        hears,
+        request: request.into(),
+        response,
         outcome,
     }
 }
@@ -153,21 +150,21 @@ fn rows() -> Vec<Row> {
         ),
         row("not TLS", HTTPS, get(SERVED), Answer::Nothing, "not_tls"),
         row(
-            "nothing in time",
+            "no data in time",
             HTTPS,
             "",
             Answer::Nothing,
             "hello_silent",
         ),
         row(
-            "not all in time",
+            "incomplete in time",
             HTTPS,
             &unknown[..40],
             Answer::Nothing,
             "hello_timeout",
         ),
         row(
-            "nothing can serve",
+            "no backend available",
             HTTPS,
             HelloBuilder::named("down.test").build(),
             Answer::Reset,
@@ -272,28 +269,28 @@ fn rows() -> Vec<Row> {
             "not_http",
         ),
         row(
-            "http: nothing in time",
+            "http: no data in time",
             HTTP,
             "",
             Answer::Nothing,
             "hello_silent",
         ),
         row(
-            "http: not all in time",
+            "http: incomplete in time",
             HTTP,
             "GET / HT",
             Answer::Status(408),
             "hello_timeout",
         ),
         row(
-            "http: nothing can serve",
+            "http: no backend available",
             HTTP,
             get("down.test"),
             Answer::Status(503),
             "pool_down",
         ),
         row(
-            "tcp: nothing can serve",
+            "tcp: no backend available",
             TCP,
             "",
             Answer::Reset,
@@ -312,9 +309,9 @@ fn every_rejection_has_the_documented_response_log_line_and_count() {
             scope.spawn(move || {
                 let source = own_address();
                 let client = connect_from(source, balancer.at(row.port)).unwrap();
-                say_and_hear(&client, &row.says).must_be(row.hears, row.what);
+                say_and_hear(&client, &row.request).must_be(row.response, row.name);
                 let line = line_of(balancer, source);
-                assert_eq!(line["outcome"], row.outcome, "{}: {line}", row.what);
+                assert_eq!(line["outcome"], row.outcome, "{}: {line}", row.name);
             });
         }
     });
@@ -327,20 +324,20 @@ fn every_rejection_has_the_documented_response_log_line_and_count() {
     all_ended(&balancer);
 }
 
-/// Sends the first part, then more, and reads only then.
-fn goes_on(to: SocketAddr, first: &[u8], more: usize) -> (How, Vec<u8>) {
+/// Sends `first` and then `more` bytes, and only then reads the response.
+fn keeps_sending(to: SocketAddr, first: &[u8], more: usize) -> (How, Vec<u8>) {
     let mut client = connect(to);
     client.write_all(first).unwrap();
     let block = vec![b'x'; 16 * 1024];
-    let mut left = more;
-    while left > 0 {
-        let Ok(written) = client.write(&block[..left.min(block.len())]) else {
+    let mut remaining = more;
+    while remaining > 0 {
+        let Ok(written) = client.write(&block[..remaining.min(block.len())]) else {
             break;
         };
-        left -= written;
+        remaining -= written;
     }
-    let heard = hear(&client);
-    (heard.how, heard.bytes)
+    let response = hear(&client);
+    (response.how, response.bytes)
 }
 
 #[test]
@@ -348,41 +345,40 @@ fn no_reset_overtakes_the_response_to_a_client_that_still_sends() {
     let balancer = start();
     let alert = [21, 3, 3, 0, 2, 2, 50];
     for _ in 0..20 {
-        let (how, bytes) = goes_on(balancer.at(HTTPS), &malformed(), 100_000);
+        let (how, bytes) = keeps_sending(balancer.at(HTTPS), &malformed(), 100_000);
         assert_eq!((how, &*bytes), (How::Closed, &alert[..]));
-        let (how, bytes) = goes_on(balancer.at(HTTP), get("other.test").as_bytes(), 100_000);
+        let (how, bytes) = keeps_sending(balancer.at(HTTP), get("other.test").as_bytes(), 100_000);
         assert_eq!(how, How::Closed);
         assert!(bytes.starts_with(b"HTTP/1.1 404 "));
     }
-    // Reading is limited in time; the response still arrives before the reset.
-    let (_, bytes) = goes_on(balancer.at(HTTPS), &malformed(), 20_000_000);
+    // The balancer reads for a limited time. The response still arrives before the reset.
+    let (_, bytes) = keeps_sending(balancer.at(HTTPS), &malformed(), 20_000_000);
     assert_eq!(bytes, alert);
     all_ended(&balancer);
 }
 
 #[test]
-fn a_client_that_never_closes_is_closed_after_a_moment() {
+fn a_rejected_client_that_does_not_close_is_disconnected_after_a_short_time() {
     let balancer = start();
     let mut client = connect(balancer.at(HTTPS));
     client.write_all(&malformed()).unwrap();
     let mut alert = [0; 8];
     assert_eq!(client.read(&mut alert).unwrap(), 7);
     assert_eq!(client.read(&mut alert).unwrap(), 0);
-    // The socket is closed on the other side.
-    crate::support::eventually("the socket is closed on the other side", || {
+    crate::support::eventually("the balancer closes its socket", || {
         client.write_all(b"x").err()
     });
 }
 
 #[test]
-fn a_response_to_head_has_no_body() {
+fn the_response_to_a_head_request_has_no_body() {
     let balancer = start();
-    let heard = say_and_hear(
+    let response = say_and_hear(
         &connect(balancer.at(HTTP)),
         b"HEAD / HTTP/1.1\r\nHost: other.test\r\n\r\n",
     );
-    assert_eq!(heard.how, How::Closed);
-    assert!(heard.bytes.starts_with(b"HTTP/1.1 404 ") && heard.bytes.ends_with(b"\r\n\r\n"));
+    assert_eq!(response.how, How::Closed);
+    assert!(response.bytes.starts_with(b"HTTP/1.1 404 ") && response.bytes.ends_with(b"\r\n\r\n"));
 }
 
 fn s_client(to: SocketAddr, arguments: &[&str]) -> String {
@@ -391,7 +387,7 @@ fn s_client(to: SocketAddr, arguments: &[&str]) -> String {
         .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .expect("openssl is there");
+        .expect("openssl is installed");
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -400,7 +396,7 @@ fn s_client(to: SocketAddr, arguments: &[&str]) -> String {
 fn openssl_shows_the_alert() {
     let balancer = start();
     let to = balancer.at(HTTPS);
-    for (arguments, number, words) in [
+    for (arguments, number, name) in [
         (&["-servername", "other.test"][..], 112, "unrecognized name"),
         (
             &["-servername", "other.test", "-tls1_2"],
@@ -410,14 +406,14 @@ fn openssl_shows_the_alert() {
         (&["-noservername"], 109, "missing extension"),
         (&["-noservername", "-tls1_2"], 40, "handshake failure"),
     ] {
-        let told = s_client(to, arguments);
+        let output = s_client(to, arguments);
         assert!(
-            told.contains(words) && told.contains(&format!("alert number {number}")),
-            "{arguments:?}: {told}"
+            output.contains(name) && output.contains(&format!("alert number {number}")),
+            "{arguments:?}: {output}"
         );
     }
-    let told = s_client(balancer.at(HTTPS_RESETS), &["-servername", "other.test"]);
-    assert!(!told.contains("alert number"), "{told}");
+    let output = s_client(balancer.at(HTTPS_RESETS), &["-servername", "other.test"]);
+    assert!(!output.contains("alert number"), "{output}");
 }
 
 fn curl(arguments: &[&str]) -> (Option<i32>, String) {
@@ -433,7 +429,7 @@ fn curl(arguments: &[&str]) -> (Option<i32>, String) {
         ])
         .args(arguments)
         .output()
-        .expect("curl is there");
+        .expect("curl is installed");
     let text = [output.stdout, output.stderr].concat();
     (
         output.status.code(),
@@ -457,11 +453,11 @@ fn curl_shows_the_status_and_the_alert() {
             "404",
         ),
     ] {
-        let told = curl(&[arguments, &[&url]].concat());
-        assert_eq!(told, (Some(0), status.to_owned()), "{arguments:.60?}");
+        let output = curl(&[arguments, &[&url]].concat());
+        assert_eq!(output, (Some(0), status.to_owned()), "{arguments:.60?}");
     }
     let resolve = format!("other.test:{HTTPS}:{}", balancer.address);
-    let (exit, told) = curl(&["--resolve", &resolve, "-k", "https://other.test/"]);
-    assert_eq!(exit, Some(35), "{told}");
-    assert!(told.contains("unrecognized name"), "{told}");
+    let (exit, output) = curl(&["--resolve", &resolve, "-k", "https://other.test/"]);
+    assert_eq!(exit, Some(35), "{output}");
+    assert!(output.contains("unrecognized name"), "{output}");
 }

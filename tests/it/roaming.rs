@@ -1,5 +1,5 @@
-//! A phone that changes networks keeps its Front End: third-party clients resume, from another address, the TLS sessions of
-//! third-party servers.
+//! A phone that changes networks keeps its Front End: third-party clients resume TLS sessions with third-party servers
+//! from another address.
 
 mod renewal;
 
@@ -12,22 +12,22 @@ use crate::support::programs::{feed, run};
 use crate::support::{eventually, own_address};
 
 const NAME: &str = "lyncweb.contoso.test";
-/// How nginx keeps sessions, and how it lets clients keep them.
+/// nginx stores sessions (`IDS`) or the clients store them (`TICKETS`).
 const IDS: &str = "ssl_session_cache shared:sessions:1m; ssl_session_tickets off;";
 const TICKETS: &str = "ssl_session_cache off; ssl_session_tickets on;";
 const BODIES: [&str; 3] = ["fe01", "fe02", "fe03"];
 
-/// Front Ends and a balancer with `affinity.by`.
+/// The Front Ends, and a balancer with the given `affinity.by`.
 struct Deployment {
     balancer: Balancer,
     servers: Vec<Nginx>,
 }
 
-/// The address of a client, the session that it saves and the one that it resumes.
+/// The address of a client, the name under which it saves its session, and the name of the session that it resumes.
 type Visit<'a> = (IpAddr, &'a str, &'a str);
 
 /// The server that responded, and whether the session was resumed.
-type Met = (String, bool);
+type Reached = (String, bool);
 
 impl Deployment {
     fn start(directives: &str, protocol: &str, by: &str) -> Self {
@@ -49,8 +49,8 @@ impl Deployment {
         Self { balancer, servers }
     }
 
-    /// Python's clients, one after the other.
-    fn visit(&self, version: &str, visits: &[Visit<'_>]) -> Vec<Met> {
+    /// Connects Python clients, one after the other.
+    fn visit(&self, version: &str, visits: &[Visit<'_>]) -> Vec<Reached> {
         let lines = visits
             .iter()
             .map(|(source, save, load)| format!("{source} {save} {load}\n"));
@@ -59,10 +59,10 @@ impl Deployment {
             include_str!("roaming/clients.py"),
         );
         let arguments = ["-c", script, &address, "443", NAME, version];
-        let said = feed("python3", "python3", &arguments, &lines.collect::<String>());
-        let met: Vec<Met> = said.out.lines().map(met).collect();
-        assert_eq!(met.len(), visits.len(), "{said:?}");
-        met
+        let output = feed("python3", "python3", &arguments, &lines.collect::<String>());
+        let reached: Vec<Reached> = output.out.lines().map(parse_reached).collect();
+        assert_eq!(reached.len(), visits.len(), "{output:?}");
+        reached
     }
 
     fn learned(&self) -> f64 {
@@ -87,28 +87,29 @@ fn pools(backends: &str, by: &str) -> String {
     )
 }
 
-fn met(line: &str) -> Met {
-    let (body, how) = line.split_once(' ').expect("two words");
-    (body.to_owned(), how == "resumed")
+fn parse_reached(line: &str) -> Reached {
+    let (body, handshake) = line.split_once(' ').expect("a body and a status");
+    (body.to_owned(), handshake == "resumed")
 }
 
 fn names(number: usize) -> Vec<String> {
     (0..number).map(|number| format!("s{number}")).collect()
 }
 
-/// 200 clients connect from one address each and then from another, and reach their own Front End again.
-fn all_roam(directives: &str, by: &str) {
+/// 200 clients connect, each from its own address, and then resume from another address. All must reach the same Front
+/// End again.
+fn assert_all_keep_their_front_end(directives: &str, by: &str) {
     let deployment = Deployment::start(directives, "TLSv1.2", by);
     let names = names(200);
-    let at_home: Vec<Visit<'_>> = names
+    let from_home: Vec<Visit<'_>> = names
         .iter()
         .map(|name| (own_address(), name.as_str(), "-"))
         .collect();
     let away = names
         .iter()
         .map(|name| (own_address(), "again", name.as_str()));
-    let met = deployment.visit("TLSv1_2", &[at_home, away.collect()].concat());
-    let (home, away) = met.split_at(200);
+    let reached = deployment.visit("TLSv1_2", &[from_home, away.collect()].concat());
+    let (home, away) = reached.split_at(200);
     assert!(home.iter().all(|(_, resumed)| !resumed));
     let stayed = home
         .iter()
@@ -125,9 +126,9 @@ fn all_roam(directives: &str, by: &str) {
         spread.len() == 3 && spread.values().all(|&count| count > 60),
         "{spread:?}"
     );
-    let picked = |word: &str| {
+    let picked = |pick: &str| {
         let lines = deployment.balancer.access();
-        lines.iter().filter(|line| line["pick"] == word).count()
+        lines.iter().filter(|line| line["pick"] == pick).count()
     };
     eventually("every connection is logged", || {
         (picked("tls_session") == 200).then_some(())
@@ -136,21 +137,21 @@ fn all_roam(directives: &str, by: &str) {
 
 #[test]
 fn clients_that_resume_by_session_id_keep_their_front_end_200_of_200() {
-    all_roam(IDS, "[source, tls_session]");
+    assert_all_keep_their_front_end(IDS, "[source, tls_session]");
 }
 
 #[test]
 fn clients_that_resume_by_ticket_keep_their_front_end_200_of_200() {
-    all_roam(TICKETS, "[source, name, tls_session]");
+    assert_all_keep_their_front_end(TICKETS, "[source, name, tls_session]");
 }
 
 #[test]
 fn clients_identified_only_by_sessions_keep_their_front_end() {
-    all_roam(TICKETS, "[tls_session]");
+    assert_all_keep_their_front_end(TICKETS, "[tls_session]");
 }
 
 #[test]
-fn with_tls13_nothing_is_learned_and_clients_follow_source_and_name() {
+fn with_tls13_no_session_is_learned_and_clients_are_pinned_by_source() {
     let deployment = Deployment::start(TICKETS, "TLSv1.3", "[source, tls_session]");
     let (home, away) = (own_address(), own_address());
     let visits = [
@@ -159,9 +160,12 @@ fn with_tls13_nothing_is_learned_and_clients_follow_source_and_name() {
         (away, "c", "a"),
         (away, "d", "-"),
     ];
-    let met = deployment.visit("TLSv1_3", &visits);
-    assert_eq!((&met[0].0, &met[2].0), (&met[1].0, &met[3].0));
-    assert_ne!(met[0].0, met[2].0, "round robin");
+    let reached = deployment.visit("TLSv1_3", &visits);
+    assert_eq!(
+        (&reached[0].0, &reached[2].0),
+        (&reached[1].0, &reached[3].0)
+    );
+    assert_ne!(reached[0].0, reached[2].0, "round robin");
     assert_eq!((deployment.learned(), deployment.recognised()), (0.0, 0.0));
     assert_eq!(
         deployment.balancer.metric("lyncpin_affinity_sessions", &[]),
@@ -170,22 +174,22 @@ fn with_tls13_nothing_is_learned_and_clients_follow_source_and_name() {
 }
 
 #[test]
-fn a_recognised_session_moves_no_other_client_of_the_same_address() {
+fn a_recognised_session_does_not_move_other_clients_of_the_same_address() {
     let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
     let (home, network) = (own_address(), own_address());
     let visits = [
         (home, "phone", "-"),
         (network, "other", "-"),
-        // The phone joins the other's network.
+        // The phone joins the network of the other client.
         (network, "phone", "phone"),
         (network, "third", "-"),
         (network, "other", "other"),
         (network, "phone", "phone"),
-        // And, once its session is forgotten by itself, follows the address.
+        // Without a session, the phone gets the pin of the address.
         (network, "phone", "-"),
     ];
-    let met = deployment.visit("TLSv1_2", &visits);
-    let bodies: Vec<&str> = met.iter().map(|(body, _)| body.as_str()).collect();
+    let reached = deployment.visit("TLSv1_2", &visits);
+    let bodies: Vec<&str> = reached.iter().map(|(body, _)| body.as_str()).collect();
     assert_eq!(
         bodies,
         ["fe01", "fe02", "fe01", "fe02", "fe02", "fe01", "fe02"]
@@ -203,18 +207,21 @@ fn a_recognised_client_from_an_unpinned_address_is_pinned_there() {
     let visits = [
         (home, "phone", "-"),
         (away, "phone", "phone"),
-        // Now with a full handshake, as for another name.
+        // A full handshake, as if for another name.
         (away, "other", "-"),
     ];
-    let met = deployment.visit("TLSv1_2", &visits);
-    assert!(met.iter().all(|(body, _)| body == "fe01"), "{met:?}");
+    let reached = deployment.visit("TLSv1_2", &visits);
+    assert!(
+        reached.iter().all(|(body, _)| body == "fe01"),
+        "{reached:?}"
+    );
 }
 
 #[test]
 fn a_session_whose_front_end_is_down_moves_with_its_client() {
     let mut deployment = Deployment::start(TICKETS, "TLSv1.2", "[source, tls_session]");
     let (home, away) = (own_address(), own_address());
-    // Python's sessions end with its process; those of openssl are in a file.
+    // Python loses its sessions when its process ends; openssl stores them in a file.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("session").display().to_string();
     let first = deployment.s_client(home, &["-sess_out", &file]);
@@ -228,8 +235,8 @@ fn a_session_whose_front_end_is_down_moves_with_its_client() {
             == 0.0)
             .then_some(())
     });
-    let met = deployment.s_client(away, &["-sess_in", &file]);
-    assert!(!met.contains(BODIES[home_server]), "{met}");
+    let second = deployment.s_client(away, &["-sess_in", &file]);
+    assert!(!second.contains(BODIES[home_server]), "{second}");
     let moved = deployment
         .balancer
         .metric("lyncpin_affinity_pins_broken_total", &["reason=\"down\""]);
@@ -237,23 +244,28 @@ fn a_session_whose_front_end_is_down_moves_with_its_client() {
 }
 
 impl Deployment {
-    /// What `openssl s_client` is told by the server that it meets.
+    /// The output of `openssl s_client`, connected from `source`.
     fn s_client(&self, source: IpAddr, arguments: &[&str]) -> String {
-        let (source, at) = (source.to_string(), self.balancer.at(443).to_string());
-        let ours = [
+        let (source, address) = (source.to_string(), self.balancer.at(443).to_string());
+        let common = [
             "s_client",
             "-tls1_2",
             "-servername",
             NAME,
             "-connect",
-            &at,
+            &address,
             "-bind",
             &source,
         ];
         let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
-        let said = run("openssl", "openssl", &[&ours, arguments].concat(), &request);
-        assert!(said.status.success(), "{said:?}");
-        said.out
+        let output = run(
+            "openssl",
+            "openssl",
+            &[&common, arguments].concat(),
+            &request,
+        );
+        assert!(output.status.success(), "{output:?}");
+        output.out
     }
 }
 
@@ -280,7 +292,7 @@ fn openssl_returns_from_another_address_with_its_saved_session() {
     }
 }
 
-/// curl requests no ticket up to TLS 1.2 (SSL_OP_NO_TICKET), so it resumes by id only.
+/// Up to TLS 1.2, curl requests no ticket (SSL_OP_NO_TICKET), so it resumes only by session ID.
 #[test]
 fn curl_returns_from_another_address() {
     let deployment = Deployment::start(IDS, "TLSv1.2", "[source, tls_session]");
@@ -290,13 +302,13 @@ fn curl_returns_from_another_address() {
         let url = format!("https://{NAME}/");
         let visit = |source| ["-sk", "--resolve", &resolve, "--interface", source, &url];
         let (home, away) = (visit(&home), visit(&away));
-        let said = run(
+        let output = run(
             "curl",
             "curl",
             &[&home[..], &["--next"], &away].concat(),
             "",
         );
-        assert_eq!(said.out, BODIES[number % 3].repeat(2), "{said:?}");
+        assert_eq!(output.out, BODIES[number % 3].repeat(2), "{output:?}");
     }
     assert_eq!(deployment.recognised(), 6.0);
 }

@@ -1,4 +1,4 @@
-//! Pins and administrative states survive the process, however it ends.
+//! The affinity store: pins and administrative states survive a stop, a kill and a reload.
 
 mod damage;
 mod full;
@@ -18,10 +18,10 @@ use crate::support::{eventually, own_address};
 
 const NAMES: [&str; 2] = ["pin.contoso.test", "other.contoso.test"];
 
-/// The backends of clients, by source and name.
-type Homes = BTreeMap<(IpAddr, &'static str), String>;
+/// The backend of each client, by source and name.
+type Assigned = BTreeMap<(IpAddr, &'static str), String>;
 
-/// Three backends, and a store that one balancer after another uses.
+/// Three backends, and a store for several balancers, one after the other.
 struct Site {
     backends: Vec<Backend>,
     directory: tempfile::TempDir,
@@ -68,34 +68,34 @@ impl Site {
     }
 }
 
-/// The backend that a client gets.
-fn home(balancer: &Balancer, source: IpAddr, name: &str) -> String {
+/// Connects a client and returns the name of its backend.
+fn backend_of(balancer: &Balancer, source: IpAddr, name: &str) -> String {
     let client = connect_from(source, balancer.at(8080)).unwrap();
     ask(&client, &request(name)).unwrap()
 }
 
-/// The backends of this many new clients, each under both names.
-fn come(balancer: &Balancer, count: usize) -> Homes {
+/// Connects this many new clients, each under both names.
+fn connect_clients(balancer: &Balancer, count: usize) -> Assigned {
     let sources = (0..count).map(|_| own_address());
-    let asked = sources.flat_map(|source| NAMES.map(|name| (source, name)));
-    asked
-        .map(|(source, name)| ((source, name), home(balancer, source, name)))
+    let clients = sources.flat_map(|source| NAMES.map(|name| (source, name)));
+    clients
+        .map(|(source, name)| ((source, name), backend_of(balancer, source, name)))
         .collect()
 }
 
 #[track_caller]
-fn all_come_home(balancer: &Balancer, homes: &Homes) {
-    let now: Homes = homes
+fn assert_unchanged(balancer: &Balancer, assigned: &Assigned) {
+    let now: Assigned = assigned
         .keys()
-        .map(|&(source, name)| ((source, name), home(balancer, source, name)))
+        .map(|&(source, name)| ((source, name), backend_of(balancer, source, name)))
         .collect();
-    assert_eq!(&now, homes);
-    // By their pins, and not because the policy selected the same.
+    assert_eq!(&now, assigned);
+    // By their pins, not because the policy happens to select the same backends.
     let lookups = |result| balancer.metric("lyncpin_affinity_lookups_total", &[result]);
-    assert!(lookups("result=\"hit\"") >= homes.len() as f64);
+    assert!(lookups("result=\"hit\"") >= assigned.len() as f64);
 }
 
-/// Waits until the file has everything up to now.
+/// Waits until the file contains all changes made before this call.
 fn written(balancer: &Balancer) {
     let since_epoch = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let second_from_now = since_epoch(SystemTime::now() + Duration::from_secs(1)).as_secs_f64();
@@ -105,17 +105,17 @@ fn written(balancer: &Balancer) {
     });
 }
 
-/// The event whose message starts with this.
+/// Waits for the event whose message starts with `message`.
 fn logged(balancer: &Balancer, message: &str) -> serde_json::Value {
     eventually(message, || lines(balancer, message).into_iter().next())
 }
 
 fn lines(balancer: &Balancer, message: &str) -> Vec<serde_json::Value> {
-    let begins = |line: &serde_json::Value| {
+    let matches = |line: &serde_json::Value| {
         let text = line["message"].as_str();
         text.is_some_and(|text| text.starts_with(message))
     };
-    balancer.log().into_iter().filter(begins).collect()
+    balancer.log().into_iter().filter(matches).collect()
 }
 
 fn kill(balancer: &mut Balancer) {
@@ -131,7 +131,7 @@ fn state(balancer: &Balancer, backend: usize) -> serde_json::Value {
 fn pins_and_states_survive_a_restart() {
     let site = Site::new();
     let mut balancer = site.start();
-    let homes = come(&balancer, 50);
+    let assigned = connect_clients(&balancer, 50);
     assert_eq!(
         balancer
             .set_state("web", "b", r#"{"state":"drain","deadline":"1h"}"#)
@@ -148,27 +148,27 @@ fn pins_and_states_survive_a_restart() {
         "affinity store: restored 100 pins, 1 state, from ",
     );
     assert!(restored["message"].as_str().unwrap().ends_with(" s old"));
-    all_come_home(&balancer, &homes);
+    assert_unchanged(&balancer, &assigned);
     let drained = state(&balancer, 1);
     assert_eq!(drained["state"], "drain");
     let time =
         |deadline: &serde_json::Value| deadline.as_str().unwrap().parse::<Timestamp>().unwrap().0;
     let (before, now) = (time(&deadline), time(&drained["deadline"]));
-    let moved = before.max(now).duration_since(before.min(now)).unwrap();
-    assert!(moved < Duration::from_secs(1), "{moved:?}");
+    let difference = before.max(now).duration_since(before.min(now)).unwrap();
+    assert!(difference < Duration::from_secs(1), "{difference:?}");
 }
 
 #[test]
-fn a_kill_loses_nothing_that_is_older_than_a_second() {
+fn a_kill_loses_no_change_that_is_older_than_a_second() {
     let site = Site::new();
     let mut balancer = site.start();
-    let homes = come(&balancer, 50);
+    let assigned = connect_clients(&balancer, 50);
     let held: Vec<_> = (0..5)
         .map(|_| {
             let source = own_address();
             let client = connect_from(source, balancer.at(8080)).unwrap();
-            let home = ask(&client, &request(NAMES[0])).unwrap();
-            (source, client, home)
+            let backend = ask(&client, &request(NAMES[0])).unwrap();
+            (source, client, backend)
         })
         .collect();
     assert_eq!(
@@ -192,16 +192,20 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
     written(&balancer);
     kill(&mut balancer);
 
-    // Twice: restored pins are stored as well.
+    // Twice, because restored pins must be stored again.
     for _ in 0..2 {
         let mut balancer = site.start();
         logged(
             &balancer,
             "affinity store: restored 105 pins, 1 state, from ",
         );
-        all_come_home(&balancer, &homes);
+        assert_unchanged(&balancer, &assigned);
         for (source, _, at) in &held {
-            assert_eq!(&home(&balancer, *source, NAMES[0]), at, "in use to the end");
+            assert_eq!(
+                &backend_of(&balancer, *source, NAMES[0]),
+                at,
+                "the pin was in use when the process was killed"
+            );
         }
         assert_eq!(
             (0..3)
@@ -215,16 +219,16 @@ fn a_kill_loses_nothing_that_is_older_than_a_second() {
 }
 
 #[test]
-fn a_drain_whose_deadline_has_passed_takes_no_client_and_its_pins_are_dropped() {
+fn after_a_restart_a_drain_past_its_deadline_gets_no_clients_and_its_pins_are_dropped() {
     let site = Site::new();
     let mut balancer = site.start();
-    let homes = come(&balancer, 12);
-    let of_b = homes.values().filter(|home| *home == "b").count();
-    assert!(of_b > 0);
+    let assigned = connect_clients(&balancer, 12);
+    let pinned_to_b = assigned.values().filter(|backend| *backend == "b").count();
+    assert!(pinned_to_b > 0);
     balancer.set_state("web", "b", r#"{"state":"drain","deadline":"10s"}"#);
     written(&balancer);
     kill(&mut balancer);
-    // The deadline must pass.
+    // Wait until the deadline has passed.
     std::thread::sleep(Duration::from_secs(10));
 
     let balancer = site.start();
@@ -232,89 +236,92 @@ fn a_drain_whose_deadline_has_passed_takes_no_client_and_its_pins_are_dropped() 
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
-    assert_eq!(dropped["drained"], of_b);
+    assert_eq!(dropped["drained"], pinned_to_b);
     assert_eq!(state(&balancer, 1)["state"], "drain");
-    for (&(source, name), before) in &homes {
-        let now = home(&balancer, source, name);
+    for (&(source, name), before) in &assigned {
+        let now = backend_of(&balancer, source, name);
         assert!(now != "b" && (before == "b" || *before == now));
     }
 }
 
 #[test]
-fn what_the_configuration_no_longer_has_is_dropped_and_counted() {
+fn pins_that_no_longer_match_the_configuration_are_dropped_and_counted() {
     let mut site = Site::new();
     let mut balancer = site.start();
-    let homes = come(&balancer, 12);
+    let assigned = connect_clients(&balancer, 12);
     balancer.signal(Signal::TERM);
     balancer.wait();
     site.backends.pop();
-    let gone = homes.values().filter(|home| *home == "c").count();
+    let dropped_pins = assigned.values().filter(|backend| *backend == "c").count();
 
     let mut balancer = site.start();
     let dropped = logged(
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
-    assert_eq!(dropped["unknown"], gone);
-    let left: Homes = homes.into_iter().filter(|(_, home)| home != "c").collect();
-    all_come_home(&balancer, &left);
+    assert_eq!(dropped["unknown"], dropped_pins);
+    let remaining: Assigned = assigned
+        .into_iter()
+        .filter(|(_, backend)| backend != "c")
+        .collect();
+    assert_unchanged(&balancer, &remaining);
     balancer.signal(Signal::TERM);
     balancer.wait();
 
-    // TLS sessions are keys of their own, and clients' keys stay what they are.
+    // TLS sessions have their own keys. The keys of clients do not change.
     let with_sessions = ", affinity: { by: [source, name, tls_session] }";
     let mut balancer = Balancer::start(&site.yaml(with_sessions)).ready();
-    all_come_home(&balancer, &left);
+    assert_unchanged(&balancer, &remaining);
     balancer.signal(Signal::TERM);
     balancer.wait();
 
-    // Where clients have no keys any more, their pins are dropped.
+    // If clients no longer have keys, their pins are dropped.
     let balancer = Balancer::start(&site.yaml(", affinity: { by: [tls_session] }"));
     let dropped = logged(
         &balancer,
         "affinity store: pins and states that are no longer valid",
     );
-    assert!(dropped["other_keys"].as_u64().unwrap() >= left.len() as u64);
+    assert!(dropped["other_keys"].as_u64().unwrap() >= remaining.len() as u64);
 }
 
 #[test]
-fn a_reload_moves_the_store_and_loses_nothing() {
+fn a_reload_changes_the_store_and_loses_no_pin() {
     let site = Site::new();
-    let with = |place: &str| site.yaml_with(place, &site.backends, "");
+    let with = |path: &str| site.yaml_with(path, &site.backends, "");
     let file = site.file().display().to_string();
     let memory = with(&file).replace(&format!("{{ file: \"{file}\" }}"), "memory");
     let mut balancer = Balancer::start(&memory).ready();
-    let mut homes = come(&balancer, 10);
+    let mut assigned = connect_clients(&balancer, 10);
 
-    // From memory to a file, and on to another one.
+    // From memory to a file, and from there to another file.
     balancer.reloaded(&with(&file));
-    homes.extend(come(&balancer, 10));
+    assigned.extend(connect_clients(&balancer, 10));
     let other = site.directory.path().join("other").display().to_string();
     balancer.reloaded(&with(&other));
-    homes.extend(come(&balancer, 10));
+    assigned.extend(connect_clients(&balancer, 10));
 
-    // A path where no file can be changes nothing.
-    let refused = balancer.reload(&with("/nowhere/at/all"));
-    assert_eq!(refused.status, 422, "{}", refused.body);
+    // If the file cannot be opened, the reload is rejected and the store does not change.
+    let rejected = balancer.reload(&with("/nowhere/at/all"));
+    assert_eq!(rejected.status, 422, "{}", rejected.body);
     assert!(
-        refused.body.contains("affinity_store cannot be opened"),
+        rejected.body.contains("affinity_store cannot be opened"),
         "{}",
-        refused.body
+        rejected.body
     );
     written(&balancer);
     kill(&mut balancer);
 
     let balancer = Balancer::start(&with(&other)).ready();
     logged(&balancer, "affinity store: restored 60 pins, ");
-    all_come_home(&balancer, &homes);
+    assert_unchanged(&balancer, &assigned);
 
     // The first file is unlocked and complete.
     let earlier = site.start();
     logged(&earlier, "affinity store: restored 40 pins, ");
 
-    // And back to memory, which releases the file.
+    // Back to memory, which releases the file.
     balancer.reloaded(&memory);
     let next = Balancer::start(&with(&other)).ready();
     logged(&next, "affinity store: restored 60 pins, ");
-    all_come_home(&balancer, &homes);
+    assert_unchanged(&balancer, &assigned);
 }

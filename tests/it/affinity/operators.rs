@@ -1,25 +1,25 @@
-//! Queries and changes of pins by an administrator, with the balancer as a process.
+//! An administrator queries and changes the pins of a running balancer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{NAME, OTHER, come, come_for, start};
+use super::{NAME, OTHER, connect_tcp, server_for, start};
 use crate::support::balancer::{Answer, Balancer};
 use crate::support::peers::{Backend, assert_reset, entries, is_alive};
 use crate::support::{eventually, own_address};
 
-/// One pin for each client, by round robin.
+/// One pin for each client address; new clients are assigned by round robin.
 const KEYS: &str = "balance: round_robin, affinity: { by: [source] }";
 
-fn json(answer: &Answer) -> Value {
-    serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+fn json(response: &Answer) -> Value {
+    serde_json::from_str(&response.body).unwrap_or_else(|error| panic!("{error}: {response:?}"))
 }
 
 fn change(balancer: &Balancer, body: &Value) -> Value {
-    let answer = balancer.ask("PUT", "/api/v1/affinity", &body.to_string());
-    json(&answer.unwrap())
+    let response = balancer.ask("PUT", "/api/v1/affinity", &body.to_string());
+    json(&response.unwrap())
 }
 
 fn list(balancer: &Balancer, query: &str) -> Value {
@@ -30,7 +30,7 @@ fn client_of(pin: &Value) -> String {
     pin["client"].as_str().unwrap().to_owned()
 }
 
-/// The clients of every matching pin, over pages of this size; none occurs twice.
+/// The client and name of every matching pin, read in pages of this size. Asserts that no pin occurs twice.
 fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut cursor = String::new();
@@ -40,7 +40,7 @@ fn clients(balancer: &Balancer, query: &str, limit: usize) -> BTreeSet<String> {
         assert!(entries.len() <= limit);
         for pin in entries {
             let key = format!("{} {}", client_of(pin), pin["name"]);
-            assert!(found.insert(key), "{pin} came twice");
+            assert!(found.insert(key), "{pin} occurs twice");
         }
         let Some(next) = page["cursor"].as_str() else {
             return found;
@@ -61,7 +61,7 @@ fn event(balancer: &Balancer, message: &str) -> Value {
 }
 
 #[test]
-fn a_client_goes_to_the_backend_that_it_is_pinned_to() {
+fn a_client_gets_the_backend_that_it_is_pinned_to() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
@@ -74,7 +74,7 @@ fn a_client_goes_to_the_backend_that_it_is_pinned_to() {
         json!({"group": "web", "backend": "c", "pins": [{"client": format!("{source}/32"), "name": null, "before": null}]})
     );
     for _ in 0..3 {
-        assert_eq!(come(source, &balancer).0, "c");
+        assert_eq!(connect_tcp(source, &balancer).0, "c");
     }
     assert_eq!(balancer.ended("client_closed")["pick"], "pinned");
     let page = list(&balancer, "");
@@ -92,9 +92,9 @@ fn a_client_goes_to_the_backend_that_it_is_pinned_to() {
     );
 }
 
-/// All phones of a Wi-Fi share an IPv6 /64.
+/// All phones on one Wi-Fi network share an IPv6 /64.
 #[test]
-fn clients_of_one_ipv6_network_have_pins_of_their_own() {
+fn each_client_of_an_ipv6_network_has_its_own_pin() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, KEYS);
     for (client, backend) in [("2001:db8::7", "a"), ("2001:db8::8", "b")] {
@@ -111,7 +111,7 @@ fn clients_of_one_ipv6_network_have_pins_of_their_own() {
 }
 
 #[test]
-fn a_move_distinguishes_no_pin_from_a_pin_that_is_there_already() {
+fn a_move_reports_whether_there_is_no_pin_or_it_already_points_to_the_target() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, KEYS);
     let moved = balancer.said(&["affinity", "move", "--client", "192.0.2.7", "--to", "b"]);
@@ -134,31 +134,33 @@ fn a_move_distinguishes_no_pin_from_a_pin_that_is_there_already() {
 }
 
 #[test]
-fn a_pin_that_is_set_again_moves_and_resets_no_connection() {
+fn setting_a_pin_again_moves_it_and_resets_no_connection() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
-    let (first, held) = come(source, &balancer);
+    let (first, held) = connect_tcp(source, &balancer);
     let other = if first == "a" { "b" } else { "a" };
     let pinned = change(
         &balancer,
         &json!({"action": "pin", "client": source.to_string(), "backend": other}),
     );
     assert_eq!(pinned["pins"][0]["before"], *first);
-    assert_eq!(come(source, &balancer).0, other);
+    assert_eq!(connect_tcp(source, &balancer).0, other);
     assert!(is_alive(&held));
 }
 
 #[test]
-fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
+fn connections_of_a_moved_client_are_reset_and_new_ones_use_the_new_backend() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let source = own_address();
-    let (first, held) = come(source, &balancer);
-    let (_, also_held) = come(source, &balancer);
-    let others: Vec<_> = (0..6).map(|_| come(own_address(), &balancer)).collect();
+    let (first, held) = connect_tcp(source, &balancer);
+    let (_, also_held) = connect_tcp(source, &balancer);
+    let others: Vec<_> = (0..6)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
     let to = if first == "c" { "a" } else { "c" };
-    let said = balancer.said(&[
+    let output = balancer.said(&[
         "affinity",
         "move",
         "--client",
@@ -167,13 +169,13 @@ fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
         to,
     ]);
     assert_eq!(
-        (said.status, said.out),
+        (output.status, output.out),
         (0, format!("1 pin moved to {to}, 2 connections reset\n")),
         "{}",
-        said.err
+        output.err
     );
-    // It returns before its old connections have ended.
-    assert_eq!(come(source, &balancer).0, to);
+    // The client connects again before its old connections have ended.
+    assert_eq!(connect_tcp(source, &balancer).0, to);
     assert_reset(&held);
     assert_reset(&also_held);
     let ended = balancer.ended("pin_moved");
@@ -183,7 +185,7 @@ fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
     );
     assert!(
         others.iter().all(|(_, client)| is_alive(client)),
-        "the others notice nothing"
+        "connections of other clients stay open"
     );
     let event = event(&balancer, "the administrator moved");
     assert_eq!(
@@ -193,13 +195,13 @@ fn a_moved_client_is_reset_and_returns_to_the_new_backend_at_once() {
 }
 
 #[test]
-fn all_pins_of_a_backend_move_to_another() {
+fn all_pins_of_a_backend_can_be_moved_to_another() {
     let backends = Backend::several(3);
     let balancer = start(&backends, 2, KEYS);
     let held: Vec<_> = (0..12)
         .map(|_| {
             let source = own_address();
-            (source, come(source, &balancer))
+            (source, connect_tcp(source, &balancer))
         })
         .collect();
     let moved = change(
@@ -210,7 +212,7 @@ fn all_pins_of_a_backend_move_to_another() {
     for (source, (server, client)) in &held {
         if server == "a" {
             assert_reset(client);
-            assert_eq!(come(*source, &balancer).0, "b");
+            assert_eq!(connect_tcp(*source, &balancer).0, "b");
         } else {
             assert!(is_alive(client));
         }
@@ -220,48 +222,51 @@ fn all_pins_of_a_backend_move_to_another() {
 }
 
 #[test]
-fn cleared_pins_are_removed_and_connections_stay_open() {
+fn clear_removes_pins_and_leaves_connections_open() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 2, KEYS);
     let held: Vec<_> = (0..4)
         .map(|_| {
             let source = own_address();
-            (source, come(source, &balancer))
+            (source, connect_tcp(source, &balancer))
         })
         .collect();
     let (source, (first, client)) = &held[0];
-    let said = balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
+    let output = balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
     assert_eq!(
-        (said.status, said.out.as_str()),
+        (output.status, output.out.as_str()),
         (0, "1 pin cleared, 1 connection not affected\n"),
         "{}",
-        said.err
+        output.err
     );
     assert!(is_alive(client));
     assert_eq!(clients(&balancer, "", 100).len(), 3);
-    let said = balancer.said(&["affinity", "show", "--client", &source.to_string()]);
+    let output = balancer.said(&["affinity", "show", "--client", &source.to_string()]);
     assert_eq!(
-        (said.status, said.err),
+        (output.status, output.err),
         (1, format!("{source} has no pin\n"))
     );
-    // Its next connections are assigned again by round robin: one of two gets another server.
+    // New connections are assigned by round robin again, so two in a row get different servers.
     let next: Vec<String> = (0..2)
         .map(|_| {
             balancer.said(&["affinity", "clear", "--client", &source.to_string()]);
-            come(*source, &balancer).0
+            connect_tcp(*source, &balancer).0
         })
         .collect();
-    assert_ne!(next[0], next[1], "it was on {first}");
-    let said = balancer.said(&["affinity", "clear", "--all"]);
-    assert!(said.out.starts_with("4 pins cleared, "), "{said:?}");
+    assert_ne!(next[0], next[1], "the first server was {first}");
+    let output = balancer.said(&["affinity", "clear", "--all"]);
+    assert!(output.out.starts_with("4 pins cleared, "), "{output:?}");
     assert_eq!(list(&balancer, "")["entries"], json!([]));
-    let said = balancer.said(&["affinity", "clear", "--all"]);
-    assert_eq!((said.status, said.err.as_str()), (1, "no pin matches\n"));
+    let output = balancer.said(&["affinity", "clear", "--all"]);
+    assert_eq!(
+        (output.status, output.err.as_str()),
+        (1, "no pin matches\n")
+    );
     assert!(held.iter().all(|(_, (_, client))| is_alive(client)));
 }
 
 #[test]
-fn every_filter_and_every_page_finds_the_matching_pins() {
+fn every_filter_lists_the_matching_pins_at_every_page_size() {
     let backends = Backend::several(3);
     let balancer = Balancer::start(&format!(
         "listeners:\n\
@@ -274,9 +279,9 @@ fn every_filter_and_every_page_finds_the_matching_pins() {
     ));
     let sources: Vec<IpAddr> = (0..30).map(|_| own_address()).collect();
     for source in &sources {
-        come_for(NAME, *source, &balancer);
-        come_for(OTHER, *source, &balancer);
-        come(*source, &balancer);
+        server_for(NAME, *source, &balancer);
+        server_for(OTHER, *source, &balancer);
+        connect_tcp(*source, &balancer);
     }
     for limit in [1, 7, 90, 10_000] {
         assert_eq!(clients(&balancer, "", limit).len(), 90, "{limit}");
@@ -338,7 +343,7 @@ fn a_pin_by_name_is_created_under_the_configured_name() {
         )
     };
     assert_eq!(pin("PIN.contoso.test.")["pins"][0]["name"], NAME);
-    assert_eq!(come_for(NAME, source, &balancer), "b");
+    assert_eq!(server_for(NAME, source, &balancer), "b");
     assert_eq!(
         pin("elsewhere.contoso.test")["error"],
         "no route for \"elsewhere.contoso.test\" points to a pool with affinity"
@@ -351,13 +356,13 @@ fn a_pin_by_name_is_created_under_the_configured_name() {
 }
 
 #[test]
-fn explain_shows_everything_about_a_pin() {
+fn explain_shows_the_state_of_a_pin() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, KEYS);
     let source = own_address();
     let explain = || json(&balancer.get(&format!("/api/v1/explain?listener=tcp&source={source}")));
     assert_eq!(explain()["pin"], Value::Null);
-    let (server, held) = come(source, &balancer);
+    let (server, held) = connect_tcp(source, &balancer);
     let explained = explain();
     let pin = &explained["pin"];
     assert_eq!(
@@ -392,13 +397,15 @@ fn explain_shows_everything_about_a_pin() {
 }
 
 #[test]
-fn no_client_can_be_pinned_while_a_full_table_is_in_use() {
+fn no_client_can_be_pinned_while_the_table_is_full_of_pins_in_use() {
     let backends = Backend::several(2);
     let balancer = start(&backends, 1, "affinity: { by: [source], max_entries: 2 }");
-    let _held: Vec<_> = (0..2).map(|_| come(own_address(), &balancer)).collect();
+    let _held: Vec<_> = (0..2)
+        .map(|_| connect_tcp(own_address(), &balancer))
+        .collect();
     let body = json!({"action": "pin", "client": "192.0.2.7", "backend": "a"}).to_string();
-    let answer = balancer.ask("PUT", "/api/v1/affinity", &body).unwrap();
-    assert_eq!(answer.status, 409, "{answer:?}");
+    let response = balancer.ask("PUT", "/api/v1/affinity", &body).unwrap();
+    assert_eq!(response.status, 409, "{response:?}");
 }
 
 #[test]
@@ -425,38 +432,38 @@ fn errors_of_pin_and_move_name_the_cause() {
         pool(&["z"], "none"),
     );
     let balancer = Balancer::start(&yaml).ready();
-    let says = |arguments: &[&str], wanted: &str| {
-        let said = balancer.said(arguments);
+    let fails_with = |arguments: &[&str], expected: &str| {
+        let output = balancer.said(arguments);
         assert_eq!(
-            (said.status, said.err.as_str()),
-            (1, wanted),
+            (output.status, output.err.as_str()),
+            (1, expected),
             "{arguments:?}"
         );
     };
     let pin = ["affinity", "pin", "--client", "192.0.2.7"];
     let named = |name, to| [&pin[..], &["--name", name, to]].concat();
-    says(
+    fails_with(
         &[&pin[..], &["z"]].concat(),
         "pool \"bare\" has no affinity\n",
     );
-    says(
+    fails_with(
         &[&pin[..], &["bare/z"]].concat(),
         "pool \"bare\" has no affinity\n",
     );
-    says(
+    fails_with(
         &named("a.contoso.com", "p3/b"),
         "no route for \"a.contoso.com\" points to pool \"p3\"\n",
     );
-    says(
+    fails_with(
         &named("a.contoso.com", "p3/x"),
         "pool \"p3\" has no backend \"x\"; the only backend is b\n",
     );
-    says(
+    fails_with(
         &named("a.contoso.com", "bare/z"),
         "pool \"bare\" has no affinity\n",
     );
     assert_eq!(balancer.said(&named("b.contoso.com", "p3/b")).status, 0);
-    says(
+    fails_with(
         &[
             "affinity",
             "move",

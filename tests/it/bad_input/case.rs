@@ -1,4 +1,4 @@
-//! One invalid client: what it sends, the response, and the outcome in the log.
+//! A test case: one client with the data that it sends, the expected response, and the expected outcome in the log.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::support::peers::reset;
 use crate::support::raw::{Answer, Heard, How, hear, say_and_hear};
 
-/// What a client does until the end of the connection; `None` if it does not wait for that.
+/// Uses a connection until its end and returns the response, or returns `None` if the client does not wait for the end.
 pub(super) type Act = Box<dyn FnOnce(TcpStream) -> Option<Heard> + Send>;
 
 pub(super) struct Case {
-    pub(super) what: &'static str,
+    pub(super) name: &'static str,
     pub(super) port: u16,
     pub(super) act: Act,
     pub(super) response: Option<Answer>,
@@ -20,7 +20,7 @@ pub(super) struct Case {
 
 /// Sends everything at once and reads the response.
 pub(super) fn sends(
-    what: &'static str,
+    name: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
     response: Answer,
@@ -28,7 +28,7 @@ pub(super) fn sends(
 ) -> Case {
     let bytes = bytes.into();
     Case {
-        what,
+        name,
         port,
         act: Box::new(move |client| Some(say_and_hear(&client, &bytes))),
         response: Some(response),
@@ -36,9 +36,9 @@ pub(super) fn sends(
     }
 }
 
-/// Sends one byte at a time, with a pause of `pace` after each.
+/// Sends one byte at a time, with a pause of `pace` after each byte, and reads the response.
 pub(super) fn sends_slowly(
-    what: &'static str,
+    name: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
     pace: Duration,
@@ -56,7 +56,7 @@ pub(super) fn sends_slowly(
         Some(hear(&client))
     };
     Case {
-        what,
+        name,
         port,
         act: Box::new(act),
         response: Some(response),
@@ -66,7 +66,7 @@ pub(super) fn sends_slowly(
 
 /// Sends the bytes and closes or resets the connection.
 pub(super) fn sends_and_ends(
-    what: &'static str,
+    name: &'static str,
     port: u16,
     bytes: impl Into<Vec<u8>>,
     how: How,
@@ -76,7 +76,7 @@ pub(super) fn sends_and_ends(
     let act = move |mut client: TcpStream| {
         client.write_all(&bytes).unwrap();
         if how == How::Reset {
-            // The balancer reads the bytes first, so that the reset comes after them.
+            // The pause lets the balancer read the bytes before the reset arrives.
             std::thread::sleep(Duration::from_millis(100));
             reset(client);
             return None;
@@ -86,7 +86,7 @@ pub(super) fn sends_and_ends(
     };
     let response = (how == How::Closed).then_some(Answer::Nothing);
     Case {
-        what,
+        name,
         port,
         act: Box::new(act),
         response,
@@ -94,24 +94,24 @@ pub(super) fn sends_and_ends(
     }
 }
 
-/// An unusual client that is served: the echo returns everything.
-pub(super) fn is_served(what: &'static str, port: u16, pieces: Vec<Vec<u8>>) -> Case {
+/// An unusual but valid client: the echo server returns everything.
+pub(super) fn is_served(name: &'static str, port: u16, pieces: Vec<Vec<u8>>) -> Case {
     let act = move |mut client: TcpStream| {
         for piece in &pieces {
             client.write_all(piece).unwrap();
             std::thread::sleep(Duration::from_millis(5));
         }
         client.shutdown(Shutdown::Write).unwrap();
-        let heard = hear(&client);
+        let response = hear(&client);
         assert_eq!(
-            (heard.how, heard.bytes),
+            (response.how, response.bytes),
             (How::Closed, pieces.concat()),
-            "{what}"
+            "{name}"
         );
         None
     };
     Case {
-        what,
+        name,
         port,
         act: Box::new(act),
         response: None,

@@ -17,9 +17,9 @@ pub(super) fn cases() -> Vec<Case> {
             Answer::Nothing,
             "not_http",
         ),
-        sends("http: silence", HTTP, "", Answer::Nothing, "hello_silent"),
+        sends("http: no data", HTTP, "", Answer::Nothing, "hello_silent"),
         sends_slowly(
-            "http: a byte a second",
+            "http: one byte per second",
             HTTP,
             "GET",
             Duration::from_secs(1),
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
             "too_large",
         ),
         sends(
-            "http: a head without end",
+            "http: a head that does not end",
             HTTP,
             head("").trim_end().repeat(1_000),
             bad,
@@ -83,28 +83,28 @@ pub(super) fn cases() -> Vec<Case> {
             "not_http",
         ),
         sends(
-            "http: HTTP/2 without asking",
+            "http: HTTP/2 with prior knowledge",
             HTTP,
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             Answer::Nothing,
             "not_http",
         ),
         sends_and_ends(
-            "http: a close in the head",
+            "http: a close within the head",
             HTTP,
             "GET / HTTP/1.1\r\nHo",
             How::Closed,
             "hello_closed",
         ),
         sends_and_ends(
-            "http: a reset in the head",
+            "http: a reset within the head",
             HTTP,
             "GET / HTTP/1.1\r\nHo",
             How::Reset,
             "hello_reset",
         ),
         is_served(
-            "http: a half-close behind the head",
+            "http: a half-close after the head",
             HTTP,
             vec![head("").into()],
         ),
@@ -114,7 +114,7 @@ pub(super) fn cases() -> Vec<Case> {
             head("").bytes().map(|byte| vec![byte]).collect(),
         ),
         is_served("tcp: garbage is data", TCP, vec![(0..=255).collect()]),
-        is_served("tcp: nothing at all", TCP, vec![]),
+        is_served("tcp: no data", TCP, vec![]),
         sends_and_ends("tcp: a reset", TCP, "x", How::Reset, "client_reset"),
     ]
 }

@@ -7,15 +7,15 @@ use super::case::{Case, is_served, sends, sends_and_ends, sends_slowly};
 use crate::support::hello_builder::{HelloBuilder, extension, records, sslv2_hello, vec16};
 use crate::support::raw::{Answer, How, SERVED, TLS1_0, TLS1_2, oversized_hello, served_hello};
 
-/// The hello with two bytes of its only record overwritten at `offset`.
+/// The valid hello, with the two bytes at `offset` replaced by `value`.
 fn with_u16(offset: usize, value: u16) -> Vec<u8> {
     let mut hello = served_hello();
     hello[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
     hello
 }
 
-/// The offset of the length of the extensions in the hello of [`served_hello`]: record and handshake header, version,
-/// random, session id of 32, two suites, one compression method.
+/// The offset of the extensions length in [`served_hello`]: after the record header, handshake header, version, random,
+/// session ID of 32 bytes, two cipher suites and one compression method.
 const EXTENSIONS: usize = 5 + 4 + 2 + 32 + 33 + 6 + 2;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -31,9 +31,9 @@ pub(super) fn cases() -> Vec<Case> {
     let garbage = [vec![0x17], garbage].concat();
     vec![
         sends("garbage", TLS, garbage, Answer::Nothing, "not_tls"),
-        sends("silence", TLS, "", Answer::Nothing, "hello_silent"),
+        sends("no data", TLS, "", Answer::Nothing, "hello_silent"),
         sends_slowly(
-            "a byte a second",
+            "one byte per second",
             TLS,
             &hello[..3],
             Duration::from_secs(1),
@@ -55,7 +55,7 @@ pub(super) fn cases() -> Vec<Case> {
             "too_large",
         ),
         sends(
-            "records of one byte without end",
+            "too many records of one byte",
             TLS,
             records(
                 &HelloBuilder::named(SERVED).message_len(60_000).message(),
@@ -66,7 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
             "too_large",
         ),
         sends(
-            "a record that is longer than what comes",
+            "a record that is longer than the data sent",
             TLS,
             &with_u16(3, record_len + 100)[..60],
             Answer::Nothing,
@@ -80,14 +80,14 @@ pub(super) fn cases() -> Vec<Case> {
             "malformed",
         ),
         sends(
-            "a handshake that is longer than what comes",
+            "a handshake message that is longer than the data sent",
             TLS,
             with_u16(7, record_len + 96),
             Answer::Nothing,
             "hello_timeout",
         ),
         sends(
-            "a handshake that is shorter than its fields",
+            "a handshake message that is shorter than its fields",
             TLS,
             with_u16(7, 20),
             decode_error,
@@ -143,14 +143,14 @@ pub(super) fn cases() -> Vec<Case> {
             "malformed",
         ),
         sends(
-            "no name in the list",
+            "an empty list of names",
             TLS,
             HelloBuilder::new().raw_server_name(&[0, 0]).build(),
             decode_error,
             "malformed",
         ),
         sends(
-            "the extension twice",
+            "a duplicate server_name extension",
             TLS,
             HelloBuilder::named(SERVED)
                 .extension(0, &vec16(&entry(b"served.test")))
@@ -166,7 +166,7 @@ pub(super) fn cases() -> Vec<Case> {
             "malformed",
         ),
         sends(
-            "another record before the hello is whole",
+            "a record of another type within the hello",
             TLS,
             [
                 &records(&HelloBuilder::named(SERVED).message()[..50], 0x0301, &[50])[..],
@@ -177,7 +177,7 @@ pub(super) fn cases() -> Vec<Case> {
             "malformed",
         ),
         sends(
-            "another handshake message",
+            "a handshake message that is not a hello",
             TLS,
             records(&[2, 0, 0, 40, 3, 3, 0, 0], 0x0303, &[8]),
             decode_error,
@@ -191,14 +191,14 @@ pub(super) fn cases() -> Vec<Case> {
             "not_tls",
         ),
         sends(
-            "a sound SSLv2 hello",
+            "a valid SSLv2 hello",
             TLS,
             sslv2_hello(0x0301, &[], &[3; 16]),
             Answer::Nothing,
             "no_name",
         ),
         sends(
-            "an unsound SSLv2 hello",
+            "an invalid SSLv2 hello",
             TLS,
             [0x80, 0x2e, 1, 9, 9, 0, 0],
             Answer::Nothing,
@@ -212,7 +212,7 @@ pub(super) fn cases() -> Vec<Case> {
             "not_tls",
         ),
         sends(
-            "an extension of nothing but its header",
+            "a hello that ends within an extension",
             TLS,
             HelloBuilder::named(SERVED)
                 .extension(0xfff0, &extension(1, &[])[..2])
@@ -222,7 +222,7 @@ pub(super) fn cases() -> Vec<Case> {
             "hello_timeout",
         ),
         sends_and_ends(
-            "a close in the hello",
+            "a close within the hello",
             TLS,
             &hello[..60],
             How::Closed,
@@ -236,7 +236,7 @@ pub(super) fn cases() -> Vec<Case> {
             "hello_closed",
         ),
         sends_and_ends(
-            "a reset in the hello",
+            "a reset within the hello",
             TLS,
             &hello[..60],
             How::Reset,
@@ -249,7 +249,7 @@ pub(super) fn cases() -> Vec<Case> {
             How::Reset,
             "hello_reset",
         ),
-        is_served("a half-close behind the hello", TLS, vec![hello.clone()]),
+        is_served("a half-close after the hello", TLS, vec![hello.clone()]),
         is_served(
             "a hello in split records",
             TLS,
@@ -275,7 +275,7 @@ pub(super) fn cases() -> Vec<Case> {
             vec![HelloBuilder::named(SERVED).message_len(65_536).build()],
         ),
         is_served(
-            "bytes right behind the hello",
+            "bytes directly after the hello",
             TLS,
             vec![[hello.clone(), vec![5; 300_000]].concat()],
         ),

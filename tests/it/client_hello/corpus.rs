@@ -1,5 +1,5 @@
-//! Hellos of other programs, with the results of independent decoders. They are read from outside the
-//! repository and never copied into it, because their licences differ.
+//! Hellos of other programs, with the results of independent decoders. The tests read them from outside the repository.
+//! They are not copied into it because their licences differ.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -18,19 +18,19 @@ struct Row {
     file: String,
     bytes: Vec<u8>,
     expected: String,
-    /// The expected result and others that a careful product may choose.
+    /// The expected result and others that are tolerable.
     accepted: Vec<String>,
     firm: bool,
-    /// The fields that the decoders found.
+    /// The fields that the other decoders found.
     flags: String,
 }
 
-/// The rows, or `None` if the corpus is not available, which is printed.
+/// The rows, or `None` if the corpus is not available. The function prints that the test did not run.
 fn rows(test: &str) -> Option<Vec<Row>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/hellos");
     let index = directory.join("index.tsv");
     let Ok(text) = std::fs::read_to_string(&index) else {
-        // Not by `eprintln!`, which the harness keeps to itself when a test passes.
+        // Not `eprintln!`: the test harness captures its output and drops it if the test passes.
         let line = format!(
             "NOT RUN: {test}: there is no corpus at {}\n",
             index.display()
@@ -61,7 +61,7 @@ fn row(data: &Path, line: &str) -> Row {
     else {
         panic!("a short line in the index: {line}");
     };
-    let others = tolerated.split('|').filter(|verdict| *verdict != "-");
+    let others = tolerated.split('|').filter(|result| *result != "-");
     Row {
         file: file.to_owned(),
         bytes: std::fs::read(data.join(file)).unwrap(),
@@ -76,10 +76,10 @@ fn row(data: &Path, line: &str) -> Row {
     }
 }
 
-/// Whether the index agrees with the parser. It has no result for an exceeded limit, and its names are as
-/// sent.
-fn agrees(indexed: &str, verdict: &HelloProgress) -> bool {
-    match (indexed.strip_prefix("sni="), describe(verdict)) {
+/// Whether the result in the index agrees with the parser. The index has no result for an exceeded limit, and its names
+/// are not normalised.
+fn agrees(indexed: &str, result: &HelloProgress) -> bool {
+    match (indexed.strip_prefix("sni="), describe(result)) {
         (Some(name), described) => match HostName::parse_sent(&unescaped(name)) {
             Ok(Some(name)) => described == format!("sni={name}"),
             Ok(None) => described == "no-host-name",
@@ -97,7 +97,7 @@ fn agrees(indexed: &str, verdict: &HelloProgress) -> bool {
     }
 }
 
-/// The bytes of `%xx`.
+/// Decodes `%xx` to bytes.
 fn unescaped(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
@@ -108,7 +108,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Where to split `len` bytes, in random steps of 1 to 400.
+/// Offsets at which to split `len` bytes, in random steps of 1 to 400.
 fn random_splits(len: usize, mut seed: u64) -> Vec<usize> {
     let mut cuts = Vec::new();
     let mut at = 0;
@@ -127,14 +127,14 @@ fn the_corpus_has_the_expected_results_however_it_is_split() {
     let Some(rows) = rows("the_corpus_has_the_expected_results_however_it_is_split") else {
         return;
     };
-    let mut wrong = Vec::new();
+    let mut failures = Vec::new();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for row in &rows {
-        let verdict = assert_split_does_not_matter(&row.bytes, 1 + row.bytes.len() / 1000);
+        let result = assert_split_does_not_matter(&row.bytes, 1 + row.bytes.len() / 1000);
         for seed in 0..5 {
             assert_eq!(
                 in_pieces(&row.bytes, random_splits(row.bytes.len(), seed)),
-                verdict,
+                result,
                 "{}",
                 row.file
             );
@@ -142,30 +142,30 @@ fn the_corpus_has_the_expected_results_however_it_is_split() {
         if !row
             .accepted
             .iter()
-            .any(|accepted| agrees(accepted, &verdict))
+            .any(|accepted| agrees(accepted, &result))
         {
-            wrong.push(format!(
+            failures.push(format!(
                 "{}: {}, expected {}",
                 row.file,
-                describe(&verdict),
+                describe(&result),
                 row.accepted.join(" or ")
             ));
         }
-        let how = if agrees(&row.expected, &verdict) {
+        let agreement = if agrees(&row.expected, &result) {
             "as expected"
         } else {
             "tolerated"
         };
         let class = row.expected.split('=').next().unwrap_or_default();
-        *counts.entry(format!("{class} {how}")).or_default() += 1;
+        *counts.entry(format!("{class} {agreement}")).or_default() += 1;
     }
     eprintln!("{} rows: {counts:?}", rows.len());
     assert!(
-        wrong.is_empty(),
+        failures.is_empty(),
         "{} of {} rows:\n{}",
-        wrong.len(),
+        failures.len(),
         rows.len(),
-        wrong.join("\n")
+        failures.join("\n")
     );
 }
 
@@ -174,14 +174,14 @@ fn firm_rows_have_the_expected_results_in_other_records() {
     let Some(rows) = rows("firm_rows_have_the_expected_results_in_other_records") else {
         return;
     };
-    let mut recut = 0;
+    let mut reframed = 0;
     for row in rows.iter().filter(|row| row.firm) {
-        let verdict = whole(&row.bytes);
-        let sent = match &verdict {
+        let result = whole(&row.bytes);
+        let hello_bytes = match &result {
             HelloProgress::Hello(hello) if hello.format == Format::Tls => {
                 &row.bytes[..hello.wire_len]
             }
-            // If the records themselves were invalid, other records are a different case.
+            // If the records themselves are invalid, the same bytes in other records are a different case.
             HelloProgress::Malformed(
                 MalformedHello::RecordType
                 | MalformedHello::RecordVersion
@@ -192,7 +192,7 @@ fn firm_rows_have_the_expected_results_in_other_records() {
             | HelloProgress::TooLarge(_) => continue,
             HelloProgress::NeedMore | HelloProgress::Malformed(_) => &row.bytes,
         };
-        let handshake = deframed(sent);
+        let handshake = deframed(hello_bytes);
         for lens in [
             &[1][..],
             &[2],
@@ -203,14 +203,14 @@ fn firm_rows_have_the_expected_results_in_other_records() {
             &[16_384],
         ] {
             let wire = records(&handshake, 0x0301, lens);
-            let other = in_pieces(&wire, random_splits(wire.len(), 7));
+            let reparsed = in_pieces(&wire, random_splits(wire.len(), 7));
             assert_eq!(
-                describe(&other),
-                describe(&verdict),
+                describe(&reparsed),
+                describe(&result),
                 "{} in records of {lens:?}",
                 row.file
             );
-            if let HelloProgress::Hello(hello) = other {
+            if let HelloProgress::Hello(hello) = reparsed {
                 assert_eq!(
                     hello.wire_len,
                     wire.len(),
@@ -218,18 +218,18 @@ fn firm_rows_have_the_expected_results_in_other_records() {
                     row.file
                 );
             }
-            recut += 1;
+            reframed += 1;
         }
     }
-    eprintln!("{recut} firm hellos in other records");
+    eprintln!("{reframed} firm hellos in other records");
 }
 
 /// The flags of a hello in the notation of the index.
 fn flags(hello: &ClientHello, bytes: &[u8]) -> Vec<String> {
-    let behind = bytes.len() - hello.wire_len;
+    let trailing = bytes.len() - hello.wire_len;
     let version = hello.versions.highest;
     [
-        (behind > 0, format!("bytes-after-hello:{behind}")),
+        (trailing > 0, format!("bytes-after-hello:{trailing}")),
         (hello.alpn.iter().next().is_some(), "alpn".to_owned()),
         (hello.early_data, "early-data".to_owned()),
         (hello.ech, "ech".to_owned()),
@@ -252,25 +252,25 @@ fn fields_of_firm_rows_agree_with_other_decoders() {
         let HelloProgress::Hello(hello) = whole(&row.bytes) else {
             continue;
         };
-        // The index counts bytes after the record, the parser those after the message in it.
+        // The index counts the bytes after the record, the parser those after the message in the record.
         if hello.format == Format::Sslv2 || row.flags.contains("hs-after-hello") {
             continue;
         }
-        // TLS 1.2 and 1.3 are not compared: the index takes drafts of 1.3 for 1.2, and a version
-        // field of 0x0304 for an offer of 1.3, which RFC 8446 section 4.2.1 says it is not.
+        // TLS 1.2 and 1.3 are not compared. The index counts drafts of 1.3 as 1.2, and a version field of 0x0304 as an
+        // offer of 1.3, which contradicts RFC 8446 section 4.2.1.
         let known = ["alpn", "early-data", "ech", "ssl3", "tls1.0", "tls1.1"];
         let named = row
             .flags
             .split(',')
             .map(|flag| if flag == "ech-inner" { "ech" } else { flag });
-        let mut seen: Vec<&str> = named
+        let mut indexed: Vec<&str> = named
             .filter(|flag| known.contains(flag) || flag.starts_with("bytes-after-hello:"))
             .collect();
         let mut parsed = flags(&hello, &row.bytes);
-        seen.sort_unstable();
+        indexed.sort_unstable();
         parsed.sort_unstable();
-        assert_eq!(parsed, seen, "{}", row.file);
+        assert_eq!(parsed, indexed, "{}", row.file);
         compared += 1;
     }
-    eprintln!("the fields of {compared} firm hellos are as others saw them");
+    eprintln!("the fields of {compared} firm hellos agree with the index");
 }

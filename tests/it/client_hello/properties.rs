@@ -1,4 +1,4 @@
-//! Properties over generated hellos: valid ones, the same with changed bytes, and noise.
+//! Properties of the parser over generated hellos: valid hellos, valid hellos with changed bytes, and random bytes.
 
 use lyncpin::protocol::tls::client_hello::{HelloProgress, ServerName};
 use lyncpin::types::host_name::{HostName, is_ip_literal};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::{assert_split_does_not_matter, in_pieces, whole};
 use crate::support::hello_builder::HelloBuilder;
 
-/// A valid hello for a name, of some kind and split into some records.
+/// A valid hello for a random name, with random extensions, options and records.
 fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
     let name = "[a-z0-9_]{1,12}(\\.[a-z][a-z0-9-]{0,10}){1,4}";
     let extensions = vec((64_u16..60_000, vec(any::<u8>(), 0..40)), 0..12);
@@ -55,13 +55,13 @@ fn hellos() -> impl Strategy<Value = (String, HelloBuilder)> {
         })
 }
 
-/// Asserts what must hold for every result.
+/// Asserts the properties that every result must have.
 fn check_any(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let verdict = assert_split_does_not_matter(bytes, 1);
-    if let HelloProgress::Hello(hello) = &verdict {
+    let result = assert_split_does_not_matter(bytes, 1);
+    if let HelloProgress::Hello(hello) = &result {
         prop_assert!(hello.wire_len <= bytes.len());
-        // The hello is those bytes and no others.
-        prop_assert_eq!(&whole(&bytes[..hello.wire_len]), &verdict);
+        // The hello is exactly these bytes.
+        prop_assert_eq!(&whole(&bytes[..hello.wire_len]), &result);
         prop_assert_eq!(whole(&bytes[..hello.wire_len - 1]), HelloProgress::NeedMore);
         if let ServerName::Name(name) = &hello.server_name {
             prop_assert_eq!(
@@ -83,23 +83,23 @@ proptest! {
     #[test]
     fn valid_hellos_are_parsed_in_any_records_and_pieces(
         (name, builder) in hellos(),
-        behind in vec(any::<u8>(), 0..20),
+        trailing in vec(any::<u8>(), 0..20),
         mut cuts in vec(0_usize..2500, 0..10),
     ) {
-        let hello_alone = builder.build();
-        let wire = [&hello_alone[..], &behind].concat();
+        let hello_bytes = builder.build();
+        let wire = [&hello_bytes[..], &trailing].concat();
         cuts.sort_unstable();
         cuts.retain(|&cut| cut <= wire.len());
-        let verdict = in_pieces(&wire, cuts);
-        let HelloProgress::Hello(hello) = verdict else { panic!("{verdict:?}") };
-        let sent = HostName::parse(name.as_bytes()).unwrap();
-        prop_assert_eq!(hello.server_name, ServerName::Name(sent));
-        prop_assert_eq!(hello.wire_len, hello_alone.len());
+        let result = in_pieces(&wire, cuts);
+        let HelloProgress::Hello(hello) = result else { panic!("{result:?}") };
+        let expected = HostName::parse(name.as_bytes()).unwrap();
+        prop_assert_eq!(hello.server_name, ServerName::Name(expected));
+        prop_assert_eq!(hello.wire_len, hello_bytes.len());
         check_any(&wire)?;
     }
 
     #[test]
-    fn changed_hellos_have_one_result(
+    fn the_result_for_a_changed_hello_does_not_depend_on_its_split(
         (_, builder) in hellos(),
         changes in vec((0_usize..600, any::<u8>()), 1..6),
         cut in 0_usize..3000,
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_after_the_first_bytes_has_one_result(
+    fn the_result_for_random_bytes_does_not_depend_on_their_split(
         start in prop_oneof![
             Just(&b""[..]),
             Just(&[22, 3, 1][..]),

@@ -1,20 +1,20 @@
-//! Our own hellos under `tests/data/hello`, which also seed the fuzzer and the benchmarks.
+//! Our sample hellos in `tests/data/hello`. The fuzzer and the benchmarks use them too.
 //!
-//! `LYNCPIN_WRITE_SAMPLES=1 cargo test --test it samples` rewrites them after the builder has
-//! changed.
+//! `LYNCPIN_WRITE_SAMPLES=1 cargo test --test it samples` rewrites them after a change of the
+//! builder.
 
 use std::path::Path;
 
 use super::{assert_split_does_not_matter, describe};
 use crate::support::hello_builder::{HelloBuilder, records, sslv2_hello, vec16};
 
-/// File, result, bytes.
+/// File name, expected result, bytes.
 type Sample = (&'static str, &'static str, Vec<u8>);
 
 fn valid() -> Vec<Sample> {
     let lync = || HelloBuilder::named("lyncdiscover.contoso.com");
     let browser = || lync().grease().alpn(&["h2", "http/1.1"]).ticket(&[]);
-    let behind = |hello: Vec<u8>, bytes: &[u8]| [&hello[..], bytes].concat();
+    let followed_by = |hello: Vec<u8>, bytes: &[u8]| [&hello[..], bytes].concat();
     let found = "sni=lyncdiscover.contoso.com";
     vec![
         (
@@ -42,7 +42,7 @@ fn valid() -> Vec<Sample> {
         (
             "tls13-early-data",
             found,
-            behind(
+            followed_by(
                 lync().early_data().build(),
                 &[23, 3, 3, 0, 4, 0xea, 0xea, 0xea, 0xea],
             ),
@@ -185,9 +185,13 @@ fn stored_samples_match_the_builder() {
         let stored = std::fs::read(&path).unwrap_or_default();
         assert!(
             stored == *bytes,
-            "{file}.bin differs from what the builder makes"
+            "{file}.bin differs from the output of the builder"
         );
     }
     let stored = std::fs::read_dir(directory()).unwrap().count();
-    assert_eq!(stored, samples.len(), "a file that no sample makes");
+    assert_eq!(
+        stored,
+        samples.len(),
+        "a file in tests/data/hello has no sample"
+    );
 }

@@ -1,9 +1,9 @@
-//! A headless browser, with a new profile each time.
+//! Headless Chromium, with a new profile for each page.
 
 use super::servers::{Deployment, PLAIN};
 use crate::support::programs::{Said, run};
 
-fn visit(deployment: &Deployment, url: &str) -> Said {
+fn load(deployment: &Deployment, url: &str) -> Said {
     let profile = tempfile::tempdir().unwrap();
     let profile = format!("--user-data-dir={}", profile.path().display());
     let map = format!(
@@ -17,7 +17,7 @@ fn visit(deployment: &Deployment, url: &str) -> Said {
         "--disable-dev-shm-usage",
         "--disable-background-networking",
         "--no-proxy-server",
-        // A page in clear is meant in clear.
+        // Keep http:// URLs on HTTP.
         "--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable",
         "--ignore-certificate-errors",
         &profile,
@@ -31,12 +31,12 @@ fn visit(deployment: &Deployment, url: &str) -> Said {
 #[test]
 fn chromium_reaches_each_server_by_its_name() {
     let deployment = Deployment::start();
-    // Browsers support no older version.
+    // Browsers do not support older versions.
     for name in ["tls12.contoso.test", "tls13.contoso.test"] {
-        let page = visit(&deployment, &format!("https://{name}/"));
+        let page = load(&deployment, &format!("https://{name}/"));
         assert!(page.out.contains(&format!(">{name}<")), "{page:?}");
     }
-    let page = visit(&deployment, &format!("http://{}/", PLAIN[1]));
+    let page = load(&deployment, &format!("http://{}/", PLAIN[1]));
     assert!(page.out.contains(&format!(">{}<", PLAIN[1])), "{page:?}");
     let name = serde_json::Value::from("tls13.contoso.test");
     let access = deployment.balancer.access();
@@ -49,6 +49,6 @@ fn chromium_reaches_each_server_by_its_name() {
 #[test]
 fn chromium_reports_that_the_name_is_not_recognized() {
     let deployment = Deployment::start();
-    let page = visit(&deployment, "https://elsewhere.contoso.test/");
+    let page = load(&deployment, "https://elsewhere.contoso.test/");
     assert!(page.has("ERR_SSL_UNRECOGNIZED_NAME_ALERT"), "{page:?}");
 }

@@ -1,4 +1,4 @@
-//! What clients report when they are rejected: each shows the reason.
+//! Rejected clients show the reason to their users.
 
 use super::servers::{CURL_OLD, Deployment, SERVERS, curl};
 
@@ -30,35 +30,35 @@ fn every_client_reports_that_the_name_is_not_recognized() {
 #[test]
 fn an_address_as_server_name_is_an_unknown_name() {
     let deployment = Deployment::start();
-    let said = deployment.s_client(&["-servername", "192.0.2.7"], "192.0.2.7");
-    assert!(said.has("SSL alert number 112"), "{said:?}");
+    let output = deployment.s_client(&["-servername", "192.0.2.7"], "192.0.2.7");
+    assert!(output.has("SSL alert number 112"), "{output:?}");
 }
 
 #[test]
-fn unknown_names_can_have_a_pool() {
+fn clients_with_unknown_names_use_the_unknown_name_pool() {
     let deployment = Deployment::start_with("unknown_name: tls12");
     let by_name = deployment.curl("https", "elsewhere.contoso.test", &[]);
     assert_eq!(by_name.out, "tls12.contoso.test", "{by_name:?}");
-    let by_address = deployment.s_client(&["-servername", "192.0.2.7"], "nobody");
+    let by_address = deployment.s_client(&["-servername", "192.0.2.7"], "any.contoso.test");
     assert!(
         by_address.out.ends_with("tls12.contoso.test"),
         "{by_address:?}"
     );
-    // None was sent, which is another thing.
-    let without = deployment.s_client(&["-noservername", "-tls1_3"], "nobody");
+    // A client that sends no name is a different case.
+    let without = deployment.s_client(&["-noservername", "-tls1_3"], "any.contoso.test");
     assert!(without.has("SSL alert number 109"), "{without:?}");
 }
 
 #[test]
-fn a_client_without_a_name_is_informed() {
+fn a_client_without_a_name_gets_an_alert() {
     let deployment = Deployment::start_with("no_name: refuse");
     for (version, alert) in [
         ("-tls1", "SSL alert number 40"),
         ("-tls1_2", "SSL alert number 40"),
         ("-tls1_3", "SSL alert number 109"),
     ] {
-        let said = deployment.s_client(&["-noservername", version], "nobody");
-        assert!(said.has(alert), "{version} {said:?}");
+        let output = deployment.s_client(&["-noservername", version], "any.contoso.test");
+        assert!(output.has(alert), "{version} {output:?}");
     }
     let by_gnutls = deployment.gnutls(&["--disable-sni"], &SERVERS[3]);
     assert!(by_gnutls.has("[109]"), "{by_gnutls:?}");
@@ -66,14 +66,14 @@ fn a_client_without_a_name_is_informed() {
 }
 
 #[test]
-fn clients_are_reset_with_refusal_reset() {
+fn refusal_reset_resets_the_connection() {
     let deployment = Deployment::start_with("refusal: reset");
-    let said = deployment.curl("https", "elsewhere.contoso.test", &[]);
-    assert!(said.has("Connection reset by peer"), "{said:?}");
+    let output = deployment.curl("https", "elsewhere.contoso.test", &[]);
+    assert!(output.has("Connection reset by peer"), "{output:?}");
 }
 
 #[test]
-fn clients_are_closed_in_order_with_refusal_close() {
+fn refusal_close_closes_the_connection_without_a_reset() {
     let deployment = Deployment::start_with("refusal: close");
     let name = "elsewhere.contoso.test";
     let by_gnutls = deployment.gnutls(&["--sni-hostname", name], &SERVERS[3]);
@@ -87,11 +87,11 @@ fn clients_are_closed_in_order_with_refusal_close() {
 }
 
 #[test]
-fn http_clients_get_a_status() {
+fn rejected_http_clients_get_a_status() {
     let deployment = Deployment::start();
     let status = |arguments: &[&str]| {
-        let ours = ["-o", "/dev/null", "-w", "%{http_code}"];
-        curl(&[&ours, arguments].concat()).out
+        let common = ["-o", "/dev/null", "-w", "%{http_code}"];
+        curl(&[&common, arguments].concat()).out
     };
     let url = format!("http://{}/", deployment.address());
     assert_eq!(status(&["-H", "Host: elsewhere.contoso.test", &url]), "404");

@@ -1,4 +1,4 @@
-//! nginx in place of the Front Ends, one for each TLS version, and the clients.
+//! The deployment: one nginx for each TLS version in place of the Front Ends, a balancer, and the clients.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use crate::support::balancer::Balancer;
 use crate::support::nginx::{Nginx, NginxServer};
 use crate::support::programs::{Said, run};
 
-/// A server with one TLS version, and the clients' names of that version.
+/// A server with one TLS version, and the name of that version in each client.
 pub(super) struct Server {
     pub(super) name: &'static str,
     version: &'static str,
@@ -62,25 +62,25 @@ const fn server(
     }
 }
 
-/// Names that are served without TLS.
+/// Names of the servers without TLS.
 pub(super) const PLAIN: &[&str] = &["one.contoso.test", "two.contoso.test"];
 
 /// Enables TLS 1.0 and 1.1 in OpenSSL 3.
 pub(super) const CURL_OLD: &[&str] = &["--tlsv1.0", "--ciphers", "ALL:@SECLEVEL=0"];
 
-/// The servers, each the only one of its pool, behind a balancer.
+/// The servers behind a balancer. Each server has a pool of its own.
 pub(super) struct Deployment {
     pub(super) balancer: Balancer,
     _servers: Vec<Nginx>,
 }
 
 impl Deployment {
-    /// With the last server for clients that send no name.
+    /// Uses the last server for clients that send no name.
     pub(super) fn start() -> Self {
         Self::start_with("no_name: tls13")
     }
 
-    /// The same with further keys of the TLS listener.
+    /// Adds these keys to the TLS listener.
     pub(super) fn start_with(keys: &str) -> Self {
         let mut servers = Vec::new();
         let mut pools = String::new();
@@ -127,7 +127,7 @@ impl Deployment {
         self.balancer.at(port).to_string()
     }
 
-    /// curl with this name.
+    /// Runs curl with a URL of this name.
     pub(super) fn curl(&self, scheme: &str, name: &str, arguments: &[&str]) -> Said {
         let port = if scheme == "https" { 443 } else { 80 };
         let resolve = format!("{name}:{port}:{}", self.address());
@@ -135,19 +135,19 @@ impl Deployment {
         curl(&[arguments, &["--resolve", &resolve, &url]].concat())
     }
 
-    /// `openssl s_client` with these arguments, which asks for `host`.
+    /// Runs `openssl s_client` with these arguments and sends a request for `host`.
     pub(super) fn s_client(&self, arguments: &[&str], host: &str) -> Said {
-        let at = self.at(443);
-        let ours = ["-quiet", "-cipher", "ALL:@SECLEVEL=0", "-connect", &at];
-        let arguments = [&["s_client"], arguments, &ours].concat();
+        let address = self.at(443);
+        let common = ["-quiet", "-cipher", "ALL:@SECLEVEL=0", "-connect", &address];
+        let arguments = [&["s_client"], arguments, &common].concat();
         run("openssl", "openssl", &arguments, &request(host))
     }
 
-    /// `gnutls-cli` in the version that `server` speaks.
+    /// Runs `gnutls-cli` with the TLS version of `server`.
     pub(super) fn gnutls(&self, arguments: &[&str], server: &Server) -> Said {
         let address = self.address().to_string();
         let priority = format!("NORMAL:-VERS-ALL:+{}", server.gnutls);
-        let ours = [
+        let common = [
             "--insecure",
             "--port",
             "443",
@@ -155,7 +155,7 @@ impl Deployment {
             &priority,
             &address,
         ];
-        let arguments = [arguments, &ours].concat();
+        let arguments = [arguments, &common].concat();
         run(
             "gnutls-cli",
             "gnutls-bin",
@@ -164,7 +164,8 @@ impl Deployment {
         )
     }
 
-    /// Python, which offers all versions; says `VERSION BODY`, or the name of what went wrong. An empty `name` is none.
+    /// Runs Python with all TLS versions enabled. It prints `VERSION BODY`, or the reason of a TLS error. If `name` is
+    /// empty, it sends no server name.
     pub(super) fn python(&self, name: &str, host: &str) -> Said {
         let address = self.address().to_string();
         run(
@@ -176,10 +177,10 @@ impl Deployment {
     }
 }
 
-/// curl, which takes any certificate.
+/// Runs curl, which accepts any certificate.
 pub(super) fn curl(arguments: &[&str]) -> Said {
-    let ours = ["--silent", "--show-error", "--insecure", "--noproxy", "*"];
-    run("curl", "curl", &[&ours, arguments].concat(), "")
+    let common = ["--silent", "--show-error", "--insecure", "--noproxy", "*"];
+    run("curl", "curl", &[&common, arguments].concat(), "")
 }
 
 fn request(host: &str) -> String {

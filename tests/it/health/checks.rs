@@ -6,18 +6,18 @@ use lyncpin::config::model::CheckKind;
 use tokio::net::TcpListener;
 
 use super::servers::Server;
-use super::watch::{House, eventually, health, pool, report, report_within, request, tls};
+use super::watch::{Fixture, eventually, health, pool, report, report_within, request, tls};
 use crate::support::nginx::ReservedPort;
 
 const SHORT: Duration = Duration::from_millis(200);
 
 fn all_kinds() -> [CheckKind; 4] {
     let tcp = CheckKind::Tcp;
-    let [http, https] = both_http();
+    let [http, https] = http_kinds();
     [tcp, tls(), http, https]
 }
 
-fn both_http() -> [CheckKind; 2] {
+fn http_kinds() -> [CheckKind; 2] {
     [CheckKind::Http(request()), CheckKind::Https(request())]
 }
 
@@ -32,7 +32,7 @@ async fn a_refused_connection_fails_every_kind_of_check() {
 }
 
 #[tokio::test]
-async fn a_silent_server_passes_tcp_and_fails_the_others_in_time() {
+async fn a_silent_server_passes_tcp_checks_and_fails_the_others_by_timeout() {
     let server = Server::silent().await;
     for kind in all_kinds() {
         let seen = report_within(kind.clone(), server.address, SHORT).await;
@@ -47,15 +47,15 @@ async fn a_silent_server_passes_tcp_and_fails_the_others_in_time() {
 }
 
 #[tokio::test]
-async fn an_unreachable_address_fails_in_time() {
-    // 192.0.2.0/24 is for documentation (RFC 5737): no response, or an error from the network.
+async fn an_unreachable_address_fails_within_the_timeout() {
+    // 192.0.2.0/24 is reserved for documentation (RFC 5737): either no response or a network error.
     let seen = report_within(CheckKind::Tcp, "192.0.2.1:9".parse().unwrap(), SHORT).await;
     assert_eq!(seen.passing, Some(false));
     assert!(seen.took < SHORT * 10, "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_closes_fails() {
+async fn a_server_that_closes_without_a_response_fails() {
     let server = Server::closing().await;
     for kind in [
         tls(),
@@ -69,9 +69,8 @@ async fn a_server_that_closes_fails() {
 }
 
 #[tokio::test]
-async fn garbage_fails_at_once() {
-    let server =
-        Server::saying(b"\x00\x01\x02 what is this, and who would want it \xff\xfe\r\n").await;
+async fn a_garbage_response_fails_without_waiting_for_the_timeout() {
+    let server = Server::responding_with(b"\x00\x01\x02 neither TLS nor HTTP \xff\xfe\r\n").await;
     let details = ["the response is not TLS", "the response is not HTTP"];
     for (kind, detail) in [tls(), CheckKind::Http(request())].into_iter().zip(details) {
         let seen = report(kind, server.address).await;
@@ -83,8 +82,8 @@ async fn garbage_fails_at_once() {
 }
 
 #[tokio::test]
-async fn a_trickling_server_fails_in_time() {
-    // An endless warning, and an endless head.
+async fn a_server_that_trickles_bytes_fails_by_timeout() {
+    // One sends TLS warning alerts without end, the other a response head without end.
     let tls_server = Server::trickling(b"\x15\x03\x01\x00\x02\x01\x70").await;
     let http_server = Server::trickling(b"HTTP/1.1 200 OK\r\nX: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").await;
     for (kind, server) in [
@@ -99,21 +98,23 @@ async fn a_trickling_server_fails_in_time() {
 }
 
 #[tokio::test]
-async fn an_endless_body_does_not_change_the_result() {
-    let server =
-        Server::saying(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nand then nothing").await;
+async fn an_incomplete_body_does_not_change_the_result() {
+    let server = Server::responding_with(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\nand then nothing",
+    )
+    .await;
     let seen = report_within(CheckKind::Http(request()), server.address, SHORT).await;
     assert_eq!((seen.passing, &*seen.detail), (Some(true), "status 200"));
     assert!(seen.took < SHORT * 10, "{seen:?}");
 }
 
 #[tokio::test]
-async fn an_endless_head_fails() {
+async fn an_oversized_response_head_fails() {
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
     for _ in 0..4000 {
         head.extend_from_slice(b"X-More: and more and more and more\r\n");
     }
-    let server = Server::saying(head.leak()).await;
+    let server = Server::responding_with(head.leak()).await;
     let seen = report(CheckKind::Http(request()), server.address).await;
     assert_eq!(
         (seen.passing, &*seen.detail),
@@ -122,8 +123,8 @@ async fn an_endless_head_fails() {
 }
 
 #[tokio::test]
-async fn an_alert_is_reported_by_name() {
-    let server = Server::saying(b"\x15\x03\x03\x00\x02\x02\x70").await;
+async fn a_tls_alert_is_reported_by_name() {
+    let server = Server::responding_with(b"\x15\x03\x03\x00\x02\x02\x70").await;
     let seen = report(tls(), server.address).await;
     assert_eq!(
         (seen.passing, &*seen.detail),
@@ -135,13 +136,13 @@ async fn an_alert_is_reported_by_name() {
 }
 
 #[tokio::test]
-async fn an_application_sees_few_or_no_tcp_checks() {
+async fn the_server_application_accepts_few_or_no_tcp_checks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let house = House::new();
-    let backend = house.backend("web", "fe01", &listener.local_addr().unwrap().to_string());
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", &listener.local_addr().unwrap().to_string());
     let checks = health([CheckKind::Tcp]);
-    let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
-    eventually("twenty checks", || house.counted("web") >= 20).await;
+    let _monitor = fixture.watch(vec![pool(&[&backend], Some(checks))]);
+    eventually("twenty checks", || fixture.counted("web") >= 20).await;
     assert!(backend.accepts_new());
     let mut accepted = 0;
     while tokio::time::timeout(Duration::ZERO, listener.accept())
@@ -150,6 +151,6 @@ async fn an_application_sees_few_or_no_tcp_checks() {
     {
         accepted += 1;
     }
-    // None, unless the machine stalls for 40 ms between two system calls.
+    // Zero, unless the machine stalls for 40 ms between two system calls.
     assert!(accepted < 10, "{accepted}");
 }

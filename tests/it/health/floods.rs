@@ -1,4 +1,4 @@
-//! Servers that send without end: a check reads a limited amount, and other checks are not affected.
+//! Servers that send without end: a check reads a limited number of bytes, and other checks are not affected.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use crate::support::balancer::Balancer;
 use crate::support::raw::{echo, is_health, ticks};
 
-/// A server that sends `first` and then `again` as fast as possible to every client that sends something.
+/// A server that waits for a request, sends `first`, and then repeats `again` as fast as possible. It writes `again` in
+/// pieces of `cut` bytes.
 fn flood(first: &[u8], again: &[u8], cut: usize) -> SocketAddr {
     let (first, again) = (first.to_vec(), Arc::new(again.to_vec()));
     serve(move |mut stream| {
-        let _said = stream.read(&mut [0; 4096])?;
+        let _request_len = stream.read(&mut [0; 4096])?;
         stream.set_nodelay(true)?;
         stream.write_all(&first)?;
-        // Limited, in case the client does not close.
+        // A limit, in case the client does not close the connection.
         for _ in 0..200_000 {
             for piece in again.chunks(cut) {
                 stream.write_all(piece)?;
@@ -25,21 +26,21 @@ fn flood(first: &[u8], again: &[u8], cut: usize) -> SocketAddr {
     })
 }
 
-fn serve(answer: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+fn serve(respond: impl Fn(TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let answer = Arc::new(answer);
+    let respond = Arc::new(respond);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let answer = answer.clone();
-            // The client has closed.
-            std::thread::spawn(move || answer(stream));
+            let respond = respond.clone();
+            // An error means that the client has closed the connection.
+            std::thread::spawn(move || respond(stream));
         }
     });
     address
 }
 
-/// The same over TLS.
+/// Like [`flood`], over TLS.
 fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
     let key = rcgen::generate_simple_self_signed(["fe01.contoso.test".to_owned()]).unwrap();
     let chain = vec![key.cert.der().clone()];
@@ -57,7 +58,7 @@ fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
         let session =
             rustls::ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
         let mut stream = rustls::StreamOwned::new(session, stream);
-        let _said = stream.read(&mut [0; 4096])?;
+        let _request_len = stream.read(&mut [0; 4096])?;
         stream.write_all(first)?;
         let again = again.repeat(200);
         for _ in 0..10_000 {
@@ -67,41 +68,45 @@ fn flood_over_tls(first: &'static [u8], again: &'static [u8]) -> SocketAddr {
     })
 }
 
-/// Pools whose checks are flooded, and a healthy one.
+/// A pool with the flooding server, and a pool with a healthy server.
 fn yaml(flooding: SocketAddr, check: &str) -> String {
     format!(
-        "listeners: {{ web: {{ bind: [\"HOST:80\"], protocol: tcp, pool: sound }} }}\n\
+        "listeners: {{ web: {{ bind: [\"HOST:80\"], protocol: tcp, pool: healthy }} }}\n\
          pools:\n\
          \x20 flooding: {{ backends: [\"{flooding}\"], health: {{ interval: 1s, timeout: 900ms, rise: 1, fall: 1, checks: [{check}] }} }}\n\
-         \x20 sound: {{ backends: [\"{}\"], health: {{ interval: 200ms, timeout: 150ms, rise: 1, fall: 1, checks: [tcp: {{}}] }} }}\n",
+         \x20 healthy: {{ backends: [\"{}\"], health: {{ interval: 200ms, timeout: 150ms, rise: 1, fall: 1, checks: [tcp: {{}}] }} }}\n",
         echo()
     )
 }
 
-/// With such a check the flooding server has this health, uses little CPU, and the healthy one is never down.
+/// Asserts that `check` gives the flooding server this health, that checks use little CPU, and that checks of the
+/// healthy server do not fail.
 #[track_caller]
 fn check(flooding: SocketAddr, check: &str, health: &str) {
     let balancer = Balancer::start(&yaml(flooding, check)).ready();
     is_health(&balancer, "flooding", health);
-    let made = || balancer.metric("lyncpin_health_checks_total", &["pool=\"flooding\""]);
-    let (before, first, begun) = (ticks(&balancer), made(), Instant::now());
-    while made() < first + 3.0 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "checks go on");
+    let checks = || balancer.metric("lyncpin_health_checks_total", &["pool=\"flooding\""]);
+    let (before, first, started) = (ticks(&balancer), checks(), Instant::now());
+    while checks() < first + 3.0 {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "checks stopped"
+        );
         assert_eq!(balancer.get("/healthz").status, 200);
         std::thread::sleep(Duration::from_millis(100));
     }
     let spent = ticks(&balancer) - before;
-    // Three checks in about three seconds: a core would be three hundred.
+    // Three checks take about three seconds: one busy core would use about 300 ticks.
     assert!(
         spent < 100,
         "{check}: {spent} ticks in {:?}",
-        begun.elapsed()
+        started.elapsed()
     );
-    let failed = ["pool=\"sound\"", "result=\"fail\""];
+    let failed = ["pool=\"healthy\"", "result=\"fail\""];
     let failed = balancer.metric("lyncpin_health_checks_total", &failed);
     assert!(
         failed < 2.0,
-        "{check}: {failed} checks of the sound one failed"
+        "{check}: {failed} checks of the healthy server failed"
     );
 }
 
@@ -111,7 +116,7 @@ const TLS: &str = "tls: {}";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
 #[test]
-fn endless_interim_responses_fail_a_check() {
+fn interim_responses_without_end_fail_a_check() {
     for interim in [
         &b"HTTP/1.1 100 Continue\r\n\r\n"[..],
         b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
@@ -138,7 +143,7 @@ fn a_few_interim_responses_are_ignored() {
 }
 
 #[test]
-fn an_endless_head_fails_a_check() {
+fn a_response_head_without_end_fails_a_check() {
     check(flood(OK, b"X: y\r\n", 4096), HTTP, "down");
     check(flood(OK, b"X: y\r\n", 1), HTTP, "down");
     check(flood(b"HTTP/1.1 200 ", b"O", 1), HTTP, "down");
@@ -147,7 +152,7 @@ fn an_endless_head_fails_a_check() {
 }
 
 #[test]
-fn an_endless_body_is_not_read_to_the_end() {
+fn a_body_without_end_does_not_fail_a_check() {
     check(
         flood(b"HTTP/1.1 200 OK\r\n\r\n", b"and on", 4096),
         HTTP,
@@ -174,8 +179,8 @@ fn an_endless_body_is_not_read_to_the_end() {
 }
 
 #[test]
-fn endless_tls_records_fail_a_check() {
-    // Warnings, empty fragments of a handshake, an endless message, and change_cipher_spec.
+fn tls_records_without_end_fail_a_check() {
+    // Among them warning alerts, empty handshake fragments, a message that does not end, and change_cipher_spec.
     for record in [
         &b"\x15\x03\x03\x00\x02\x01\x70"[..],
         b"\x16\x03\x03\x00\x00",

@@ -1,4 +1,4 @@
-//! Servers that behave in one certain way.
+//! Test servers with one fixed behaviour each.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// Connections so far.
+    /// Number of connections accepted so far.
     pub(super) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -71,7 +71,7 @@ impl Server {
     }
 
     /// Reads once, responds with `bytes` and keeps the connection open.
-    pub(super) async fn saying(bytes: &'static [u8]) -> Self {
+    pub(super) async fn responding_with(bytes: &'static [u8]) -> Self {
         Self::start(async |mut stream| {
             read_some(&mut stream).await;
             let _ = stream.write_all(bytes).await;
@@ -80,7 +80,7 @@ impl Server {
         .await
     }
 
-    /// The same one byte at a time, starting again after the last.
+    /// Reads once, then sends `bytes` in a loop, one byte at a time.
     pub(super) async fn trickling(bytes: &'static [u8]) -> Self {
         Self::start(async |mut stream| {
             read_some(&mut stream).await;
@@ -98,7 +98,7 @@ impl Server {
     /// Responds to HTTP requests with the current `status`.
     pub(super) async fn http(status: &Arc<AtomicU16>) -> Self {
         let status = status.clone();
-        Self::start(move |stream| answer(stream, status.load(Ordering::SeqCst))).await
+        Self::start(move |stream| respond(stream, status.load(Ordering::SeqCst))).await
     }
 }
 
@@ -112,8 +112,8 @@ async fn read_some(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0; 4096]).await;
 }
 
-/// Reads a request and responds.
-pub(super) async fn answer(mut stream: TcpStream, status: u16) {
+/// Reads a request and sends a response with this status.
+pub(super) async fn respond(mut stream: TcpStream, status: u16) {
     read_some(&mut stream).await;
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     let _ = stream.write_all(head.as_bytes()).await;

@@ -1,4 +1,4 @@
-//! The effect of results and names on backends and their connections.
+//! The effect of check results and DNS answers on backends and their connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,9 +12,9 @@ use lyncpin::types::backend_state::{AdminState, Health};
 use lyncpin::upstream::backend::{Backend, Disconnect};
 use tokio::net::TcpListener;
 
-use super::servers::{Server, answer};
+use super::servers::{Server, respond};
 use super::watch::{
-    House, INTERVAL, becomes, eventually, health, loopback, passing, pool, request,
+    Fixture, INTERVAL, becomes, eventually, health, loopback, passing, pool, request,
 };
 use crate::support::nginx::ReservedPort;
 
@@ -22,12 +22,12 @@ fn http() -> CheckKind {
     CheckKind::Http(request())
 }
 
-fn ups_and_downs(monitor: &Monitor) -> Vec<Health> {
+fn health_events(monitor: &Monitor) -> Vec<Health> {
     monitor.events().iter().map(|event| event.health).collect()
 }
 
 #[tokio::test]
-async fn rise_and_fall_count_results_in_a_row() {
+async fn rise_and_fall_count_consecutive_results() {
     use Health::{Down, Unknown, Up};
     let script = [
         (200, Unknown),
@@ -44,43 +44,43 @@ async fn rise_and_fall_count_results_in_a_row() {
         (200, Up),
     ];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let house = House::new();
+    let fixture = Fixture::new();
     let address = listener.local_addr().unwrap().to_string();
-    let backend = house.backend("web", "fe01", &address);
-    // The health before each request.
+    let backend = fixture.backend("web", "fe01", &address);
+    // The health of the backend at each request.
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (watched, before) = (backend.clone(), seen.clone());
     let _server = Server::on(listener, move |stream| {
         let mut before = before.lock().unwrap();
         let (status, _) = script.get(before.len()).unwrap_or(&(200, Up));
         before.push(watched.health());
-        answer(stream, *status)
+        respond(stream, *status)
     });
     let checks = model::HealthSettings {
         rise: 2,
         fall: 3,
         ..health([http()])
     };
-    let monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
+    let monitor = fixture.watch(vec![pool(&[&backend], Some(checks))]);
     eventually("the whole script", || {
         seen.lock().unwrap().len() >= script.len()
     })
     .await;
     let expected = script.map(|(_, health)| health);
     assert_eq!(seen.lock().unwrap()[..script.len()], expected);
-    assert_eq!(ups_and_downs(&monitor), [Up, Down, Up]);
+    assert_eq!(health_events(&monitor), [Up, Down, Up]);
     let down = &monitor.events()[1];
     assert_eq!(down.why, "http0: status 503, expected 200");
     assert_eq!((&*down.pool, &*down.backend), ("web", "fe01"));
 }
 
 #[tokio::test]
-async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
+async fn every_deciding_check_must_pass_and_an_observed_check_does_not_change_health() {
     let sip = ReservedPort::new();
     let status = Arc::new(AtomicU16::new(503));
     let server = Server::http(&status).await;
-    let house = House::new();
-    let backend = house.backend("web", "fe01", &server.address.to_string());
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", &server.address.to_string());
     let mut checks = health([CheckKind::Tcp, CheckKind::Tcp, http()]);
     checks.checks[1].port = Some(5061);
     checks.checks[2].decides = false;
@@ -91,9 +91,9 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
         configured,
         None,
         backend.metrics.clone(),
-        house.availability.clone(),
+        fixture.availability.clone(),
     ));
-    let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
+    let _monitor = fixture.watch(vec![pool(&[&backend], Some(checks))]);
     becomes(&backend, Health::Down).await;
     assert_eq!(backend.last_health_change().why, "tcp1: connection refused");
     let listening = TcpListener::bind(sip.address).await.unwrap();
@@ -109,16 +109,16 @@ async fn every_deciding_check_must_pass_and_an_observed_one_never_decides() {
 async fn identical_checks_of_one_server_run_once() {
     let status = Arc::new(AtomicU16::new(200));
     let server = Server::http(&status).await;
-    let house = House::new();
+    let fixture = Fixture::new();
     let address = server.address.to_string();
     let names = ["web", "web80", "web8080"];
-    let backends = names.map(|name| house.backend(name, "fe01", &address));
+    let backends = names.map(|name| fixture.backend(name, "fe01", &address));
     let pools = backends
         .iter()
         .map(|backend| pool(&[backend], Some(health([http()]))));
-    let _monitor = house.watch(pools.collect());
-    eventually("twenty results", || house.counted("web") >= 20).await;
-    let counted = names.map(|name| house.counted(name));
+    let _monitor = fixture.watch(pools.collect());
+    eventually("twenty results", || fixture.counted("web") >= 20).await;
+    let counted = names.map(|name| fixture.counted(name));
     let accepted = u64::try_from(server.accepted()).unwrap();
     assert_eq!(counted, [counted[0]; 3]);
     assert!(
@@ -132,15 +132,15 @@ async fn identical_checks_of_one_server_run_once() {
 }
 
 #[tokio::test]
-async fn a_backend_with_health_none_is_up_once_it_is_resolved() {
-    let house = House::new();
-    let backend = house.backend("web", "fe01", "192.0.2.1:4443");
-    let _monitor = house.watch(vec![pool(&[&backend], None)]);
+async fn a_backend_with_health_none_is_up_once_its_address_is_known() {
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", "192.0.2.1:4443");
+    let _monitor = fixture.watch(vec![pool(&[&backend], None)]);
     becomes(&backend, Health::Up).await;
     assert_eq!(backend.address(), Some("192.0.2.1:4443".parse().unwrap()));
 }
 
-/// Names and their addresses, which a test may change.
+/// DNS names and their addresses. A test may change them.
 type Names = Arc<Mutex<HashMap<&'static str, Vec<IpAddr>>>>;
 
 fn resolver(names: &Names) -> Resolver {
@@ -156,15 +156,15 @@ fn resolver(names: &Names) -> Resolver {
 async fn a_backend_with_an_unresolved_name_is_down_until_it_resolves() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let house = House::new();
+    let fixture = Fixture::new();
     let names = Names::default();
-    let checked = house.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
-    let unchecked = house.backend("raw", "fe01", &format!("fe01.contoso.test:{port}"));
+    let checked = fixture.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
+    let unchecked = fixture.backend("raw", "fe01", &format!("fe01.contoso.test:{port}"));
     let pools = vec![
         pool(&[&checked], Some(health([CheckKind::Tcp]))),
         pool(&[&unchecked], None),
     ];
-    let monitor = house.watch_with(pools, resolver(&names));
+    let monitor = fixture.watch_with(pools, resolver(&names));
     for backend in [&checked, &unchecked] {
         becomes(backend, Health::Down).await;
         assert_eq!(
@@ -185,49 +185,49 @@ async fn a_backend_with_an_unresolved_name_is_down_until_it_resolves() {
 }
 
 #[tokio::test]
-async fn rotating_records_move_no_backend_and_a_real_change_restarts_the_checks() {
+async fn rotated_dns_records_keep_the_address_and_a_changed_record_restarts_the_checks() {
     let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = first.local_addr().unwrap().port();
-    let house = House::new();
+    let fixture = Fixture::new();
     let names = Names::default();
-    let answer = |addresses: &[u8]| {
+    let set_addresses = |addresses: &[u8]| {
         let addresses = addresses.iter().map(|last| loopback(*last)).collect();
         names.lock().unwrap().insert("fe01.contoso.test", addresses);
     };
-    answer(&[1]);
-    let backend = house.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
+    set_addresses(&[1]);
+    let backend = fixture.backend("web", "fe01", &format!("fe01.contoso.test:{port}"));
     let checks = model::HealthSettings {
         fall: 1000,
         ..health([CheckKind::Tcp])
     };
     let pools = vec![pool(&[&backend], Some(checks))];
-    let _monitor = house.watch_with(pools, resolver(&names));
+    let _monitor = fixture.watch_with(pools, resolver(&names));
     becomes(&backend, Health::Up).await;
 
-    let resolved = || house.counted("web");
-    answer(&[3, 1]);
-    let before = resolved();
-    eventually("several results", || resolved() > before + 4).await;
+    let results = || fixture.counted("web");
+    set_addresses(&[3, 1]);
+    let before = results();
+    eventually("several results", || results() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
 
     // A failed refresh keeps the last address.
     names.lock().unwrap().clear();
-    let before = resolved();
-    eventually("several results", || resolved() > before + 4).await;
+    let before = results();
+    eventually("several results", || results() > before + 4).await;
     assert_eq!(backend.address(), Some(first.local_addr().unwrap()));
     assert_eq!(backend.health(), Health::Up);
     assert_eq!(backend.resolve_error().as_deref(), Some("no such host"));
 
-    // Nothing listens at 127.0.0.3: with a `fall` of 1000 only a fresh start takes the backend down.
-    answer(&[3]);
+    // Nothing listens at 127.0.0.3. With a `fall` of 1000, the backend is down only if its checks restart.
+    set_addresses(&[3]);
     becomes(&backend, Health::Down).await;
     assert_eq!(backend.address().unwrap().ip(), loopback(3));
     assert_eq!(backend.resolve_error(), None);
 }
 
-/// Two backends of one pool with a connection each, and the status of their responses.
-async fn two(
-    house: &House,
+/// Two backends of one pool that are up, the status of their responses, their servers and the monitor.
+async fn two_backends(
+    fixture: &Fixture,
     on_down: OnDown,
 ) -> ([Arc<Backend>; 2], [Arc<AtomicU16>; 2], [Server; 2], Monitor) {
     let statuses = [200, 200].map(|status| Arc::new(AtomicU16::new(status)));
@@ -237,12 +237,12 @@ async fn two(
     ];
     let backends = ["fe01", "fe02"].into_iter().zip(&servers);
     let backends: Vec<_> = backends
-        .map(|(name, server)| house.backend("web", name, &server.address.to_string()))
+        .map(|(name, server)| fixture.backend("web", name, &server.address.to_string()))
         .collect();
     let backends: [Arc<Backend>; 2] = backends.try_into().unwrap();
     let mut watched = pool(&[&backends[0], &backends[1]], Some(health([http()])));
     watched.on_down = on_down;
-    let monitor = house.watch(vec![watched]);
+    let monitor = fixture.watch(vec![watched]);
     for backend in &backends {
         becomes(backend, Health::Up).await;
     }
@@ -250,10 +250,10 @@ async fn two(
 }
 
 #[tokio::test]
-async fn connections_are_ended_only_while_another_backend_is_available() {
-    let house = House::new();
-    let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Close).await;
-    let permits = [0, 1].map(|place| backends[place].try_acquire().unwrap());
+async fn connections_of_a_down_backend_are_closed_only_while_another_backend_is_available() {
+    let fixture = Fixture::new();
+    let (backends, statuses, _servers, _monitor) = two_backends(&fixture, OnDown::Close).await;
+    let permits = [0, 1].map(|index| backends[index].try_acquire().unwrap());
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
     eventually("the disconnect", || {
@@ -263,41 +263,41 @@ async fn connections_are_ended_only_while_another_backend_is_available() {
     assert_eq!(permits[0].disconnect_reason(), Some(Disconnect::Down));
     statuses[1].store(503, Ordering::SeqCst);
     becomes(&backends[1], Health::Down).await;
-    // Kept, because no other backend is available; and still kept when one is.
+    // They stay open because no other backend is available, and remain open when one becomes available.
     statuses[0].store(200, Ordering::SeqCst);
     becomes(&backends[0], Health::Up).await;
-    let before = house.counted("web");
-    eventually("several results", || house.counted("web") > before + 4).await;
+    let before = fixture.counted("web");
+    eventually("several results", || fixture.counted("web") > before + 4).await;
     assert_eq!(permits[1].disconnect_reason(), None);
 }
 
 #[tokio::test]
-async fn on_down_keep_ends_no_connection() {
-    let house = House::new();
-    let (backends, statuses, _servers, _monitor) = two(&house, OnDown::Keep).await;
+async fn on_down_keep_leaves_connections_open() {
+    let fixture = Fixture::new();
+    let (backends, statuses, _servers, _monitor) = two_backends(&fixture, OnDown::Keep).await;
     let permit = backends[0].try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     becomes(&backends[0], Health::Down).await;
-    let before = house.counted("web");
-    eventually("several results", || house.counted("web") > before + 4).await;
+    let before = fixture.counted("web");
+    eventually("several results", || fixture.counted("web") > before + 4).await;
     assert_eq!(permit.disconnect_reason(), None);
 }
 
 #[tokio::test]
-async fn checks_are_shown_but_not_counted_in_maintenance_and_take_effect_at_its_end() {
-    let house = House::new();
-    let (backends, statuses, _servers, monitor) = two(&house, OnDown::Close).await;
+async fn results_during_maintenance_are_reported_and_take_effect_when_it_ends() {
+    let fixture = Fixture::new();
+    let (backends, statuses, _servers, monitor) = two_backends(&fixture, OnDown::Close).await;
     let backend = &backends[0];
     backend.set_state(AdminState::Maintain, None);
     let permit = backend.try_acquire().unwrap();
     statuses[0].store(503, Ordering::SeqCst);
     eventually("a failing check", || passing(backend, 0) == Some(false)).await;
     assert_eq!(backend.health(), Health::Up);
-    assert_eq!(ups_and_downs(&monitor).len(), 2);
+    assert_eq!(health_events(&monitor).len(), 2);
     assert_eq!(permit.disconnect_reason(), None);
     backend.set_state(AdminState::Ready, None);
     becomes(backend, Health::Down).await;
-    // Conversely: back in rotation at once, regardless of `rise`.
+    // The other way round: the backend is up at once, regardless of `rise`.
     backend.set_state(AdminState::Maintain, None);
     statuses[0].store(200, Ordering::SeqCst);
     eventually("a passing check", || passing(backend, 0) == Some(true)).await;
@@ -308,59 +308,59 @@ async fn checks_are_shown_but_not_counted_in_maintenance_and_take_effect_at_its_
 
 #[tokio::test]
 async fn an_update_keeps_unchanged_checks_and_stops_removed_ones() {
-    let house = House::new();
-    let (backends, statuses, servers, monitor) = two(&house, OnDown::Close).await;
-    let stays = &backends[0];
-    let since = stays.last_health_change().at;
+    let fixture = Fixture::new();
+    let (backends, statuses, servers, monitor) = two_backends(&fixture, OnDown::Close).await;
+    let kept = &backends[0];
+    let since = kept.last_health_change().at;
     let slow = model::HealthSettings {
         fall: 2,
         ..health([http(), CheckKind::Tcp])
     };
-    monitor.update(vec![pool(&[stays], Some(slow))]);
-    eventually("the new check", || stays.checks().len() == 2).await;
-    let gone = servers[1].accepted();
-    let before = house.counted("web");
-    eventually("several results", || house.counted("web") > before + 10).await;
+    monitor.update(vec![pool(&[kept], Some(slow))]);
+    eventually("the new check", || kept.checks().len() == 2).await;
+    let accepted = servers[1].accepted();
+    let before = fixture.counted("web");
+    eventually("several results", || fixture.counted("web") > before + 10).await;
     assert!(
-        servers[1].accepted() <= gone + 1,
-        "at most one was under way"
+        servers[1].accepted() <= accepted + 1,
+        "at most one check was in progress"
     );
     assert_eq!(
-        stays.last_health_change().at,
+        kept.last_health_change().at,
         since,
-        "health was not judged anew"
+        "health was not evaluated again"
     );
     statuses[0].store(503, Ordering::SeqCst);
-    becomes(stays, Health::Down).await;
+    becomes(kept, Health::Down).await;
 
-    // A new user of a running check gets its last result at once.
-    let joins = house.backend("web80", "fe01", &servers[0].address.to_string());
+    // A backend that added a running check gets the last result at once.
+    let added = fixture.backend("web80", "fe01", &servers[0].address.to_string());
     monitor.update(vec![
-        pool(&[stays], Some(health([http()]))),
-        pool(&[&joins], Some(health([http()]))),
+        pool(&[kept], Some(health([http()]))),
+        pool(&[&added], Some(health([http()]))),
     ]);
-    becomes(&joins, Health::Down).await;
+    becomes(&added, Health::Down).await;
     assert_eq!(
-        stays.checks().len(),
+        kept.checks().len(),
         1,
-        "reports of checks that went are gone"
+        "reports of removed checks are removed"
     );
-    assert_eq!(stays.health(), Health::Down);
+    assert_eq!(kept.health(), Health::Down);
 }
 
 #[tokio::test]
-async fn stop_ends_running_checks() {
+async fn stop_cancels_running_checks() {
     let server = Server::silent().await;
-    let house = House::new();
-    let backend = house.backend("web", "fe01", &server.address.to_string());
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", &server.address.to_string());
     let slow = model::HealthSettings {
         timeout: Duration::from_secs(3600),
         interval: Duration::from_secs(3600),
         ..health([http()])
     };
-    let monitor = house.watch(vec![pool(&[&backend], Some(slow))]);
+    let monitor = fixture.watch(vec![pool(&[&backend], Some(slow))]);
     eventually("a running check", || server.accepted() == 1).await;
     tokio::time::timeout(Duration::from_secs(10), monitor.stop())
         .await
-        .expect("nothing is left to wait for");
+        .expect("running checks end within 10 s");
 }

@@ -1,4 +1,4 @@
-//! `tls` and `https` checks of nginx in every TLS version.
+//! `tls` and `https` checks against nginx with every TLS version.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -11,8 +11,11 @@ use super::watch::{report, request, tls};
 use crate::support::nginx::{Nginx, NginxServer};
 
 #[track_caller]
-fn check_detail(detail: &str, begins: &str) {
-    assert!(detail.starts_with(begins), "{detail}, not {begins}");
+fn check_detail(detail: &str, prefix: &str) {
+    assert!(
+        detail.starts_with(prefix),
+        "{detail:?} does not start with {prefix:?}"
+    );
 }
 
 /// Runs a `tls` check of a server and compares the result with its configuration.
@@ -75,10 +78,10 @@ async fn tls_check_works_with_and_without_a_server_name() {
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn lines_with(&self, words: &str) -> usize {
+    fn lines_with(&self, part: &str) -> usize {
         let log = self.0.lock().unwrap();
         let text = String::from_utf8_lossy(&log);
-        text.lines().filter(|line| line.contains(words)).count()
+        text.lines().filter(|line| line.contains(part)).count()
     }
 }
 
@@ -94,8 +97,8 @@ impl io::Write for Log {
 }
 
 #[tokio::test]
-async fn an_expired_certificate_warns_once_and_passes() {
-    use super::watch::{House, eventually, health, pool};
+async fn a_check_with_an_expired_certificate_passes_and_warns_once() {
+    use super::watch::{Fixture, eventually, health, pool};
 
     let log = Log::default();
     let writer = log.clone();
@@ -108,12 +111,12 @@ async fn an_expired_certificate_warns_once_and_passes() {
         valid_until: 2020,
         ..NginxServer::default()
     });
-    let house = House::new();
-    let backend = house.backend("web", "fe01", &nginx.address.to_string());
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", &nginx.address.to_string());
     let https = CheckKind::Https(request());
     let checks = health([tls(), https]);
-    let _monitor = house.watch(vec![pool(&[&backend], Some(checks))]);
-    eventually("several checks of each kind", || house.counted("web") > 8).await;
+    let _monitor = fixture.watch(vec![pool(&[&backend], Some(checks))]);
+    eventually("several checks of each kind", || fixture.counted("web") > 8).await;
     for report in backend.checks() {
         assert_eq!(report.passing, Some(true), "{report:?}");
         assert!(report.detail.contains("certificate expired "), "{report:?}");
@@ -121,15 +124,15 @@ async fn an_expired_certificate_warns_once_and_passes() {
     }
     assert!(backend.accepts_new());
     for check in ["tls0", "https1"] {
-        let of_check =
+        let warning =
             format!("certificate expires soon pool=\"web\" backend=\"fe01\" check=\"{check}\"");
-        assert_eq!(log.lines_with(&of_check), 1, "{check}");
+        assert_eq!(log.lines_with(&warning), 1, "{check}");
     }
     assert_eq!(log.lines_with("backend is up"), 1);
-    let shown =
+    let metric =
         "lyncpin_certificate_expiry_timestamp_seconds{pool=\"web\",backend=\"fe01\"} 1577836800";
-    let text = house.registry.render();
-    assert!(text.contains(shown), "{text}");
+    let text = fixture.registry.render();
+    assert!(text.contains(metric), "{text}");
 }
 
 #[tokio::test]
@@ -139,11 +142,11 @@ async fn https_check_sends_the_documented_request_and_reports_the_certificate() 
             protocols: &[protocol],
             ..NginxServer::default()
         });
-        let asked = HttpCheck {
+        let http_check = HttpCheck {
             host: Some(HostName::parse(b"lyncdiscover.contoso.test").unwrap()),
             ..request()
         };
-        let report = report(CheckKind::Https(asked), nginx.address).await;
+        let report = report(CheckKind::Https(http_check), nginx.address).await;
         assert_eq!(report.passing, Some(true), "{report:?}");
         check_detail(&report.detail, "status 200, certificate valid for ");
         assert_eq!(report.certificate_expiry, Some(nginx.valid_until));
@@ -207,7 +210,7 @@ async fn http_check_expects_its_status_and_sends_no_accept() {
 }
 
 #[tokio::test]
-async fn a_plain_http_server_is_not_mistaken_for_tls() {
+async fn a_plain_http_server_fails_tls_and_https_checks() {
     let nginx = Nginx::start(&NginxServer {
         protocols: &[],
         ..NginxServer::default()

@@ -1,4 +1,4 @@
-//! The monitor under test: pools, their monitor and what it reports.
+//! The monitor under test: its pools, its backends and its reports.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,13 +16,13 @@ use tokio::runtime::Handle;
 /// The check interval of most tests.
 pub(super) const INTERVAL: Duration = Duration::from_millis(40);
 
-/// What the backends of one test share.
-pub(super) struct House {
+/// The metrics and the availability that the backends of one test share.
+pub(super) struct Fixture {
     pub(super) registry: Registry,
     pub(super) availability: Arc<Availability>,
 }
 
-impl House {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self {
             registry: Registry::default(),
@@ -66,11 +66,11 @@ impl House {
         Monitor::start(&Handle::current(), pools, resolver, availability)
     }
 
-    /// How many checks of a pool have been counted, passed and failed.
+    /// Number of checks of a pool, passed and failed together, according to the metrics.
     pub(super) fn counted(&self, pool: &str) -> u64 {
-        let wanted = format!("lyncpin_health_checks_total{{pool=\"{pool}\"");
+        let prefix = format!("lyncpin_health_checks_total{{pool=\"{pool}\"");
         let text = self.registry.render();
-        let lines = text.lines().filter(|line| line.starts_with(&wanted));
+        let lines = text.lines().filter(|line| line.starts_with(&prefix));
         lines
             .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
             .sum()
@@ -91,8 +91,8 @@ pub(super) fn pool(
 
 /// Checks with `rise` and `fall` of 1.
 pub(super) fn health(checks: impl IntoIterator<Item = CheckKind>) -> model::HealthSettings {
-    let check = |(place, kind): (usize, CheckKind)| model::CheckConfig {
-        label: format!("{}{place}", label(&kind)).into(),
+    let check = |(index, kind): (usize, CheckKind)| model::CheckConfig {
+        label: format!("{}{index}", label(&kind)).into(),
         kind,
         port: None,
         decides: true,
@@ -142,14 +142,14 @@ pub(super) async fn report_within(
     address: SocketAddr,
     timeout: Duration,
 ) -> CheckReport {
-    let house = House::new();
-    let backend = house.backend("web", "fe01", &address.to_string());
+    let fixture = Fixture::new();
+    let backend = fixture.backend("web", "fe01", &address.to_string());
     let health = model::HealthSettings {
         interval: Duration::from_secs(3600),
         timeout,
         ..health([kind])
     };
-    let monitor = house.watch(vec![pool(&[&backend], Some(health))]);
+    let monitor = fixture.watch(vec![pool(&[&backend], Some(health))]);
     eventually("a result", || passing(&backend, 0).is_some()).await;
     let report = backend.checks().remove(0);
     let expected = if report.passing == Some(true) {
@@ -162,23 +162,23 @@ pub(super) async fn report_within(
     report
 }
 
-/// The last result of the check at this place.
-pub(super) fn passing(backend: &Backend, place: usize) -> Option<bool> {
-    backend.checks().get(place)?.passing
+/// The last result of the check at this index.
+pub(super) fn passing(backend: &Backend, index: usize) -> Option<bool> {
+    backend.checks().get(index)?.passing
 }
 
-/// Waits until `holds`.
-pub(super) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+/// Waits until `holds` returns true, for 20 s at most.
+pub(super) async fn eventually(condition: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
+        assert!(Instant::now() < deadline, "waited too long for {condition}");
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
 }
 
 pub(super) async fn becomes(backend: &Backend, health: Health) {
-    let what = format!("{backend:?} to be {}", health.as_str());
-    eventually(&what, || backend.health() == health).await;
+    let condition = format!("{backend:?} to be {}", health.as_str());
+    eventually(&condition, || backend.health() == health).await;
 }
 
 pub(super) fn loopback(last: u8) -> IpAddr {

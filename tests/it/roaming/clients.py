@@ -1,8 +1,8 @@
-"""A TLS client that comes from any address, and resumes what it was granted.
+"""A TLS client that connects from any address and can resume its sessions.
 
-Each line of its input is a visit: SOURCE SAVE LOAD. It comes from SOURCE, resumes the session that an earlier visit
-saved as LOAD (`-` for none), and saves its own as SAVE. It prints the server's answer, and whether the session was
-resumed.
+Each line of the input is one connection: SOURCE SAVE LOAD. The client connects from SOURCE, resumes the session that an
+earlier connection saved as LOAD (`-`: a full handshake), and saves its own session as SAVE. It prints the body of the
+response, and whether the session was resumed.
 """
 
 import socket
@@ -22,9 +22,9 @@ for line in sys.stdin:
         plain, server_hostname=name, session=sessions[load]
     ) as secure:
         secure.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
-        answer = b""
+        response = b""
         while chunk := secure.recv(65536):
-            answer += chunk
+            response += chunk
         sessions[save] = secure.session
-        body = answer.partition(b"\r\n\r\n")[2].decode()
+        body = response.partition(b"\r\n\r\n")[2].decode()
         print(body, "resumed" if secure.session_reused else "full", flush=True)

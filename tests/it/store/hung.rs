@@ -1,22 +1,22 @@
-//! A disk that hangs, and with it the writing thread of the store.
+//! A disk that hangs, and with it the thread that writes the store.
 
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Site, all_come_home, come, logged, written};
+use super::{Site, assert_unchanged, connect_clients, logged, written};
 use crate::support::eventually;
 use crate::support::hang::Hang;
 
-/// The longest that a stop or a reload waits for the disk.
+/// The maximum time that a stop or a reload waits for the disk.
 const LIMIT: Duration = Duration::from_secs(10);
 const LATE: &str = "affinity store: could not flush the last changes to disk within 10 s";
 
 #[test]
-fn a_stop_waits_ten_seconds_for_the_disk_and_logs_what_is_lost() {
+fn a_stop_waits_ten_seconds_for_the_disk_and_logs_the_loss() {
     let site = Site::new();
     let mut balancer = site.start();
-    come(&balancer, 3);
+    connect_clients(&balancer, 3);
     let _hang = Hang::of(balancer.pid(), "store");
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
@@ -32,7 +32,7 @@ fn a_second_signal_does_not_wait_for_the_disk() {
     let _hang = Hang::of(balancer.pid(), "store");
     balancer.signal(Signal::TERM);
     logged(&balancer, "stopping");
-    // It waits for a connection, a response or the disk by now.
+    // Give it time to start waiting for the disk.
     std::thread::sleep(Duration::from_millis(200));
     let stopped = Instant::now();
     balancer.signal(Signal::TERM);
@@ -45,36 +45,36 @@ fn a_second_signal_does_not_wait_for_the_disk() {
 }
 
 #[test]
-fn a_reload_moves_from_a_hanging_disk_to_another_and_loses_nothing() {
+fn a_reload_moves_the_store_from_a_hanging_disk_to_another_and_loses_no_pin() {
     let site = Site::new();
     let balancer = site.start();
-    let homes = come(&balancer, 5);
+    let assigned = connect_clients(&balancer, 5);
     written(&balancer);
     let hang = Hang::of(balancer.pid(), "store");
-    let more = come(&balancer, 5);
+    let more = connect_clients(&balancer, 5);
     let other = tempfile::tempdir().unwrap();
     let file = other.path().join("affinity").display().to_string();
     let yaml = site.yaml_with(&file, &site.backends, "");
     balancer.write(&yaml);
-    let said = balancer.said(&["reload"]);
-    assert_eq!(said.status, 0, "{said:?}");
+    let output = balancer.said(&["reload"]);
+    assert_eq!(output.status, 0, "{output:?}");
     logged(&balancer, LATE);
-    // What is written when the old disk responds again is in the other file as well.
-    let last = come(&balancer, 5);
+    // Changes from before and after the old disk responds again must be in the other file.
+    let last = connect_clients(&balancer, 5);
     drop(hang);
-    let late = come(&balancer, 5);
+    let late = connect_clients(&balancer, 5);
     written(&balancer);
     let mut balancer = balancer;
     balancer.signal(Signal::KILL);
     balancer.wait();
     let next = crate::support::balancer::Balancer::start(&yaml).ready();
-    for homes in [&homes, &more, &last, &late] {
-        all_come_home(&next, homes);
+    for assigned in [&assigned, &more, &last, &late] {
+        assert_unchanged(&next, assigned);
     }
 }
 
 #[test]
-fn a_stop_does_not_wait_for_a_disk_that_a_reload_is_leaving() {
+fn after_a_reload_away_from_a_hanging_disk_a_stop_does_not_wait_for_it() {
     let site = Site::new();
     let mut balancer = site.start();
     let _hang = Hang::of(balancer.pid(), "store");
