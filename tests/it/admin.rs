@@ -383,8 +383,8 @@ fn without_the_token_a_browser_gets_the_page_and_a_program_an_error() {
 #[test]
 fn events_are_those_of_the_control() {
     let running = Running::plain();
-    let said = send(running.tcp(), "GET", "/api/v1/events").json();
-    assert_eq!(said, serde_json::to_value(events()).unwrap());
+    let response = send(running.tcp(), "GET", "/api/v1/events").json();
+    assert_eq!(response, serde_json::to_value(events()).unwrap());
 }
 
 #[test]
@@ -404,12 +404,12 @@ fn promtool_accepts_every_metric() {
         .unwrap()
         .write_all(metrics.body.as_bytes())
         .unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    let said_text =
-        String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    let output = promtool.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
     assert!(
-        said.status.success() && said_text.is_empty(),
-        "{said_text}\n{}",
+        output.status.success() && text.is_empty(),
+        "{text}\n{}",
         metrics.body
     );
 }

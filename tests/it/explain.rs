@@ -18,7 +18,7 @@ fn steps(balancer: &Balancer, listener: &str, name: &str, source: &str) -> Strin
 }
 
 #[track_caller]
-fn holds(text: &str, parts: &[&str]) {
+fn contains_all(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -60,7 +60,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
         })
         .collect();
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "Host contoso.com is in a route: pool \"web\"",
@@ -80,7 +80,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
     );
     assert_eq!(text.matches("\nnot ").count(), 6, "{text}");
     let text = steps(&balancer, "http", "", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &["the client sends no Host: `no_name` routes to pool \"web\""],
     );
@@ -92,7 +92,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
         );
     }
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[&format!("not {}: in maintenance", name(6)), "rejected: "],
     );
@@ -138,7 +138,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
         (!up(1, 0) && up(0, 0) && up(0, 1) && up(2, 0)).then_some(())
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "Host contoso.com is in no route: `unknown_name` routes to pool \"web\"",
@@ -155,7 +155,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
         })
         .collect();
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "not fe01: full: `max_connections` (1) is reached",
@@ -165,7 +165,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
         ],
     );
     let status = balancer.said(&["status"]).out;
-    holds(&status, &["pool web: ", ", its backup serves\n"]);
+    contains_all(&status, &["pool web: ", ", its backup serves\n"]);
     drop(held);
 }
 
@@ -182,11 +182,11 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     let client = connect_from(source, balancer.at(80)).unwrap();
     ask(&client, &request("contoso.com")).unwrap();
     let source = source.to_string();
-    let text = eventually("the pin stands", || {
+    let text = eventually("the client is pinned", || {
         let text = steps(&balancer, "http", "contoso.com", &source);
         text.contains("pinned to ").then_some(text)
     });
-    holds(
+    contains_all(
         &text,
         &[
             ": chosen by the policy ",
@@ -206,7 +206,7 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     assert_eq!(moved.status, 0, "{}", moved.err);
     balancer.ended("pin_moved");
     let text = steps(&balancer, "http", "contoso.com", &source);
-    holds(
+    contains_all(
         &text,
         &[
             &format!(
@@ -217,7 +217,7 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     );
     assert_eq!(balancer.said(&["maintain", elsewhere]).status, 0);
     let text = steps(&balancer, "http", "contoso.com", &source);
-    holds(
+    contains_all(
         &text,
         &[&format!(
             "{elsewhere} cannot take the client now: in maintenance; the pin moves once another backend has responded"
@@ -253,7 +253,7 @@ fn offline_names_what_is_unknown() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    holds(
+    contains_all(
         &explain("198.51.100.7"),
         &[
             "from the file only: health, states, connections and pins are not known",
@@ -261,7 +261,7 @@ fn offline_names_what_is_unknown() {
             "it can take the client as well; connections and turns decide",
         ],
     );
-    holds(
+    contains_all(
         &explain("192.0.2.7"),
         &["192.0.2.7 is in `deny`: 192.0.2.0/24", "rejected, denied"],
     );
@@ -363,7 +363,7 @@ fn a_port_that_refuses_during_a_stop_is_not_shown_as_open() {
             .filter(|stopping| *stopping)
     });
     assert_eq!(balancer.status()["listeners"][0]["open"], false);
-    eventually("the metric says so too", || {
+    eventually("the metric agrees", || {
         (balancer.metric("lyncpin_listener_open", &[]) == 0.0).then_some(())
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
@@ -386,7 +386,7 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
          \x20 tls: { bind: [\"HOST:443\"], protocol: tls, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
          pools: { web: { backends: [\"127.0.0.1:9\"], health: none } }\n";
     let balancer = Balancer::start(yaml).ready();
-    let told = |listener: &str, name: &str| -> Value {
+    let explain = |listener: &str, name: &str| -> Value {
         let path = format!("/api/v1/explain?listener={listener}&name={name}&source=192.0.2.7");
         serde_json::from_str(&balancer.get(&path).body).unwrap()
     };
@@ -407,8 +407,8 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
             answer.as_ref().is_ok_and(|answer| answer.contains("400")),
             "{name}: {answer:?}"
         );
-        let told = told("http", name);
-        assert_eq!(told["refused"], "malformed", "{told}");
+        let explanation = explain("http", name);
+        assert_eq!(explanation["refused"], "malformed", "{explanation}");
     }
     for name in [
         "a.contoso.com",
@@ -416,13 +416,13 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
         "a.contoso.com:",
         "A.contoso.com.",
     ] {
-        assert_eq!(told("http", name)["route"], "a.contoso.com", "{name}");
+        assert_eq!(explain("http", name)["route"], "a.contoso.com", "{name}");
     }
     for name in ["[2001:db8::1]:80", "192.0.2.1", "a!b"] {
-        assert_eq!(told("http", name)["route"], "unknown_name", "{name}");
+        assert_eq!(explain("http", name)["route"], "unknown_name", "{name}");
     }
     for name in ["a.contoso.com:99999", "a@a.contoso.com", "a%20b"] {
-        assert!(told("tls", name)["refused"].is_null(), "{name}");
+        assert!(explain("tls", name)["refused"].is_null(), "{name}");
     }
 }
 

@@ -61,7 +61,7 @@ fn a_stop_gives_connections_their_time_then_resets_them_and_each_has_its_line() 
     silent.write_all(&served_hello()[..30]).unwrap();
     counted(&balancer, "lyncpin_connections_active", &[], 4.0);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     eventually("/readyz says no", || {
         balancer
             .try_get("/readyz")
@@ -77,10 +77,10 @@ fn a_stop_gives_connections_their_time_then_resets_them_and_each_has_its_line() 
     for stream in &open {
         hear(stream).must_be(Answer::Reset, "an open connection");
     }
-    assert!(told.elapsed() >= Duration::from_secs(2));
+    assert!(signalled.elapsed() >= Duration::from_secs(2));
     hear(&silent).must_be(Answer::Reset, "one in its hello");
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(10));
+    assert!(signalled.elapsed() < Duration::from_secs(10));
     eventually("four lines", || {
         (lines(&balancer, "shutdown") == 4).then_some(())
     });
@@ -114,14 +114,14 @@ fn a_second_signal_stops_the_balancer_at_once() {
     balancer.signal(Signal::TERM);
     says_stopping(&balancer);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     hear(&stream).must_be(Answer::Reset, "an open connection");
     hear(&silent).must_be(Answer::Reset, "a silent one");
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(
-        told.elapsed() < Duration::from_secs(5),
+        signalled.elapsed() < Duration::from_secs(5),
         "{:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
     eventually("two lines", || {
         (lines(&balancer, "shutdown") == 2).then_some(())
@@ -197,14 +197,14 @@ fn run(yaml: &str) -> Output {
 }
 
 fn is_turned_away(output: &Output, address: SocketAddr) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let last = told.lines().last().unwrap_or_default();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap_or_default();
     assert!(
         last.contains("listener \"tls\" cannot bind")
             && last.contains(&address.to_string())
             && last.contains("another instance"),
-        "{told}"
+        "{text}"
     );
 }
 
@@ -397,12 +397,12 @@ fn a_log_without_a_reader_stops_nothing_and_lost_lines_are_counted() {
     let total = balancer.metric("lyncpin_connections_total", &[]);
     assert!(lost() < total, "{total}");
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(
-        told.elapsed() < Duration::from_secs(8),
+        signalled.elapsed() < Duration::from_secs(8),
         "{:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
 }
 

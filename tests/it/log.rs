@@ -219,11 +219,11 @@ fn journal(is_stream: bool, format: &str) -> Vec<String> {
             .unwrap(),
     );
     let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
-    let told = |line: &String| !line.contains("open");
-    let mut seen: Vec<String> = lines.by_ref().take_while(told).collect();
+    let is_before = |line: &String| !line.contains("open");
+    let mut seen: Vec<String> = lines.by_ref().take_while(is_before).collect();
     backends[0].stop();
-    let told = |line: &String| !line.contains("backend is down");
-    seen.extend(lines.by_ref().take_while(told));
+    let is_before = |line: &String| !line.contains("backend is down");
+    seen.extend(lines.by_ref().take_while(is_before));
     seen.push(lines.next().unwrap());
     drop(running);
     seen
@@ -259,9 +259,9 @@ fn an_error_before_the_log_starts_has_a_priority_too() {
         .spawn()
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(2));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut reader, &mut said).unwrap();
-    assert!(said.starts_with("<3>"), "{said}");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    assert!(text.starts_with("<3>"), "{text}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn balancer(backends: &[Backend]) -> Balancer {
 }
 
 /// The page of the balancer, after the token has been entered.
-fn look_at(balancer: &Balancer) -> Chromium {
+fn open_page(balancer: &Balancer) -> Chromium {
     let mut browser = open(at(balancer.address, 9900));
     browser.until("document.querySelector('#token').open");
     browser.write("test-token");
@@ -39,7 +39,7 @@ fn look_at(balancer: &Balancer) -> Chromium {
 }
 
 /// The page of a control with a fixed status, without a token.
-fn look_at_fake(fake: Fake) -> (Running, Chromium) {
+fn open_fake(fake: Fake) -> (Running, Chromium) {
     let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let mut browser = open(running.tcp());
     browser.until("document.querySelector('.pool')");

@@ -111,16 +111,16 @@ impl Line {
     }
 
     fn fails_to_upgrade(&self) -> Said {
-        let said = self.balancer.said(&["upgrade"]);
-        assert_eq!(said.status, 1, "{said:?}");
-        said
+        let output = self.balancer.said(&["upgrade"]);
+        assert_eq!(output.status, 1, "{output:?}");
+        output
     }
 
-    fn says(&self, message: &str, count: usize) {
+    fn expect_log(&self, message: &str, count: usize) {
         eventually(message, || {
             let log = self.balancer.log();
-            let said = log.iter().filter(|line| line["message"] == message);
-            (said.count() == count).then_some(())
+            let found = log.iter().filter(|line| line["message"] == message);
+            (found.count() == count).then_some(())
         });
     }
 }
@@ -138,7 +138,7 @@ fn install(at: &Path) {
     }
 }
 
-fn lives(pid: Pid) -> bool {
+fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
 }
 
@@ -152,7 +152,7 @@ fn a_signal_starts_a_new_process_and_the_old_one_serves_its_connections_to_the_e
     let mut silent = connect(to);
     silent.write_all(&served_hello()[..30]).unwrap();
     line.balancer.signal(Signal::USR2);
-    line.says(TAKEN_OVER, 1);
+    line.expect_log(TAKEN_OVER, 1);
     for _ in 0..20 {
         exchange(to).unwrap();
     }
@@ -169,19 +169,20 @@ fn a_signal_starts_a_new_process_and_the_old_one_serves_its_connections_to_the_e
     hear(&open).must_be(Answer::Nothing, "the old connection");
     assert_eq!(line.balancer.wait().code(), Some(0));
     exchange(to).unwrap();
-    line.says("the old process has exited", 1);
+    line.expect_log("the old process has exited", 1);
 }
 
 #[test]
 fn the_command_prints_which_process_has_taken_over() {
     let line = Line::start(&yaml());
     let open = served(line.balancer.at(TLS));
-    let said = line.balancer.said(&["upgrade"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
+    let output = line.balancer.said(&["upgrade"]);
+    assert_eq!((output.status, output.err.as_str()), (0, ""), "{output:?}");
     assert!(
-        said.out
+        output
+            .out
             .ends_with("has taken over; the old one has 1 connection, for at most 15m0s\n"),
-        "{said:?}"
+        "{output:?}"
     );
     echoed(&open, b"still served").unwrap();
     exchange(line.balancer.at(TLS)).unwrap();
@@ -252,7 +253,9 @@ fn an_admin_listener_on_a_unix_socket_stays_and_so_does_its_file() {
     healthy();
     let second = line.upgrade();
     healthy();
-    eventually("the first successor ends", || (!lives(first)).then_some(()));
+    eventually("the first successor ends", || {
+        (!is_running(first)).then_some(())
+    });
     healthy();
     rustix::process::kill_process(second, Signal::TERM).unwrap();
     eventually("the file goes with the last process", || {

@@ -61,7 +61,7 @@ fn answers(at: SocketAddr, crowd: &str) {
 }
 
 /// Clients that reconnect as soon as they are disconnected, send `first` and do not read.
-fn come_back(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
+fn reconnect(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
     let mut held: Vec<Option<TcpStream>> = (0..own).map(|_| None).collect();
     while !done.load(Ordering::Relaxed) {
         for slot in &mut held {
@@ -102,7 +102,7 @@ fn idle_slow_and_not_reading_clients_keep_no_other_client_out() {
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| come_back(at, first.as_bytes(), &done, 250));
+                    scope.spawn(|| reconnect(at, first.as_bytes(), &done, 250));
                 }
                 let outcome = std::panic::catch_unwind(|| {
                     std::thread::sleep(Duration::from_millis(300));

@@ -31,10 +31,10 @@ fn states(balancer: &Balancer) -> Vec<String> {
 #[track_caller]
 fn rejected(balancer: &Balancer, arguments: &[&str], why: &str) {
     let before = states(balancer);
-    let said = balancer.said(arguments);
-    assert_eq!((said.status, &*said.out), (1, ""), "{}", said.err);
+    let output = balancer.said(arguments);
+    assert_eq!((output.status, &*output.out), (1, ""), "{}", output.err);
     assert_eq!(
-        said.err,
+        output.err,
         format!("{why}\nnothing was changed; use --force to do it anyway\n")
     );
     assert_eq!(states(balancer), before);
@@ -42,8 +42,8 @@ fn rejected(balancer: &Balancer, arguments: &[&str], why: &str) {
 
 #[track_caller]
 fn done(balancer: &Balancer, arguments: &[&str]) {
-    let said = balancer.said(arguments);
-    assert_eq!((said.status, &*said.err), (0, ""), "{arguments:?}");
+    let output = balancer.said(arguments);
+    assert_eq!((output.status, &*output.err), (0, ""), "{arguments:?}");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn an_unknown_name_is_reported_with_the_known_ones() {
             "there is no affinity group \"wbe\"; the affinity groups are other, web; did you mean `web`?\n",
         ),
     ] {
-        let said = balancer.said(arguments);
-        assert_eq!((said.status, &*said.err), (1, error), "{arguments:?}");
+        let output = balancer.said(arguments);
+        assert_eq!((output.status, &*output.err), (1, error), "{arguments:?}");
     }
 }

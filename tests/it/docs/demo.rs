@@ -85,8 +85,8 @@ impl Demo {
     }
 
     fn localise(&self, text: &str) -> String {
-        let words = OPTIONS.iter().zip(self.ports);
-        words.fold(text.to_owned(), |text, ((_, from), to)| {
+        let ports = OPTIONS.iter().zip(self.ports);
+        ports.fold(text.to_owned(), |text, ((_, from), to)| {
             text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
         })
     }
@@ -94,9 +94,9 @@ impl Demo {
     /// Runs a block; a command marked as rejected must fail.
     fn run_block(&self, stage: &Stage, script: &str) {
         for line in script.lines() {
-            let said = stage.bash(&self.localise(line));
+            let output = stage.bash(&self.localise(line));
             let wanted = !line.contains("# rejected");
-            assert_eq!(said.status.success(), wanted, "{line}\n{said:?}");
+            assert_eq!(output.status.success(), wanted, "{line}\n{output:?}");
         }
     }
 }

@@ -47,10 +47,10 @@ fn promtool_accepts_every_expression() {
     let file = directory.path().join("rules.yml");
     std::fs::write(&file, &rules).unwrap();
     let path = file.to_str().unwrap();
-    let said = feed("promtool", "prometheus", &["check", "rules", path], "");
+    let output = feed("promtool", "prometheus", &["check", "rules", path], "");
     let counted = format!("{} rules found", questions.len());
     assert!(
-        said.status.success() && said.has(&counted),
-        "{said:?}\n{rules}"
+        output.status.success() && output.has(&counted),
+        "{output:?}\n{rules}"
     );
 }

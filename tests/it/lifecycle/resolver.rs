@@ -94,12 +94,12 @@ fn a_stop_does_not_wait_for_the_resolver() {
             200
         );
         balancer.signal(Signal::TERM);
-        let told = Instant::now();
+        let signalled = Instant::now();
         assert_eq!(balancer.wait().code(), Some(0));
         assert!(
-            told.elapsed() < SOON,
+            signalled.elapsed() < SOON,
             "{servers} servers, {names} names: {:?}",
-            told.elapsed()
+            signalled.elapsed()
         );
     }
 }
@@ -124,7 +124,7 @@ fn a_reload_waits_briefly_for_new_names_and_a_stop_does_not() {
     balancer.write(&yaml(9, backend));
     balancer.signal(Signal::HUP);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < SOON, "{:?}", told.elapsed());
+    assert!(signalled.elapsed() < SOON, "{:?}", signalled.elapsed());
 }

@@ -6,7 +6,7 @@ use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, ask, connect, entries, is_alive, request};
 use crate::support::{balancer::Balancer, eventually};
 
-use super::{balancer, look_at};
+use super::{balancer, open_page};
 
 fn state(balancer: &Balancer) -> String {
     let status = balancer.status();
@@ -26,7 +26,7 @@ fn button(state: &str) -> String {
 fn a_backend_is_drained_by_click_after_confirmation() {
     let backends = Backend::several(2);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser.click(&button("drain"));
     browser.until("document.querySelector('#ask').open");
     assert!(browser.text("#ask").contains("Drain a in web?"));
@@ -58,7 +58,7 @@ fn maintain_and_ready_work_with_the_keyboard_only() {
     let balancer = balancer(&backends);
     let held = connect(balancer.at(80)).unwrap();
     ask(&held, &request("contoso.com")).unwrap();
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser
         .until("document.querySelector('td[data-label=Connections] .number').textContent === '1'");
     browser.press("/");
@@ -131,7 +131,7 @@ fn states(balancer: &Balancer) -> Vec<String> {
 fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     let backends = Backend::several(2);
     let balancer = two_pools(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let drain = "tbody tr:first-child button[data-state=drain]";
     browser.click(&format!(".pool[data-pool=web] {drain}"));
     browser.until("document.querySelector('#ask').open");
@@ -168,7 +168,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
 fn the_explain_form_shows_the_backend_and_the_reason() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let mut explain = |name: &str, source: &str| {
         for (field, value) in [("name", name), ("source", source)] {
             browser.click(&format!("#explain [name={field}]"));

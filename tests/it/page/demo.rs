@@ -89,14 +89,14 @@ fn the_log_of_the_demo_is_not_on_the_terminal() {
     });
     let pid = rustix::process::Pid::from_child(&demo.0);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     demo.0
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut printed)
         .unwrap();
-    assert_eq!(said, "");
+    assert_eq!(printed, "");
     assert!(demo.0.wait().unwrap().success());
     assert!(!std::path::Path::new(&log).exists());
 

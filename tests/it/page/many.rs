@@ -4,7 +4,7 @@ use crate::admin::fake::{Fake, status};
 use lyncpin::admin::view::StatusView;
 use lyncpin::types::backend_state::{AdminState, Health};
 
-use super::look_at_fake;
+use super::open_fake;
 
 fn many() -> StatusView {
     let mut status = status();
@@ -34,7 +34,7 @@ fn many() -> StatusView {
 
 #[test]
 fn forty_pools_of_twenty_backends_are_shown_found_and_changed() {
-    let (running, mut browser) = look_at_fake(Fake::with(many()));
+    let (running, mut browser) = open_fake(Fake::with(many()));
     let shown = "[...document.querySelectorAll('.pool')].filter((pool) => !pool.hidden).length";
     browser.until(&format!("{shown} === 40"));
     // Every backend has an icon, and no row before its pool is expanded.

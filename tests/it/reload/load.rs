@@ -97,14 +97,14 @@ struct InForce {
 
 /// One kind of client of the permanent listeners.
 #[derive(Clone, Copy)]
-enum Asks {
+enum ClientKind {
     Steady,
     Moving,
     Many,
     Plain,
 }
 
-impl Asks {
+impl ClientKind {
     const ALL: [Self; 4] = [Self::Steady, Self::Moving, Self::Many, Self::Plain];
 
     fn port(self, number: usize) -> u16 {
@@ -131,26 +131,27 @@ impl Asks {
     }
 }
 
-/// Connects and sends a request; returns what is wrong with the result.
-fn visit(
+/// Connects and sends a request; returns an error if the wrong server responds.
+fn attempt(
     balancer: IpAddr,
-    asks: Asks,
+    kind: ClientKind,
     number: usize,
     in_force: &InForce,
 ) -> Result<TcpStream, String> {
     let source = IpAddr::from([127, 10, 0, u8::try_from(1 + number % 200).unwrap()]);
     let first = in_force.acknowledged.load(Ordering::SeqCst);
-    let to = (balancer, asks.port(number / 2)).into();
-    let said = |what: &str, error: io::Error| format!("{} at {to}: {what}: {error}", asks.name());
-    let stream = connect_from(source, to).map_err(|error| said("connecting", error))?;
-    let server = ask(&stream, &request(asks.name())).map_err(|error| said("asking", error))?;
+    let to = (balancer, kind.port(number / 2)).into();
+    let failed =
+        |action: &str, error: io::Error| format!("{} at {to}: {action}: {error}", kind.name());
+    let stream = connect_from(source, to).map_err(|error| failed("connect", error))?;
+    let server = ask(&stream, &request(kind.name())).map_err(|error| failed("request", error))?;
     let last = in_force.begun.load(Ordering::SeqCst);
-    if asks.may_reach(&server, first..=last) {
+    if kind.may_reach(&server, first..=last) {
         Ok(stream)
     } else {
         Err(format!(
             "{} at {to} reached {server} with {first} to {last} in force",
-            asks.name()
+            kind.name()
         ))
     }
 }
@@ -167,9 +168,9 @@ fn offer(
     let mut served = 0;
     while !ended.load(Ordering::SeqCst) {
         let number = served * 4 + place;
-        let asks = Asks::ALL[(number / 4) % Asks::ALL.len()];
-        // Reset, so that no port is kept waiting for what nobody sends any more.
-        reset(visit(balancer, asks, number, in_force)?);
+        let kind = ClientKind::ALL[(number / 4) % ClientKind::ALL.len()];
+        // Reset, so that no port stays in TIME_WAIT.
+        reset(attempt(balancer, kind, number, in_force)?);
         served += 1;
         next += pause;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -185,7 +186,15 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
     counted(&balancer, "lyncpin_backend_up", &[], 4.0);
     let in_force = Arc::new(InForce::default());
     let mut long: Vec<TcpStream> = (0..LONG)
-        .map(|number| visit(balancer.address, Asks::ALL[number % 4], number, &in_force).unwrap())
+        .map(|number| {
+            attempt(
+                balancer.address,
+                ClientKind::ALL[number % 4],
+                number,
+                &in_force,
+            )
+            .unwrap()
+        })
         .collect();
     // These come through a listener that goes, and to pools that go.
     let guests = (0..20).map(|_| {

@@ -14,12 +14,12 @@ use crate::support::{at, eventually, own_address};
 fn listeners(all: &[(&str, u16, &str, &str)], backends: &[Backend]) -> String {
     let mut yaml = String::from("listeners:\n");
     for (name, port, protocol, pool) in all {
-        let leads = match *protocol {
+        let routing = match *protocol {
             "tcp" => format!("pool: {pool}"),
             _ => format!("routes: [{{ names: [www.test], pool: {pool} }}]"),
         };
         yaml +=
-            &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {leads} }}\n");
+            &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {routing} }}\n");
     }
     let pools = routed("a", backends);
     yaml + &pools[pools.find("pools:").unwrap()..]
@@ -142,8 +142,8 @@ fn every_address_that_cannot_be_bound_is_reported_and_nothing_changes() {
     let answer = balancer.reload(&listeners(&next, &backends));
     assert_eq!(answer.status, 422, "{}", answer.body);
     for port in [81, 82] {
-        let said = format!("cannot bind {}", balancer.at(port));
-        assert!(answer.body.contains(&said), "{}", answer.body);
+        let error = format!("cannot bind {}", balancer.at(port));
+        assert!(answer.body.contains(&error), "{}", answer.body);
     }
     assert_eq!(server(&balancer), "a");
     assert_eq!(sockets_at(balancer.at(83)), [""; 0]);
@@ -176,11 +176,11 @@ fn an_address_changes_to_all_addresses_and_back() {
 #[test]
 fn a_port_without_a_pool_that_can_serve_closes_and_opens_with_the_next_reload() {
     let backends = Backend::several(1);
-    let nobody = "listeners: { web: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [www.test], pool: none }] } }\n\
+    let unresolvable = "listeners: { web: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [www.test], pool: none }] } }\n\
                   pools: { none: { backends: [\"nobody.invalid:80\"] } }\n";
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     assert_eq!(server(&balancer), "a");
-    balancer.reloaded(nobody);
+    balancer.reloaded(unresolvable);
     refuses(balancer.at(WEB));
     balancer.reloaded(&routed("a", &backends));
     assert_eq!(server(&balancer), "a");

@@ -71,10 +71,14 @@ fn a_reload_that_waits_for_a_file_delays_neither_the_admin_listener_nor_clients_
             assert!(asked.elapsed() < SOON, "{what} {path}");
         }
         assert_eq!(server(&balancer), "a");
-        let told = Instant::now();
+        let signalled = Instant::now();
         balancer.signal(Signal::TERM);
         assert_eq!(balancer.wait().code(), Some(0), "{what}");
-        assert!(told.elapsed() < SOON, "{what}: {:?}", told.elapsed());
+        assert!(
+            signalled.elapsed() < SOON,
+            "{what}: {:?}",
+            signalled.elapsed()
+        );
     }
 }
 
@@ -83,18 +87,21 @@ fn a_reload_that_waits_too_long_is_rejected_with_the_name_of_the_file_and_one_th
     let backends = Backend::several(1);
     let balancer = stalled("configuration", &backends);
     let before = threads(&balancer);
-    let said = balancer.said(&["reload"]);
-    assert_eq!(said.status, 1, "{said:?}");
+    let output = balancer.said(&["reload"]);
+    assert_eq!(output.status, 1, "{output:?}");
     let file = balancer.file().display().to_string();
-    assert!(said.err.contains("did not respond within 10 s"), "{said:?}");
-    assert!(said.err.contains(&file), "{said:?}");
+    assert!(
+        output.err.contains("did not respond within 10 s"),
+        "{output:?}"
+    );
+    assert!(output.err.contains(&file), "{output:?}");
     for _ in 0..20 {
         balancer.signal(Signal::HUP);
-        let said = balancer.said(&["reload"]);
-        assert_eq!(said.status, 1, "{said:?}");
+        let output = balancer.said(&["reload"]);
+        assert_eq!(output.status, 1, "{output:?}");
         assert!(
-            said.err.contains("an earlier reload still waits for"),
-            "{said:?}"
+            output.err.contains("an earlier reload still waits for"),
+            "{output:?}"
         );
     }
     assert!(threads(&balancer) <= before + 1);
@@ -123,15 +130,15 @@ fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
             .unwrap()
     };
     for command in ["check", "run", "expand", "status", "reload"] {
-        let said = run(&[command, "-c", "/dev/zero"]);
-        let told = String::from_utf8_lossy(&said.stderr);
+        let output = run(&[command, "-c", "/dev/zero"]);
+        let text = String::from_utf8_lossy(&output.stderr);
         assert!(
-            matches!(said.status.code(), Some(1 | 2)),
-            "{command}: {told}"
+            matches!(output.status.code(), Some(1 | 2)),
+            "{command}: {text}"
         );
         assert!(
-            told.contains("larger than 1 MiB") && told.len() < 2_000,
-            "{command}: {told}"
+            text.contains("larger than 1 MiB") && text.len() < 2_000,
+            "{command}: {text}"
         );
     }
     assert_eq!(
@@ -226,9 +233,9 @@ fn stalls_at_start(prepare: impl FnOnce(&Path) -> String) {
     eventually("it starts", || named("start").then_some(()));
     let pid = rustix::process::Pid::from_child(&started.0);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let told = Instant::now();
+    let signalled = Instant::now();
     let status = eventually("it ends", || started.0.try_wait().unwrap());
-    assert!(told.elapsed() < SOON);
+    assert!(signalled.elapsed() < SOON);
     assert_eq!(status.code(), Some(0));
 }
 

@@ -139,7 +139,7 @@ fn the_new_process_serves_if_the_old_one_dies_before_it_has_passed_every_socket(
     kill_old(&mut line);
     std::fs::write(go, "").unwrap();
     serves(&line);
-    line.says(DIED_EARLY, 1);
+    line.expect_log(DIED_EARLY, 1);
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn the_new_process_serves_if_the_old_one_dies_while_it_sends_pins() {
     kill_old(&mut line);
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
-    line.says(TAKEN_OVER, 1);
-    line.says(DIED, 1);
+    line.expect_log(TAKEN_OVER, 1);
+    line.expect_log(DIED, 1);
     serves(&line);
 }
 
@@ -161,15 +161,15 @@ fn the_new_process_serves_if_the_old_one_dies_while_it_sends_pins() {
 fn the_new_process_serves_if_the_old_one_dies_after_it_has_sent_states() {
     let backends = Backend::several(2);
     let mut line = start(&backends, 0);
-    let said = line.balancer.said(&["drain", "b", "--deadline", "600s"]);
-    assert_eq!(said.status, 0, "{said:?}");
+    let output = line.balancer.said(&["drain", "b", "--deadline", "600s"]);
+    assert_eq!(output.status, 0, "{output:?}");
     let pipe = reads_from_pipe(&line);
     line.balancer.signal(Signal::USR2);
     let mut end = writing_end(&pipe);
     kill_old(&mut line);
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
-    line.says(DIED, 1);
+    line.expect_log(DIED, 1);
     let status = line.balancer.status();
     assert_eq!(status["pools"][0]["backends"][1]["state"], "drain");
     serves(&line);
@@ -188,7 +188,7 @@ fn the_new_process_serves_if_the_old_one_dies_before_the_commit() {
     end.write_all(&text).unwrap();
     drop(end);
     // It is ready a moment after this line.
-    line.says("bound", 2);
+    line.expect_log("bound", 2);
     let _ = kill_process(old(&line), Signal::KILL);
     line.balancer.wait();
     // The state of the old process is restored.
@@ -218,7 +218,7 @@ fn the_new_process_serves_if_the_old_one_hangs_and_then_dies() {
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
     kill_old(&mut line);
-    line.says(DIED, 1);
+    line.expect_log(DIED, 1);
     serves(&line);
 }
 
@@ -237,7 +237,7 @@ fn a_stop_during_the_handover_ends_both_processes() {
     kill_process(old(&line), Signal::CONT).unwrap();
     assert_eq!(line.balancer.wait().code(), Some(0));
     eventually("nothing serves", || connect(line.balancer.at(TCP)).err());
-    line.says(DIED, 0);
+    line.expect_log(DIED, 0);
 }
 
 /// The serving process stops while its successor, which is ready, hangs: the upgrade is cancelled, and the process before
@@ -256,7 +256,7 @@ fn a_stop_in_the_last_step_of_an_upgrade_ends_the_older_process_too() {
     kill_process(second, Signal::STOP).unwrap();
     end.write_all(&std::fs::read(&line.file).unwrap()).unwrap();
     drop(end);
-    line.says("bound", 3);
+    line.expect_log("bound", 3);
     let third = std::fs::read_to_string(pipe.with_extension("pid")).unwrap();
     let third = Pid::from_raw(third.trim().parse().unwrap()).unwrap();
     eventually("the third process waits for the commit", || {

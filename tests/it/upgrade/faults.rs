@@ -23,8 +23,8 @@ fn a_broken_configuration_is_reported_and_the_old_process_goes_on() {
     let pid = line.balancer.pid();
     line.change_file(|text| text.replace("pool: web", "pool: wep"));
     // Whom to ask is in the file, too; it is given.
-    let said = line.fails_to_upgrade();
-    assert!(said.err.contains("wep"), "{said:?}");
+    let output = line.fails_to_upgrade();
+    assert!(output.err.contains("wep"), "{output:?}");
     goes_on(&line);
     echoed(&open, b"still served").unwrap();
     line.change_file(|text| text.replace("pool: wep", "pool: web"));
@@ -40,8 +40,8 @@ fn an_address_that_cannot_be_bound_is_reported_and_the_old_process_goes_on() {
     let host = line.balancer.address.to_string();
     let one = format!("\"{host}:{TLS}\"");
     line.change_file(|text| text.replace(&one, &format!("{one}, \"{host}:4000\"")));
-    let said = line.fails_to_upgrade();
-    assert!(said.err.contains("cannot bind"), "{said:?}");
+    let output = line.fails_to_upgrade();
+    assert!(output.err.contains("cannot bind"), "{output:?}");
     goes_on(&line);
     drop(taken);
     line.upgrade();
@@ -53,12 +53,12 @@ fn a_program_that_fails_is_reported_and_the_old_process_goes_on() {
     let line = Line::start(&yaml());
     let open = served(line.balancer.at(TLS));
     line.put_script("#!/bin/sh\nexit 3\n");
-    let said = line.fails_to_upgrade();
-    assert!(said.err.contains("exit status: 3"), "{said:?}");
+    let output = line.fails_to_upgrade();
+    assert!(output.err.contains("exit status: 3"), "{output:?}");
     goes_on(&line);
     std::fs::remove_file(line.path()).unwrap();
-    let said = line.fails_to_upgrade();
-    assert!(said.err.contains("cannot start "), "{said:?}");
+    let output = line.fails_to_upgrade();
+    assert!(output.err.contains("cannot start "), "{output:?}");
     goes_on(&line);
     echoed(&open, b"still served").unwrap();
     line.put_program();
@@ -79,7 +79,7 @@ fn a_program_that_hangs_is_killed_and_until_then_no_other_upgrade_is_accepted() 
         .stderr(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    line.says("an upgrade begins", 1);
+    line.expect_log("an upgrade begins", 1);
     let second = line.balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
     assert_eq!(second.status, 409, "{second:?}");
     // Nothing waits for it.
@@ -95,11 +95,11 @@ fn a_program_that_hangs_is_killed_and_until_then_no_other_upgrade_is_accepted() 
     assert!(reload.err.contains("an upgrade is under way"), "{reload:?}");
     assert!(asked.elapsed() < Duration::from_secs(20));
     exchange(line.balancer.at(TLS)).unwrap();
-    let said = asking.wait_with_output().unwrap();
-    assert_eq!(said.status.code(), Some(1));
+    let output = asking.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
     assert!(begun.elapsed() >= Duration::from_secs(30));
-    let told = String::from_utf8_lossy(&said.stderr);
-    assert!(told.contains("did not respond within 30 s"), "{told}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("did not respond within 30 s"), "{text}");
     goes_on(&line);
     line.put_program();
     line.upgrade();
@@ -111,11 +111,11 @@ fn a_stop_cancels_an_upgrade() {
     let mut line = Line::start(&yaml());
     line.put_script("#!/bin/sh\nexec sleep 1000\n");
     line.balancer.signal(Signal::USR2);
-    line.says("an upgrade begins", 1);
+    line.expect_log("an upgrade begins", 1);
     line.balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(line.balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(20));
+    assert!(signalled.elapsed() < Duration::from_secs(20));
 }
 
 /// Killed after it has received everything, while the old process waits for its reply.
@@ -135,8 +135,8 @@ fn a_program_that_dies_during_the_upgrade_is_reported_and_the_old_process_goes_o
         .status();
     assert!(made.unwrap().success());
     line.put_script(&script);
-    let said = line.fails_to_upgrade();
-    assert!(said.err.contains("exited (signal: 9"), "{said:?}");
+    let output = line.fails_to_upgrade();
+    assert!(output.err.contains("exited (signal: 9"), "{output:?}");
     goes_on(&line);
 }
 
@@ -158,10 +158,13 @@ fn without_proc_an_upgrade_is_rejected_with_that_reason() {
             .stderr(std::process::Stdio::piped());
         *command = own;
     });
-    let said = balancer.said(&["upgrade"]);
-    assert_eq!(said.status, 1, "{said:?}");
-    assert!(said.err.contains("check that /proc is mounted"), "{said:?}");
-    assert!(!said.err.contains("lyncpin run"), "{said:?}");
+    let output = balancer.said(&["upgrade"]);
+    assert_eq!(output.status, 1, "{output:?}");
+    assert!(
+        output.err.contains("check that /proc is mounted"),
+        "{output:?}"
+    );
+    assert!(!output.err.contains("lyncpin run"), "{output:?}");
     let answer = balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
     assert_eq!(answer.status, 409, "{}", answer.body);
     exchange(balancer.at(TLS)).unwrap();

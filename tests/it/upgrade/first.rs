@@ -83,7 +83,7 @@ impl Container {
         kill_process(known[&pid], signal).unwrap();
     }
 
-    fn come(&self) -> TcpStream {
+    fn connect_client(&self) -> TcpStream {
         let client = connect(self.balancer.at(TCP)).unwrap();
         ask(&client, b"?").unwrap();
         client
@@ -130,11 +130,11 @@ fn id_inside(pid: i32) -> Option<i32> {
 fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_process() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let one = container.come();
+    let one = container.connect_client();
     let second = container.upgrade();
-    let two = container.come();
+    let two = container.connect_client();
     let third = container.upgrade();
-    let three = container.come();
+    let three = container.connect_client();
     for held in [&one, &two, &three] {
         assert!(is_alive(held));
     }
@@ -168,25 +168,25 @@ fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_pr
         let known = container.processes();
         (known.len() == 3 && container.older() == [i64::from(third)]).then_some(())
     });
-    let four = container.come();
-    let told = Instant::now();
+    let four = container.connect_client();
+    let signalled = Instant::now();
     container.signal(1, Signal::TERM);
     // Connections get `timeouts.shutdown`, in both processes.
     assert!(is_alive(&three) && is_alive(&four));
     assert_reset(&three);
     assert_reset(&four);
-    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
     assert_eq!(container.balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < PATIENCE);
+    assert!(signalled.elapsed() < PATIENCE);
 }
 
 #[test]
 fn process_1_ends_with_the_status_of_a_successor_that_dies() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let held = container.come();
+    let held = container.connect_client();
     let second = container.upgrade();
-    let also_held = container.come();
+    let also_held = container.connect_client();
     let third = container.upgrade();
     assert!(is_alive(&held) && is_alive(&also_held));
     assert_ne!(second, third);
@@ -199,14 +199,14 @@ fn process_1_ends_with_the_status_of_a_successor_that_dies() {
 fn connections_of_older_processes_get_their_time_when_the_serving_process_has_none() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let one = container.come();
+    let one = container.connect_client();
     container.upgrade();
-    let two = container.come();
+    let two = container.connect_client();
     container.upgrade();
-    let told = Instant::now();
+    let signalled = Instant::now();
     container.signal(1, Signal::TERM);
     assert_reset(&one);
-    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
     assert_reset(&two);
     assert_eq!(container.balancer.wait().code(), Some(0));
 }
@@ -215,9 +215,9 @@ fn connections_of_older_processes_get_their_time_when_the_serving_process_has_no
 fn a_second_signal_ends_every_process_at_once() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let held = container.come();
+    let held = container.connect_client();
     container.upgrade();
-    let also_held = container.come();
+    let also_held = container.connect_client();
     container.signal(1, Signal::TERM);
     eventually("the stop has begun", || {
         (container
@@ -252,7 +252,7 @@ fn the_child_of_an_init_process_stays_too() {
         .keys()
         .nth(1)
         .expect("the balancer is a child of process 1");
-    let held = container.come();
+    let held = container.connect_client();
     let second = container.upgrade();
     drop(held);
     let third = container.upgrade();
@@ -261,7 +261,7 @@ fn the_child_of_an_init_process_stays_too() {
         (inside == [1, child, third]).then_some(())
     });
     assert_ne!(second, third);
-    let held = container.come();
+    let held = container.connect_client();
     assert!(is_alive(&held));
     container.signal(child, Signal::TERM);
     assert_reset(&held);

@@ -28,7 +28,7 @@ fn soon() -> Instant {
 }
 
 impl Old {
-    /// Starts a new process that is told everything; `file` is its configuration.
+    /// Starts a new process that receives everything; `file` is its configuration.
     fn hand_over(command: &mut Command) -> (Self, std::thread::JoinHandle<()>) {
         let (ours, theirs) = Channel::pair().unwrap();
         command
@@ -40,17 +40,17 @@ impl Old {
         };
         let channel = old.channel.try_clone().unwrap();
         let telling = std::thread::spawn(move || {
-            let tell = |message: HandoffMessage| channel.send_message(&message, soon()).unwrap();
-            tell(HandoffMessage::Hello {
+            let send = |message: HandoffMessage| channel.send_message(&message, soon()).unwrap();
+            send(HandoffMessage::Hello {
                 version: VERSION,
                 program: "0.1.0".into(),
             });
-            tell(HandoffMessage::Secret([7; 32]));
-            tell(HandoffMessage::Described);
-            tell(HandoffMessage::Complete);
+            send(HandoffMessage::Secret([7; 32]));
+            send(HandoffMessage::Described);
+            send(HandoffMessage::Complete);
             let ready = channel.receive_message(soon()).unwrap();
             assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
-            tell(HandoffMessage::Commit);
+            send(HandoffMessage::Commit);
             assert_eq!(
                 channel.receive_message(soon()).unwrap(),
                 HandoffMessage::Serving
@@ -102,7 +102,7 @@ fn open_below(balancer: &Balancer, directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn says(balancer: &Balancer, message: &str) {
+fn expect_log(balancer: &Balancer, message: &str) {
     eventually(message, || {
         let log = balancer.log();
         log.iter()
@@ -195,7 +195,7 @@ fn an_old_process_that_exits_without_a_message_has_released_the_store() {
     eventually("the store is the new process's", || {
         (!open_below(&balancer, directory.path()).is_empty()).then_some(())
     });
-    says(&balancer, "the old process has exited");
+    expect_log(&balancer, "the old process has exited");
 }
 
 /// The old process that has cancelled the upgrade serves on, and kills its successor; until then only one may serve.
@@ -256,9 +256,9 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
         }
         drop(ours);
         let begun = Instant::now();
-        let said = child.wait_with_output().unwrap();
-        let err = String::from_utf8_lossy(&said.stderr);
-        assert_eq!(said.status.code(), Some(1), "{last:?}: {err}");
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{last:?}: {err}");
         assert!(
             err.contains("the other process has closed the channel"),
             "{last:?}: {err}"
@@ -267,9 +267,9 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
     }
     let (mut taken, _) = socket.accept().unwrap();
     taken.set_nonblocking(false).unwrap();
-    let mut said = [0];
-    taken.read_exact(&mut said).unwrap();
-    assert_eq!(said, *b"?");
+    let mut received = [0];
+    taken.read_exact(&mut received).unwrap();
+    assert_eq!(received, *b"?");
 }
 
 #[test]
@@ -310,9 +310,9 @@ fn a_new_process_that_is_stopped_before_the_commit_reports_it_and_exits() {
     assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let said = ours.receive_message(soon()).unwrap();
+    let last = ours.receive_message(soon()).unwrap();
     assert_eq!(
-        said,
+        last,
         HandoffMessage::Failed("the new process was stopped".into())
     );
     let status = eventually("it ends", || child.try_wait().unwrap());

@@ -19,7 +19,7 @@ fn start(backends: &[Backend], keys: &str) -> Line {
     ))
 }
 
-fn come(source: IpAddr, line: &Line) -> (String, TcpStream) {
+fn connect_client(source: IpAddr, line: &Line) -> (String, TcpStream) {
     let client = connect_from(source, line.balancer.at(TCP)).unwrap();
     (ask(&client, b"?").unwrap(), client)
 }
@@ -43,7 +43,7 @@ fn pins_are_restored_and_stay_in_use_until_their_connections_end() {
     let mut before = Vec::new();
     let mut held = Vec::new();
     for (number, &client) in clients.iter().enumerate() {
-        let (server, stream) = come(client, &line);
+        let (server, stream) = connect_client(client, &line);
         before.push(server);
         if number % 2 == 0 {
             held.push(stream);
@@ -56,7 +56,7 @@ fn pins_are_restored_and_stay_in_use_until_their_connections_end() {
         line.upgrade();
         assert_eq!(in_use(&line), CLIENTS / 2);
         for (client, server) in clients.iter().zip(&before) {
-            assert_eq!(come(*client, &line).0, *server);
+            assert_eq!(connect_client(*client, &line).0, *server);
         }
     }
     for stream in &held {
@@ -65,7 +65,7 @@ fn pins_are_restored_and_stay_in_use_until_their_connections_end() {
     drop(held);
     eventually("none is in use", || (in_use(&line) == 0).then_some(()));
     for (client, server) in clients.iter().zip(&before) {
-        assert_eq!(come(*client, &line).0, *server);
+        assert_eq!(connect_client(*client, &line).0, *server);
     }
 }
 
@@ -82,13 +82,16 @@ fn pins_that_can_be_translated_are_restored_with_other_keys() {
     };
     let line = Line::start(&by("[source, name]"));
     let clients: Vec<IpAddr> = (0..12).map(|_| own_address()).collect();
-    let held: Vec<(String, TcpStream)> = clients.iter().map(|&of| come(of, &line)).collect();
+    let held: Vec<(String, TcpStream)> = clients
+        .iter()
+        .map(|&of| connect_client(of, &line))
+        .collect();
     // TLS sessions are keys of their own, and a key with less in it can be made of one with more.
     for keys in ["[source, name, tls_session]", "[source]"] {
         line.balancer.write(&by(keys));
         line.upgrade();
         for (client, (server, _)) in clients.iter().zip(&held) {
-            assert_eq!(come(*client, &line).0, *server, "{keys}");
+            assert_eq!(connect_client(*client, &line).0, *server, "{keys}");
         }
     }
     assert!(held.iter().all(|(_, stream)| is_alive(stream)));
@@ -115,7 +118,7 @@ fn administrative_states_and_drain_deadlines_are_restored() {
     assert_eq!(backends[1]["state"], "maintain");
     assert_eq!(backends[2]["state"], "ready");
     for _ in 0..5 {
-        assert_eq!(come(own_address(), &line).0, name(2));
+        assert_eq!(connect_client(own_address(), &line).0, name(2));
     }
 }
 
@@ -139,7 +142,7 @@ fn health_is_restored_so_that_no_port_closes() {
     assert_eq!(status["pools"][0]["backends"][0]["health"], "down");
     assert_eq!(status["pools"][0]["backends"][1]["health"], "up");
     for _ in 0..20 {
-        come(own_address(), &line);
+        connect_client(own_address(), &line);
     }
     let closed = line.balancer.log().into_iter().find(|entry| {
         entry["message"]
@@ -166,7 +169,7 @@ fn the_affinity_store_passes_from_one_process_to_the_next() {
     let clients: Vec<IpAddr> = (0..10).map(|_| own_address()).collect();
     let before: Vec<String> = clients
         .iter()
-        .map(|&client| come(client, &line).0)
+        .map(|&client| connect_client(client, &line).0)
         .collect();
     let successor = line.upgrade();
     // The lock is the new process's: it writes.
@@ -181,10 +184,10 @@ fn the_affinity_store_passes_from_one_process_to_the_next() {
             .then_some(())
     });
     for (client, server) in clients.iter().zip(&before) {
-        assert_eq!(come(*client, &line).0, *server);
+        assert_eq!(connect_client(*client, &line).0, *server);
     }
     line.upgrade();
     for (client, server) in clients.iter().zip(&before) {
-        assert_eq!(come(*client, &line).0, *server);
+        assert_eq!(connect_client(*client, &line).0, *server);
     }
 }

@@ -17,8 +17,8 @@ const THREADS: usize = 4;
 /// Attempted; a busy machine may reach fewer.
 const EVERY: Duration = Duration::from_micros(2_000);
 
-/// Connects again and again; each connection must be served, by the server that the client had before.
-fn come_again_and_again(
+/// Connects repeatedly; each connection must be served, by the server that the client had before.
+fn reconnect_repeatedly(
     line: &Line,
     clients: &[(IpAddr, String)],
     done: &AtomicBool,
@@ -29,8 +29,9 @@ fn come_again_and_again(
         if done.load(Ordering::Relaxed) {
             return;
         }
-        let stream = connect_from(*client, line.balancer.at(TCP)).expect("nobody is refused");
-        let served = ask(&stream, b"?").expect("nobody is lost");
+        let stream =
+            connect_from(*client, line.balancer.at(TCP)).expect("every connection is accepted");
+        let served = ask(&stream, b"?").expect("every request gets its response");
         assert_eq!(served, *server, "the pin of {client}");
         count.fetch_add(1, Ordering::Relaxed);
         let due = begun + EVERY * number;
@@ -48,21 +49,21 @@ fn twenty_upgrades_under_load_lose_no_connection_and_no_pin() {
          workers: 2\npools:\n  web: {{ {}, affinity: {{ by: [source] }} }}",
         entries(&backends)
     ));
-    let come = |client: IpAddr| {
+    let connect_client = |client: IpAddr| {
         let stream = connect_from(client, line.balancer.at(TCP)).unwrap();
         (ask(&stream, b"?").unwrap(), stream)
     };
-    let long: Vec<(String, TcpStream)> = (0..LONG).map(|_| come(own_address())).collect();
+    let long: Vec<(String, TcpStream)> = (0..LONG).map(|_| connect_client(own_address())).collect();
     let clients: Vec<(IpAddr, String)> = (0..CLIENTS)
         .map(|_| own_address())
-        .map(|client| (client, come(client).0))
+        .map(|client| (client, connect_client(client).0))
         .collect();
     let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let share = CLIENTS / THREADS;
         let threads: Vec<_> = clients
             .chunks(share)
-            .map(|clients| scope.spawn(|| come_again_and_again(&line, clients, &done, &count)))
+            .map(|clients| scope.spawn(|| reconnect_repeatedly(&line, clients, &done, &count)))
             .collect();
         let ended = Ended(&done);
         for number in 0..UPGRADES {
@@ -87,7 +88,7 @@ fn twenty_upgrades_under_load_lose_no_connection_and_no_pin() {
         assert!(is_alive(stream));
     }
     for (client, server) in &clients {
-        assert_eq!(come(*client).0, *server);
+        assert_eq!(connect_client(*client).0, *server);
     }
     assert!(count.into_inner() > UPGRADES);
 }
