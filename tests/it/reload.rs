@@ -16,10 +16,10 @@ use crate::support::eventually;
 use crate::support::peers::{Backend, ask, connect, request};
 use crate::support::raw::counted;
 
-/// The port of the listener that all of these have.
+/// The port of the listener of every configuration here.
 const WEB: u16 = 80;
 
-/// One listener whose only name is routed to `pool`, and these pools, each with the backend of its name.
+/// One listener with one name, routed to `pool`; each backend has a pool of its own name.
 fn routed(pool: &str, backends: &[Backend]) -> String {
     let pools: Vec<String> = backends
         .iter()

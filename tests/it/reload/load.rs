@@ -15,18 +15,18 @@ use crate::support::peers::{
 use crate::support::raw::counted;
 
 const RELOADS: usize = 100;
-/// New connections a second that are attempted; a busy machine may accept fewer.
+/// Attempted new connections a second; a busy machine may accept fewer.
 const RATE: u32 = 2000;
-/// Threads that offer them.
+/// Threads that open them.
 const OFFERING: u32 = 4;
-/// Connections that live through all of it.
+/// Connections that stay open through all reloads.
 const LONG: usize = 500;
 
-/// The permanent listeners, which trade their ports with every reload.
+/// The permanent listeners, which swap their ports at every reload.
 const NAMED: [u16; 2] = [80, 81];
-/// A permanent listener without names, always before the pool `a`.
+/// A permanent listener without names, always routed to the pool `a`.
 const PLAIN: u16 = 82;
-/// A listener that is there in every other configuration.
+/// A listener that exists in every second configuration.
 const GUEST: u16 = 83;
 
 /// The server that `moving.test` is routed to in the configuration of this number.
@@ -88,14 +88,14 @@ fn yaml(number: usize, backends: &[Backend]) -> String {
     yaml
 }
 
-/// Which configurations can be in force: all from the last one that was acknowledged to the last one that was begun.
+/// The configurations that can be in force: from the last acknowledged one to the last one that has begun.
 #[derive(Default)]
 struct InForce {
     acknowledged: AtomicUsize,
     begun: AtomicUsize,
 }
 
-/// One kind of client of the permanent listeners.
+/// A kind of client of the permanent listeners.
 #[derive(Clone, Copy)]
 enum ClientKind {
     Steady,
@@ -196,7 +196,7 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
             .unwrap()
         })
         .collect();
-    // These come through a listener that goes, and to pools that go.
+    // These connect through a listener and to pools that later reloads remove.
     let guests = (0..20).map(|_| {
         let stream = connect_from(own_address(), balancer.at(GUEST)).unwrap();
         ask(&stream, b"a guest\n").unwrap();
@@ -215,7 +215,7 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
         in_force.begun.store(number, Ordering::SeqCst);
         balancer.reloaded(&yaml(number, &backends));
         in_force.acknowledged.store(number, Ordering::SeqCst);
-        // Some traffic for each configuration.
+        // Each configuration gets some traffic.
         std::thread::sleep(Duration::from_millis(20));
     }
     ended.store(true, Ordering::SeqCst);

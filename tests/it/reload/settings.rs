@@ -15,7 +15,7 @@ fn with(backends: &[Backend], more: &str) -> String {
 }
 
 #[test]
-fn limits_and_timeouts_apply_to_new_connections_and_end_none() {
+fn limits_and_timeouts_apply_to_new_connections_only() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&with(&backends, "")).ready();
     let held = connect(balancer.at(WEB)).unwrap();
@@ -30,7 +30,7 @@ fn limits_and_timeouts_apply_to_new_connections_and_end_none() {
     hear(&silent);
     balancer.ended("hello_silent");
     balancer.reloaded(&with(&backends, "limits: { connections: 1 }"));
-    // The reset may be there before the client knows that it is connected.
+    // The reset can arrive before `connect` returns.
     let refused = connect(balancer.at(WEB));
     assert!(refused.is_err() || refused.is_ok_and(|stream| hear(&stream).how == How::Reset));
     balancer.ended("limit_connections");
@@ -89,8 +89,8 @@ fn the_admin_listener_moves_and_its_token_changes() {
     let moved = format!("admin: {{ bind: \"unix:{}\" }}", file.display());
     balancer.write(&with(&backends, &moved));
     balancer.signal(rustix::process::Signal::HUP);
-    eventually("it is a file", || file.exists().then_some(()));
-    eventually("the others are closed", || {
+    eventually("the socket exists", || file.exists().then_some(()));
+    eventually("the old listeners are closed", || {
         let closed = [old, new].map(|at| TcpStream::connect(at).is_err());
         (closed == [true; 2]).then_some(())
     });

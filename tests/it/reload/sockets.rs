@@ -1,4 +1,4 @@
-//! Listening sockets over a reload: those that stay, are added, are removed, or move to another listener.
+//! Listening sockets over a reload: sockets that are kept, added, removed, or moved to another listener.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -37,7 +37,7 @@ fn refuses(to: SocketAddr) {
     });
 }
 
-/// Inodes of the sockets that listen there (proc_net(5)).
+/// Inodes of the sockets that listen on this address (proc_net(5)).
 fn sockets_at(to: SocketAddr) -> Vec<String> {
     let std::net::IpAddr::V4(ip) = to.ip() else {
         panic!("tests have IPv4 addresses");
@@ -99,7 +99,7 @@ fn clients_in_the_accept_queue_of_a_removed_address_are_served() {
 }
 
 #[test]
-fn an_address_keeps_its_sockets_under_another_name_another_protocol_and_when_two_change_places() {
+fn an_address_keeps_its_sockets_with_another_name_another_protocol_and_after_a_swap() {
     let backends = Backend::several(2);
     let before = [("one", 81, "http", "a"), ("two", 82, "tcp", "b")];
     let balancer = Balancer::start(&listeners(&before, &backends)).ready();
