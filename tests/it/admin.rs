@@ -1,4 +1,4 @@
-//! The admin listener over real sockets, with a control whose status is fixed.
+//! The admin listener over real sockets, with a fake control that has a fixed status.
 
 mod bounds;
 mod client;
@@ -381,7 +381,7 @@ fn without_the_token_a_browser_gets_the_page_and_a_program_an_error() {
 }
 
 #[test]
-fn events_are_those_of_the_control() {
+fn events_are_returned_unchanged() {
     let running = Running::plain();
     let response = send(running.tcp(), "GET", "/api/v1/events").json();
     assert_eq!(response, serde_json::to_value(events()).unwrap());
@@ -397,7 +397,7 @@ fn promtool_accepts_every_metric() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool is needed: it comes with the Debian package prometheus");
+        .expect("promtool is required (Debian package prometheus)");
     promtool
         .stdin
         .take()

@@ -1,4 +1,4 @@
-//! The command line as a process, with an admin listener that has a fixed status.
+//! The command line as a process, against an admin listener with a fixed status.
 
 mod affinity;
 mod find;
@@ -26,7 +26,10 @@ fn lyncpin(arguments: &[&str]) -> CommandOutput {
         .output()
         .unwrap();
     CommandOutput {
-        status: output.status.code().expect("it ended by itself"),
+        status: output
+            .status
+            .code()
+            .expect("the command was not killed by a signal"),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
@@ -72,7 +75,7 @@ fn invalid_numbers_in_options_have_plain_errors() {
 }
 
 #[test]
-fn a_command_that_is_not_built_is_a_usage_error() {
+fn a_command_that_is_not_built_yet_is_a_usage_error() {
     for arguments in [
         &["init"][..],
         &["doctor", "--json"],
@@ -104,9 +107,9 @@ fn every_command_has_a_manual_page_and_completions() {
     let bash = lyncpin(&["completions", "bash"]).out;
     for (name, options) in lyncpin::cli::commands() {
         let words: Vec<&str> = name.split(' ').collect();
-        let above = lyncpin(&[&["man"], &words[..words.len() - 1]].concat());
+        let parent = lyncpin(&[&["man"], &words[..words.len() - 1]].concat());
         let listed = format!("lyncpin\\-{}(1)", words.join("\\-"));
-        assert!(above.out.contains(&listed), "{name}: {}", above.out);
+        assert!(parent.out.contains(&listed), "{name}: {}", parent.out);
         let page = lyncpin(&[&["man"], &words[..]].concat());
         assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
         let title = format!(".TH lyncpin-{} 1", words.join("-"));
@@ -271,7 +274,9 @@ fn status_with_watch_repeats_until_its_reader_closes() {
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
     }
     drop(lines);
-    let ended = crate::support::eventually("it ends with its reader", || child.try_wait().unwrap());
+    let ended = crate::support::eventually("the command ends when its reader closes", || {
+        child.try_wait().unwrap()
+    });
     assert!(ended.success());
 }
 

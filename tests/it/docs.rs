@@ -1,4 +1,4 @@
-//! The reference pages document exactly what the code has; the modules test the code blocks of the pages.
+//! The reference pages document exactly the items of the code. The modules test the code blocks of the pages.
 
 mod blocks;
 mod commands;
@@ -34,7 +34,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The rows of the first table under a heading, without its head.
+/// The rows of the first table under a heading, without its header row.
 fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     let mut lines = page.lines().skip_while(|line| *line != heading);
     assert!(lines.next().is_some(), "there is no heading {heading:?}");
@@ -114,7 +114,7 @@ fn every_label_of_a_metric_has_its_values_documented() {
 }
 
 #[test]
-fn outcomes_are_documented_with_who_phase_and_meaning() {
+fn outcomes_are_documented_with_party_phase_and_meaning() {
     let page = page("outcomes.md");
     let rows = table(&page, "# Outcomes");
     assert!(rows.iter().all(|row| row.len() == 5 && !row[4].is_empty()));
@@ -159,7 +159,7 @@ fn log_fields_are_documented_in_order() {
 }
 
 #[test]
-fn reasons_of_a_pick_are_documented() {
+fn reasons_of_a_selection_are_documented() {
     let policies = [
         Balance::LeastConnections,
         Balance::RoundRobin,

@@ -37,7 +37,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
     let balancer = Balancer::start(&yaml).ready();
     let all = balancer.status()["pools"][0]["backends"].clone();
     let name = |place: usize| all[place]["name"].as_str().unwrap().to_owned();
-    eventually("all are up", || {
+    eventually("all backends are up", || {
         let status = balancer.status();
         let backends = status["pools"][0]["backends"].as_array().unwrap();
         backends
@@ -46,7 +46,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
             .then_some(())
     });
     backends[0].stop();
-    eventually("one is down", || {
+    eventually("one backend is down", || {
         (balancer.status()["pools"][0]["backends"][0]["health"] == "down").then_some(())
     });
     assert_eq!(balancer.said(&["drain", &name(1)]).status, 0);
@@ -131,7 +131,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
     );
     let balancer = Balancer::start(&yaml).ready();
     other[0].stop();
-    eventually("it is down in the other pool", || {
+    eventually("the backend is down in the other pool", || {
         let status = balancer.status();
         let up =
             |pool: usize, place: usize| status["pools"][pool]["backends"][place]["health"] == "up";
@@ -197,12 +197,12 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     );
     let status = balancer.status();
     let all = status["pools"][0]["backends"].as_array().unwrap();
-    let elsewhere = all
+    let target = all
         .iter()
         .find(|backend| backend["connections"] == 0)
         .unwrap();
-    let elsewhere = elsewhere["name"].as_str().unwrap();
-    let moved = balancer.said(&["affinity", "move", "--client", &source, "--to", elsewhere]);
+    let target = target["name"].as_str().unwrap();
+    let moved = balancer.said(&["affinity", "move", "--client", &source, "--to", target]);
     assert_eq!(moved.status, 0, "{}", moved.err);
     balancer.ended("pin_moved");
     let text = steps(&balancer, "http", "contoso.com", &source);
@@ -210,23 +210,23 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
         &text,
         &[
             &format!(
-                "pinned to {elsewhere}: an administrator pinned or moved it there; the pin was made "
+                "pinned to {target}: an administrator pinned or moved it there; the pin was made "
             ),
             "; it expires in ",
         ],
     );
-    assert_eq!(balancer.said(&["maintain", elsewhere]).status, 0);
+    assert_eq!(balancer.said(&["maintain", target]).status, 0);
     let text = steps(&balancer, "http", "contoso.com", &source);
     contains_all(
         &text,
         &[&format!(
-            "{elsewhere} cannot take the client now: in maintenance; the pin moves once another backend has responded"
+            "{target} cannot take the client now: in maintenance; the pin moves once another backend has responded"
         )],
     );
 }
 
 #[test]
-fn offline_names_what_is_unknown() {
+fn offline_explain_lists_unknown_facts() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
     std::fs::write(
@@ -283,15 +283,15 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
         )
     };
     let balancer = Balancer::start(&yaml(&slow(1))).ready();
-    let seen = |what: &str, is: &dyn Fn(&Value) -> bool| {
-        eventually(what, || {
+    let wait_until = |expectation: &str, is: &dyn Fn(&Value) -> bool| {
+        eventually(expectation, || {
             let backend = balancer.status()["pools"][0]["backends"][0].clone();
             is(&backend).then_some(backend)
         })
     };
     let why = |backend: &Value| backend["why"].as_str().unwrap().to_owned();
     backends[0].stop();
-    let failing = seen("its checks fail", &|backend| {
+    let failing = wait_until("its checks fail", &|backend| {
         backend["checks"][0]["against"].as_u64() >= Some(2)
     });
     assert_eq!(failing["health"], "up");
@@ -310,7 +310,7 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
             .status,
         0
     );
-    let maintained = seen("it is maintained", &|backend| {
+    let maintained = wait_until("it is maintained", &|backend| {
         backend["state"] == "maintain" && backend["checks"][0]["counts"] == false
     });
     assert!(
@@ -323,12 +323,12 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
             .status,
         0
     );
-    seen("the first result decides", &|backend| {
+    wait_until("the first result decides", &|backend| {
         backend["health"] == "down"
     });
     balancer.reloaded(&yaml(&slow(1000)));
     backends[0].start_again();
-    let rising = seen("its checks pass", &|backend| {
+    let rising = wait_until("its checks pass", &|backend| {
         backend["checks"][0]["counts"] == false
             && backend["checks"][0]["against"].as_u64() >= Some(2)
     });
@@ -336,9 +336,9 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
         why(&rising).contains(": passing ") && why(&rising).contains(" of 1000: "),
         "{rising}"
     );
-    // After a change of the checks, the removed ones are not shown.
+    // After a reload with other checks, the removed checks are not shown.
     balancer.reloaded(&yaml("health: none"));
-    let unchecked = seen("nothing is checked", &|backend| {
+    let unchecked = wait_until("nothing is checked", &|backend| {
         backend["checks"].as_array().unwrap().is_empty()
     });
     assert!(!why(&unchecked).contains("tcp"), "{unchecked}");
@@ -357,7 +357,7 @@ fn a_port_that_refuses_during_a_stop_is_not_shown_as_open() {
     ask(&client, &request("contoso.com")).unwrap();
     assert_eq!(balancer.status()["listeners"][0]["open"], true);
     balancer.signal(rustix::process::Signal::TERM);
-    eventually("it stops", || {
+    eventually("the stop has begun", || {
         balancer.status()["stopping"]
             .as_bool()
             .filter(|stopping| *stopping)

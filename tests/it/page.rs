@@ -1,4 +1,4 @@
-//! The status page in headless Chromium: what it shows, what it can change, and what it must never do.
+//! The status page in headless Chromium: its content, the changes that it can make, and its security limits.
 
 mod changes;
 mod demo;
@@ -38,7 +38,7 @@ fn open_page(balancer: &Balancer) -> Chromium {
     browser
 }
 
-/// The page of a control with a fixed status, without a token.
+/// The page of a fake control with a fixed status, without a token.
 fn open_fake(fake: Fake) -> (Running, Chromium) {
     let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let mut browser = open(running.tcp());

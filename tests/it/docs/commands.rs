@@ -74,11 +74,11 @@ fn a_serving_command_serves_until_it_is_stopped() {
     }
 }
 
-/// Stops it; it must end with status 0.
+/// Stops the command; it must end with status 0.
 pub(super) fn stop(running: &mut Running) {
     let pid = Pid::from_child(&running.0);
     kill_process(pid, Signal::TERM).unwrap();
-    let ended = eventually("it ends", || running.0.try_wait().unwrap());
+    let ended = eventually("the command ends", || running.0.try_wait().unwrap());
     assert!(ended.success(), "{ended}");
 }
 
@@ -86,7 +86,10 @@ pub(super) fn stop(running: &mut Running) {
 fn a_block_that_is_not_run_has_a_reason_and_valid_commands() {
     for block in of(&[Kind::NotRun]) {
         let location = &block.location;
-        assert!(block.value.contains(' '), "{location}: why is it not run?");
+        assert!(
+            block.value.contains(' '),
+            "{location}: the reason is missing"
+        );
         for command in commands_of(&block.text) {
             let program = command[0].rsplit('/').next().unwrap();
             if program == "lyncpin" {
@@ -117,7 +120,7 @@ fn options_are_known(block: &Block, command: &[String]) {
     }
 }
 
-/// The simple commands of a script, in words, without comments, `sudo` and quotes.
+/// The simple commands of a script, split into arguments, without comments, `sudo` and quotes.
 fn commands_of(script: &str) -> Vec<Vec<String>> {
     let mut commands = Vec::new();
     for line in script.lines() {

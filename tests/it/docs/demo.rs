@@ -1,4 +1,4 @@
-//! `lyncpin demo` as on the pages, with the commands on the pages and those that it suggests itself.
+//! `lyncpin demo` as on the pages, with the commands on the pages and the commands that it suggests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -35,9 +35,9 @@ const OPTIONS: [(&str, u16); 5] = [
 struct Demo {
     running: Running,
     ports: [u16; 5],
-    /// The commands that it suggests.
+    /// The commands that the demo suggests.
     suggested: Vec<String>,
-    /// The output after that.
+    /// The output after these commands.
     replies: Receiver<String>,
 }
 
@@ -141,7 +141,7 @@ fn the_demo_accepts_the_typed_commands_of_the_quick_start() {
     for line in typed.iter().chain(&["what is this"]) {
         writeln!(stdin, "{line}").unwrap();
     }
-    // Each command has a reply, and so has an unknown one.
+    // Each command gets a reply, also an unknown one.
     for line in &typed {
         let answer = demo.replies.recv_timeout(PATIENCE).unwrap();
         assert!(

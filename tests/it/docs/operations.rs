@@ -53,7 +53,7 @@ fn the_libraries_of_the_binary_are_documented() {
     let needed = listed
         .lines()
         .filter_map(|line| line.split_whitespace().next());
-    // Without the library that the kernel maps, and the loader itself.
+    // Without the vDSO, which the kernel maps, and the dynamic loader itself.
     let needed = needed.filter(|name| !name.starts_with("linux-vdso") && !name.starts_with('/'));
     let page = page("quick-start.md");
     let section = page.split("The binary needs ").nth(1).unwrap();

@@ -65,7 +65,7 @@ impl Stage {
         stage
     }
 
-    /// The same with three balancers: one as on the pages, one with a Unix socket and one with a token.
+    /// As `set`, with three balancers: one as on the pages, one with a Unix socket and one with a token.
     pub(super) fn start() -> Self {
         let mut stage = Self::set();
         let socket = format!("unix:{}", stage.path("run/lyncpin/admin.sock").display());
@@ -148,7 +148,7 @@ impl Stage {
             ("cargo run --release -- ", "lyncpin ".to_owned()),
             ("192.0.2.11:9900", at(self.guarded, 9900).to_string()),
             ("127.0.0.1:9900", at(self.address, 9900).to_string()),
-            // The address in the log is that of the commands themselves.
+            // The address in the log is the source address of the commands.
             ("client=192.0.2.7:", "client=127.0.0.1:".to_owned()),
             ("192.0.2.10", self.address.to_string()),
             ("/etc/", under("etc/")),

@@ -106,7 +106,7 @@ fn focus(browser: &mut Chromium) -> String {
     id.as_str().unwrap().to_owned()
 }
 
-/// Two pools with the same backends, as the short form makes them.
+/// Two pools with the same backends, as the short form generates them.
 fn two_pools(backends: &[Backend]) -> Balancer {
     let pool = format!("{{ {}, {} }}", entries(backends), super::HEALTH);
     let yaml = format!(
@@ -150,7 +150,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     browser.until("document.querySelector('#toast').textContent === 'a is ready in web.'");
     assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
 
-    // In `other` it is the last one: nothing changes in either pool without a second confirmation.
+    // It is the last backend in `other`: nothing changes in either pool without a second confirmation.
     browser.click(".pool[data-pool=web] tbody tr:nth-child(2) button[data-state=maintain]");
     browser.until("document.querySelector('#ask').open");
     browser.click("#ask button[name=go]");

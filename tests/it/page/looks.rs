@@ -1,4 +1,4 @@
-//! Light and dark, wide and narrow: everything is readable, by a screen reader too.
+//! Readability in light and dark mode, at every width, and with a screen reader.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Forty pools of twenty backends: it stays quick enough to be used.
+//! Forty pools of twenty backends: the page stays responsive.
 
 use crate::admin::fake::{Fake, status};
 use lyncpin::admin::view::StatusView;
@@ -60,7 +60,7 @@ fn forty_pools_of_twenty_backends_are_shown_found_and_changed() {
     browser.until(&format!("{shown} === 1"));
     browser.click(".pool[data-pool=web] tr:nth-child(1) button[data-state=drain]");
     browser.until("document.querySelector('#ask').open");
-    // This control knows only `fe01` of `web`.
+    // The fake control has only `fe01` of `web`.
     browser.click("#ask button[name=go]");
     browser
         .until("document.querySelector('#toast').textContent.includes('fe01 is draining in web')");
