@@ -260,8 +260,8 @@ fn imports_point_downward_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A file and the files of the modules that it declares are one unit, so those may import each other. All other import cycles are
-/// rejected, also those through several files.
+/// A file and the files of the modules that it declares are one unit, so those may import each other.
+/// All other import cycles are rejected, also those through several files.
 #[test]
 fn no_two_files_import_each_other() {
     let sources: Vec<Source> = sources()

@@ -36,7 +36,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
     );
     let balancer = Balancer::start(&yaml).ready();
     let all = balancer.status()["pools"][0]["backends"].clone();
-    let name = |place: usize| all[place]["name"].as_str().unwrap().to_owned();
+    let name = |index: usize| all[index]["name"].as_str().unwrap().to_owned();
     eventually("all backends are up", || {
         let status = balancer.status();
         let backends = status["pools"][0]["backends"].as_array().unwrap();
@@ -85,9 +85,9 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
         &["the client sends no Host: `no_name` routes to pool \"web\""],
     );
     drop(held);
-    for place in 3..7 {
+    for index in 3..7 {
         assert_eq!(
-            balancer.said(&["maintain", &name(place), "--force"]).status,
+            balancer.said(&["maintain", &name(index), "--force"]).status,
             0
         );
     }
@@ -134,7 +134,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
     eventually("the backend is down in the other pool", || {
         let status = balancer.status();
         let up =
-            |pool: usize, place: usize| status["pools"][pool]["backends"][place]["health"] == "up";
+            |pool: usize, index: usize| status["pools"][pool]["backends"][index]["health"] == "up";
         (!up(1, 0) && up(0, 0) && up(0, 1) && up(2, 0)).then_some(())
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");

@@ -1,10 +1,10 @@
 //! The status page in headless Chromium: its content, the changes that it can make, and its security limits.
 
+mod appearance;
 mod changes;
 mod demo;
 mod foreign;
 mod live;
-mod looks;
 mod many;
 
 use std::net::SocketAddr;

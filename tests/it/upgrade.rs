@@ -1,12 +1,12 @@
 //! A new process takes over from the running one, and no client notices.
 
+mod commands;
 mod died;
-mod faults;
+mod failures;
 mod first;
 mod handoff;
 mod kept;
 mod load;
-mod orders;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};

@@ -8,7 +8,8 @@ use lyncpin::types::timestamp::Timestamp;
 use super::ask;
 use crate::admin::fake::{Fake, Running, status};
 
-/// A site with this number of pools and of backends per pool, with the same names in each pool. All are up, except after `change`.
+/// A site with this number of pools and of backends per pool, with the same names in each pool.
+/// All are up, except after `change`.
 fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> Running {
     let mut status = status();
     let mut pool = status.pools[0].clone();

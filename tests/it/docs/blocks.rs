@@ -1,7 +1,7 @@
 //! The fenced code blocks of README.md and docs/. Each has a kind, and a test for that kind.
 //!
-//! Owns the syntax of a block's first line. Invariant: a block without a language, or with an unknown keyword, fails; no block is
-//! skipped silently.
+//! Owns the syntax of a block's first line. Invariant: a block without a language, or with an unknown keyword,
+//! fails; no block is skipped silently.
 //!
 //! | first line | test |
 //! |---|---|

@@ -9,12 +9,12 @@ const LEAST: &str = "lync:\n  sip_domains: [contoso.com]\n  external_web_fqdn: l
                      front_ends: [fe01.contoso.local]\n";
 
 fn whole(block: &Block) -> String {
-    let beside = if block.kind == Kind::Fragment {
+    let required = if block.kind == Kind::Fragment {
         LEAST
     } else {
         ""
     };
-    format!("{}{beside}", block.text)
+    format!("{}{required}", block.text)
 }
 
 #[test]

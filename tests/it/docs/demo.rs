@@ -104,12 +104,15 @@ impl Demo {
 #[test]
 fn the_commands_on_the_pages_and_those_it_suggests_work_beside_the_demo() {
     let stage = Stage::set();
-    let beside = of(&[Kind::Demo]);
+    let demo_blocks = of(&[Kind::Demo]);
     let mut blocks = of(&[Kind::Serves]);
     blocks.retain(is_demo);
     for block in &blocks {
         let mut demo = Demo::start(&stage, &block.text);
-        for other in beside.iter().filter(|other| other.page() == block.page()) {
+        for other in demo_blocks
+            .iter()
+            .filter(|other| other.page() == block.page())
+        {
             demo.run_block(&stage, &other.text);
         }
         assert_eq!(demo.suggested.len(), 7, "{:?}", demo.suggested);
@@ -118,7 +121,7 @@ fn the_commands_on_the_pages_and_those_it_suggests_work_beside_the_demo() {
         }
         stop(&mut demo.running);
     }
-    for other in &beside {
+    for other in &demo_blocks {
         let started = blocks.iter().any(|block| block.page() == other.page());
         assert!(started, "{}: nothing starts the demo", other.location);
     }

@@ -72,7 +72,8 @@ fn a_failure_is_shown_within_two_seconds_with_its_reason() {
     let balancer = balancer(&backends);
     let mut browser = open_page(&balancer);
     let row = "document.querySelector('.pool tbody tr')";
-    // The time when the page shows the failure, by the same clock as the balancer. On a busy machine one of several attempts is enough.
+    // The time when the page shows the failure, by the same clock as the balancer. On a busy machine
+    // one of several attempts is enough.
     let watch = format!(
         "globalThis.shown = 0; new MutationObserver((_, watch) => {{
            if ({row}.dataset.health === 'down') {{ globalThis.shown = Date.now(); watch.disconnect(); }}

@@ -148,7 +148,7 @@ fn a_new_backend_gets_clients_at_once() {
 fn weights_and_limits_take_effect_on_backends_that_stay() {
     let backends = Backend::several(2);
     let weighted = |a: u32, b: u32, settings: &str| {
-        let [first, second] = [0, 1].map(|place: usize| &backends[place]);
+        let [first, second] = [0, 1].map(|index: usize| &backends[index]);
         let list = format!(
             "backends: [{{ name: a, address: \"{}\", weight: {a} }}, {{ name: b, address: \"{}\", weight: {b} }}]",
             first.address, second.address

@@ -73,9 +73,9 @@ fn yaml(number: usize, backends: &[Backend]) -> String {
             backend.entry()
         );
     }
-    let weighted = |place: usize| {
-        let Backend { name, address, .. } = &backends[place];
-        let weight = 1 + (number + place) % 5;
+    let weighted = |index: usize| {
+        let Backend { name, address, .. } = &backends[index];
+        let weight = 1 + (number + index) % 5;
         format!("{{ name: {name}, address: \"{address}\", weight: {weight} }}")
     };
     yaml += &format!(
@@ -159,7 +159,7 @@ fn attempt(
 /// Attempts a share of the rate until it is stopped; returns how many were served, or the first error.
 fn offer(
     balancer: IpAddr,
-    place: usize,
+    index: usize,
     in_force: &InForce,
     ended: &AtomicBool,
 ) -> Result<usize, String> {
@@ -167,7 +167,7 @@ fn offer(
     let mut next = Instant::now();
     let mut served = 0;
     while !ended.load(Ordering::SeqCst) {
-        let number = served * 4 + place;
+        let number = served * 4 + index;
         let kind = ClientKind::ALL[(number / 4) % ClientKind::ALL.len()];
         // Reset, so that no port stays in TIME_WAIT.
         reset(attempt(balancer, kind, number, in_force)?);
@@ -206,9 +206,9 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
 
     let ended = Arc::new(AtomicBool::new(false));
     let offering: Vec<_> = (0..OFFERING as usize)
-        .map(|place| {
+        .map(|index| {
             let (in_force, ended, address) = (in_force.clone(), ended.clone(), balancer.address);
-            std::thread::spawn(move || offer(address, place, &in_force, &ended))
+            std::thread::spawn(move || offer(address, index, &in_force, &ended))
         })
         .collect();
     for number in 1..=RELOADS {

@@ -25,7 +25,7 @@ fn limits_and_timeouts_apply_to_new_connections_only() {
         "limits: { connections: 2 }\ntimeouts: { client_hello: 300ms }",
     ));
     assert_eq!(balancer.status()["limits"]["connections"], 2);
-    // A silent connection occupies a place until the (new) timeout closes it.
+    // A silent connection counts towards the limit until the (new) timeout closes it.
     let silent = connect(balancer.at(WEB)).unwrap();
     hear(&silent);
     balancer.ended("hello_silent");

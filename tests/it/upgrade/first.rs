@@ -256,7 +256,7 @@ fn the_child_of_an_init_process_stays_too() {
     let second = container.upgrade();
     drop(held);
     let third = container.upgrade();
-    eventually("only the serving one is left beside it", || {
+    eventually("only process 1 and the serving process are left", || {
         let inside: Vec<i32> = container.processes().into_keys().collect();
         (inside == [1, child, third]).then_some(())
     });

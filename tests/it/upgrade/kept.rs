@@ -134,7 +134,7 @@ fn health_is_restored_so_that_no_port_closes() {
     down.stop();
     eventually("one backend is down", || {
         let status = service.balancer.status();
-        let health = |place: usize| status["pools"][0]["backends"][place]["health"].clone();
+        let health = |index: usize| status["pools"][0]["backends"][index]["health"].clone();
         (health(0) == "down" && health(1) == "up").then_some(())
     });
     service.upgrade();
