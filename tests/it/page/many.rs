@@ -77,8 +77,8 @@ fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromi
     browser.until("document.querySelectorAll('.pool tbody tr').length === 800");
     let elements = browser.value("document.querySelectorAll('*').length");
     assert!(elements.as_u64().unwrap() < 80_000, "{elements}");
-    // The longest wait for a frame within three seconds, the best of a few times: much less than the second between two
-    // refreshes.
+    // The longest wait for a frame within three seconds, in the best of four runs, is much shorter than the refresh interval
+    // of one second.
     let longest = "(async () => { let [most, last] = [0, performance.now()]; const end = last + 3000;
         while (last < end) { const now = await new Promise(requestAnimationFrame); most = Math.max(most, now - last); last = now; }
         return most; })()";

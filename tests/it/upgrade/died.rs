@@ -62,7 +62,7 @@ fn waits_for_file(service: &Service) -> PathBuf {
     go
 }
 
-/// Starts an upgrade whose new process reads its configuration from this pipe, after it has received all but the pins.
+/// Makes the next new process read its configuration from this pipe, after it has received all but the pins.
 fn reads_from_pipe(service: &Service) -> PathBuf {
     let (real, pipe) = real(service, "pipe");
     rustix::fs::mknodat(
