@@ -1,4 +1,4 @@
-//! The house rules that no linter knows: which folder may import which, and what no file may hold.
+//! Project rules that no linter checks: which folder may import which, and text that no file may contain.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("5 command line", &["demo", "cli", "main", "lib"]),
 ];
 
-/// Modules that are values: no clock, no socket, no runtime, no file.
+/// Modules with pure values: no clock, no socket, no runtime, no file.
 const PURE: &[&str] = &[
     "types",
     "protocol",
@@ -30,7 +30,7 @@ const PURE: &[&str] = &[
     "affinity/record",
 ];
 
-/// What a value must not know.
+/// Paths that these modules must not use.
 const NOT_PURE: &[&str] = &[
     "tokio::",
     "std::net::Tcp",
@@ -40,8 +40,8 @@ const NOT_PURE: &[&str] = &[
     "std::env::",
 ];
 
-/// Names of types that would need a legend. Together with `docs/architecture.md`, Words, this is the glossary.
-const RIDDLES: &[&str] = &[
+/// Type names that no reader would understand without a glossary. `docs/architecture.md`, Words, has the names to use instead.
+const UNCLEAR_NAMES: &[&str] = &[
     "Door",
     "Doors",
     "Heir",
@@ -136,7 +136,7 @@ fn rank() -> BTreeMap<&'static str, usize> {
         .collect()
 }
 
-/// Every path that starts at the crate, at the module itself or above it, as an absolute module path. Braces are opened.
+/// Every path that starts at the crate, at the module itself or above it, as an absolute module path. Braces are expanded.
 fn imports(source: &Source) -> BTreeSet<Vec<String>> {
     let code = source.code();
     let mut found = BTreeSet::new();
@@ -164,7 +164,7 @@ fn imports(source: &Source) -> BTreeSet<Vec<String>> {
     found
 }
 
-/// The paths that begin here: `a::{b, c::d}` is two.
+/// The paths in a `use` tree: `a::{b, c::d}` has two.
 fn expand(text: &str) -> Vec<Vec<String>> {
     let mut path = Vec::new();
     let mut rest = text;
@@ -192,7 +192,7 @@ fn expand(text: &str) -> Vec<Vec<String>> {
     }
 }
 
-/// What stands between commas until the brace closes.
+/// The parts between commas, up to the closing brace.
 fn parts(text: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, c) in text.char_indices() {
@@ -214,7 +214,7 @@ fn parts(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_folder_has_its_layer_and_every_layer_its_folders() {
+fn every_folder_is_in_a_layer_and_every_listed_folder_exists() {
     let known: BTreeSet<&str> = rank().keys().copied().collect();
     let sources = sources();
     let found: BTreeSet<&str> = sources.iter().map(Source::folder).collect();
@@ -223,7 +223,7 @@ fn every_folder_has_its_layer_and_every_layer_its_folders() {
 
 /// The page's table has a row for each layer, with these folders in this order.
 #[test]
-fn the_architecture_page_has_the_same_table() {
+fn the_architecture_page_has_the_same_layers() {
     let page = std::fs::read_to_string(root().join("docs/architecture.md")).unwrap();
     let table = page.split("## The layers").nth(1).unwrap();
     let table = table.split("\n## ").next().unwrap();
@@ -260,8 +260,8 @@ fn imports_point_downward_only() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// A file and the files of the modules that it declares are one unit, so those may import each other. Everything else may
-/// not, also over several files.
+/// A file and the files of the modules that it declares are one unit, so those may import each other.
+/// All other import cycles are rejected, also those through several files.
 #[test]
 fn no_two_files_import_each_other() {
     let sources: Vec<Source> = sources()
@@ -304,11 +304,11 @@ fn no_two_files_import_each_other() {
             wrong.push(format!("{} imports {direct:?}", sources[from].file));
         }
     }
-    assert!(wrong.is_empty(), "in a circle: {wrong:#?}");
+    assert!(wrong.is_empty(), "import cycle: {wrong:#?}");
 }
 
 #[test]
-fn values_know_no_clock_socket_or_runtime() {
+fn values_use_no_clock_socket_or_runtime() {
     let mut wrong = Vec::new();
     for source in sources() {
         let file = &source.file;
@@ -317,25 +317,25 @@ fn values_know_no_clock_socket_or_runtime() {
         });
         let test = source.is_test() || file.contains("properties");
         let code = source.code();
-        for word in NOT_PURE
+        for path in NOT_PURE
             .iter()
-            .filter(|word| pure && !test && code.contains(**word))
+            .filter(|path| pure && !test && code.contains(**path))
         {
-            wrong.push(format!("{file} says {word}"));
+            wrong.push(format!("{file} uses {path}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn the_data_path_has_never_heard_of_lync() {
-    let beside = ["cli", "config", "demo", "main", "lib"];
+fn the_data_path_does_not_depend_on_lync() {
+    let allowed = ["cli", "config", "demo", "main", "lib"];
     for source in sources() {
         let code = source.code();
-        let knows = code.contains("lync::");
+        let imports = code.contains("lync::");
         assert!(
-            beside.contains(&source.folder()) || !knows,
-            "{} knows Lync",
+            allowed.contains(&source.folder()) || !imports,
+            "{} imports lync",
             source.file
         );
     }
@@ -363,8 +363,8 @@ fn types(source: &Source) -> Vec<String> {
             None => line,
         };
         let line = line.trim_start();
-        for word in ["struct ", "enum ", "trait "] {
-            if let Some(rest) = line.strip_prefix(word) {
+        for keyword in ["struct ", "enum ", "trait "] {
+            if let Some(rest) = line.strip_prefix(keyword) {
                 let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
                 found.push(name);
             }
@@ -374,18 +374,18 @@ fn types(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn no_type_name_needs_a_legend_or_stands_twice() {
+fn every_type_name_is_clear_and_unique() {
     let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for source in sources().iter().filter(|source| !source.is_test()) {
         for name in types(source) {
             by_name.entry(name).or_default().push(source.file.clone());
         }
     }
-    let riddles: Vec<_> = RIDDLES
+    let unclear: Vec<_> = UNCLEAR_NAMES
         .iter()
         .filter_map(|name| by_name.get(*name).map(|files| (name, files)))
         .collect();
-    assert!(riddles.is_empty(), "{riddles:#?}");
+    assert!(unclear.is_empty(), "{unclear:#?}");
     let twice: Vec<_> = by_name
         .iter()
         .filter(|(_, files)| files.len() > 1)
@@ -394,35 +394,38 @@ fn no_type_name_needs_a_legend_or_stands_twice() {
 }
 
 #[test]
-fn every_module_opens_with_what_it_is() {
+fn every_module_begins_with_a_doc_comment() {
     for source in sources() {
         assert!(
             source.is_test()
                 || source.file.ends_with("properties.rs")
                 || source.text.starts_with("//!"),
-            "{} does not say what it owns",
+            "{} does not begin with a module comment",
             source.file
         );
     }
 }
 
 #[test]
-fn no_dependency_stands_without_its_reason() {
+fn every_dependency_has_a_reason() {
     let text = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let (mut listed, mut before) = (false, "");
     for line in text.lines() {
         if line.starts_with('[') {
             listed = line.ends_with("dependencies]");
         } else if listed && line.contains('=') {
-            assert!(before.starts_with('#'), "no reason above: {line}");
+            assert!(
+                before.starts_with('#'),
+                "no reason in the line above: {line}"
+            );
         }
         before = line;
     }
 }
 
 #[test]
-fn nothing_is_ignored_and_nothing_is_left_to_do() {
-    // Put together here, so that this file does not hold them.
+fn no_test_is_ignored_and_no_work_is_left_open() {
+    // Joined here, so that this file does not contain them.
     let forbidden = ["#[ign", "TO", "FIX", "unimpl"]
         .into_iter()
         .zip(["ore]", "DO:", "ME:", "emented!"]);
@@ -430,8 +433,12 @@ fn nothing_is_ignored_and_nothing_is_left_to_do() {
     for directory in ["src", "tests"] {
         for path in files(&root().join(directory), ".rs") {
             let text = std::fs::read_to_string(&path).unwrap();
-            for word in &forbidden {
-                assert!(!text.contains(word), "{} holds {word}", path.display());
+            for marker in &forbidden {
+                assert!(
+                    !text.contains(marker),
+                    "{} contains {marker}",
+                    path.display()
+                );
             }
         }
     }

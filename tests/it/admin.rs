@@ -1,4 +1,4 @@
-//! The admin listener over real sockets, with a control whose status is fixed.
+//! The admin listener over real sockets, with a fake control that has a fixed status.
 
 mod bounds;
 mod client;
@@ -381,10 +381,10 @@ fn without_the_token_a_browser_gets_the_page_and_a_program_an_error() {
 }
 
 #[test]
-fn events_are_those_of_the_control() {
+fn events_are_returned_unchanged() {
     let running = Running::plain();
-    let said = send(running.tcp(), "GET", "/api/v1/events").json();
-    assert_eq!(said, serde_json::to_value(events()).unwrap());
+    let response = send(running.tcp(), "GET", "/api/v1/events").json();
+    assert_eq!(response, serde_json::to_value(events()).unwrap());
 }
 
 #[test]
@@ -397,19 +397,19 @@ fn promtool_accepts_every_metric() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("promtool is needed: it comes with the Debian package prometheus");
+        .expect("promtool is required (Debian package prometheus)");
     promtool
         .stdin
         .take()
         .unwrap()
         .write_all(metrics.body.as_bytes())
         .unwrap();
-    let said = promtool.wait_with_output().unwrap();
-    let said_text =
-        String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    let output = promtool.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
     assert!(
-        said.status.success() && said_text.is_empty(),
-        "{said_text}\n{}",
+        output.status.success() && text.is_empty(),
+        "{text}\n{}",
         metrics.body
     );
 }

@@ -1,4 +1,4 @@
-//! The command line as a process, with an admin listener that has a fixed status.
+//! The command line as a process, against an admin listener with a fixed status.
 
 mod affinity;
 mod find;
@@ -13,26 +13,29 @@ use lyncpin::types::backend_state::AdminState;
 
 use crate::admin::fake::{Fake, Running, token};
 
-struct Said {
+struct CommandOutput {
     status: i32,
     out: String,
     err: String,
 }
 
-fn lyncpin(arguments: &[&str]) -> Said {
+fn lyncpin(arguments: &[&str]) -> CommandOutput {
     let output: Output = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(arguments)
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    Said {
-        status: output.status.code().expect("it ended by itself"),
+    CommandOutput {
+        status: output
+            .status
+            .code()
+            .expect("the command was not killed by a signal"),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-fn ask(running: &Running, arguments: &[&str]) -> Said {
+fn ask(running: &Running, arguments: &[&str]) -> CommandOutput {
     let at = running.at.to_string();
     let mut all = arguments.to_vec();
     all.extend(["--admin", &at]);
@@ -41,7 +44,7 @@ fn ask(running: &Running, arguments: &[&str]) -> Said {
 
 #[test]
 fn invalid_numbers_in_options_have_plain_errors() {
-    for (arguments, words) in [
+    for (arguments, message) in [
         (
             &["affinity", "list", "--limit", "x"][..],
             "expected a whole number from 1, such as `100`",
@@ -60,29 +63,39 @@ fn invalid_numbers_in_options_have_plain_errors() {
             "expected a port, a whole number up to 65535",
         ),
     ] {
-        let said = lyncpin(arguments);
-        assert_eq!(said.status, 2, "{arguments:?}");
-        assert!(said.err.contains(words), "{arguments:?}: {}", said.err);
-        assert!(!said.err.contains("invalid digit"), "{}", said.err);
+        let output = lyncpin(arguments);
+        assert_eq!(output.status, 2, "{arguments:?}");
+        assert!(
+            output.err.contains(message),
+            "{arguments:?}: {}",
+            output.err
+        );
+        assert!(!output.err.contains("invalid digit"), "{}", output.err);
     }
 }
 
 #[test]
-fn a_command_that_is_not_built_is_a_usage_error() {
+fn a_command_that_is_not_built_yet_is_a_usage_error() {
     for arguments in [
         &["init"][..],
         &["doctor", "--json"],
         &["weight", "web/fe01", "2"],
         &["schema"],
     ] {
-        let said = lyncpin(arguments);
-        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
-        assert!(
-            said.err.starts_with(&format!("`lyncpin {}", arguments[0])),
-            "{}",
-            said.err
+        let output = lyncpin(arguments);
+        assert_eq!(
+            (output.status, output.out.as_str()),
+            (2, ""),
+            "{arguments:?}"
         );
-        assert!(said.err.ends_with("is not built yet\n"), "{}", said.err);
+        assert!(
+            output
+                .err
+                .starts_with(&format!("`lyncpin {}", arguments[0])),
+            "{}",
+            output.err
+        );
+        assert!(output.err.ends_with("is not built yet\n"), "{}", output.err);
     }
 }
 
@@ -94,9 +107,9 @@ fn every_command_has_a_manual_page_and_completions() {
     let bash = lyncpin(&["completions", "bash"]).out;
     for (name, options) in lyncpin::cli::commands() {
         let words: Vec<&str> = name.split(' ').collect();
-        let above = lyncpin(&[&["man"], &words[..words.len() - 1]].concat());
+        let parent = lyncpin(&[&["man"], &words[..words.len() - 1]].concat());
         let listed = format!("lyncpin\\-{}(1)", words.join("\\-"));
-        assert!(above.out.contains(&listed), "{name}: {}", above.out);
+        assert!(parent.out.contains(&listed), "{name}: {}", parent.out);
         let page = lyncpin(&[&["man"], &words[..]].concat());
         assert_eq!((page.status, page.err.as_str()), (0, ""), "{name}");
         let title = format!(".TH lyncpin-{} 1", words.join("-"));
@@ -141,23 +154,28 @@ fn a_usage_error_is_exit_status_2() {
             "/nonexistent/token",
         ],
     ] {
-        let said = lyncpin(arguments);
-        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
-        assert!(!said.err.is_empty());
+        let output = lyncpin(arguments);
+        assert_eq!(
+            (output.status, output.out.as_str()),
+            (2, ""),
+            "{arguments:?}"
+        );
+        assert!(!output.err.is_empty());
     }
 }
 
 #[test]
 fn an_unreachable_admin_listener_is_a_failure_in_one_line() {
-    let said = lyncpin(&["status", "--admin", "127.0.0.1:1"]);
+    let output = lyncpin(&["status", "--admin", "127.0.0.1:1"]);
     let expected = "the admin listener at 127.0.0.1:1 cannot be reached: connection refused\n";
-    assert_eq!((said.status, said.err.as_str()), (1, expected));
-    let said = lyncpin(&["status", "--admin", "unix:/nonexistent/admin.sock"]);
+    assert_eq!((output.status, output.err.as_str()), (1, expected));
+    let output = lyncpin(&["status", "--admin", "unix:/nonexistent/admin.sock"]);
     assert!(
-        said.err
+        output
+            .err
             .ends_with("cannot be reached: no such file or directory\n"),
         "{}",
-        said.err
+        output.err
     );
 }
 
@@ -184,9 +202,9 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
     let file = file.to_str().unwrap();
     assert_eq!(lyncpin(&["status", "-c", file]).status, 0);
 
-    let said = ask(&running, &["status"]);
-    assert_eq!(said.status, 1);
-    let (first, hint) = said.err.split_once('\n').unwrap();
+    let output = ask(&running, &["status"]);
+    assert_eq!(output.status, 1);
+    let (first, hint) = output.err.split_once('\n').unwrap();
     assert_eq!(
         first,
         "this path requires the token as `Authorization: Bearer`"
@@ -208,8 +226,8 @@ fn the_admin_listener_and_its_token_are_found_in_the_configuration() {
 #[test]
 fn status_shows_every_part_without_control_characters() {
     let running = Running::plain();
-    let said = ask(&running, &["status"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""));
+    let output = ask(&running, &["status"]);
+    assert_eq!((output.status, output.err.as_str()), (0, ""));
     for part in [
         "lyncpin 0.1.0: ready, 3 connections of at most 1000, 4 workers, up 2h1m\n",
         "https     tls       open            3  0.0.0.0:443 [::]:443\n",
@@ -218,16 +236,20 @@ fn status_shows_every_part_without_control_characters() {
         "  fe01: deciding check tcp:5061 fails for 2h1m: connection refused\n",
         "web                2  1000000\n",
     ] {
-        assert!(said.out.contains(part), "{part:?} is not in\n{}", said.out);
+        assert!(
+            output.out.contains(part),
+            "{part:?} is not in\n{}",
+            output.out
+        );
     }
-    assert!(said.out.chars().all(|c| c == '\n' || !c.is_control()));
+    assert!(output.out.chars().all(|c| c == '\n' || !c.is_control()));
 }
 
 #[test]
 fn status_as_json_is_the_json_of_the_api() {
     let running = Running::plain();
-    let said = ask(&running, &["status", "--json"]);
-    let read: lyncpin::admin::view::StatusView = serde_json::from_str(&said.out).unwrap();
+    let output = ask(&running, &["status", "--json"]);
+    let read: lyncpin::admin::view::StatusView = serde_json::from_str(&output.out).unwrap();
     assert_eq!(read, crate::admin::status());
 }
 
@@ -252,7 +274,9 @@ fn status_with_watch_repeats_until_its_reader_closes() {
         assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
     }
     drop(lines);
-    let ended = crate::support::eventually("it ends with its reader", || child.try_wait().unwrap());
+    let ended = crate::support::eventually("the command ends when its reader closes", || {
+        child.try_wait().unwrap()
+    });
     assert!(ended.success());
 }
 
@@ -278,13 +302,13 @@ fn a_closed_stdout_is_not_a_failure() {
 #[test]
 fn states_are_set_in_the_named_pool_or_in_every_pool() {
     let running = Running::plain();
-    let said = ask(&running, &["drain", "web/fe01", "--deadline", "1h30m"]);
-    assert_eq!(said.status, 0, "{}", said.err);
+    let output = ask(&running, &["drain", "web/fe01", "--deadline", "1h30m"]);
+    assert_eq!(output.status, 0, "{}", output.err);
     assert!(
-        said.out.starts_with("web/fe01: drain until ")
-            && said.out.ends_with(", was ready, 3 connections\n"),
+        output.out.starts_with("web/fe01: drain until ")
+            && output.out.ends_with(", was ready, 3 connections\n"),
         "{}",
-        said.out
+        output.out
     );
     assert_eq!(
         ask(&running, &["maintain", "fe01"]).out,
@@ -312,19 +336,19 @@ fn states_are_set_in_the_named_pool_or_in_every_pool() {
 #[test]
 fn an_unknown_backend_is_a_failure() {
     let running = Running::plain();
-    let said = ask(&running, &["drain", "fe9"]);
+    let output = ask(&running, &["drain", "fe9"]);
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (1, "no pool has a backend \"fe9\"\n")
     );
-    let said = ask(&running, &["drain", "smtp/fe01"]);
+    let output = ask(&running, &["drain", "smtp/fe01"]);
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (1, "there is no pool \"smtp\"\n")
     );
-    let said = ask(&running, &["drain", "web/fe9"]);
+    let output = ask(&running, &["drain", "web/fe9"]);
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (1, "pool \"web\" has no backend \"fe9\"\n")
     );
 }
@@ -341,9 +365,9 @@ fn explain_prints_the_steps_and_the_result() {
         "--source",
         "192.0.2.7",
     ];
-    let said = ask(&running, &arguments);
+    let output = ask(&running, &arguments);
     assert_eq!(
-        said.out,
+        output.out,
         "a client from 192.0.2.7 that requests meet.contoso.com on listener https:\n  \
          1. the name matches `*.contoso.com`\npool web, backend fe01, pinned\n"
     );
@@ -368,12 +392,13 @@ fn check_prints_every_error_and_the_output_of_expand_is_valid() {
     let path = directory.path().join("balancer.yaml");
     let file = path.to_str().unwrap();
     std::fs::write(&path, "listeners: 1\nfoo: 2\n").unwrap();
-    let said = lyncpin(&["check", "-c", file]);
-    assert_eq!((said.status, said.out.as_str()), (2, ""));
+    let output = lyncpin(&["check", "-c", file]);
+    assert_eq!((output.status, output.out.as_str()), (2, ""));
     assert!(
-        said.err.contains(&format!("{file}:1:12: ")) && said.err.contains(&format!("{file}:2:1: ")),
+        output.err.contains(&format!("{file}:1:12: "))
+            && output.err.contains(&format!("{file}:2:1: ")),
         "{}",
-        said.err
+        output.err
     );
 
     let yaml = "lync: { sip_domains: [contoso.com], external_web_fqdn: lyncweb.contoso.com, front_ends: [fe01.contoso.local] }\n";

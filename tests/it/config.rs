@@ -1,4 +1,4 @@
-//! Configuration files as people write them, invalid and valid ones.
+//! Configuration files as operators write them, invalid and valid.
 
 #![allow(
     clippy::unwrap_used,
@@ -104,7 +104,7 @@ fn has_the_house_style(message: &str) {
     );
 }
 
-/// A message without its quoted words, so that two errors that differ only in these are one kind.
+/// A message without its quoted text, so that errors that differ only in quoted text are one kind.
 fn kind_of(message: &str) -> String {
     message.split('`').step_by(2).collect::<Vec<_>>().join("`")
 }

@@ -1,4 +1,4 @@
-//! The reference pages document exactly what the code has; the modules test the code blocks of the pages.
+//! The reference pages document exactly the items of the code. The modules test the code blocks of the pages.
 
 mod blocks;
 mod commands;
@@ -34,7 +34,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The rows of the first table under a heading, without its head.
+/// The rows of the first table under a heading, without its header row.
 fn table(page: &str, heading: &str) -> Vec<Vec<String>> {
     let mut lines = page.lines().skip_while(|line| *line != heading);
     assert!(lines.next().is_some(), "there is no heading {heading:?}");
@@ -60,7 +60,10 @@ fn column(rows: &[Vec<String>], index: usize) -> Vec<String> {
 }
 
 #[track_caller]
-fn same(documented: impl IntoIterator<Item = String>, known: impl IntoIterator<Item = String>) {
+fn assert_same(
+    documented: impl IntoIterator<Item = String>,
+    known: impl IntoIterator<Item = String>,
+) {
     let documented: Vec<String> = documented.into_iter().collect();
     let once: BTreeSet<String> = documented.iter().cloned().collect();
     assert_eq!(
@@ -90,14 +93,14 @@ fn metrics_are_documented_with_kind_labels_and_meaning() {
         };
         plain(&[known.name, known.kind.as_str(), &labels, known.help].join(" | "))
     });
-    same(documented, known);
+    assert_same(documented, known);
 
     let documented = table(&page, "## Series of the process");
     let documented = documented.iter().map(|row| plain(&row.join(" | ")));
     let known = process::DEFINITIONS.iter();
     let known =
         known.map(|known| plain(&[known.name, known.kind.as_str(), known.help].join(" | ")));
-    same(documented, known);
+    assert_same(documented, known);
 }
 
 #[test]
@@ -111,7 +114,7 @@ fn every_label_of_a_metric_has_its_values_documented() {
 }
 
 #[test]
-fn outcomes_are_documented_with_who_phase_and_meaning() {
+fn outcomes_are_documented_with_party_phase_and_meaning() {
     let page = page("outcomes.md");
     let rows = table(&page, "# Outcomes");
     assert!(rows.iter().all(|row| row.len() == 5 && !row[4].is_empty()));
@@ -127,7 +130,7 @@ fn outcomes_are_documented_with_who_phase_and_meaning() {
             .join(" | "),
         )
     });
-    same(documented, known);
+    assert_same(documented, known);
 
     let refused = table(&page, "## Responses to rejected clients");
     let names = column(&refused, 0).join(", ");
@@ -156,7 +159,7 @@ fn log_fields_are_documented_in_order() {
 }
 
 #[test]
-fn reasons_of_a_pick_are_documented() {
+fn reasons_of_a_selection_are_documented() {
     let policies = [
         Balance::LeastConnections,
         Balance::RoundRobin,
@@ -171,7 +174,7 @@ fn reasons_of_a_pick_are_documented() {
         PickedBy::Redispatch,
     ]);
     let documented = column(&table(&page("log.md"), "## Why a backend was picked"), 0);
-    same(
+    assert_same(
         documented,
         known.iter().map(|pick| pick.as_str().to_owned()),
     );
@@ -188,7 +191,7 @@ fn endpoints_are_documented() {
         };
         [known.method, known.path, access].join(" ")
     });
-    same(documented, known);
+    assert_same(documented, known);
 }
 
 /// The paths of all values in a JSON document that are neither objects nor lists.
@@ -223,7 +226,7 @@ fn paths(value: &Value, prefix: &str) -> Vec<String> {
 fn json_fields_are_documented() {
     let page = page("api.md");
     let check = |heading: &str, sample: Value| {
-        same(column(&table(&page, heading), 0), paths(&sample, ""));
+        assert_same(column(&table(&page, heading), 0), paths(&sample, ""));
     };
     check(
         "### Status",
@@ -295,7 +298,7 @@ fn json_fields_of_pins_are_documented() {
     let page = page("api.md");
     let check = |heading: &str, samples: &[Value]| {
         let known = samples.iter().flat_map(|sample| paths(sample, ""));
-        same(column(&table(&page, heading), 0), known);
+        assert_same(column(&table(&page, heading), 0), known);
     };
     let pins = PinPage {
         entries: vec![pin(2)],
@@ -359,7 +362,7 @@ fn commands_and_their_options_are_documented() {
         .filter(|title| title.starts_with("lyncpin "));
     let documented = sections.map(str::to_owned).chain(unbuilt.clone());
     let commands = lyncpin::cli::commands();
-    same(
+    assert_same(
         documented,
         commands.iter().map(|(name, _)| format!("lyncpin {name}")),
     );
@@ -369,6 +372,6 @@ fn commands_and_their_options_are_documented() {
             continue;
         }
         let documented = column(&table(&page, &format!("## {title}")), 0);
-        same(documented, options);
+        assert_same(documented, options);
     }
 }

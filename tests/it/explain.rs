@@ -18,7 +18,7 @@ fn steps(balancer: &Balancer, listener: &str, name: &str, source: &str) -> Strin
 }
 
 #[track_caller]
-fn holds(text: &str, parts: &[&str]) {
+fn contains_all(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -36,8 +36,8 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
     );
     let balancer = Balancer::start(&yaml).ready();
     let all = balancer.status()["pools"][0]["backends"].clone();
-    let name = |place: usize| all[place]["name"].as_str().unwrap().to_owned();
-    eventually("all are up", || {
+    let name = |index: usize| all[index]["name"].as_str().unwrap().to_owned();
+    eventually("all backends are up", || {
         let status = balancer.status();
         let backends = status["pools"][0]["backends"].as_array().unwrap();
         backends
@@ -46,7 +46,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
             .then_some(())
     });
     backends[0].stop();
-    eventually("one is down", || {
+    eventually("one backend is down", || {
         (balancer.status()["pools"][0]["backends"][0]["health"] == "down").then_some(())
     });
     assert_eq!(balancer.said(&["drain", &name(1)]).status, 0);
@@ -60,7 +60,7 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
         })
         .collect();
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "Host contoso.com is in a route: pool \"web\"",
@@ -80,19 +80,19 @@ fn each_backend_that_is_not_chosen_has_a_reason() {
     );
     assert_eq!(text.matches("\nnot ").count(), 6, "{text}");
     let text = steps(&balancer, "http", "", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &["the client sends no Host: `no_name` routes to pool \"web\""],
     );
     drop(held);
-    for place in 3..7 {
+    for index in 3..7 {
         assert_eq!(
-            balancer.said(&["maintain", &name(place), "--force"]).status,
+            balancer.said(&["maintain", &name(index), "--force"]).status,
             0
         );
     }
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[&format!("not {}: in maintenance", name(6)), "rejected: "],
     );
@@ -131,14 +131,14 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
     );
     let balancer = Balancer::start(&yaml).ready();
     other[0].stop();
-    eventually("it is down in the other pool", || {
+    eventually("the backend is down in the other pool", || {
         let status = balancer.status();
         let up =
-            |pool: usize, place: usize| status["pools"][pool]["backends"][place]["health"] == "up";
+            |pool: usize, index: usize| status["pools"][pool]["backends"][index]["health"] == "up";
         (!up(1, 0) && up(0, 0) && up(0, 1) && up(2, 0)).then_some(())
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "Host contoso.com is in no route: `unknown_name` routes to pool \"web\"",
@@ -155,7 +155,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
         })
         .collect();
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
-    holds(
+    contains_all(
         &text,
         &[
             "not fe01: full: `max_connections` (1) is reached",
@@ -165,7 +165,7 @@ fn other_pools_of_the_group_full_backends_and_backups_are_explained() {
         ],
     );
     let status = balancer.said(&["status"]).out;
-    holds(&status, &["pool web: ", ", its backup serves\n"]);
+    contains_all(&status, &["pool web: ", ", its backup serves\n"]);
     drop(held);
 }
 
@@ -182,11 +182,11 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     let client = connect_from(source, balancer.at(80)).unwrap();
     ask(&client, &request("contoso.com")).unwrap();
     let source = source.to_string();
-    let text = eventually("the pin stands", || {
+    let text = eventually("the client is pinned", || {
         let text = steps(&balancer, "http", "contoso.com", &source);
         text.contains("pinned to ").then_some(text)
     });
-    holds(
+    contains_all(
         &text,
         &[
             ": chosen by the policy ",
@@ -197,36 +197,36 @@ fn a_moved_pin_is_explained_with_its_origin_and_age() {
     );
     let status = balancer.status();
     let all = status["pools"][0]["backends"].as_array().unwrap();
-    let elsewhere = all
+    let target = all
         .iter()
         .find(|backend| backend["connections"] == 0)
         .unwrap();
-    let elsewhere = elsewhere["name"].as_str().unwrap();
-    let moved = balancer.said(&["affinity", "move", "--client", &source, "--to", elsewhere]);
+    let target = target["name"].as_str().unwrap();
+    let moved = balancer.said(&["affinity", "move", "--client", &source, "--to", target]);
     assert_eq!(moved.status, 0, "{}", moved.err);
     balancer.ended("pin_moved");
     let text = steps(&balancer, "http", "contoso.com", &source);
-    holds(
+    contains_all(
         &text,
         &[
             &format!(
-                "pinned to {elsewhere}: an administrator pinned or moved it there; the pin was made "
+                "pinned to {target}: an administrator pinned or moved it there; the pin was made "
             ),
             "; it expires in ",
         ],
     );
-    assert_eq!(balancer.said(&["maintain", elsewhere]).status, 0);
+    assert_eq!(balancer.said(&["maintain", target]).status, 0);
     let text = steps(&balancer, "http", "contoso.com", &source);
-    holds(
+    contains_all(
         &text,
         &[&format!(
-            "{elsewhere} cannot take the client now: in maintenance; the pin moves once another backend has responded"
+            "{target} cannot take the client now: in maintenance; the pin moves once another backend has responded"
         )],
     );
 }
 
 #[test]
-fn offline_names_what_is_unknown() {
+fn offline_explain_lists_unknown_facts() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.yaml");
     std::fs::write(
@@ -253,7 +253,7 @@ fn offline_names_what_is_unknown() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    holds(
+    contains_all(
         &explain("198.51.100.7"),
         &[
             "from the file only: health, states, connections and pins are not known",
@@ -261,7 +261,7 @@ fn offline_names_what_is_unknown() {
             "it can take the client as well; connections and turns decide",
         ],
     );
-    holds(
+    contains_all(
         &explain("192.0.2.7"),
         &["192.0.2.7 is in `deny`: 192.0.2.0/24", "rejected, denied"],
     );
@@ -283,15 +283,15 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
         )
     };
     let balancer = Balancer::start(&yaml(&slow(1))).ready();
-    let seen = |what: &str, is: &dyn Fn(&Value) -> bool| {
-        eventually(what, || {
+    let wait_until = |expectation: &str, is: &dyn Fn(&Value) -> bool| {
+        eventually(expectation, || {
             let backend = balancer.status()["pools"][0]["backends"][0].clone();
             is(&backend).then_some(backend)
         })
     };
     let why = |backend: &Value| backend["why"].as_str().unwrap().to_owned();
     backends[0].stop();
-    let failing = seen("its checks fail", &|backend| {
+    let failing = wait_until("its checks fail", &|backend| {
         backend["checks"][0]["against"].as_u64() >= Some(2)
     });
     assert_eq!(failing["health"], "up");
@@ -310,7 +310,7 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
             .status,
         0
     );
-    let maintained = seen("it is maintained", &|backend| {
+    let maintained = wait_until("it is maintained", &|backend| {
         backend["state"] == "maintain" && backend["checks"][0]["counts"] == false
     });
     assert!(
@@ -323,12 +323,12 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
             .status,
         0
     );
-    seen("the first result decides", &|backend| {
+    wait_until("the first result decides", &|backend| {
         backend["health"] == "down"
     });
     balancer.reloaded(&yaml(&slow(1000)));
     backends[0].start_again();
-    let rising = seen("its checks pass", &|backend| {
+    let rising = wait_until("its checks pass", &|backend| {
         backend["checks"][0]["counts"] == false
             && backend["checks"][0]["against"].as_u64() >= Some(2)
     });
@@ -336,9 +336,9 @@ fn reasons_and_progress_are_those_of_the_current_checks() {
         why(&rising).contains(": passing ") && why(&rising).contains(" of 1000: "),
         "{rising}"
     );
-    // After a change of the checks, the removed ones are not shown.
+    // After a reload with other checks, the removed checks are not shown.
     balancer.reloaded(&yaml("health: none"));
-    let unchecked = seen("nothing is checked", &|backend| {
+    let unchecked = wait_until("nothing is checked", &|backend| {
         backend["checks"].as_array().unwrap().is_empty()
     });
     assert!(!why(&unchecked).contains("tcp"), "{unchecked}");
@@ -357,13 +357,13 @@ fn a_port_that_refuses_during_a_stop_is_not_shown_as_open() {
     ask(&client, &request("contoso.com")).unwrap();
     assert_eq!(balancer.status()["listeners"][0]["open"], true);
     balancer.signal(rustix::process::Signal::TERM);
-    eventually("it stops", || {
+    eventually("the stop has begun", || {
         balancer.status()["stopping"]
             .as_bool()
             .filter(|stopping| *stopping)
     });
     assert_eq!(balancer.status()["listeners"][0]["open"], false);
-    eventually("the metric says so too", || {
+    eventually("the metric agrees", || {
         (balancer.metric("lyncpin_listener_open", &[]) == 0.0).then_some(())
     });
     let text = steps(&balancer, "http", "contoso.com", "192.0.2.7");
@@ -386,7 +386,7 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
          \x20 tls: { bind: [\"HOST:443\"], protocol: tls, routes: [{ names: [a.contoso.com], pool: web }], unknown_name: web }\n\
          pools: { web: { backends: [\"127.0.0.1:9\"], health: none } }\n";
     let balancer = Balancer::start(yaml).ready();
-    let told = |listener: &str, name: &str| -> Value {
+    let explain = |listener: &str, name: &str| -> Value {
         let path = format!("/api/v1/explain?listener={listener}&name={name}&source=192.0.2.7");
         serde_json::from_str(&balancer.get(&path).body).unwrap()
     };
@@ -407,8 +407,8 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
             answer.as_ref().is_ok_and(|answer| answer.contains("400")),
             "{name}: {answer:?}"
         );
-        let told = told("http", name);
-        assert_eq!(told["refused"], "malformed", "{told}");
+        let explanation = explain("http", name);
+        assert_eq!(explanation["refused"], "malformed", "{explanation}");
     }
     for name in [
         "a.contoso.com",
@@ -416,13 +416,13 @@ fn an_invalid_name_is_rejected_like_a_request_with_it() {
         "a.contoso.com:",
         "A.contoso.com.",
     ] {
-        assert_eq!(told("http", name)["route"], "a.contoso.com", "{name}");
+        assert_eq!(explain("http", name)["route"], "a.contoso.com", "{name}");
     }
     for name in ["[2001:db8::1]:80", "192.0.2.1", "a!b"] {
-        assert_eq!(told("http", name)["route"], "unknown_name", "{name}");
+        assert_eq!(explain("http", name)["route"], "unknown_name", "{name}");
     }
     for name in ["a.contoso.com:99999", "a@a.contoso.com", "a%20b"] {
-        assert!(told("tls", name)["refused"].is_null(), "{name}");
+        assert!(explain("tls", name)["refused"].is_null(), "{name}");
     }
 }
 

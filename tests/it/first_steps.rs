@@ -79,35 +79,35 @@ fn an_ipv6_listener_is_ipv6_only_and_reaches_an_ipv6_backend() {
     );
 }
 
-/// Runs in a network namespace of its own, where port 80 needs no privilege at first, and later does.
+/// Runs in its own network namespace, where port 80 needs no privilege at first but needs it later.
 const WITHOUT_PRIVILEGE: &str = r#"
 set -eu
 cd "$1"
 ip link set lo up
 echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
 backend() { python3 -m http.server --bind 127.0.0.1 --directory . 8000 >backend.log 2>&1 & backend=$!; }
-says() { curl -s -o body -m 5 -w '%{http_code} %{exitcode}' http://127.0.0.1/ || true; }
-until_it_says() {
+request() { curl -s -o body -m 5 -w '%{http_code} %{exitcode}' http://127.0.0.1/ || true; }
+until_it_returns() {
     for _ in $(seq 300); do
-        case "$(says)" in $1) return ;; esac
+        case "$(request)" in $1) return ;; esac
         sleep 0.1
     done
-    echo "never came to $1: $(says)"; cat log; exit 1
+    echo "never returned $1: $(request)"; cat log; exit 1
 }
 trap 'kill $backend $balancer 2>/dev/null || true' EXIT
 backend
 setpriv --bounding-set=-all "$2" run -c balancer.yaml 2>log & balancer=$!
-until_it_says '200 0'
+until_it_returns '200 0'
 echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start
 grep -q '^CapEff:\s*0*$' /proc/$balancer/status || { echo 'the balancer has privilege'; exit 1; }
 if setpriv --bounding-set=-all "$2" run -c other.yaml 2>refusal; then echo 'port 81 was bound'; exit 1; fi
 grep 'CAP_NET_BIND_SERVICE' refusal
 for _ in 1 2; do
     kill $backend; wait $backend || true
-    until_it_says '000 7'
-    until_it_says '000 7'
+    until_it_returns '000 7'
+    until_it_returns '000 7'
     backend
-    until_it_says '200 0'
+    until_it_returns '200 0'
 done
 "#;
 
@@ -139,9 +139,9 @@ fn a_port_below_1024_closes_and_reopens_without_privilege() {
         ])
         .output()
         .expect("unshare is there (Debian package util-linux)");
-    let said = (
+    let printed = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    assert!(output.status.success(), "{said:#?}");
+    assert!(output.status.success(), "{printed:#?}");
 }

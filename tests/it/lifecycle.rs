@@ -1,4 +1,4 @@
-//! Start, stop, and the ports in between.
+//! Start, stop, and the state of the ports in between.
 
 mod resolver;
 
@@ -36,8 +36,8 @@ fn start(shutdown: &str) -> Balancer {
     Balancer::start(&yaml(echo(), shutdown)).ready()
 }
 
-fn says_stopping(balancer: &Balancer) {
-    eventually("it says that it stops", || {
+fn logs_stopping(balancer: &Balancer) {
+    eventually("the stop is logged", || {
         balancer
             .log()
             .into_iter()
@@ -54,15 +54,15 @@ fn lines(balancer: &Balancer, outcome: &str) -> usize {
 }
 
 #[test]
-fn a_stop_gives_connections_their_time_then_resets_them_and_each_has_its_line() {
+fn a_stop_resets_connections_after_the_timeout_and_each_has_its_log_line() {
     let mut balancer = start("2s");
     let open: Vec<TcpStream> = (0..3).map(|_| served(balancer.at(TLS))).collect();
     let mut silent = connect(balancer.at(TLS));
     silent.write_all(&served_hello()[..30]).unwrap();
     counted(&balancer, "lyncpin_connections_active", &[], 4.0);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
-    eventually("/readyz says no", || {
+    let signalled = Instant::now();
+    eventually("/readyz fails", || {
         balancer
             .try_get("/readyz")
             .filter(|answer| answer.status == 503)
@@ -77,11 +77,11 @@ fn a_stop_gives_connections_their_time_then_resets_them_and_each_has_its_line() 
     for stream in &open {
         hear(stream).must_be(Answer::Reset, "an open connection");
     }
-    assert!(told.elapsed() >= Duration::from_secs(2));
-    hear(&silent).must_be(Answer::Reset, "one in its hello");
+    assert!(signalled.elapsed() >= Duration::from_secs(2));
+    hear(&silent).must_be(Answer::Reset, "a connection without a complete ClientHello");
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(10));
-    eventually("four lines", || {
+    assert!(signalled.elapsed() < Duration::from_secs(10));
+    eventually("four log lines", || {
         (lines(&balancer, "shutdown") == 4).then_some(())
     });
 }
@@ -92,14 +92,14 @@ fn a_stop_ends_with_the_last_connection() {
         let mut balancer = start("60s");
         let stream = served(balancer.at(TLS));
         balancer.signal(signal);
-        says_stopping(&balancer);
+        logs_stopping(&balancer);
         echoed(&stream, b"still served").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         hear(&stream).must_be(Answer::Nothing, "the one connection");
         let closed = Instant::now();
         assert_eq!(balancer.wait().code(), Some(0));
         assert!(closed.elapsed() < Duration::from_secs(10));
-        eventually("its line", || {
+        eventually("its log line", || {
             (lines(&balancer, "client_closed") == 1).then_some(())
         });
     }
@@ -112,18 +112,18 @@ fn a_second_signal_stops_the_balancer_at_once() {
     let silent = connect(balancer.at(TLS));
     counted(&balancer, "lyncpin_connections_active", &[], 2.0);
     balancer.signal(Signal::TERM);
-    says_stopping(&balancer);
+    logs_stopping(&balancer);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     hear(&stream).must_be(Answer::Reset, "an open connection");
     hear(&silent).must_be(Answer::Reset, "a silent one");
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(
-        told.elapsed() < Duration::from_secs(5),
+        signalled.elapsed() < Duration::from_secs(5),
         "{:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
-    eventually("two lines", || {
+    eventually("two log lines", || {
         (lines(&balancer, "shutdown") == 2).then_some(())
     });
 }
@@ -141,16 +141,19 @@ fn clients_in_the_accept_queue_at_a_stop_are_served() {
     balancer.signal(Signal::TERM);
     balancer.signal(Signal::CONT);
     for stream in &queued {
-        let heard = hear(stream);
-        assert_eq!((heard.how, heard.bytes), (How::Closed, served_hello()));
+        let received = hear(stream);
+        assert_eq!(
+            (received.how, received.bytes),
+            (How::Closed, served_hello())
+        );
     }
     assert_eq!(balancer.wait().code(), Some(0));
-    eventually("a line for each", || {
+    eventually("a log line for each", || {
         (lines(&balancer, "client_closed") == QUEUED).then_some(())
     });
 }
 
-/// A session that reaches a backend at the last moment has missed the order to end. Its stream is cut, and must not look
+/// A session that reaches a backend at the last moment misses the order to end. Its stream is truncated, so it must not look
 /// complete.
 #[test]
 fn a_connection_made_at_the_last_moment_is_reset_and_not_closed() {
@@ -168,11 +171,11 @@ fn a_connection_made_at_the_last_moment_is_reset_and_not_closed() {
         stream.write_all(&hello[30..]).unwrap();
     }
     for stream in &late {
-        let heard = hear(stream);
-        assert_eq!((heard.how, heard.bytes), (How::Reset, hello.clone()));
+        let received = hear(stream);
+        assert_eq!((received.how, received.bytes), (How::Reset, hello.clone()));
     }
     assert_eq!(balancer.wait().code(), Some(0));
-    eventually("a line for each", || {
+    eventually("a log line for each", || {
         (lines(&balancer, "shutdown") == 5).then_some(())
     });
 }
@@ -196,29 +199,29 @@ fn run(yaml: &str) -> Output {
         .unwrap()
 }
 
-fn is_turned_away(output: &Output, address: SocketAddr) {
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let last = told.lines().last().unwrap_or_default();
+fn is_rejected(output: &Output, address: SocketAddr) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let last = text.lines().last().unwrap_or_default();
     assert!(
         last.contains("listener \"tls\" cannot bind")
             && last.contains(&address.to_string())
             && last.contains("another instance"),
-        "{told}"
+        "{text}"
     );
 }
 
 #[test]
-fn a_second_instance_refuses_to_start_and_says_why() {
+fn a_second_instance_fails_to_start_and_reports_why() {
     let yaml = yaml(echo(), "1s");
     let balancer = Balancer::start(&yaml).ready();
     let second = run(&yaml.replace("HOST", &balancer.address.to_string()));
-    is_turned_away(&second, balancer.at(TLS));
+    is_rejected(&second, balancer.at(TLS));
     exchange(balancer.at(TLS)).unwrap();
 }
 
 #[test]
-fn a_second_instance_refuses_to_start_also_while_the_port_is_closed() {
+fn a_second_instance_fails_to_start_also_while_the_port_is_closed() {
     let yaml = yaml(nobody(), "1s");
     let balancer = Balancer::start(&yaml);
     is_health(&balancer, "web", "down");
@@ -226,7 +229,7 @@ fn a_second_instance_refuses_to_start_also_while_the_port_is_closed() {
         TcpStream::connect(balancer.at(TLS)).err()
     });
     let second = run(&yaml.replace("HOST", &balancer.address.to_string()));
-    is_turned_away(&second, balancer.at(TLS));
+    is_rejected(&second, balancer.at(TLS));
 }
 
 #[test]
@@ -235,8 +238,8 @@ fn the_next_instance_starts_at_once_on_a_port_that_had_connections() {
     let mut first = Balancer::start(&yaml).ready();
     let address = first.address.to_string();
     // The balancer closes first, so TIME_WAIT is on its side.
-    let heard = crate::support::raw::say_and_hear(&connect(first.at(TLS)), b"garbage");
-    heard.must_be(Answer::Nothing, "garbage");
+    let received = crate::support::raw::say_and_hear(&connect(first.at(TLS)), b"garbage");
+    received.must_be(Answer::Nothing, "garbage");
     let _open = served(first.at(TLS));
     first.signal(Signal::TERM);
     assert_eq!(first.wait().code(), Some(0));
@@ -246,7 +249,7 @@ fn the_next_instance_starts_at_once_on_a_port_that_had_connections() {
 }
 
 #[test]
-fn an_address_that_the_machine_lacks_is_bound() {
+fn an_address_that_the_machine_does_not_have_is_bound() {
     let more = yaml(echo(), "1s").replace("[\"HOST:443\"]", "[\"HOST:443\", \"192.0.2.77:443\"]");
     let balancer = Balancer::start(&more).ready();
     exchange(balancer.at(TLS)).unwrap();
@@ -265,7 +268,7 @@ fn an_address_that_the_machine_lacks_is_bound() {
 }
 
 #[test]
-fn an_admin_listener_is_bound_to_an_address_that_the_machine_lacks() {
+fn an_admin_listener_is_bound_to_an_address_that_the_machine_does_not_have() {
     let yaml = yaml(echo(), "1s");
     for admin in [
         "bind: \"HOST:9900\", metrics_bind: \"192.0.2.77:9901\", token_file: \"TOKEN\"",
@@ -299,7 +302,7 @@ fn a_port_that_closes_and_opens_quickly_is_served_by_every_worker_afterwards() {
     let mut admin = AdminLine::open(&balancer);
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // So that the workers are busy and late.
+        // Load, so that the workers are late.
         for _ in 0..3 {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -313,7 +316,7 @@ fn a_port_that_closes_and_opens_quickly_is_served_by_every_worker_afterwards() {
                 admin.set_state("web", "fe01", "ready");
             }
         }));
-        // Whatever came of it: clients that went on would take the ports of every other test.
+        // Also after a failure: clients that continue would use up the ports of every other test.
         done.store(true, Ordering::Relaxed);
         if let Err(panic) = outcome {
             std::panic::resume_unwind(panic);
@@ -324,13 +327,13 @@ fn a_port_that_closes_and_opens_quickly_is_served_by_every_worker_afterwards() {
         exchange(to).unwrap();
     }
     let before = ticks(&balancer);
-    // A worker that spins on its socket would use this second up.
+    // A worker that spins on its socket would use this whole second.
     std::thread::sleep(Duration::from_secs(1));
     let spent = ticks(&balancer) - before;
     assert!(spent < 50, "{spent} ticks in a second");
 }
 
-/// The line of a connection is as long as the names in the configuration make it.
+/// Long names in the configuration make the log line of a connection long.
 fn long_lines() -> String {
     let long = "l".repeat(250);
     yaml(echo(), "1s").replace(
@@ -357,7 +360,7 @@ fn a_log_without_a_reader_stops_nothing_and_lost_lines_are_counted() {
             .unwrap()
             .success()
     );
-    // Open for both, so that the balancer's end opens at once; nothing is ever read.
+    // Opened for reading and writing, so that the balancer can open its end at once. The test never reads.
     let _unread = std::fs::File::options()
         .read(true)
         .write(true)
@@ -385,7 +388,7 @@ fn a_log_without_a_reader_stops_nothing_and_lost_lines_are_counted() {
             for _ in 0..2 {
                 scope.spawn(|| {
                     for _ in 0..1_000 {
-                        // It is reset, now or in a moment.
+                        // The balancer resets it soon.
                         drop(TcpStream::connect(balancer.at(1000)));
                     }
                 });
@@ -397,16 +400,16 @@ fn a_log_without_a_reader_stops_nothing_and_lost_lines_are_counted() {
     let total = balancer.metric("lyncpin_connections_total", &[]);
     assert!(lost() < total, "{total}");
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(balancer.wait().code(), Some(0));
     assert!(
-        told.elapsed() < Duration::from_secs(8),
+        signalled.elapsed() < Duration::from_secs(8),
         "{:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
 }
 
-/// Starts the balancer with a configuration that is never written, as process 1 of a namespace of its own or not.
+/// Starts the balancer with a configuration that is never written, optionally as process 1 of its own PID namespace.
 fn with_a_hanging_file(fifo: &std::path::Path, is_first: bool, watch: bool) -> std::process::Child {
     let mut command = if is_first {
         let mut own = Command::new("unshare");
@@ -431,7 +434,7 @@ fn with_a_hanging_file(fifo: &std::path::Path, is_first: bool, watch: bool) -> s
     command.spawn().unwrap()
 }
 
-/// The process that waits for the file: the child, or what that has started.
+/// The process that waits for the file: the child or its own child.
 fn waiting_process(child: &std::process::Child, is_first: bool) -> rustix::process::Pid {
     let own = i32::try_from(child.id()).unwrap();
     let pid = eventually("the balancer catches signals", || {
@@ -442,7 +445,7 @@ fn waiting_process(child: &std::process::Child, is_first: bool) -> rustix::proce
         } else {
             own
         };
-        // The bit of SIGUSR2, which is caught last, in the mask of those that are caught (proc(5)).
+        // The bit of SIGUSR2 in the mask of caught signals (proc(5)). Its handler is installed last.
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let caught = status
             .lines()

@@ -1,5 +1,5 @@
-//! The log as programs read it: types of fields, priorities for the journal, the caller of a change, and why a port is
-//! closed.
+//! The log as programs read it: types of fields, priorities for the journal, the caller of a change, and the reason of a
+//! closed port.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -22,7 +22,7 @@ fn yaml(backends: &[Backend]) -> String {
     )
 }
 
-/// The first event with this in its message.
+/// The first event whose message contains this text.
 fn event(balancer: &Balancer, message: &str) -> Value {
     eventually(message, || {
         balancer.log().into_iter().find(|line| {
@@ -161,7 +161,7 @@ fn over_a_unix_socket_the_caller_is_user_and_process() {
             .unwrap(),
     );
     let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
-    eventually("the socket is there", || socket.exists().then_some(()));
+    eventually("the socket exists", || socket.exists().then_some(()));
     let mut reload = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["reload", "-c"])
         .arg(&file)
@@ -180,7 +180,7 @@ fn over_a_unix_socket_the_caller_is_user_and_process() {
     assert_eq!(line["from"], format!("unix:uid={uid},pid={pid}"));
 }
 
-/// Killed with the test.
+/// Killed when dropped.
 struct Running(std::process::Child);
 
 impl Drop for Running {
@@ -190,7 +190,7 @@ impl Drop for Running {
     }
 }
 
-/// Runs with a standard error that `JOURNAL_STREAM` names, or another one, and returns the first lines.
+/// Runs with a standard error that matches `JOURNAL_STREAM` or not, and returns the first lines.
 fn journal(is_stream: bool, format: &str) -> Vec<String> {
     let backends = Backend::several(1);
     let directory = tempfile::tempdir().unwrap();
@@ -219,11 +219,11 @@ fn journal(is_stream: bool, format: &str) -> Vec<String> {
             .unwrap(),
     );
     let mut lines = BufReader::new(reader).lines().map_while(Result::ok);
-    let told = |line: &String| !line.contains("open");
-    let mut seen: Vec<String> = lines.by_ref().take_while(told).collect();
+    let is_before = |line: &String| !line.contains("open");
+    let mut seen: Vec<String> = lines.by_ref().take_while(is_before).collect();
     backends[0].stop();
-    let told = |line: &String| !line.contains("backend is down");
-    seen.extend(lines.by_ref().take_while(told));
+    let is_before = |line: &String| !line.contains("backend is down");
+    seen.extend(lines.by_ref().take_while(is_before));
     seen.push(lines.next().unwrap());
     drop(running);
     seen
@@ -259,9 +259,9 @@ fn an_error_before_the_log_starts_has_a_priority_too() {
         .spawn()
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(2));
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut reader, &mut said).unwrap();
-    assert!(said.starts_with("<3>"), "{said}");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+    assert!(text.starts_with("<3>"), "{text}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! The status page in headless Chromium: what it shows, what it can change, and what it must never do.
+//! The status page in headless Chromium: its content, the changes that it can make, and its security limits.
 
+mod appearance;
 mod changes;
 mod demo;
 mod foreign;
 mod live;
-mod looks;
 mod many;
 
 use std::net::SocketAddr;
@@ -29,7 +29,7 @@ fn balancer(backends: &[Backend]) -> Balancer {
 }
 
 /// The page of the balancer, after the token has been entered.
-fn look_at(balancer: &Balancer) -> Chromium {
+fn open_page(balancer: &Balancer) -> Chromium {
     let mut browser = open(at(balancer.address, 9900));
     browser.until("document.querySelector('#token').open");
     browser.write("test-token");
@@ -38,8 +38,8 @@ fn look_at(balancer: &Balancer) -> Chromium {
     browser
 }
 
-/// The page of a control with a fixed status, without a token.
-fn look_at_fake(fake: Fake) -> (Running, Chromium) {
+/// The page of a fake control with a fixed status, without a token.
+fn open_fake(fake: Fake) -> (Running, Chromium) {
     let running = Running::start(fake, None, EndpointSet::All, RequestLimits::default());
     let mut browser = open(running.tcp());
     browser.until("document.querySelector('.pool')");

@@ -1,4 +1,4 @@
-//! Reloads: who may request one, what it changes and what it leaves unchanged.
+//! Reloads: who can request one, and which settings and sockets it changes or keeps.
 
 mod kept;
 mod load;
@@ -16,10 +16,10 @@ use crate::support::eventually;
 use crate::support::peers::{Backend, ask, connect, request};
 use crate::support::raw::counted;
 
-/// The port of the listener that all of these have.
+/// The port of the listener of every configuration here.
 const WEB: u16 = 80;
 
-/// One listener whose only name is routed to `pool`, and these pools, each with the backend of its name.
+/// One listener with one name, routed to `pool`; each backend has a pool of its own name.
 fn routed(pool: &str, backends: &[Backend]) -> String {
     let pools: Vec<String> = backends
         .iter()
@@ -68,14 +68,14 @@ fn a_signal_the_command_and_the_api_reload_the_routes() {
     assert!(second > first, "{first} {second}");
 
     balancer.write(&routed("c", &backends));
-    let said = balancer.command(&["reload"]).output().unwrap();
-    let told = String::from_utf8_lossy(&said.stdout);
-    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let output = balancer.command(&["reload"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(
-        told.starts_with("the configuration has been reloaded\n"),
-        "{told}"
+        text.starts_with("the configuration has been reloaded\n"),
+        "{text}"
     );
-    assert!(told.contains("listener \"web\" has changed"), "{told}");
+    assert!(text.contains("listener \"web\" has changed"), "{text}");
     assert_eq!(server(&balancer), "c");
 
     balancer.write(&routed("a", &backends));
@@ -91,7 +91,7 @@ fn a_signal_the_command_and_the_api_reload_the_routes() {
 }
 
 /// Two errors, in the lines of the pools.
-fn faulty(backends: &[Backend]) -> String {
+fn invalid(backends: &[Backend]) -> String {
     routed("nowhere", backends) + "timeouts: { idle: soon }\n"
 }
 
@@ -100,12 +100,12 @@ fn a_rejected_reload_keeps_the_routes_and_reports_every_error_to_the_caller() {
     let backends = Backend::several(2);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let before = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
-    let answer = balancer.reload(&faulty(&backends));
+    let answer = balancer.reload(&invalid(&backends));
     assert_eq!(answer.status, 422);
-    let told: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    let told = told["error"].as_str().unwrap();
-    for said in ["`nowhere`", "`idle`", "balancer.yaml:"] {
-        assert!(told.contains(said), "{told}");
+    let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    let error = body["error"].as_str().unwrap();
+    for part in ["`nowhere`", "`idle`", "balancer.yaml:"] {
+        assert!(error.contains(part), "{error}");
     }
     assert_eq!(server(&balancer), "a");
 
@@ -114,23 +114,23 @@ fn a_rejected_reload_keeps_the_routes_and_reports_every_error_to_the_caller() {
         if named {
             command.arg("-c").arg(balancer.file());
         }
-        let said = command.output().unwrap();
-        assert_eq!(said.status.code(), Some(1), "{said:?}");
-        let told = String::from_utf8_lossy(&said.stderr);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
         assert!(
-            told.contains("`nowhere`") && told.contains("`idle`"),
-            "{told}"
+            text.contains("`nowhere`") && text.contains("`idle`"),
+            "{text}"
         );
     }
 
     balancer.signal(Signal::HUP);
-    eventually("the log has both faults", || {
+    eventually("the log has both errors", || {
         let log = balancer.log();
-        let of_file = |word: &str| {
+        let of_file = |text: &str| {
             let mut lines = log
                 .iter()
                 .filter(|line| line["target"] == "lyncpin::config");
-            lines.any(|line| line.to_string().contains(word) && line["at"].is_string())
+            lines.any(|line| line.to_string().contains(text) && line["at"].is_string())
         };
         let rejected = |line: &serde_json::Value| {
             let message = line["message"].as_str().unwrap_or_default();
@@ -144,7 +144,7 @@ fn a_rejected_reload_keeps_the_routes_and_reports_every_error_to_the_caller() {
         &balancer,
         "lyncpin_config_reloads_total",
         &["result=\"rejected\""],
-        // By the API, by the command without and with the faulty file, and by the signal.
+        // By the API, by the command without and with the invalid file, and by the signal.
         4.0,
     );
     let after = balancer.metric("lyncpin_config_last_reload_timestamp_seconds", &[]);
@@ -159,9 +159,9 @@ fn a_missing_file_changes_nothing_and_is_reported() {
     let answer = balancer.ask("POST", "/api/v1/reload", "").unwrap();
     assert_eq!(answer.status, 422, "{}", answer.body);
     assert!(answer.body.contains("cannot be read"), "{}", answer.body);
-    let said = balancer.said(&["reload"]);
-    assert!(said.err.contains("cannot be read"), "{said:?}");
-    assert_eq!(said.status, 1);
+    let output = balancer.said(&["reload"]);
+    assert!(output.err.contains("cannot be read"), "{output:?}");
+    assert_eq!(output.status, 1);
     balancer.signal(Signal::HUP);
     counted(
         &balancer,
@@ -172,15 +172,15 @@ fn a_missing_file_changes_nothing_and_is_reported() {
     assert_eq!(server(&balancer), "a");
 }
 
-/// `lyncpin reload -c FILE` as typed by a person: only the file has the admin address.
+/// `lyncpin reload -c FILE` as an operator types it: only the file has the admin address.
 fn reload_by_file(balancer: &Balancer) -> (Option<i32>, String) {
-    let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+    let output = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["reload", "-c"])
         .arg(balancer.file())
         .output()
         .unwrap();
-    let told = String::from_utf8(said.stderr).unwrap();
-    (said.status.code(), told)
+    let text = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
 }
 
 #[test]
@@ -200,27 +200,27 @@ fn a_file_with_errors_found_by_the_command_is_a_rejected_reload_of_the_balancer(
         );
     };
 
-    balancer.write(&faulty(&backends));
-    let (status, told) = reload_by_file(&balancer);
-    assert_eq!(status, Some(1), "{told}");
+    balancer.write(&invalid(&backends));
+    let (status, text) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{text}");
     assert!(
-        told.contains("`nowhere`") && told.contains("`idle`"),
-        "{told}"
+        text.contains("`nowhere`") && text.contains("`idle`"),
+        "{text}"
     );
     is_counted(1.0);
 
-    // No YAML, but for the one line that says where to ask.
+    // Invalid YAML, except for the one line with the admin address.
     balancer.write_raw(&format!("listeners: [\n{admin}\n"));
-    let (status, told) = reload_by_file(&balancer);
-    assert_eq!(status, Some(1), "{told}");
-    assert!(told.contains("balancer.yaml:"), "{told}");
+    let (status, text) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("balancer.yaml:"), "{text}");
     is_counted(2.0);
 
-    // Where not even that can be found, it is said.
+    // If even the address cannot be found, the error asks for `--admin`.
     balancer.write_raw("admin: { bind: nowhere }\n");
-    let (status, told) = reload_by_file(&balancer);
-    assert_eq!(status, Some(1), "{told}");
-    assert!(told.contains("--admin"), "{told}");
+    let (status, text) = reload_by_file(&balancer);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("--admin"), "{text}");
     is_counted(2.0);
     assert_eq!(server(&balancer), "a");
 }
@@ -241,11 +241,11 @@ fn the_reload_of_the_unit_queries_the_balancer_before_it_checks() {
 
 #[test]
 fn a_reload_without_a_running_balancer_exits_with_1() {
-    let said = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
+    let output = Command::new(env!("CARGO_BIN_EXE_lyncpin"))
         .args(["reload", "--admin", "127.0.0.1:1"])
         .output()
         .unwrap();
-    assert_eq!(said.status.code(), Some(1), "{said:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The rules for Prometheus ask for series that there are, and say what to do in a place that there is.
+//! The rules for Prometheus query existing series, and their runbooks name existing sections of the operations page.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// Lines that are no comments.
+/// The lines of a rules file without comments.
 fn rules(name: &str) -> String {
     let text = read(&format!("deploy/prometheus/{name}.yaml"));
     let lines = text.lines().filter(|line| !line.trim().starts_with('#'));
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// What follows `key: `, wherever it stands.
+/// The values of all lines `key: value`.
 fn values(text: &str, key: &str) -> Vec<String> {
     let key = format!("{key}: ");
     let lines = text
@@ -28,7 +28,7 @@ fn values(text: &str, key: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every series that can be asked for: those of the balancer, of the process, and what Prometheus makes of a histogram.
+/// Every series that can be queried: those of the balancer, those of the process, and the parts of each histogram.
 fn series() -> BTreeSet<String> {
     let own = definitions::ALL
         .iter()
@@ -46,8 +46,8 @@ fn series() -> BTreeSet<String> {
         .collect()
 }
 
-/// Words of an expression that are names of series; what stands in quotes is a label's value.
-fn asked(text: &str) -> BTreeSet<String> {
+/// The names of series in an expression. Quoted text is the value of a label, so it is ignored.
+fn queried(text: &str) -> BTreeSet<String> {
     let outside: String = text.split('"').step_by(2).collect();
     let words = outside.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
     let names = words.filter(|word| word.contains("lyncpin_") || word.contains("process_"));
@@ -55,7 +55,7 @@ fn asked(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn rules_ask_only_for_series_that_there_are() {
+fn rules_query_only_existing_series() {
     let recording = rules("recording");
     let mut known = series();
     known.extend(values(&recording, "record"));
@@ -65,17 +65,17 @@ fn rules_ask_only_for_series_that_there_are() {
             .filter(|line| !line.contains("summary: ") && !line.contains("runbook: "));
         lines.map(|line| format!("{line}\n")).collect::<String>()
     };
-    let asked: BTreeSet<_> = [recording, rules("alerts")]
+    let queried: BTreeSet<_> = [recording, rules("alerts")]
         .iter()
-        .flat_map(|text| asked(&expressions(text)))
+        .flat_map(|text| queried(&expressions(text)))
         .collect();
-    assert!(asked.len() > 20, "{asked:?}");
-    let unknown: Vec<_> = asked.difference(&known).collect();
+    assert!(queried.len() > 20, "{queried:?}");
+    let unknown: Vec<_> = queried.difference(&known).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
 }
 
 #[test]
-fn outcomes_in_rules_are_in_the_vocabulary() {
+fn outcomes_in_rules_exist() {
     let known: Vec<_> = lyncpin::types::outcome::Outcome::ALL
         .iter()
         .map(|outcome| outcome.as_str())
@@ -91,7 +91,7 @@ fn outcomes_in_rules_are_in_the_vocabulary() {
 }
 
 #[test]
-fn every_alert_has_its_tests_and_its_line_in_the_operations_page() {
+fn every_alert_has_tests_and_a_section_of_the_operations_page() {
     let text = rules("alerts");
     let alerts = values(&text, "alert");
     assert!(alerts.len() > 15);

@@ -1,4 +1,4 @@
-//! Prometheus and its own tool read what `/metrics` says.
+//! Prometheus and promtool read `/metrics`.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,16 +13,16 @@ use crate::support::{at, eventually, own_address};
 
 fn assert_accepted(balancer: &Balancer) {
     let text = balancer.get("/metrics").body;
-    let said = feed("promtool", "prometheus", &["check", "metrics"], &text);
-    // It says what it would have otherwise on either channel, faults of style too.
+    let output = feed("promtool", "prometheus", &["check", "metrics"], &text);
+    // promtool reports errors and style warnings on stdout or stderr.
     assert!(
-        said.status.success() && said.out.is_empty() && said.err.is_empty(),
-        "{said:?}\n{text}"
+        output.status.success() && output.out.is_empty() && output.err.is_empty(),
+        "{output:?}\n{text}"
     );
 }
 
 #[test]
-fn promtool_accepts_the_metrics_fresh_and_after_traffic_and_refusals() {
+fn promtool_accepts_the_metrics_at_the_start_and_after_traffic_and_rejections() {
     let front_ends = FrontEnds::start(2);
     let balancer = Balancer::start(&front_ends.short_form());
     assert_accepted(&balancer);
@@ -75,7 +75,7 @@ fn promtool_accepts_the_metrics_fresh_and_after_traffic_and_refusals() {
     assert_accepted(&balancer);
 }
 
-/// Prometheus from Debian with what is under `deploy/prometheus`, every second; killed when dropped.
+/// Prometheus from Debian with the files of `deploy/prometheus`; it scrapes every second and is killed when dropped.
 struct Prometheus {
     child: Child,
     at: SocketAddr,
@@ -118,24 +118,24 @@ impl Prometheus {
         }
     }
 
-    fn ask(&self, question: &[&str]) -> serde_json::Value {
-        let [path, parameters @ ..] = question else {
-            panic!("no question")
+    fn request(&self, endpoint: &[&str]) -> serde_json::Value {
+        let [path, parameters @ ..] = endpoint else {
+            panic!("no path")
         };
         let url = format!("http://{}{path}", self.at);
         let mut arguments = vec!["-s", "-G", "--max-time", "10", &url];
         for parameter in parameters {
             arguments.extend(["--data-urlencode", parameter]);
         }
-        let said = run("curl", "curl", &arguments, "");
-        serde_json::from_str(&said.out).unwrap_or_default()
+        let output = run("curl", "curl", &arguments, "");
+        serde_json::from_str(&output.out).unwrap_or_default()
     }
 
     /// Waits until the expression has this value.
     fn eventually(&self, expression: &str, wanted: f64) {
         let query = format!("query={expression}");
         eventually(&format!("{expression} is {wanted}"), || {
-            let answer = self.ask(&["/api/v1/query", &query]);
+            let answer = self.request(&["/api/v1/query", &query]);
             let value = answer["data"]["result"][0]["value"][1].as_str()?;
             (value.parse() == Ok(wanted)).then_some(())
         });
@@ -150,7 +150,7 @@ impl Drop for Prometheus {
 }
 
 #[test]
-fn prometheus_scrapes_evaluates_the_rules_and_alerts_of_a_backend_that_is_down() {
+fn prometheus_scrapes_evaluates_the_rules_and_fires_an_alert_for_a_down_backend() {
     let front_ends = FrontEnds::start(2);
     let balancer = Balancer::start(&front_ends.short_form()).ready();
     let prometheus = Prometheus::of(&balancer);
@@ -167,7 +167,7 @@ fn prometheus_scrapes_evaluates_the_rules_and_alerts_of_a_backend_that_is_down()
         1.0,
     );
     prometheus.eventually("min(pool:lyncpin_backends_available:sum)", 2.0);
-    let rules = prometheus.ask(&["/api/v1/rules"]);
+    let rules = prometheus.request(&["/api/v1/rules"]);
     let groups = rules["data"]["groups"].as_array().unwrap();
     assert_eq!(groups.len(), 2, "{rules}");
     for rule in groups

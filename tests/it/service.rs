@@ -1,4 +1,4 @@
-//! What systemd is told, by a socket in its place; tests/machine has systemd itself.
+//! Notifications to systemd, received by a socket of the test. `tests/machine` tests with systemd itself.
 
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -39,9 +39,9 @@ impl Manager {
         Some(String::from_utf8(buffer[..length].to_vec()).unwrap())
     }
 
-    /// Takes messages until one says so.
+    /// Receives messages until one contains `text`.
     fn until(&self, text: &str) -> String {
-        eventually(&format!("systemd is told {text:?}"), || {
+        eventually(&format!("systemd receives {text:?}"), || {
             self.next(Duration::from_millis(100))
                 .filter(|message| message.contains(text))
         })
@@ -49,7 +49,7 @@ impl Manager {
 }
 
 #[test]
-fn systemd_is_told_of_the_start_of_what_can_serve_and_of_the_stop() {
+fn systemd_receives_readiness_available_backends_and_the_stop() {
     let front_ends = FrontEnds::start(2);
     let manager = Manager::new();
     let balancer = Balancer::start_with(&front_ends.short_form(), |command| {
@@ -67,7 +67,7 @@ fn systemd_is_told_of_the_start_of_what_can_serve_and_of_the_stop() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_every_worker_turns_and_not_while_one_hangs() {
+fn the_watchdog_gets_keep_alives_unless_a_worker_hangs() {
     const WITHIN: Duration = Duration::from_millis(400);
     let front_ends = FrontEnds::start(1);
     let manager = Manager::new();
@@ -77,8 +77,8 @@ fn the_watchdog_is_fed_while_every_worker_turns_and_not_while_one_hangs() {
         manager.until("WATCHDOG=1");
     }
     let hang = Hang::of(balancer.pid(), "worker-1");
-    // What was sent before it hung comes still, and one feeding for which it had already given its sign.
-    eventually("the watchdog is fed no longer", || {
+    // Messages that were sent before the hang still arrive, and one keep-alive for which the worker had already reported.
+    eventually("keep-alives stop", || {
         manager.next(6 * WITHIN).is_none().then_some(())
     });
     drop(hang);

@@ -1,12 +1,12 @@
 //! A new process takes over from the running one, and no client notices.
 
+mod commands;
 mod died;
-mod faults;
+mod failures;
 mod first;
 mod handoff;
 mod kept;
 mod load;
-mod orders;
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -37,20 +37,20 @@ workers: 2
     )
 }
 
-/// A balancer that was started from a program file of its own, with all of its successors.
-struct Line {
+/// A balancer that was started from its own program file, and all its successors.
+struct Service {
     balancer: Balancer,
     group: Pid,
     program: tempfile::TempDir,
     file: PathBuf,
 }
 
-impl Line {
+impl Service {
     fn start(yaml: &str) -> Self {
         Self::start_with(yaml, |_| {})
     }
 
-    /// The same; `prepare` may change the configuration's file.
+    /// As `start`, but `prepare` can change the configuration's file.
     fn start_with(yaml: &str, prepare: impl FnOnce(&Path)) -> Self {
         let program = tempfile::tempdir().unwrap();
         let path = program.path().join("lyncpin");
@@ -76,12 +76,12 @@ impl Line {
         }
     }
 
-    /// Where the program was started from.
+    /// The path of the program file.
     fn path(&self) -> PathBuf {
         self.program.path().join("lyncpin")
     }
 
-    /// Puts this script where the program was.
+    /// Replaces the program file by this script.
     fn put_script(&self, script: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let new = self.program.path().join("new");
@@ -90,7 +90,7 @@ impl Line {
         std::fs::rename(&new, self.path()).unwrap();
     }
 
-    /// Puts the program itself there again.
+    /// Restores the program file.
     fn put_program(&self) {
         let new = self.program.path().join("new");
         install(&new);
@@ -102,7 +102,7 @@ impl Line {
         std::fs::write(&self.file, change(text)).unwrap();
     }
 
-    /// Upgrades, and gives the new process's id.
+    /// Upgrades; returns the id of the new process.
     fn upgrade(&self) -> Pid {
         let answer = self.balancer.ask("POST", "/api/v1/upgrade", "").unwrap();
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -111,21 +111,21 @@ impl Line {
     }
 
     fn fails_to_upgrade(&self) -> Said {
-        let said = self.balancer.said(&["upgrade"]);
-        assert_eq!(said.status, 1, "{said:?}");
-        said
+        let output = self.balancer.said(&["upgrade"]);
+        assert_eq!(output.status, 1, "{output:?}");
+        output
     }
 
-    fn says(&self, message: &str, count: usize) {
+    fn expect_log(&self, message: &str, count: usize) {
         eventually(message, || {
             let log = self.balancer.log();
-            let said = log.iter().filter(|line| line["message"] == message);
-            (said.count() == count).then_some(())
+            let found = log.iter().filter(|line| line["message"] == message);
+            (found.count() == count).then_some(())
         });
     }
 }
 
-impl Drop for Line {
+impl Drop for Service {
     fn drop(&mut self) {
         let _ = kill_process_group(self.group, Signal::KILL);
     }
@@ -138,21 +138,21 @@ fn install(at: &Path) {
     }
 }
 
-fn lives(pid: Pid) -> bool {
+fn is_running(pid: Pid) -> bool {
     test_kill_process(pid).is_ok()
 }
 
 const TAKEN_OVER: &str = "this process has taken over";
 
 #[test]
-fn a_signal_starts_a_new_process_and_the_old_one_serves_its_connections_to_the_end() {
-    let mut line = Line::start(&yaml());
-    let to = line.balancer.at(TLS);
+fn a_signal_starts_a_new_process_and_the_old_one_keeps_its_connections() {
+    let mut service = Service::start(&yaml());
+    let to = service.balancer.at(TLS);
     let open = served(to);
     let mut silent = connect(to);
     silent.write_all(&served_hello()[..30]).unwrap();
-    line.balancer.signal(Signal::USR2);
-    line.says(TAKEN_OVER, 1);
+    service.balancer.signal(Signal::USR2);
+    service.expect_log(TAKEN_OVER, 1);
     for _ in 0..20 {
         exchange(to).unwrap();
     }
@@ -161,77 +161,79 @@ fn a_signal_starts_a_new_process_and_the_old_one_serves_its_connections_to_the_e
     silent.shutdown(Shutdown::Write).unwrap();
     assert_eq!(hear(&silent).bytes, served_hello());
     assert_eq!(
-        line.balancer
+        service
+            .balancer
             .metric("lyncpin_upgrades_total", &["result=\"done\""]),
         1.0
     );
     open.shutdown(Shutdown::Write).unwrap();
     hear(&open).must_be(Answer::Nothing, "the old connection");
-    assert_eq!(line.balancer.wait().code(), Some(0));
+    assert_eq!(service.balancer.wait().code(), Some(0));
     exchange(to).unwrap();
-    line.says("the old process has exited", 1);
+    service.expect_log("the old process has exited", 1);
 }
 
 #[test]
-fn the_command_prints_which_process_has_taken_over() {
-    let line = Line::start(&yaml());
-    let open = served(line.balancer.at(TLS));
-    let said = line.balancer.said(&["upgrade"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
+fn the_command_prints_the_id_of_the_new_process() {
+    let service = Service::start(&yaml());
+    let open = served(service.balancer.at(TLS));
+    let output = service.balancer.said(&["upgrade"]);
+    assert_eq!((output.status, output.err.as_str()), (0, ""), "{output:?}");
     assert!(
-        said.out
+        output
+            .out
             .ends_with("has taken over; the old one has 1 connection, for at most 15m0s\n"),
-        "{said:?}"
+        "{output:?}"
     );
     echoed(&open, b"still served").unwrap();
-    exchange(line.balancer.at(TLS)).unwrap();
+    exchange(service.balancer.at(TLS)).unwrap();
 }
 
 #[test]
 fn connections_of_the_old_process_are_reset_at_the_end_of_the_drain() {
-    let mut line = Line::start(&yaml().replace("client_hello: 60s", "drain: 2s"));
-    let open = served(line.balancer.at(TLS));
-    line.upgrade();
+    let mut service = Service::start(&yaml().replace("client_hello: 60s", "drain: 2s"));
+    let open = served(service.balancer.at(TLS));
+    service.upgrade();
     echoed(&open, b"still served").unwrap();
     hear(&open).must_be(Answer::Reset, "the old connection");
-    assert_eq!(line.balancer.wait().code(), Some(0));
-    exchange(line.balancer.at(TLS)).unwrap();
+    assert_eq!(service.balancer.wait().code(), Some(0));
+    exchange(service.balancer.at(TLS)).unwrap();
 }
 
 #[test]
-fn the_file_may_have_more_workers_fewer_workers_and_other_addresses() {
-    let line = Line::start(&yaml());
+fn the_new_configuration_can_have_more_or_fewer_workers_and_other_addresses() {
+    let service = Service::start(&yaml());
     let all_served = |port| {
-        let streams: Vec<TcpStream> = (0..30).map(|_| served(line.balancer.at(port))).collect();
+        let streams: Vec<TcpStream> = (0..30).map(|_| served(service.balancer.at(port))).collect();
         for stream in &streams {
             echoed(stream, b"served").unwrap();
         }
     };
-    line.change_file(|text| text.replace("workers: 2", "workers: 5"));
-    line.upgrade();
+    service.change_file(|text| text.replace("workers: 2", "workers: 5"));
+    service.upgrade();
     all_served(TLS);
-    line.change_file(|text| text.replace("workers: 5", "workers: 1"));
-    line.upgrade();
+    service.change_file(|text| text.replace("workers: 5", "workers: 1"));
+    service.upgrade();
     all_served(TLS);
-    let host = line.balancer.address.to_string();
+    let host = service.balancer.address.to_string();
     let (one, two) = (format!("\"{host}:{TLS}\""), format!("\"{host}:444\""));
-    line.change_file(|text| text.replace(&one, &format!("{one}, {two}")));
-    line.upgrade();
+    service.change_file(|text| text.replace(&one, &format!("{one}, {two}")));
+    service.upgrade();
     all_served(TLS);
     all_served(444);
-    line.change_file(|text| text.replace(&format!("{one}, {two}"), &two));
-    line.upgrade();
+    service.change_file(|text| text.replace(&format!("{one}, {two}"), &two));
+    service.upgrade();
     all_served(444);
-    eventually("the address that is configured no more refuses", || {
-        TcpStream::connect(line.balancer.at(TLS)).err()
+    eventually("the removed address refuses", || {
+        TcpStream::connect(service.balancer.at(TLS)).err()
     });
 }
 
 #[test]
-fn an_admin_listener_on_a_unix_socket_stays_and_so_does_its_file() {
+fn an_admin_listener_on_a_unix_socket_and_its_file_remain() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("probes.sock");
-    let mut line = Line::start_with(&yaml(), |file| {
+    let mut service = Service::start_with(&yaml(), |file| {
         let text = std::fs::read_to_string(file).unwrap();
         let more = format!("admin: {{ metrics_bind: \"unix:{}\",", path.display());
         std::fs::write(file, text.replace("admin: {", &more)).unwrap();
@@ -246,16 +248,18 @@ fn an_admin_listener_on_a_unix_socket_stays_and_so_does_its_file() {
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     };
     healthy();
-    let first = line.upgrade();
+    let first = service.upgrade();
     healthy();
-    assert_eq!(line.balancer.wait().code(), Some(0));
+    assert_eq!(service.balancer.wait().code(), Some(0));
     healthy();
-    let second = line.upgrade();
+    let second = service.upgrade();
     healthy();
-    eventually("the first successor ends", || (!lives(first)).then_some(()));
+    eventually("the first successor ends", || {
+        (!is_running(first)).then_some(())
+    });
     healthy();
     rustix::process::kill_process(second, Signal::TERM).unwrap();
-    eventually("the file goes with the last process", || {
+    eventually("the last process removes the file", || {
         (!path.exists()).then_some(())
     });
 }

@@ -1,4 +1,4 @@
-//! The client of the commands: what it reads, and its errors.
+//! The client of the commands: the responses that it reads, and its errors.
 
 use std::io::{Read as _, Write as _};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A running balancer with crowded admin listeners: it still responds soon.
+//! A running balancer with crowded admin listeners responds in time.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::eventually;
 use crate::support::peers::raise_descriptors;
 use crate::support::raw::{echo, ticks};
 
-/// One second is promised; the rest is for a busy machine.
+/// The documented limit is one second; the rest allows for a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 /// Most responses take milliseconds.
 const USUAL: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ fn ask(at: SocketAddr, path: &str) -> (u16, Duration) {
     (response().unwrap_or(0), begun.elapsed())
 }
 
-/// Every request gets a response soon, and most of them as soon as usual.
-fn answers(at: SocketAddr, crowd: &str) {
+/// Every request gets a response in time, and most of them in the usual time.
+fn responds_in_time(at: SocketAddr, crowd: &str) {
     let mut took = Vec::new();
     for _ in 0..5 {
         for path in ["/readyz", "/healthz", "/metrics"] {
@@ -60,8 +60,8 @@ fn answers(at: SocketAddr, crowd: &str) {
     assert!(took[took.len() / 2] < USUAL, "{crowd}: {took:?}");
 }
 
-/// Clients that reconnect as soon as they are disconnected, send `first` and do not read.
-fn come_back(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
+/// Clients that reconnect after each disconnect, send `first` and do not read.
+fn reconnect(at: SocketAddr, first: &[u8], done: &AtomicBool, own: usize) {
     let mut held: Vec<Option<TcpStream>> = (0..own).map(|_| None).collect();
     while !done.load(Ordering::Relaxed) {
         for slot in &mut held {
@@ -102,11 +102,11 @@ fn idle_slow_and_not_reading_clients_keep_no_other_client_out() {
             let done = AtomicBool::new(false);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
-                    scope.spawn(|| come_back(at, first.as_bytes(), &done, 250));
+                    scope.spawn(|| reconnect(at, first.as_bytes(), &done, 250));
                 }
                 let outcome = std::panic::catch_unwind(|| {
                     std::thread::sleep(Duration::from_millis(300));
-                    answers(at, crowd);
+                    responds_in_time(at, crowd);
                 });
                 done.store(true, Ordering::Relaxed);
                 if let Err(panic) = outcome {
@@ -124,7 +124,7 @@ fn idle_clients_cost_no_cpu_time() {
     let _held: Vec<TcpStream> = (0..1_000)
         .filter_map(|_| TcpStream::connect(balancer.at(9900)).ok())
         .collect();
-    answers(balancer.at(9900), "a thousand idle");
+    responds_in_time(balancer.at(9900), "a thousand idle");
     let before = ticks(&balancer);
     std::thread::sleep(Duration::from_secs(1));
     assert!(ticks(&balancer) - before < 30);
@@ -203,7 +203,7 @@ fn clients_that_pipeline_and_do_not_read_do_not_delay_probes() {
         });
         let outcome = std::panic::catch_unwind(|| {
             std::thread::sleep(Duration::from_secs(2));
-            answers(at, "pipelining");
+            responds_in_time(at, "pipelining");
         });
         done.store(true, Ordering::Relaxed);
         if let Err(panic) = outcome {

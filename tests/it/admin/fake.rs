@@ -1,4 +1,4 @@
-//! A control with one pool, and an admin listener for it.
+//! A fake control with one pool, and its admin listener.
 
 pub(crate) mod pins;
 
@@ -35,7 +35,7 @@ pub(crate) struct Fake {
     pub(crate) reload: Result<Reloaded, ReloadError>,
     pub(crate) upgrade: Result<Upgraded, UpgradeError>,
     changes: Mutex<Vec<Change>>,
-    asked: Mutex<Vec<RecordedCall>>,
+    recorded: Mutex<Vec<RecordedCall>>,
 }
 
 impl Fake {
@@ -47,7 +47,7 @@ impl Fake {
             reload: Ok(reloaded()),
             upgrade: Ok(upgraded()),
             changes: Mutex::default(),
-            asked: Mutex::default(),
+            recorded: Mutex::default(),
         }
     }
 
@@ -62,13 +62,13 @@ impl Fake {
         self.changes.lock().unwrap().clone()
     }
 
-    /// The calls about pins since the last time.
+    /// The calls about pins since the last call.
     pub(crate) fn recorded_calls(&self) -> Vec<RecordedCall> {
-        std::mem::take(&mut *self.asked.lock().unwrap())
+        std::mem::take(&mut *self.recorded.lock().unwrap())
     }
 
-    fn note(&self, asked: RecordedCall) {
-        self.asked.lock().unwrap().push(asked);
+    fn record(&self, call: RecordedCall) {
+        self.recorded.lock().unwrap().push(call);
     }
 }
 
@@ -142,7 +142,7 @@ impl Control for Fake {
         cursor: Option<&str>,
         most: usize,
     ) -> Result<PinPage, AffinityError> {
-        self.note(RecordedCall::Page(
+        self.record(RecordedCall::Page(
             filter.clone(),
             cursor.map(Into::into),
             most,
@@ -151,22 +151,22 @@ impl Control for Fake {
     }
 
     fn client_pins(&self, query: &ClientQuery) -> Result<ClientPins, AffinityError> {
-        self.note(RecordedCall::Client(query.clone()));
+        self.record(RecordedCall::Client(query.clone()));
         pins::client(query)
     }
 
     fn pin(&self, order: &PinAssignment) -> Result<PinResult, AffinityError> {
-        self.note(RecordedCall::Pin(order.clone()));
+        self.record(RecordedCall::Pin(order.clone()));
         pins::pinned(order)
     }
 
     fn move_pins(&self, filter: &PinFilter, to: &str) -> Result<PinsChanged, AffinityError> {
-        self.note(RecordedCall::Move(filter.clone(), to.into()));
+        self.record(RecordedCall::Move(filter.clone(), to.into()));
         pins::touched(filter)
     }
 
     fn clear_pins(&self, filter: &PinFilter) -> Result<PinsChanged, AffinityError> {
-        self.note(RecordedCall::Clear(filter.clone()));
+        self.record(RecordedCall::Clear(filter.clone()));
         pins::touched(filter)
     }
 
@@ -410,7 +410,7 @@ impl Running {
     pub(crate) fn tcp(&self) -> std::net::SocketAddr {
         match &self.at {
             AdminBind::Tcp(address) => *address,
-            AdminBind::Unix(path) => panic!("{} is no address", path.display()),
+            AdminBind::Unix(path) => panic!("{} is not an IP address", path.display()),
         }
     }
 }

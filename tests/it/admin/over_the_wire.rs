@@ -1,4 +1,4 @@
-//! HTTP by hand, so that the listener is not tested with its own client.
+//! HTTP written by hand, so that the listener is not tested with its own client.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -65,10 +65,10 @@ pub(super) fn raw(at: SocketAddr, request: &[u8]) -> Response {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    // An early rejection may close before everything is sent.
+    // After an early rejection the listener can close before the request is sent completely.
     let _ = stream.write_all(request);
     let mut response = Vec::new();
-    // It may then reset, too; what arrived before counts.
+    // It can then also reset the connection; the data received before is the response.
     let _ = stream.read_to_end(&mut response);
     let response = String::from_utf8(response).unwrap();
     let (head, body) = response

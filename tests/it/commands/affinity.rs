@@ -32,9 +32,9 @@ const FILTER: [&str; 10] = [
 #[test]
 fn pins_are_listed_over_every_page() {
     let running = Running::plain();
-    let said = ask(&running, &["affinity", "list"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""));
-    let lines: Vec<&str> = said.out.lines().collect();
+    let output = ask(&running, &["affinity", "list"]);
+    assert_eq!((output.status, output.err.as_str()), (0, ""));
+    let lines: Vec<&str> = output.out.lines().collect();
     assert_eq!(
         lines[..3],
         [
@@ -43,22 +43,25 @@ fn pins_are_listed_over_every_page() {
             "web    192.0.2.2/32  -              fe01     policy  2h1m            2  1m30s",
         ]
     );
-    assert_eq!(lines.len(), 8, "{}", said.out);
-    assert_eq!(ask(&running, &["affinity", "list", "--all"]).out, said.out);
+    assert_eq!(lines.len(), 8, "{}", output.out);
+    assert_eq!(
+        ask(&running, &["affinity", "list", "--all"]).out,
+        output.out
+    );
 }
 
 #[test]
-fn a_truncated_list_says_so() {
+fn a_truncated_list_is_reported() {
     let running = Running::plain();
-    let said = ask(&running, &["affinity", "list", "--limit", "2"]);
-    assert_eq!(said.out.lines().count(), 3);
+    let output = ask(&running, &["affinity", "list", "--limit", "2"]);
+    assert_eq!(output.out.lines().count(), 3);
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (0, "more pins match; use --limit COUNT or --all\n")
     );
     running.control.recorded_calls();
-    let said = ask(&running, &["affinity", "list", "--limit", "5"]);
-    assert_eq!(said.out.lines().count(), 6);
+    let output = ask(&running, &["affinity", "list", "--limit", "5"]);
+    assert_eq!(output.out.lines().count(), 6);
     let page = |cursor: Option<&str>, most| {
         RecordedCall::Page(PinFilter::default(), cursor.map(Into::into), most)
     };
@@ -70,8 +73,8 @@ fn a_truncated_list_says_so() {
 fn filters_are_sent_to_the_api() {
     let running = Running::plain();
     let with = |first: &[&'static str], last: &[&'static str]| {
-        let said = ask(&running, &[first, &FILTER, last].concat());
-        assert_eq!(said.status, 0, "{}", said.err);
+        let output = ask(&running, &[first, &FILTER, last].concat());
+        assert_eq!(output.status, 0, "{}", output.err);
         running.control.recorded_calls().remove(0)
     };
     assert_eq!(
@@ -91,21 +94,24 @@ fn filters_are_sent_to_the_api() {
 #[test]
 fn a_list_as_json_is_the_pages_of_the_api() {
     let running = Running::plain();
-    let said = ask(&running, &["affinity", "list", "--all", "--json"]);
-    let pages = said.out.lines().map(serde_json::from_str::<PinPage>);
+    let output = ask(&running, &["affinity", "list", "--all", "--json"]);
+    let pages = output.out.lines().map(serde_json::from_str::<PinPage>);
     let pages: Vec<PinPage> = pages.collect::<Result<_, _>>().unwrap();
     let counts: Vec<usize> = pages.iter().map(|page| page.entries.len()).collect();
     assert_eq!(counts, [3, 0, 4]);
 }
 
 #[test]
-fn an_empty_list_says_so() {
+fn an_empty_list_is_reported() {
     let running = Running::plain();
-    let said = ask(
+    let output = ask(
         &running,
         &["affinity", "list", "--client", "198.51.100.0/24"],
     );
-    assert_eq!((said.status, said.out.as_str()), (0, "no pin matches\n"));
+    assert_eq!(
+        (output.status, output.out.as_str()),
+        (0, "no pin matches\n")
+    );
 }
 
 #[test]
@@ -119,9 +125,9 @@ fn a_client_is_shown_with_its_sessions() {
         "--name",
         "meet.contoso.com",
     ];
-    let said = ask(&running, &arguments);
+    let output = ask(&running, &arguments);
     assert_eq!(
-        said.out,
+        output.out,
         "GROUP  CLIENT        NAME           BACKEND  ORIGIN  AGE   CONNECTIONS  EXPIRES IN  TLS SESSIONS\n\
          web    192.0.2.7/32  *.contoso.com  fe01     policy  2h1m            7  in use                 2\n"
     );
@@ -136,9 +142,9 @@ fn a_client_is_shown_with_its_sessions() {
     );
     let json = ask(&running, &[&arguments[..], &["--json"]].concat());
     assert!(serde_json::from_str::<ClientPins>(&json.out).is_ok());
-    let said = ask(&running, &["affinity", "show", "--client", "198.51.100.1"]);
+    let output = ask(&running, &["affinity", "show", "--client", "198.51.100.1"]);
     assert_eq!(
-        (said.status, said.out.as_str(), said.err.as_str()),
+        (output.status, output.out.as_str(), output.err.as_str()),
         (1, "", "198.51.100.1 has no pin\n")
     );
 }
@@ -146,14 +152,14 @@ fn a_client_is_shown_with_its_sessions() {
 #[test]
 fn pinning_a_client_prints_its_previous_backend() {
     let running = Running::plain();
-    let said = ask(
+    let output = ask(
         &running,
         &["affinity", "pin", "--client", "192.0.2.7", "web/fe01"],
     );
     assert_eq!(
-        said.out, "192.0.2.7/32 is pinned to fe01, had no pin\n",
+        output.out, "192.0.2.7/32 is pinned to fe01, had no pin\n",
         "{}",
-        said.err
+        output.err
     );
     let order = PinAssignment {
         group: None,
@@ -175,12 +181,12 @@ fn pinning_a_client_prints_its_previous_backend() {
         ask(&running, &arguments).out,
         "192.0.2.7/32 for meet.contoso.com is pinned to fe01, was fe02\n"
     );
-    let said = ask(
+    let output = ask(
         &running,
         &["affinity", "pin", "--client", "192.0.2.7", "fe9"],
     );
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (1, "no pool with affinity has a backend \"fe9\"\n")
     );
 }
@@ -204,7 +210,7 @@ fn moves_and_clears_print_counts_and_fail_if_no_pin_matches() {
         ask(&running, &["affinity", "clear", "--all"]).out,
         "7 pins and 2 TLS sessions cleared, 5 connections not affected\n"
     );
-    let nobody = ["--client", "198.51.100.1"];
+    let unknown = ["--client", "198.51.100.1"];
     for (arguments, error) in [
         (&["affinity", "clear"][..], "no pin matches\n"),
         (
@@ -213,9 +219,9 @@ fn moves_and_clears_print_counts_and_fail_if_no_pin_matches() {
              create one with `lyncpin affinity pin --client 198.51.100.1 fe02`\n",
         ),
     ] {
-        let said = ask(&running, &[arguments, &nobody].concat());
+        let output = ask(&running, &[arguments, &unknown].concat());
         assert_eq!(
-            (said.status, said.out.as_str(), said.err.as_str()),
+            (output.status, output.out.as_str(), output.err.as_str()),
             (1, "", error)
         );
     }
@@ -239,8 +245,12 @@ fn a_command_that_selects_no_pins_is_a_usage_error() {
         &["affinity", "list", "--limit", "0"],
         &["affinity", "list", "--limit", "5", "--all"],
     ] {
-        let said = lyncpin(arguments);
-        assert_eq!((said.status, said.out.as_str()), (2, ""), "{arguments:?}");
-        assert!(!said.err.is_empty());
+        let output = lyncpin(arguments);
+        assert_eq!(
+            (output.status, output.out.as_str()),
+            (2, ""),
+            "{arguments:?}"
+        );
+        assert!(!output.err.is_empty());
     }
 }

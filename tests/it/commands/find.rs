@@ -1,4 +1,4 @@
-//! How a command finds the running balancer: by a configuration, valid or not, or by an address.
+//! How a command finds the running balancer: from a configuration, valid or not, or by an address.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -16,7 +16,10 @@ fn run_in(directory: &Path, variable: Option<&Path>, arguments: &[&str]) -> (i32
     };
     let output: Output = command.stdin(Stdio::null()).output().unwrap();
     (
-        output.status.code().expect("it ended by itself"),
+        output
+            .status
+            .code()
+            .expect("the command was not killed by a signal"),
         String::from_utf8(output.stdout).unwrap(),
         String::from_utf8(output.stderr).unwrap(),
     )
@@ -56,7 +59,7 @@ fn errors_elsewhere_in_the_file_do_not_prevent_commands() {
             let (status, out, err) = run_in(here, None, &["drain", "fe01"]);
             assert_eq!((status, &*err), (0, ""), "{wrong}");
             assert!(out.starts_with("web/fe01: drain, was ready"), "{out}");
-            // From elsewhere the relative path of the token exists only beside the file.
+            // In another directory the relative path of the token exists only beside the file.
             let elsewhere = tempfile::tempdir().unwrap();
             let named = ["status", "-c", file.to_str().unwrap()];
             let (status, _, err) = run_in(elsewhere.path(), None, &named);
@@ -127,7 +130,7 @@ fn a_missing_file_is_reported_with_the_searched_locations() {
 }
 
 #[test]
-fn the_variable_wins_over_the_directory_and_the_option_over_both() {
+fn the_variable_precedes_the_directory_and_the_option_precedes_both() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let write = |name: &str, listener: &str| {

@@ -8,7 +8,7 @@ use crate::support::peers::{Backend, entries};
 
 const HEALTH: &str = "health: { interval: 100ms, timeout: 100ms, rise: 1, fall: 1, damping: none }";
 
-/// Pools `web` and `other` with the same backends, and a pool `paired` with its own.
+/// Pools `web` and `other` with the same backends, and a pool `paired` with another backend.
 fn start(backends: &[Backend], paired: &Backend, keys: &str) -> Balancer {
     let pool = format!("{}, {HEALTH}", entries(backends));
     let yaml = format!(
@@ -31,27 +31,27 @@ fn states(balancer: &Balancer) -> Vec<String> {
 #[track_caller]
 fn rejected(balancer: &Balancer, arguments: &[&str], why: &str) {
     let before = states(balancer);
-    let said = balancer.said(arguments);
-    assert_eq!((said.status, &*said.out), (1, ""), "{}", said.err);
+    let output = balancer.said(arguments);
+    assert_eq!((output.status, &*output.out), (1, ""), "{}", output.err);
     assert_eq!(
-        said.err,
+        output.err,
         format!("{why}\nnothing was changed; use --force to do it anyway\n")
     );
     assert_eq!(states(balancer), before);
 }
 
 #[track_caller]
-fn done(balancer: &Balancer, arguments: &[&str]) {
-    let said = balancer.said(arguments);
-    assert_eq!((said.status, &*said.err), (0, ""), "{arguments:?}");
+fn succeeds(balancer: &Balancer, arguments: &[&str]) {
+    let output = balancer.said(arguments);
+    assert_eq!((output.status, &*output.err), (0, ""), "{arguments:?}");
 }
 
 #[test]
 fn drain_and_maintain_leave_the_last_backend_in_every_pool() {
     let (backends, paired) = (Backend::several(2), Backend::start("z"));
     let balancer = start(&backends, &paired, ", backup: paired");
-    done(&balancer, &["drain", "other/a"]);
-    // It is the last one in one of two pools, so neither is changed.
+    succeeds(&balancer, &["drain", "other/a"]);
+    // It is the last backend in one of two pools, so the command changes neither.
     for command in ["drain", "maintain"] {
         rejected(
             &balancer,
@@ -59,19 +59,19 @@ fn drain_and_maintain_leave_the_last_backend_in_every_pool() {
             "b is the last backend in service in pool other: a drains; the pool would serve no client",
         );
     }
-    done(&balancer, &["maintain", "web/b"]);
+    succeeds(&balancer, &["maintain", "web/b"]);
     rejected(
         &balancer,
         &["drain", "web/a"],
         "a is the last backend in service in pool web: b is in maintenance; only its backup pool paired would serve",
     );
-    // It is out of service already: only the deadline changes.
-    done(&balancer, &["drain", "other/a", "--deadline", "1h"]);
-    done(&balancer, &["drain", "web/a", "--force"]);
+    // The backend is already out of service: only the deadline changes.
+    succeeds(&balancer, &["drain", "other/a", "--deadline", "1h"]);
+    succeeds(&balancer, &["drain", "web/a", "--force"]);
     assert_eq!(states(&balancer), ["drain", "maintain", "drain", "ready"]);
     // Returning to service needs no force.
-    done(&balancer, &["ready", "a"]);
-    done(&balancer, &["maintain", "other/b"]);
+    succeeds(&balancer, &["ready", "a"]);
+    succeeds(&balancer, &["maintain", "other/b"]);
 }
 
 #[test]
@@ -89,15 +89,15 @@ fn a_backend_that_is_down_does_not_count_as_another_one() {
         &["maintain", "web/a"],
         "a is the last backend in service in pool web: b is down; the pool would serve no client",
     );
-    // One that is down may be taken out while another can serve.
-    done(&balancer, &["maintain", "b"]);
+    // A backend that is down can be taken out while another can serve.
+    succeeds(&balancer, &["maintain", "b"]);
     rejected(
         &balancer,
         &["maintain", "a"],
         "a is the last backend in service in pool web: b is in maintenance; the pool would serve no client; \
          a is the last backend in service in pool other: b is in maintenance; the pool would serve no client",
     );
-    done(&balancer, &["maintain", "a", "--force"]);
+    succeeds(&balancer, &["maintain", "a", "--force"]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn an_unknown_name_is_reported_with_the_known_ones() {
             "there is no affinity group \"wbe\"; the affinity groups are other, web; did you mean `web`?\n",
         ),
     ] {
-        let said = balancer.said(arguments);
-        assert_eq!((said.status, &*said.err), (1, error), "{arguments:?}");
+        let output = balancer.said(arguments);
+        assert_eq!((output.status, &*output.err), (1, error), "{arguments:?}");
     }
 }

@@ -8,7 +8,8 @@ use lyncpin::types::timestamp::Timestamp;
 use super::ask;
 use crate::admin::fake::{Fake, Running, status};
 
-/// A site of this many pools and backends, with the same names in each pool; all are up except for `change`.
+/// A site with this number of pools and of backends per pool, with the same names in each pool.
+/// All are up, except after `change`.
 fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> Running {
     let mut status = status();
     let mut pool = status.pools[0].clone();
@@ -42,10 +43,14 @@ fn site(pools: usize, backends: usize, change: impl FnOnce(&mut StatusView)) -> 
     )
 }
 
-fn output(running: &Running, arguments: &[&str]) -> String {
-    let said = ask(running, &[&["status"], arguments].concat());
-    assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
-    said.out
+fn printed(running: &Running, arguments: &[&str]) -> String {
+    let output = ask(running, &[&["status"], arguments].concat());
+    assert_eq!(
+        (output.status, output.err.as_str()),
+        (0, ""),
+        "{arguments:?}"
+    );
+    output.out
 }
 
 #[test]
@@ -57,7 +62,7 @@ fn a_large_site_has_one_line_per_pool_and_then_the_problems() {
         let observed = &mut status.pools[5].backends[2].checks[0];
         (observed.decides, observed.passing) = (false, Some(false));
     });
-    let text = output(&running, &[]);
+    let text = printed(&running, &[]);
     assert!(
         text.lines().count() < 80,
         "{} lines\n{text}",
@@ -76,7 +81,7 @@ fn a_large_site_has_one_line_per_pool_and_then_the_problems() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     assert!(!text.contains("\npool pool-01:\n"), "{text}");
-    let all = output(&running, &["--all"]);
+    let all = printed(&running, &["--all"]);
     assert!(all.lines().count() > 800);
     assert!(all.contains("pool pool-01: "), "{all}");
 }
@@ -91,7 +96,7 @@ fn omitted_backends_are_counted() {
             pool.can_serve = false;
         }
     });
-    let text = output(&running, &[]);
+    let text = printed(&running, &[]);
     assert!(
         text.contains("480 of 800 backends in service, 320 down\n"),
         "{text}"
@@ -103,14 +108,14 @@ fn omitted_backends_are_counted() {
 #[test]
 fn a_pool_or_a_backend_can_be_selected() {
     let running = site(40, 20, |_| {});
-    let pool = output(&running, &["pool-07"]);
+    let pool = printed(&running, &["pool-07"]);
     assert_eq!(pool.matches("\npool ").count(), 1, "{pool}");
     assert_eq!(pool.matches("\nfe").count(), 20, "{pool}");
-    let backend = output(&running, &["fe03"]);
+    let backend = printed(&running, &["fe03"]);
     assert_eq!(backend.matches("\nfe03").count(), 40, "{backend}");
-    let both = output(&running, &["pool-07/fe03", "pool-08/fe04"]);
+    let both = printed(&running, &["pool-07/fe03", "pool-08/fe04"]);
     assert_eq!(both.matches("\nfe").count(), 2, "{both}");
-    let json = output(&running, &["--json", "pool-07/fe03"]);
+    let json = printed(&running, &["--json", "pool-07/fe03"]);
     let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
     for (typed, hint) in [
@@ -124,19 +129,20 @@ fn a_pool_or_a_backend_can_be_selected() {
         ),
         ("nix", "the pools are pool-01, pool-02, "),
     ] {
-        let said = ask(&running, &["status", typed]);
-        assert_eq!(said.status, 1);
+        let output = ask(&running, &["status", typed]);
+        assert_eq!(output.status, 1);
         let begin = format!("no pool or backend {typed:?}; {hint}");
-        assert!(said.err.starts_with(&begin), "{}", said.err);
+        assert!(output.err.starts_with(&begin), "{}", output.err);
     }
-    let said = ask(&running, &["status", "nix"]);
+    let output = ask(&running, &["status", "nix"]);
     assert!(
-        said.err
+        output
+            .err
             .contains(" and 20 more; the backends are fe01, fe02, "),
         "{}",
-        said.err
+        output.err
     );
-    let json = output(&running, &["--json", "--by-server", "pool-07/fe03"]);
+    let json = printed(&running, &["--json", "--by-server", "pool-07/fe03"]);
     let read: StatusView = serde_json::from_str(&json).unwrap();
     assert_eq!((read.pools.len(), read.pools[0].backends.len()), (1, 1));
 }
@@ -157,17 +163,17 @@ fn only_listeners_that_route_to_the_selection_are_listed() {
         status.pools[2].backup = Some("pool-07".into());
         status.listeners.pop();
     });
-    let all = output(&running, &[]);
+    let all = printed(&running, &[]);
     assert_eq!(all.matches("\nlistener-").count(), 39, "{all}");
-    let one = output(&running, &["pool-07"]);
+    let one = printed(&running, &["pool-07"]);
     assert_eq!(one.matches("\nlistener-").count(), 2, "{one}");
     assert!(
         one.contains("\nlistener-03 ") && one.contains("\nlistener-07 "),
         "{one}"
     );
-    let none = output(&running, &["pool-40"]);
+    let none = printed(&running, &["pool-40"]);
     assert!(none.contains("no listener routes here\n"), "{none}");
-    let by_server = output(&running, &["--by-server", "pool-08/fe01"]);
+    let by_server = printed(&running, &["--by-server", "pool-08/fe01"]);
     assert_eq!(by_server.matches("\nlistener-").count(), 1, "{by_server}");
 }
 
@@ -181,7 +187,7 @@ fn by_server_a_line_has_the_state_in_each_pool() {
         }
         status.pools[3].affinity_group = Some("other".into());
     });
-    let text = output(&running, &["--by-server"]);
+    let text = printed(&running, &["--by-server"]);
     for part in [
         "fe01           3/4           12     4  down, ready in pool-03; up, ready in pool-01, pool-02, pool-04\n",
         "fe02           0/4           12     4  up, drain in all 4 pools\n",
@@ -204,7 +210,7 @@ fn a_count_of_one_is_singular_and_checks_about_to_change_are_shown() {
         let ended = now - std::time::Duration::from_secs(90_061);
         check.certificate_expiry = Some(Timestamp(ended));
     });
-    let text = output(&running, &[]);
+    let text = printed(&running, &[]);
     for part in [
         ": ready, 1 connection of at most 1000, 1 worker, up 2h1m\n",
         "0 of 1 backend in service, 1 with weight 0\n",
@@ -225,7 +231,7 @@ fn an_open_port_that_rejects_all_clients_is_marked() {
             (backend.health, backend.effective_weight) = (Health::Down, 0.0);
         }
     });
-    let text = output(&running, &[]);
+    let text = printed(&running, &[]);
     for part in [
         "https     tls       open, rejects all            3  ",
         "pool web: least_connections, affinity group web, cannot serve\n",

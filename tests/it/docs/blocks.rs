@@ -1,7 +1,7 @@
 //! The fenced code blocks of README.md and docs/. Each has a kind, and a test for that kind.
 //!
-//! Owns the syntax of a block's first line. Invariant: a block without a language, or with unknown words, fails; no block is
-//! skipped silently.
+//! Owns the syntax of a block's first line. Invariant: a block without a language, or with an unknown keyword,
+//! fails; no block is skipped silently.
 //!
 //! | first line | test |
 //! |---|---|
@@ -10,7 +10,7 @@
 //! | `sh` | `commands.rs`: runs beside a running balancer |
 //! | `sh stage=demo` | `demo.rs`: runs beside `lyncpin demo` |
 //! | `sh serves` | `commands.rs`, `demo.rs`: one command, which runs until it is stopped |
-//! | `sh not-run="why"` | `commands.rs`: only its words are checked |
+//! | `sh not-run="why"` | `commands.rs`: only parsed |
 //! | `json answer="PATH"` | `commands.rs`: equals the response of a running balancer, except for numbers |
 //! | `text picture` | none, except for the picture in `life.rs` |
 //! | `text log` | `log.rs`: has the fields of the log |

@@ -1,4 +1,4 @@
-//! The commands of the pages are run; those that cannot be run are checked word by word.
+//! The commands of the pages are run; those that cannot be run are only parsed.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -16,20 +16,20 @@ fn every_command_block_succeeds_beside_a_running_balancer() {
     // Traffic, so that the log has lines.
     let traffic = "curl -sS https://lyncdiscover.contoso.com/ --connect-to ::192.0.2.10: -o /dev/null\n\
                    ! curl -sS https://unknown.contoso.com/ --connect-to ::192.0.2.10: -o /dev/null\n";
-    let said = stage.bash(&stage.localise(traffic));
-    assert!(said.status.success(), "{said:?}");
+    let output = stage.bash(&stage.localise(traffic));
+    assert!(output.status.success(), "{output:?}");
     for block in of(&[Kind::Run]) {
         stage.prepare();
-        let said = stage.bash(&stage.localise(&block.text));
+        let output = stage.bash(&stage.localise(&block.text));
         assert!(
-            said.status.success(),
+            output.status.success(),
             "{}\n{}\n{}\n{}",
             block.location,
             block.text,
-            said.out,
-            said.err
+            output.out,
+            output.err
         );
-        println!("{}: ran\n{}{}", block.location, said.out, said.err);
+        println!("{}: ran\n{}{}", block.location, output.out, output.err);
     }
     for block in of(&[Kind::Answer]) {
         stage.prepare();
@@ -39,8 +39,8 @@ fn every_command_block_succeeds_beside_a_running_balancer() {
 
 /// Compares a block with the response, ignoring numbers, also those within strings.
 fn equals_the_response(stage: &Stage, block: &Block) {
-    let ask = format!("curl -sS 'http://127.0.0.1:9900{}'", block.value);
-    let said = stage.bash(&stage.localise(&ask));
+    let request = format!("curl -sS 'http://127.0.0.1:9900{}'", block.value);
+    let output = stage.bash(&stage.localise(&request));
     let shape = |text: &str| -> Value {
         let digits = |c: char| c.is_ascii_digit();
         let parts = text.split(digits).filter(|part| !part.is_empty());
@@ -48,7 +48,7 @@ fn equals_the_response(stage: &Stage, block: &Block) {
         serde_json::from_str(&text)
             .unwrap_or_else(|why| panic!("{}: {why}\n{text}", block.location))
     };
-    assert_eq!(shape(&block.text), shape(&said.out), "{}", block.location);
+    assert_eq!(shape(&block.text), shape(&output.out), "{}", block.location);
 }
 
 /// `demo.rs` tests blocks that start the demo.
@@ -74,11 +74,11 @@ fn a_serving_command_serves_until_it_is_stopped() {
     }
 }
 
-/// Stops it; it must end with status 0.
+/// Stops the command; it must end with status 0.
 pub(super) fn stop(running: &mut Running) {
     let pid = Pid::from_child(&running.0);
     kill_process(pid, Signal::TERM).unwrap();
-    let ended = eventually("it ends", || running.0.try_wait().unwrap());
+    let ended = eventually("the command ends", || running.0.try_wait().unwrap());
     assert!(ended.success(), "{ended}");
 }
 
@@ -86,7 +86,10 @@ pub(super) fn stop(running: &mut Running) {
 fn a_block_that_is_not_run_has_a_reason_and_valid_commands() {
     for block in of(&[Kind::NotRun]) {
         let location = &block.location;
-        assert!(block.value.contains(' '), "{location}: why is it not run?");
+        assert!(
+            block.value.contains(' '),
+            "{location}: the reason is missing"
+        );
         for command in commands_of(&block.text) {
             let program = command[0].rsplit('/').next().unwrap();
             if program == "lyncpin" {
@@ -117,7 +120,7 @@ fn options_are_known(block: &Block, command: &[String]) {
     }
 }
 
-/// The simple commands of a script, in words, without comments, `sudo` and quotes.
+/// The simple commands of a script, split into arguments, without comments, `sudo` and quotes.
 fn commands_of(script: &str) -> Vec<Vec<String>> {
     let mut commands = Vec::new();
     for line in script.lines() {
@@ -179,9 +182,9 @@ fn quoted_output_is_in_a_test_of_the_code() {
     for block in of(&[Kind::Said]) {
         let code = std::fs::read_to_string(root().join(&block.value)).unwrap();
         for line in block.text.lines() {
-            let said = code.contains(&format!("\"{line}\""));
+            let is_quoted = code.contains(&format!("\"{line}\""));
             assert!(
-                said,
+                is_quoted,
                 "{}: {} does not say {line:?}",
                 block.location, block.value
             );

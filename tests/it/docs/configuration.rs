@@ -9,24 +9,24 @@ const LEAST: &str = "lync:\n  sip_domains: [contoso.com]\n  external_web_fqdn: l
                      front_ends: [fe01.contoso.local]\n";
 
 fn whole(block: &Block) -> String {
-    let beside = if block.kind == Kind::Fragment {
+    let required = if block.kind == Kind::Fragment {
         LEAST
     } else {
         ""
     };
-    format!("{}{beside}", block.text)
+    format!("{}{required}", block.text)
 }
 
 #[test]
 fn every_configuration_on_a_page_loads_without_a_lint() {
     for block in of(&[Kind::Whole, Kind::Fragment]) {
         let loaded = config::read(&whole(&block), &block.location);
-        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
         let lints: String = loaded.lints.iter().map(ToString::to_string).collect();
         assert_eq!(lints, "", "{}", block.location);
         let long_form = config::expand(&loaded.config);
         let again =
-            config::read(&long_form, "expanded").unwrap_or_else(|faults| panic!("{faults}"));
+            config::read(&long_form, "expanded").unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(again.config, loaded.config, "{}", block.location);
     }
 }

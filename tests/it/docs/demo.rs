@@ -1,4 +1,4 @@
-//! `lyncpin demo` as on the pages, with the commands on the pages and those that it suggests itself.
+//! `lyncpin demo` as on the pages, with the commands on the pages and the commands that it suggests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
@@ -35,9 +35,9 @@ const OPTIONS: [(&str, u16); 5] = [
 struct Demo {
     running: Running,
     ports: [u16; 5],
-    /// The commands that it suggests.
+    /// The commands that the demo suggests.
     suggested: Vec<String>,
-    /// The output after that.
+    /// The output after these commands.
     replies: Receiver<String>,
 }
 
@@ -85,8 +85,8 @@ impl Demo {
     }
 
     fn localise(&self, text: &str) -> String {
-        let words = OPTIONS.iter().zip(self.ports);
-        words.fold(text.to_owned(), |text, ((_, from), to)| {
+        let ports = OPTIONS.iter().zip(self.ports);
+        ports.fold(text.to_owned(), |text, ((_, from), to)| {
             text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
         })
     }
@@ -94,9 +94,9 @@ impl Demo {
     /// Runs a block; a command marked as rejected must fail.
     fn run_block(&self, stage: &Stage, script: &str) {
         for line in script.lines() {
-            let said = stage.bash(&self.localise(line));
+            let output = stage.bash(&self.localise(line));
             let wanted = !line.contains("# rejected");
-            assert_eq!(said.status.success(), wanted, "{line}\n{said:?}");
+            assert_eq!(output.status.success(), wanted, "{line}\n{output:?}");
         }
     }
 }
@@ -104,12 +104,15 @@ impl Demo {
 #[test]
 fn the_commands_on_the_pages_and_those_it_suggests_work_beside_the_demo() {
     let stage = Stage::set();
-    let beside = of(&[Kind::Demo]);
+    let demo_blocks = of(&[Kind::Demo]);
     let mut blocks = of(&[Kind::Serves]);
     blocks.retain(is_demo);
     for block in &blocks {
         let mut demo = Demo::start(&stage, &block.text);
-        for other in beside.iter().filter(|other| other.page() == block.page()) {
+        for other in demo_blocks
+            .iter()
+            .filter(|other| other.page() == block.page())
+        {
             demo.run_block(&stage, &other.text);
         }
         assert_eq!(demo.suggested.len(), 7, "{:?}", demo.suggested);
@@ -118,7 +121,7 @@ fn the_commands_on_the_pages_and_those_it_suggests_work_beside_the_demo() {
         }
         stop(&mut demo.running);
     }
-    for other in &beside {
+    for other in &demo_blocks {
         let started = blocks.iter().any(|block| block.page() == other.page());
         assert!(started, "{}: nothing starts the demo", other.location);
     }
@@ -141,7 +144,7 @@ fn the_demo_accepts_the_typed_commands_of_the_quick_start() {
     for line in typed.iter().chain(&["what is this"]) {
         writeln!(stdin, "{line}").unwrap();
     }
-    // Each command has a reply, and so has an unknown one.
+    // Each command gets a reply, also an unknown one.
     for line in &typed {
         let answer = demo.replies.recv_timeout(PATIENCE).unwrap();
         assert!(

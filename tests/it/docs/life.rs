@@ -26,7 +26,7 @@ fn names() -> Vec<&'static str> {
     STAGES.iter().map(|(name, _)| *name).collect()
 }
 
-/// The functions that `run` calls by their bare name: no methods, and none of other modules.
+/// The functions that `run` calls by their bare names, without methods and functions of other modules.
 fn calls_of_run() -> Vec<String> {
     let code = std::fs::read_to_string(root().join("src/proxy/session.rs")).unwrap();
     let (_, body) = code.split_once("async fn run(").unwrap();
@@ -71,12 +71,12 @@ fn the_table_and_the_picture_have_the_same_stages() {
     let drawn: Vec<&str> = first.filter(|word| !word.is_empty()).collect();
     assert_eq!(drawn[0], "kernel");
     assert_eq!(drawn[1..], names());
-    for word in picture
+    for file in picture
         .text
         .split_whitespace()
-        .filter(|word| word.ends_with(".rs"))
+        .filter(|file| file.ends_with(".rs"))
     {
-        assert!(root().join("src").join(word).exists(), "there is no {word}");
+        assert!(root().join("src").join(file).exists(), "there is no {file}");
     }
 }
 
@@ -96,7 +96,7 @@ fn each_stage_has_its_files_outcomes_and_series() {
             .filter(|word| !word.is_empty())
             .collect();
         assert_eq!(outcomes, known, "{name}");
-        // All series but the first may be given by the end of their name.
+        // Each series after the first can be shortened to the end of its name.
         for series in row[5].split('`').skip(1).step_by(2) {
             let exists = definitions::ALL
                 .iter()

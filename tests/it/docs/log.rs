@@ -8,12 +8,12 @@ use lyncpin::telemetry::log::{access, event};
 use super::blocks::{Kind, of, root};
 use super::{column, page, table};
 
-/// The keys of a line of text; a value in quotes may hold spaces.
+/// The keys of a line of text; a quoted value can contain spaces.
 fn keys(line: &str) -> Vec<&str> {
     let unquoted = line.split('"').step_by(2);
-    let words = unquoted.flat_map(str::split_whitespace);
-    words
-        .filter_map(|word| Some(word.split_once('=')?.0))
+    let parts = unquoted.flat_map(str::split_whitespace);
+    parts
+        .filter_map(|part| Some(part.split_once('=')?.0))
         .collect()
 }
 
@@ -33,7 +33,7 @@ fn a_line_on_a_page_has_the_fields_of_the_log() {
 }
 
 #[test]
-fn the_types_of_fields_are_those_of_the_page() {
+fn the_page_has_the_types_of_all_fields() {
     let rows = table(&page("log.md"), "### Fields of events");
     let known = |location: usize| -> Vec<String> {
         let of = |(name, kind): &(&str, lyncpin::telemetry::log::fields::FieldType)| {
@@ -50,7 +50,7 @@ fn the_types_of_fields_are_those_of_the_page() {
     }
 }
 
-/// The fields that an event's macro names: `key = value`, `%key`, `?key`, or `key` alone, before the message.
+/// The fields in the macro of an event: `key = value`, `%key`, `?key`, or `key` alone, before the message.
 fn fields_of(arguments: &str) -> Vec<String> {
     let mut fields = Vec::new();
     let (mut depth, mut quoted, mut argument) = (0, false, String::new());

@@ -37,8 +37,8 @@ fn quoted_log_lines_exist_in_the_code() {
     let quoted = page.split("log says `").skip(1);
     let quoted: Vec<&str> = quoted.filter_map(|rest| rest.split('`').next()).collect();
     assert!(quoted.len() >= 3, "{quoted:?}");
-    for words in quoted {
-        assert!(code.contains(words), "no code has {words:?}");
+    for quote in quoted {
+        assert!(code.contains(quote), "no code has {quote:?}");
     }
 }
 
@@ -53,15 +53,15 @@ fn the_libraries_of_the_binary_are_documented() {
     let needed = listed
         .lines()
         .filter_map(|line| line.split_whitespace().next());
-    // Without the library that the kernel maps, and the loader itself.
+    // Without the vDSO, which the kernel maps, and the dynamic loader itself.
     let needed = needed.filter(|name| !name.starts_with("linux-vdso") && !name.starts_with('/'));
     let page = page("quick-start.md");
-    let said = page.split("The binary needs ").nth(1).unwrap();
-    let said = said.split("\n\n").next().unwrap();
+    let section = page.split("The binary needs ").nth(1).unwrap();
+    let section = section.split("\n\n").next().unwrap();
     let mut names: Vec<&str> = needed.collect();
     names.sort_unstable();
     assert!(!names.is_empty());
     for name in names {
-        assert!(said.contains(&format!("`{name}`")), "{name}");
+        assert!(section.contains(&format!("`{name}`")), "{name}");
     }
 }

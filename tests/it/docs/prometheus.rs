@@ -21,12 +21,12 @@ fn every_series_on_a_page_exists() {
     let mut seen = 0;
     for (page, text) in pages() {
         // Names with colons are recording rules, which are tested with the rules.
-        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
-        for word in
-            words.filter(|word| word.starts_with("lyncpin_") || word.starts_with("process_"))
+        let names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        for name in
+            names.filter(|name| name.starts_with("lyncpin_") || name.starts_with("process_"))
         {
             seen += 1;
-            assert!(is_known(word), "{page}: there is no series {word}");
+            assert!(is_known(name), "{page}: there is no series {name}");
         }
     }
     assert!(seen > 50, "{seen} names");
@@ -47,10 +47,10 @@ fn promtool_accepts_every_expression() {
     let file = directory.path().join("rules.yml");
     std::fs::write(&file, &rules).unwrap();
     let path = file.to_str().unwrap();
-    let said = feed("promtool", "prometheus", &["check", "rules", path], "");
+    let output = feed("promtool", "prometheus", &["check", "rules", path], "");
     let counted = format!("{} rules found", questions.len());
     assert!(
-        said.status.success() && said.has(&counted),
-        "{said:?}\n{rules}"
+        output.status.success() && output.has(&counted),
+        "{output:?}\n{rules}"
     );
 }

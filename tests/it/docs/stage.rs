@@ -65,7 +65,7 @@ impl Stage {
         stage
     }
 
-    /// The same with three balancers: one as on the pages, one with a Unix socket and one with a token.
+    /// As `set`, with three balancers: one as on the pages, one with a Unix socket and one with a token.
     pub(super) fn start() -> Self {
         let mut stage = Self::set();
         let socket = format!("unix:{}", stage.path("run/lyncpin/admin.sock").display());
@@ -132,11 +132,11 @@ impl Stage {
         self.wait_until_ready(&format!("-c {}", path.display()));
     }
 
-    /// Waits until the balancer that `whom` (options of `lyncpin status`) names can serve.
-    pub(super) fn wait_until_ready(&self, whom: &str) {
-        eventually(&format!("a balancer is ready: {whom}"), || {
-            let said = self.bash(&format!("lyncpin status --json {whom}"));
-            let status: serde_json::Value = serde_json::from_str(&said.out).ok()?;
+    /// Waits until the balancer selected by these options of `lyncpin status` can serve.
+    pub(super) fn wait_until_ready(&self, options: &str) {
+        eventually(&format!("a balancer is ready: {options}"), || {
+            let output = self.bash(&format!("lyncpin status --json {options}"));
+            let status: serde_json::Value = serde_json::from_str(&output.out).ok()?;
             (status["ready"] == true).then_some(())
         });
     }
@@ -144,11 +144,11 @@ impl Stage {
     /// A command with the substitutions.
     pub(super) fn localise(&self, command: &str) -> String {
         let under = |folder: &str| self.path(folder).display().to_string();
-        let words = [
+        let substitutions = [
             ("cargo run --release -- ", "lyncpin ".to_owned()),
             ("192.0.2.11:9900", at(self.guarded, 9900).to_string()),
             ("127.0.0.1:9900", at(self.address, 9900).to_string()),
-            // The address in the log is that of the commands themselves.
+            // The address in the log is the source address of the commands.
             ("client=192.0.2.7:", "client=127.0.0.1:".to_owned()),
             ("192.0.2.10", self.address.to_string()),
             ("/etc/", under("etc/")),
@@ -157,7 +157,7 @@ impl Stage {
             ("--deadline 15m", "--deadline 1s".to_owned()),
         ];
         let replaced = |text: String, (from, to): &(&str, String)| text.replace(from, to);
-        words.iter().fold(command.to_owned(), replaced)
+        substitutions.iter().fold(command.to_owned(), replaced)
     }
 
     /// The prelude of a script: its directory, its programs and curl's certificate authority.
@@ -184,8 +184,8 @@ impl Stage {
         let pins = "lyncpin affinity clear --all || true\n\
                     lyncpin affinity pin --client 192.0.2.7 fe01.contoso.local\n\
                     lyncpin affinity pin --client 198.51.100.7 fe01.contoso.local\n";
-        let said = self.bash(&(ready + pins));
-        assert!(said.status.success(), "{said:?}");
+        let output = self.bash(&(ready + pins));
+        assert!(output.status.success(), "{output:?}");
     }
 }
 

@@ -10,10 +10,10 @@ use crate::support::balancer::Balancer;
 use crate::support::raw::counted;
 use crate::support::{at, eventually, own_address};
 
-/// Far less than the resolver takes to give up on a name.
+/// Much shorter than the resolver takes to give up on a name.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Name servers that receive queries and send no response, and a resolver's configuration that names them.
+/// Name servers that receive queries and send no response, and a resolver configuration with their addresses.
 struct DeadServers {
     sockets: Vec<UdpSocket>,
     directory: tempfile::TempDir,
@@ -37,7 +37,7 @@ impl DeadServers {
         Self { sockets, directory }
     }
 
-    /// Runs the command where these are the system's name servers.
+    /// Makes the command use these name servers.
     fn serve(&self, command: &Command) -> Command {
         let user = if rustix::process::geteuid().is_root() {
             "-m"
@@ -57,11 +57,13 @@ impl DeadServers {
         inside
     }
 
-    /// Waits until the first of them is asked.
+    /// Waits until the first server receives a query.
     fn are_asked(&self) {
         let first = &self.sockets[0];
         first.set_nonblocking(true).unwrap();
-        eventually("a name server is asked", || first.recv(&mut [0; 512]).ok());
+        eventually("a name server receives a query", || {
+            first.recv(&mut [0; 512]).ok()
+        });
     }
 }
 
@@ -86,7 +88,7 @@ fn a_stop_does_not_wait_for_the_resolver() {
         let mut balancer =
             Balancer::start_with(&yaml, |command| *command = dead.serve(command)).ready();
         dead.are_asked();
-        // However many threads wait for the resolver, there are some for other work.
+        // Some threads remain for other work, however many wait for the resolver.
         let answer = balancer.get("/api/v1/affinity/client?client=192.0.2.1");
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(
@@ -94,12 +96,12 @@ fn a_stop_does_not_wait_for_the_resolver() {
             200
         );
         balancer.signal(Signal::TERM);
-        let told = Instant::now();
+        let signalled = Instant::now();
         assert_eq!(balancer.wait().code(), Some(0));
         assert!(
-            told.elapsed() < SOON,
+            signalled.elapsed() < SOON,
             "{servers} servers, {names} names: {:?}",
-            told.elapsed()
+            signalled.elapsed()
         );
     }
 }
@@ -124,7 +126,7 @@ fn a_reload_waits_briefly_for_new_names_and_a_stop_does_not() {
     balancer.write(&yaml(9, backend));
     balancer.signal(Signal::HUP);
     balancer.signal(Signal::TERM);
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert_eq!(balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < SOON, "{:?}", told.elapsed());
+    assert!(signalled.elapsed() < SOON, "{:?}", signalled.elapsed());
 }

@@ -6,7 +6,7 @@ use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, ask, connect, entries, is_alive, request};
 use crate::support::{balancer::Balancer, eventually};
 
-use super::{balancer, look_at};
+use super::{balancer, open_page};
 
 fn state(balancer: &Balancer) -> String {
     let status = balancer.status();
@@ -26,7 +26,7 @@ fn button(state: &str) -> String {
 fn a_backend_is_drained_by_click_after_confirmation() {
     let backends = Backend::several(2);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser.click(&button("drain"));
     browser.until("document.querySelector('#ask').open");
     assert!(browser.text("#ask").contains("Drain a in web?"));
@@ -58,7 +58,7 @@ fn maintain_and_ready_work_with_the_keyboard_only() {
     let balancer = balancer(&backends);
     let held = connect(balancer.at(80)).unwrap();
     ask(&held, &request("contoso.com")).unwrap();
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser
         .until("document.querySelector('td[data-label=Connections] .number').textContent === '1'");
     browser.press("/");
@@ -106,7 +106,7 @@ fn focus(browser: &mut Chromium) -> String {
     id.as_str().unwrap().to_owned()
 }
 
-/// Two pools with the same backends, as the short form makes them.
+/// Two pools with the same backends, as the short form generates them.
 fn two_pools(backends: &[Backend]) -> Balancer {
     let pool = format!("{{ {}, {} }}", entries(backends), super::HEALTH);
     let yaml = format!(
@@ -131,7 +131,7 @@ fn states(balancer: &Balancer) -> Vec<String> {
 fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     let backends = Backend::several(2);
     let balancer = two_pools(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let drain = "tbody tr:first-child button[data-state=drain]";
     browser.click(&format!(".pool[data-pool=web] {drain}"));
     browser.until("document.querySelector('#ask').open");
@@ -150,7 +150,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
     browser.until("document.querySelector('#toast').textContent === 'a is ready in web.'");
     assert_eq!(states(&balancer), ["ready", "ready", "drain", "ready"]);
 
-    // In `other` it is the last one: nothing changes in either pool without a second confirmation.
+    // It is the last backend in `other`: nothing changes in either pool without a second confirmation.
     browser.click(".pool[data-pool=web] tbody tr:nth-child(2) button[data-state=maintain]");
     browser.until("document.querySelector('#ask').open");
     browser.click("#ask button[name=go]");
@@ -168,7 +168,7 @@ fn a_backend_of_several_pools_is_changed_in_all_of_them_or_in_one() {
 fn the_explain_form_shows_the_backend_and_the_reason() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let mut explain = |name: &str, source: &str| {
         for (field, value) in [("name", name), ("source", source)] {
             browser.click(&format!("#explain [name={field}]"));

@@ -1,4 +1,4 @@
-//! `demo` prints the address of the page, and gives it something to show.
+//! `demo` prints the address of the page and generates events for it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::chromium::Chromium;
 use crate::support::eventually;
 
-/// Ends with the test.
+/// Killed when dropped.
 struct Demo(Child);
 
 impl Drop for Demo {
@@ -17,13 +17,13 @@ impl Drop for Demo {
     }
 }
 
-/// Runs it on free ports until it has printed the address of the page.
+/// Starts the demo on free ports and waits for the address of the page.
 fn start(arguments: &[&str]) -> (Demo, String) {
     let (demo, url, _) = start_with_log(arguments);
     (demo, url)
 }
 
-/// The same, with the path of its log.
+/// As `start`, with the path of the log.
 fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
     let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = held.map(|port| port.local_addr().unwrap().port().to_string());
@@ -74,7 +74,7 @@ fn the_page_of_the_demo_shows_clients_rejections_and_a_failing_server() {
     browser.until("Number(document.querySelector('#tiles strong')?.textContent) >= 3");
     browser.until("document.querySelector('#rejections tbody tr')");
     browser.until("/KiB|MiB/.test(document.querySelector('#tiles li:nth-child(2)').textContent)");
-    // Half a minute after the start a server fails; the third failed check takes it down.
+    // A server fails 30 s after the start; it is down after the third failed check.
     browser.value("new Promise((done) => setTimeout(done, 20000))");
     browser.until("document.querySelector('#health tbody').textContent.includes('Down')");
 }
@@ -82,21 +82,21 @@ fn the_page_of_the_demo_shows_clients_rejections_and_a_failing_server() {
 #[test]
 fn the_log_of_the_demo_is_not_on_the_terminal() {
     let (mut demo, _, log) = start_with_log(&[]);
-    let log = log.expect("it prints the path of its log");
+    let log = log.expect("the demo prints the path of its log");
     eventually("a client has connected and disconnected", || {
         let text = std::fs::read_to_string(&log).unwrap();
         text.contains("target=access").then_some(())
     });
     let pid = rustix::process::Pid::from_child(&demo.0);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let mut said = String::new();
+    let mut printed = String::new();
     demo.0
         .stderr
         .take()
         .unwrap()
-        .read_to_string(&mut said)
+        .read_to_string(&mut printed)
         .unwrap();
-    assert_eq!(said, "");
+    assert_eq!(printed, "");
     assert!(demo.0.wait().unwrap().success());
     assert!(!std::path::Path::new(&log).exists());
 

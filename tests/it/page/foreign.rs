@@ -3,7 +3,7 @@
 use crate::admin::fake::{Fake, events, status};
 use crate::support::peers::{Backend, ask, connect};
 
-use super::{balancer, look_at, look_at_fake};
+use super::{balancer, open_fake, open_page};
 
 const NASTY: &str = "<img src=x onerror=\"document.title='pwned'\">";
 
@@ -20,7 +20,7 @@ fn names_reasons_and_rejections_are_never_markup() {
     (backend.name, backend.configured) = (NASTY.into(), NASTY.into());
     backend.checks[0].label = NASTY.into();
     backend.checks[0].detail = NASTY.into();
-    let (_running, mut browser) = look_at_fake(Fake::with(status));
+    let (_running, mut browser) = open_fake(Fake::with(status));
     browser.until("document.querySelector('#rejections tbody tr')");
     browser.click(".pool button[data-state=drain]");
     browser.until("document.querySelector('#ask').open");
@@ -48,15 +48,15 @@ fn names_reasons_and_rejections_are_never_markup() {
         1
     );
     assert_ne!(browser.text("title"), "pwned");
-    let (_, faults) = browser.heard();
-    assert!(faults.is_empty(), "{faults:#?}");
+    let (_, errors) = browser.heard();
+    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 #[test]
 fn data_from_a_real_client_is_never_markup() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let client = connect(balancer.at(80)).unwrap();
     let request = format!("GET / HTTP/1.1\r\nHost: {NASTY}\r\n\r\n");
     let _ = ask(&client, request.as_bytes());

@@ -5,7 +5,7 @@ use crate::support::eventually;
 use crate::support::own_address;
 use crate::support::peers::{Backend, ask, connect, connect_from, request};
 
-use super::{balancer, look_at, open};
+use super::{balancer, open, open_page};
 
 const CONNECTIONS: &str =
     "document.querySelector('td[data-label=Connections] .number').textContent";
@@ -14,7 +14,7 @@ const CONNECTIONS: &str =
 fn connections_bytes_pins_and_charts_are_live() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser.until(&format!("{CONNECTIONS} === '0'"));
     let clients: Vec<_> = (0..3)
         .map(|_| connect_from(own_address(), balancer.at(80)).unwrap())
@@ -38,17 +38,17 @@ fn connections_bytes_pins_and_charts_are_live() {
 }
 
 #[test]
-fn it_sends_requests_to_the_balancer_only_and_logs_no_error() {
+fn the_page_sends_requests_to_the_balancer_only_and_logs_no_error() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
-    let (_, faults) = browser.heard();
+    let mut browser = open_page(&balancer);
+    let (_, errors) = browser.heard();
     // The browser itself logs each response with 401.
-    let faults: Vec<_> = faults
+    let errors: Vec<_> = errors
         .iter()
-        .filter(|fault| fault["entry"]["source"] != "network")
+        .filter(|error| error["entry"]["source"] != "network")
         .collect();
-    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(errors.is_empty(), "{errors:#?}");
     let origin = format!("http://{}/", at(balancer.address, 9900));
     let refreshes = |browser: &mut crate::support::chromium::Chromium| {
         let (urls, _) = browser.heard();
@@ -61,7 +61,7 @@ fn it_sends_requests_to_the_balancer_only_and_logs_no_error() {
             .count()
     };
     let first = refreshes(&mut browser);
-    eventually("it refreshes repeatedly", || {
+    eventually("the page refreshes repeatedly", || {
         (refreshes(&mut browser) >= first + 3).then_some(())
     });
 }
@@ -70,9 +70,10 @@ fn it_sends_requests_to_the_balancer_only_and_logs_no_error() {
 fn a_failure_is_shown_within_two_seconds_with_its_reason() {
     let backends = Backend::several(2);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let row = "document.querySelector('.pool tbody tr')";
-    // When the page shows it, by the same clock as the balancer. On a busy machine one of a few attempts is enough.
+    // The time when the page shows the failure, by the same clock as the balancer. On a busy machine
+    // one of several attempts is enough.
     let watch = format!(
         "globalThis.shown = 0; new MutationObserver((_, watch) => {{
            if ({row}.dataset.health === 'down') {{ globalThis.shown = Date.now(); watch.disconnect(); }}
@@ -111,7 +112,7 @@ fn a_failure_is_shown_within_two_seconds_with_its_reason() {
 fn rejections_are_shown_with_client_name_and_outcome() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     let client = connect(balancer.at(80)).unwrap();
     let _ = ask(&client, &request("elsewhere.contoso.com"));
     browser.until("document.querySelector('#rejections tbody tr')");
@@ -127,7 +128,7 @@ fn rejections_are_shown_with_client_name_and_outcome() {
 }
 
 #[test]
-fn without_the_token_it_shows_no_data_and_asks_until_it_is_right() {
+fn without_the_token_the_page_shows_no_data_and_asks_until_it_is_valid() {
     let backends = Backend::several(1);
     let balancer = balancer(&backends);
     let mut browser = open(at(balancer.address, 9900));
@@ -155,14 +156,14 @@ fn without_the_token_it_shows_no_data_and_asks_until_it_is_right() {
 }
 
 #[test]
-fn it_pauses_while_hidden_or_paused_and_reports_a_dead_balancer() {
+fn the_page_pauses_while_hidden_or_paused_and_reports_a_dead_balancer() {
     let backends = Backend::several(1);
     let mut balancer = balancer(&backends);
-    let mut browser = look_at(&balancer);
+    let mut browser = open_page(&balancer);
     browser.value("globalThis.requests = 0; const real = fetch; globalThis.fetch = (...all) => { globalThis.requests += 1; return real(...all); }; 0");
     browser.until("globalThis.requests > 2");
     let requests_while_paused = |browser: &mut crate::support::chromium::Chromium| {
-        // A request under way may end; after that there must be none for much longer than a refresh takes.
+        // A request under way can end. After that the page must send none for much longer than the refresh interval.
         browser.value(
             "(async () => { const wait = (time) => new Promise((done) => setTimeout(done, time)); await wait(1500);
              const before = globalThis.requests; await wait(2500); return globalThis.requests - before; })()",
@@ -187,7 +188,7 @@ fn it_pauses_while_hidden_or_paused_and_reports_a_dead_balancer() {
     balancer.wait();
     browser.until("document.querySelector('#trouble').textContent.includes('No response')");
     browser.until("document.body.classList.contains('stale')");
-    // Nothing is green any more, in text or in colour.
+    // Neither text nor colour reports a healthy state.
     assert_eq!(browser.text("#ready"), "No response");
     assert_eq!(
         browser.value("document.querySelector('#ready').dataset.tone"),

@@ -1,10 +1,10 @@
-//! Forty pools of twenty backends: it stays quick enough to be used.
+//! Forty pools of twenty backends: the page stays responsive.
 
 use crate::admin::fake::{Fake, status};
 use lyncpin::admin::view::StatusView;
 use lyncpin::types::backend_state::{AdminState, Health};
 
-use super::look_at_fake;
+use super::open_fake;
 
 fn many() -> StatusView {
     let mut status = status();
@@ -34,7 +34,7 @@ fn many() -> StatusView {
 
 #[test]
 fn forty_pools_of_twenty_backends_are_shown_found_and_changed() {
-    let (running, mut browser) = look_at_fake(Fake::with(many()));
+    let (running, mut browser) = open_fake(Fake::with(many()));
     let shown = "[...document.querySelectorAll('.pool')].filter((pool) => !pool.hidden).length";
     browser.until(&format!("{shown} === 40"));
     // Every backend has an icon, and no row before its pool is expanded.
@@ -60,7 +60,7 @@ fn forty_pools_of_twenty_backends_are_shown_found_and_changed() {
     browser.until(&format!("{shown} === 1"));
     browser.click(".pool[data-pool=web] tr:nth-child(1) button[data-state=drain]");
     browser.until("document.querySelector('#ask').open");
-    // This control knows only `fe01` of `web`.
+    // The fake control has only `fe01` of `web`.
     browser.click("#ask button[name=go]");
     browser
         .until("document.querySelector('#toast').textContent.includes('fe01 is draining in web')");
@@ -77,8 +77,8 @@ fn everything_opened_stays_usable(browser: &mut crate::support::chromium::Chromi
     browser.until("document.querySelectorAll('.pool tbody tr').length === 800");
     let elements = browser.value("document.querySelectorAll('*').length");
     assert!(elements.as_u64().unwrap() < 80_000, "{elements}");
-    // The longest wait for a frame within three seconds, the best of a few times: much less than the second between two
-    // refreshes.
+    // The longest wait for a frame within three seconds, in the best of four runs, is much shorter than the refresh interval
+    // of one second.
     let longest = "(async () => { let [most, last] = [0, performance.now()]; const end = last + 3000;
         while (last < end) { const now = await new Promise(requestAnimationFrame); most = Math.max(most, now - last); last = now; }
         return most; })()";

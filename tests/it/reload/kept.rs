@@ -1,4 +1,4 @@
-//! What backends and pins keep over a reload, and the metric series of removed parts.
+//! A reload keeps the state of backends and pins, and removes the metric series of removed parts.
 
 use std::net::{IpAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ fn backends_keep_health_states_counters_and_pins() {
     balancer.set_state("web", "b", r#"{"state":"maintain"}"#);
     let before = ["a", "b", "c"].map(|backend| view(&balancer, backend));
     let bytes = balancer.metric("lyncpin_bytes_total", &[]);
-    // The one that is new comes first, so that no place stays what it was.
+    // The new backend is first, so that every index changes.
     let fourth = Backend::start("d");
     let mut list = vec![fourth.entry()];
     list.extend(backends.iter().map(Backend::entry));
@@ -124,9 +124,9 @@ fn a_backend_with_a_new_address_keeps_its_pins_and_is_checked_again() {
     assert_eq!(hits(), before + 1.0);
 }
 
-/// A new name is resolved before anything is swapped, so that no client finds a pool without a backend.
+/// A new name is resolved before the configuration is replaced, so that no client finds a pool without a backend.
 #[test]
-fn a_new_backend_takes_clients_at_once() {
+fn a_new_backend_gets_clients_at_once() {
     let backends = Backend::several(1);
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     let here = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -148,7 +148,7 @@ fn a_new_backend_takes_clients_at_once() {
 fn weights_and_limits_take_effect_on_backends_that_stay() {
     let backends = Backend::several(2);
     let weighted = |a: u32, b: u32, settings: &str| {
-        let [first, second] = [0, 1].map(|place: usize| &backends[place]);
+        let [first, second] = [0, 1].map(|index: usize| &backends[index]);
         let list = format!(
             "backends: [{{ name: a, address: \"{}\", weight: {a} }}, {{ name: b, address: \"{}\", weight: {b} }}]",
             first.address, second.address
@@ -170,7 +170,7 @@ fn weights_and_limits_take_effect_on_backends_that_stay() {
     let servers = servers();
     assert_eq!(servers.matches('a').count(), 4, "{servers}");
     counted(&balancer, "lyncpin_connections_active", &[], 1.0);
-    // The one that is held counts, and lives on.
+    // The open connection counts towards the limit and stays open.
     balancer.reloaded(&weighted(1, 0, "max_connections: 1"));
     let full = connect(balancer.at(WEB)).unwrap();
     let answer = ask(&full, &request("www.test"));
@@ -194,7 +194,7 @@ fn pins_stay_with_another_ttl_and_max_entries() {
         assert_eq!(from(client, &balancer).1, *server);
     }
     assert_eq!(balancer.status()["affinity"][0]["max_entries"], 500);
-    // Those that have been idle longest give way; a time that is over is over.
+    // The pins that have been idle longest are evicted, and pins past the new TTL expire.
     balancer.reloaded(&with("ttl: 30m, max_entries: 4"));
     counted(&balancer, "lyncpin_affinity_entries", &[], 4.0);
     balancer.reloaded(&with("ttl: 10ms, max_entries: 4"));
@@ -218,14 +218,14 @@ fn pins_that_can_be_translated_stay_with_other_keys() {
             assert_eq!(from(client, &balancer).1, *server);
         }
     };
-    // Sessions are keys of their own: neither adding nor removing them touches a client.
+    // A session is a key of its own: adding or removing it changes no pin of a client.
     for by in ["by: [source, name, tls_session]", "by: [source, name]"] {
         let answer = balancer.reload(&with(by));
         assert!(!answer.body.contains("other keys"), "{}", answer.body);
         assert_eq!(entries(), 9.0);
         all_stay();
     }
-    // Another prefix of one family leaves the other family's pins; less in a key leaves it a key.
+    // Another prefix of one family keeps the pins of the other family; a key with fewer parts is still a key.
     for by in [
         "by: [source, name], source_prefix: { ipv6: 56 }",
         "by: [source], source_prefix: { ipv6: 56 }",
@@ -236,7 +236,7 @@ fn pins_that_can_be_translated_stay_with_other_keys() {
         assert_eq!(entries(), 9.0);
         all_stay();
     }
-    // What a key does not have cannot be added to it.
+    // A missing part cannot be added to a key.
     let answer = balancer.reload(&with("by: [source, name]"));
     let kept = "has other keys: 0 of its 9 pins are kept";
     assert!(answer.body.contains(kept), "{}", answer.body);
@@ -281,7 +281,7 @@ fn a_drain_keeps_its_deadline_when_its_backend_is_removed() {
     assert!(others.iter().all(|(held, _)| is_alive(held)));
 }
 
-/// The series that have this as a label's value.
+/// The series with this value of a label.
 fn series(balancer: &Balancer, value: &str) -> Vec<String> {
     let label = format!("=\"{value}\"");
     let all = balancer.metrics().into_keys();

@@ -15,18 +15,18 @@ use crate::support::peers::{
 use crate::support::raw::counted;
 
 const RELOADS: usize = 100;
-/// New connections a second that are attempted; a busy machine may accept fewer.
+/// Attempted new connections a second; a busy machine may accept fewer.
 const RATE: u32 = 2000;
-/// Threads that offer them.
+/// Threads that open them.
 const OFFERING: u32 = 4;
-/// Connections that live through all of it.
+/// Connections that stay open through all reloads.
 const LONG: usize = 500;
 
-/// The permanent listeners, which trade their ports with every reload.
+/// The permanent listeners, which swap their ports at every reload.
 const NAMED: [u16; 2] = [80, 81];
-/// A permanent listener without names, always before the pool `a`.
+/// A permanent listener without names, always routed to the pool `a`.
 const PLAIN: u16 = 82;
-/// A listener that is there in every other configuration.
+/// A listener that exists in every second configuration.
 const GUEST: u16 = 83;
 
 /// The server that `moving.test` is routed to in the configuration of this number.
@@ -73,9 +73,9 @@ fn yaml(number: usize, backends: &[Backend]) -> String {
             backend.entry()
         );
     }
-    let weighted = |place: usize| {
-        let Backend { name, address, .. } = &backends[place];
-        let weight = 1 + (number + place) % 5;
+    let weighted = |index: usize| {
+        let Backend { name, address, .. } = &backends[index];
+        let weight = 1 + (number + index) % 5;
         format!("{{ name: {name}, address: \"{address}\", weight: {weight} }}")
     };
     yaml += &format!(
@@ -88,23 +88,23 @@ fn yaml(number: usize, backends: &[Backend]) -> String {
     yaml
 }
 
-/// Which configurations can be in force: all from the last one that was acknowledged to the last one that was begun.
+/// The configurations that can be in force: from the last acknowledged one to the last one that has begun.
 #[derive(Default)]
 struct InForce {
     acknowledged: AtomicUsize,
     begun: AtomicUsize,
 }
 
-/// One kind of client of the permanent listeners.
+/// A kind of client of the permanent listeners.
 #[derive(Clone, Copy)]
-enum Asks {
+enum ClientKind {
     Steady,
     Moving,
     Many,
     Plain,
 }
 
-impl Asks {
+impl ClientKind {
     const ALL: [Self; 4] = [Self::Steady, Self::Moving, Self::Many, Self::Plain];
 
     fn port(self, number: usize) -> u16 {
@@ -131,26 +131,27 @@ impl Asks {
     }
 }
 
-/// Connects and sends a request; returns what is wrong with the result.
-fn visit(
+/// Connects and sends a request; returns an error if the wrong server responds.
+fn attempt(
     balancer: IpAddr,
-    asks: Asks,
+    kind: ClientKind,
     number: usize,
     in_force: &InForce,
 ) -> Result<TcpStream, String> {
     let source = IpAddr::from([127, 10, 0, u8::try_from(1 + number % 200).unwrap()]);
     let first = in_force.acknowledged.load(Ordering::SeqCst);
-    let to = (balancer, asks.port(number / 2)).into();
-    let said = |what: &str, error: io::Error| format!("{} at {to}: {what}: {error}", asks.name());
-    let stream = connect_from(source, to).map_err(|error| said("connecting", error))?;
-    let server = ask(&stream, &request(asks.name())).map_err(|error| said("asking", error))?;
+    let to = (balancer, kind.port(number / 2)).into();
+    let failed =
+        |action: &str, error: io::Error| format!("{} at {to}: {action}: {error}", kind.name());
+    let stream = connect_from(source, to).map_err(|error| failed("connect", error))?;
+    let server = ask(&stream, &request(kind.name())).map_err(|error| failed("request", error))?;
     let last = in_force.begun.load(Ordering::SeqCst);
-    if asks.may_reach(&server, first..=last) {
+    if kind.may_reach(&server, first..=last) {
         Ok(stream)
     } else {
         Err(format!(
             "{} at {to} reached {server} with {first} to {last} in force",
-            asks.name()
+            kind.name()
         ))
     }
 }
@@ -158,7 +159,7 @@ fn visit(
 /// Attempts a share of the rate until it is stopped; returns how many were served, or the first error.
 fn offer(
     balancer: IpAddr,
-    place: usize,
+    index: usize,
     in_force: &InForce,
     ended: &AtomicBool,
 ) -> Result<usize, String> {
@@ -166,10 +167,10 @@ fn offer(
     let mut next = Instant::now();
     let mut served = 0;
     while !ended.load(Ordering::SeqCst) {
-        let number = served * 4 + place;
-        let asks = Asks::ALL[(number / 4) % Asks::ALL.len()];
-        // Reset, so that no port is kept waiting for what nobody sends any more.
-        reset(visit(balancer, asks, number, in_force)?);
+        let number = served * 4 + index;
+        let kind = ClientKind::ALL[(number / 4) % ClientKind::ALL.len()];
+        // Reset, so that no port stays in TIME_WAIT.
+        reset(attempt(balancer, kind, number, in_force)?);
         served += 1;
         next += pause;
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -185,9 +186,17 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
     counted(&balancer, "lyncpin_backend_up", &[], 4.0);
     let in_force = Arc::new(InForce::default());
     let mut long: Vec<TcpStream> = (0..LONG)
-        .map(|number| visit(balancer.address, Asks::ALL[number % 4], number, &in_force).unwrap())
+        .map(|number| {
+            attempt(
+                balancer.address,
+                ClientKind::ALL[number % 4],
+                number,
+                &in_force,
+            )
+            .unwrap()
+        })
         .collect();
-    // These come through a listener that goes, and to pools that go.
+    // These connect through a listener and to pools that later reloads remove.
     let guests = (0..20).map(|_| {
         let stream = connect_from(own_address(), balancer.at(GUEST)).unwrap();
         ask(&stream, b"a guest\n").unwrap();
@@ -197,16 +206,16 @@ fn a_hundred_reloads_under_load_refuse_reset_and_misroute_no_connection() {
 
     let ended = Arc::new(AtomicBool::new(false));
     let offering: Vec<_> = (0..OFFERING as usize)
-        .map(|place| {
+        .map(|index| {
             let (in_force, ended, address) = (in_force.clone(), ended.clone(), balancer.address);
-            std::thread::spawn(move || offer(address, place, &in_force, &ended))
+            std::thread::spawn(move || offer(address, index, &in_force, &ended))
         })
         .collect();
     for number in 1..=RELOADS {
         in_force.begun.store(number, Ordering::SeqCst);
         balancer.reloaded(&yaml(number, &backends));
         in_force.acknowledged.store(number, Ordering::SeqCst);
-        // Some traffic for each configuration.
+        // Each configuration gets some traffic.
         std::thread::sleep(Duration::from_millis(20));
     }
     ended.store(true, Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Listening sockets over a reload: those that stay, are added, are removed, or move to another listener.
+//! Listening sockets over a reload: sockets that are kept, added, removed, or moved to another listener.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,12 +14,12 @@ use crate::support::{at, eventually, own_address};
 fn listeners(all: &[(&str, u16, &str, &str)], backends: &[Backend]) -> String {
     let mut yaml = String::from("listeners:\n");
     for (name, port, protocol, pool) in all {
-        let leads = match *protocol {
+        let routing = match *protocol {
             "tcp" => format!("pool: {pool}"),
             _ => format!("routes: [{{ names: [www.test], pool: {pool} }}]"),
         };
         yaml +=
-            &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {leads} }}\n");
+            &format!("  {name}: {{ bind: [\"HOST:{port}\"], protocol: {protocol}, {routing} }}\n");
     }
     let pools = routed("a", backends);
     yaml + &pools[pools.find("pools:").unwrap()..]
@@ -37,7 +37,7 @@ fn refuses(to: SocketAddr) {
     });
 }
 
-/// Inodes of the sockets that listen there (proc_net(5)).
+/// Inodes of the sockets that listen on this address (proc_net(5)).
 fn sockets_at(to: SocketAddr) -> Vec<String> {
     let std::net::IpAddr::V4(ip) = to.ip() else {
         panic!("tests have IPv4 addresses");
@@ -99,7 +99,7 @@ fn clients_in_the_accept_queue_of_a_removed_address_are_served() {
 }
 
 #[test]
-fn an_address_keeps_its_sockets_under_another_name_another_protocol_and_when_two_change_places() {
+fn an_address_keeps_its_sockets_with_another_name_another_protocol_and_after_a_swap() {
     let backends = Backend::several(2);
     let before = [("one", 81, "http", "a"), ("two", 82, "tcp", "b")];
     let balancer = Balancer::start(&listeners(&before, &backends)).ready();
@@ -142,8 +142,8 @@ fn every_address_that_cannot_be_bound_is_reported_and_nothing_changes() {
     let answer = balancer.reload(&listeners(&next, &backends));
     assert_eq!(answer.status, 422, "{}", answer.body);
     for port in [81, 82] {
-        let said = format!("cannot bind {}", balancer.at(port));
-        assert!(answer.body.contains(&said), "{}", answer.body);
+        let error = format!("cannot bind {}", balancer.at(port));
+        assert!(answer.body.contains(&error), "{}", answer.body);
     }
     assert_eq!(server(&balancer), "a");
     assert_eq!(sockets_at(balancer.at(83)), [""; 0]);
@@ -176,11 +176,11 @@ fn an_address_changes_to_all_addresses_and_back() {
 #[test]
 fn a_port_without_a_pool_that_can_serve_closes_and_opens_with_the_next_reload() {
     let backends = Backend::several(1);
-    let nobody = "listeners: { web: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [www.test], pool: none }] } }\n\
+    let unresolvable = "listeners: { web: { bind: [\"HOST:80\"], protocol: http, routes: [{ names: [www.test], pool: none }] } }\n\
                   pools: { none: { backends: [\"nobody.invalid:80\"] } }\n";
     let balancer = Balancer::start(&routed("a", &backends)).ready();
     assert_eq!(server(&balancer), "a");
-    balancer.reloaded(nobody);
+    balancer.reloaded(unresolvable);
     refuses(balancer.at(WEB));
     balancer.reloaded(&routed("a", &backends));
     assert_eq!(server(&balancer), "a");

@@ -14,14 +14,14 @@ use crate::support::hang::stalls;
 use crate::support::peers::Backend;
 use crate::support::raw::{counted, ticks};
 
-/// Far more than a stop takes, and less than a reload waits for a file.
+/// Much longer than a stop takes, and shorter than a reload waits for a file.
 const SOON: Duration = Duration::from_secs(6);
 
 fn start(backends: &[Backend]) -> Balancer {
     Balancer::start(&routed("a", backends)).ready()
 }
 
-/// The balancer with a configuration, a token or a store that stalls as soon as it is read again.
+/// The balancer with a configuration, token or store that stalls at the next read.
 fn stalled(what: &str, backends: &[Backend]) -> Balancer {
     let balancer = start(backends);
     let directory = balancer.directory();
@@ -29,7 +29,7 @@ fn stalled(what: &str, backends: &[Backend]) -> Balancer {
         "configuration" => stalls(&balancer.file()),
         "token" => stalls(&directory.join("token")),
         "store" => {
-            // Its lock is the first of it that is opened.
+            // The lock is the first file of the store that is opened.
             stalls(&directory.join("affinity.lock"));
             let store = format!(
                 "affinity_store: {{ file: {}/affinity }}\n",
@@ -47,7 +47,7 @@ fn threads(balancer: &Balancer) -> usize {
     std::fs::read_dir(tasks).unwrap().count()
 }
 
-/// Waits until a thread waits for the file.
+/// Waits until a thread is blocked on the file.
 fn waits(balancer: &Balancer) {
     eventually("a thread reads", || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", balancer.pid())).unwrap();
@@ -71,10 +71,14 @@ fn a_reload_that_waits_for_a_file_delays_neither_the_admin_listener_nor_clients_
             assert!(asked.elapsed() < SOON, "{what} {path}");
         }
         assert_eq!(server(&balancer), "a");
-        let told = Instant::now();
+        let signalled = Instant::now();
         balancer.signal(Signal::TERM);
         assert_eq!(balancer.wait().code(), Some(0), "{what}");
-        assert!(told.elapsed() < SOON, "{what}: {:?}", told.elapsed());
+        assert!(
+            signalled.elapsed() < SOON,
+            "{what}: {:?}",
+            signalled.elapsed()
+        );
     }
 }
 
@@ -83,29 +87,32 @@ fn a_reload_that_waits_too_long_is_rejected_with_the_name_of_the_file_and_one_th
     let backends = Backend::several(1);
     let balancer = stalled("configuration", &backends);
     let before = threads(&balancer);
-    let said = balancer.said(&["reload"]);
-    assert_eq!(said.status, 1, "{said:?}");
+    let output = balancer.said(&["reload"]);
+    assert_eq!(output.status, 1, "{output:?}");
     let file = balancer.file().display().to_string();
-    assert!(said.err.contains("did not respond within 10 s"), "{said:?}");
-    assert!(said.err.contains(&file), "{said:?}");
+    assert!(
+        output.err.contains("did not respond within 10 s"),
+        "{output:?}"
+    );
+    assert!(output.err.contains(&file), "{output:?}");
     for _ in 0..20 {
         balancer.signal(Signal::HUP);
-        let said = balancer.said(&["reload"]);
-        assert_eq!(said.status, 1, "{said:?}");
+        let output = balancer.said(&["reload"]);
+        assert_eq!(output.status, 1, "{output:?}");
         assert!(
-            said.err.contains("an earlier reload still waits for"),
-            "{said:?}"
+            output.err.contains("an earlier reload still waits for"),
+            "{output:?}"
         );
     }
     assert!(threads(&balancer) <= before + 1);
-    eventually("each of them is counted", || {
+    eventually("every rejected reload is counted", || {
         let rejected = balancer.metric("lyncpin_config_reloads_total", &["result=\"rejected\""]);
         (rejected >= 22.0).then_some(())
     });
-    // The file system answers again: the other end of the pipe is opened and closed.
+    // The file system responds again: the other end of the pipe is opened and closed.
     std::fs::write(balancer.file(), "").unwrap();
     std::fs::remove_file(balancer.file()).unwrap();
-    eventually("the next reload is taken", || {
+    eventually("the next reload is accepted", || {
         (balancer.reload(&routed("a", &backends)).status == 200).then_some(())
     });
 }
@@ -123,15 +130,15 @@ fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
             .unwrap()
     };
     for command in ["check", "run", "expand", "status", "reload"] {
-        let said = run(&[command, "-c", "/dev/zero"]);
-        let told = String::from_utf8_lossy(&said.stderr);
+        let output = run(&[command, "-c", "/dev/zero"]);
+        let text = String::from_utf8_lossy(&output.stderr);
         assert!(
-            matches!(said.status.code(), Some(1 | 2)),
-            "{command}: {told}"
+            matches!(output.status.code(), Some(1 | 2)),
+            "{command}: {text}"
         );
         assert!(
-            told.contains("larger than 1 MiB") && told.len() < 2_000,
-            "{command}: {told}"
+            text.contains("larger than 1 MiB") && text.len() < 2_000,
+            "{command}: {text}"
         );
     }
     assert_eq!(
@@ -145,7 +152,7 @@ fn a_configuration_without_an_end_is_read_up_to_the_size_limit() {
     assert_eq!(answer.status, 422);
     assert!(answer.body.contains("larger than 1 MiB"), "{}", answer.body);
     assert!(balancer.resident_kib() < resident + 20_000);
-    // A character that the bound cuts is no error of its own.
+    // A character cut by the size limit is not reported as a second error.
     let large = "# \u{fc}".repeat(400_000);
     std::fs::remove_file(balancer.file()).unwrap();
     balancer.write_raw(&large);
@@ -176,7 +183,7 @@ fn a_watched_file_that_stalls_delays_nothing_and_is_reloaded_once_it_can_be_read
     std::fs::rename(balancer.directory().join("pipe"), balancer.file()).unwrap();
     let before = ticks(&balancer);
     for _ in 0..20 {
-        // Each is an event in the directory.
+        // Each of these is an event in the directory.
         std::fs::write(balancer.directory().join("notes"), "b").unwrap();
         assert_eq!(balancer.get("/readyz").status, 200);
     }
@@ -198,7 +205,7 @@ impl Drop for Started {
     }
 }
 
-/// A start that waits for what `prepare` makes stall ends with SIGTERM.
+/// A start that waits for the file stalled by `prepare` ends with SIGTERM.
 fn stalls_at_start(prepare: impl FnOnce(&Path) -> String) {
     let directory = tempfile::tempdir().unwrap();
     let address = crate::support::own_address();
@@ -226,9 +233,9 @@ fn stalls_at_start(prepare: impl FnOnce(&Path) -> String) {
     eventually("it starts", || named("start").then_some(()));
     let pid = rustix::process::Pid::from_child(&started.0);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let told = Instant::now();
+    let signalled = Instant::now();
     let status = eventually("it ends", || started.0.try_wait().unwrap());
-    assert!(told.elapsed() < SOON);
+    assert!(signalled.elapsed() < SOON);
     assert_eq!(status.code(), Some(0));
 }
 
@@ -255,7 +262,7 @@ fn a_start_that_waits_for_a_file_system_can_be_stopped() {
 }
 
 #[test]
-fn the_watchdog_is_fed_while_a_reload_waits() {
+fn the_watchdog_gets_keep_alives_while_a_reload_waits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -275,13 +282,15 @@ fn the_watchdog_is_fed_while_a_reload_waits() {
     let mut fed = 0;
     while fed < 5 {
         let mut buffer = [0; 4096];
-        let length = socket.recv(&mut buffer).expect("the watchdog is fed");
+        let length = socket
+            .recv(&mut buffer)
+            .expect("the watchdog gets a keep-alive");
         fed += usize::from(buffer[..length].starts_with(b"WATCHDOG=1"));
     }
 }
 
 #[test]
-fn a_configuration_may_come_through_a_pipe() {
+fn a_configuration_can_be_read_from_a_pipe() {
     let address = crate::support::own_address();
     let yaml = routed("a", &Backend::several(1)).replace("HOST", &address.to_string());
     let mut child = Command::new(env!("CARGO_BIN_EXE_lyncpin"))

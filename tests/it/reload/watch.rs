@@ -1,4 +1,4 @@
-//! `run --watch`: every change of the content of the file triggers a reload, and nothing else does.
+//! `run --watch`: only a change of the content of the file triggers a reload.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn a_file_that_is_replaced_or_written_is_reloaded() {
     std::fs::write(balancer.file(), written.replace("pool: b", "pool: c")).unwrap();
     routes_to(&balancer, "c");
     let taken = reloads(&balancer, "accepted");
-    // What goes on beside it is nobody's business, and neither is the same once more.
+    // Changes to other files, and the same content again, trigger no reload.
     std::fs::write(balancer.directory().join("notes"), "b").unwrap();
     balancer.write(&routed("c", &backends));
     balancer.write(&routed("b", &backends));
@@ -54,7 +54,7 @@ fn a_file_with_errors_is_logged_and_the_next_one_is_accepted() {
         &["result=\"rejected\""],
         1.0,
     );
-    eventually("the log says so", || {
+    eventually("the error is logged", || {
         let rejected = |line: &serde_json::Value| line["by"] == "watch";
         balancer.log().iter().any(rejected).then_some(())
     });
@@ -90,7 +90,7 @@ fn a_changed_token_is_accepted() {
     let balancer = start(&backends);
     let token = balancer.directory().join("token");
     std::fs::write(&token, "another-token").unwrap();
-    eventually("the one before is refused", || {
+    eventually("the previous token is rejected", || {
         (balancer.get("/api/v1/status").status == 401).then_some(())
     });
 }

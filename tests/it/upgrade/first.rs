@@ -1,5 +1,5 @@
-//! The first process of a container, whose end ends all others: it stays, forwards signals, and exits as the serving process
-//! does.
+//! Process 1 of a container, whose exit ends all others: it stays, forwards signals, and exits with the status of the serving
+//! process.
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
@@ -14,14 +14,14 @@ use crate::support::{PATIENCE, eventually};
 
 const TCP: u16 = 5000;
 
-/// A balancer in a namespace of process ids of its own.
+/// A balancer in its own PID namespace.
 struct Container {
     balancer: Balancer,
 }
 
-/// Whose process 1 is the balancer.
+/// Process 1 is the balancer.
 const ALONE: &[&str] = &[];
-/// Whose process 1 is an init that ends with its child, and exits with the same status.
+/// Process 1 is an init that ends with its child and exits with the same status.
 const BELOW_INIT: &[&str] = &["sh", "-c", "\"$@\" & wait $!", "sh"];
 
 impl Container {
@@ -35,7 +35,7 @@ impl Container {
         );
         let balancer = Balancer::start_with(&yaml, |command| {
             let mut own = Command::new("unshare");
-            // A user who is not root gets the namespace together with one of users.
+            // A user other than root also needs a user namespace.
             if !rustix::process::geteuid().is_root() {
                 own.args(["--user", "--map-root-user"]);
             }
@@ -49,13 +49,13 @@ impl Container {
                 .stderr(Stdio::piped());
             *command = own;
         });
-        // Where that is not allowed, the harness has panicked with what unshare says.
+        // If that is not allowed, the harness has panicked with the error of unshare.
         Self {
             balancer: balancer.ready(),
         }
     }
 
-    /// The processes inside by their ids there, with those by which this test knows them.
+    /// The processes inside: the id in the namespace, and the id outside.
     fn processes(&self) -> BTreeMap<i32, Pid> {
         let parents = parents();
         let mut inside = BTreeMap::new();
@@ -83,7 +83,7 @@ impl Container {
         kill_process(known[&pid], signal).unwrap();
     }
 
-    fn come(&self) -> TcpStream {
+    fn connect_client(&self) -> TcpStream {
         let client = connect(self.balancer.at(TCP)).unwrap();
         ask(&client, b"?").unwrap();
         client
@@ -98,7 +98,7 @@ impl Container {
             .collect()
     }
 
-    fn counts(&self, series: &str, label: &str, wanted: f64) {
+    fn wait_for_metric(&self, series: &str, label: &str, wanted: f64) {
         eventually(&format!("{series} is {wanted}"), || {
             (self.balancer.metric(series, &[label]) == wanted).then_some(())
         });
@@ -130,26 +130,26 @@ fn id_inside(pid: i32) -> Option<i32> {
 fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_process() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let one = container.come();
+    let one = container.connect_client();
     let second = container.upgrade();
-    let two = container.come();
+    let two = container.connect_client();
     let third = container.upgrade();
-    let three = container.come();
+    let three = container.connect_client();
     for held in [&one, &two, &three] {
         assert!(is_alive(held));
     }
-    eventually("both older ones are shown", || {
+    eventually("both older processes are shown", || {
         (container.older() == [1, second.into()]).then_some(())
     });
-    // Without a connection it stays, and is no concern of anyone.
+    // Without connections process 1 stays, and the status does not list it.
     drop(one);
     eventually("process 1 is not shown any more", || {
         (container.older() == [i64::from(second)]).then_some(())
     });
     assert!(is_alive(&two) && is_alive(&three));
-    // The second one ends, and its child has another parent.
+    // The second process ends, and its child gets another parent.
     drop(two);
-    eventually("the second one has ended, and is waited for", || {
+    eventually("the second process has ended and is reaped", || {
         let inside: Vec<i32> = container.processes().into_keys().collect();
         (inside == [1, third]).then_some(())
     });
@@ -158,7 +158,7 @@ fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_pr
         .balancer
         .metric("lyncpin_config_reloads_total", &["result=\"accepted\""]);
     container.signal(1, Signal::HUP);
-    container.counts(
+    container.wait_for_metric(
         "lyncpin_config_reloads_total",
         "result=\"accepted\"",
         reloads + 1.0,
@@ -168,45 +168,45 @@ fn process_1_stays_through_upgrades_forwards_signals_and_exits_as_the_serving_pr
         let known = container.processes();
         (known.len() == 3 && container.older() == [i64::from(third)]).then_some(())
     });
-    let four = container.come();
-    let told = Instant::now();
+    let four = container.connect_client();
+    let signalled = Instant::now();
     container.signal(1, Signal::TERM);
     // Connections get `timeouts.shutdown`, in both processes.
     assert!(is_alive(&three) && is_alive(&four));
     assert_reset(&three);
     assert_reset(&four);
-    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
     assert_eq!(container.balancer.wait().code(), Some(0));
-    assert!(told.elapsed() < PATIENCE);
+    assert!(signalled.elapsed() < PATIENCE);
 }
 
 #[test]
 fn process_1_ends_with_the_status_of_a_successor_that_dies() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let held = container.come();
+    let held = container.connect_client();
     let second = container.upgrade();
-    let also_held = container.come();
+    let also_held = container.connect_client();
     let third = container.upgrade();
     assert!(is_alive(&held) && is_alive(&also_held));
     assert_ne!(second, third);
-    // Its parent, which drains, is in no hurry to end.
+    // Its parent drains and must not delay the exit.
     container.signal(third, Signal::KILL);
     assert_eq!(container.balancer.wait().code(), Some(128 + 9));
 }
 
 #[test]
-fn connections_of_older_processes_get_their_time_when_the_serving_process_has_none() {
+fn connections_of_older_processes_keep_the_shutdown_timeout_when_the_serving_process_has_none() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let one = container.come();
+    let one = container.connect_client();
     container.upgrade();
-    let two = container.come();
+    let two = container.connect_client();
     container.upgrade();
-    let told = Instant::now();
+    let signalled = Instant::now();
     container.signal(1, Signal::TERM);
     assert_reset(&one);
-    assert!(told.elapsed() >= Duration::from_secs(1));
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
     assert_reset(&two);
     assert_eq!(container.balancer.wait().code(), Some(0));
 }
@@ -215,9 +215,9 @@ fn connections_of_older_processes_get_their_time_when_the_serving_process_has_no
 fn a_second_signal_ends_every_process_at_once() {
     let backends = Backend::several(1);
     let mut container = Container::start(&backends, ALONE);
-    let held = container.come();
+    let held = container.connect_client();
     container.upgrade();
-    let also_held = container.come();
+    let also_held = container.connect_client();
     container.signal(1, Signal::TERM);
     eventually("the stop has begun", || {
         (container
@@ -252,16 +252,16 @@ fn the_child_of_an_init_process_stays_too() {
         .keys()
         .nth(1)
         .expect("the balancer is a child of process 1");
-    let held = container.come();
+    let held = container.connect_client();
     let second = container.upgrade();
     drop(held);
     let third = container.upgrade();
-    eventually("only the serving one is left beside it", || {
+    eventually("only process 1 and the serving process are left", || {
         let inside: Vec<i32> = container.processes().into_keys().collect();
         (inside == [1, child, third]).then_some(())
     });
     assert_ne!(second, third);
-    let held = container.come();
+    let held = container.connect_client();
     assert!(is_alive(&held));
     container.signal(child, Signal::TERM);
     assert_reset(&held);

@@ -1,4 +1,4 @@
-//! The new process of an upgrade, where the test plays the old one.
+//! The new process of an upgrade, with the test in place of the old process.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::support::{PATIENCE, at, eventually, own_address};
 
 const TCP: u16 = 5000;
 
-/// The old process's side, up to the commit.
+/// The side of the old process, up to the commit.
 struct Old {
     channel: Channel,
     _sockets: Vec<TcpListener>,
@@ -28,7 +28,7 @@ fn soon() -> Instant {
 }
 
 impl Old {
-    /// Starts a new process that is told everything; `file` is its configuration.
+    /// Starts a new process that receives everything; `file` is its configuration.
     fn hand_over(command: &mut Command) -> (Self, std::thread::JoinHandle<()>) {
         let (ours, theirs) = Channel::pair().unwrap();
         command
@@ -40,17 +40,17 @@ impl Old {
         };
         let channel = old.channel.try_clone().unwrap();
         let telling = std::thread::spawn(move || {
-            let tell = |message: HandoffMessage| channel.send_message(&message, soon()).unwrap();
-            tell(HandoffMessage::Hello {
+            let send = |message: HandoffMessage| channel.send_message(&message, soon()).unwrap();
+            send(HandoffMessage::Hello {
                 version: VERSION,
                 program: "0.1.0".into(),
             });
-            tell(HandoffMessage::Secret([7; 32]));
-            tell(HandoffMessage::Described);
-            tell(HandoffMessage::Complete);
+            send(HandoffMessage::Secret([7; 32]));
+            send(HandoffMessage::Described);
+            send(HandoffMessage::Complete);
             let ready = channel.receive_message(soon()).unwrap();
             assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
-            tell(HandoffMessage::Commit);
+            send(HandoffMessage::Commit);
             assert_eq!(
                 channel.receive_message(soon()).unwrap(),
                 HandoffMessage::Serving
@@ -80,7 +80,7 @@ fn in_file(path: &Path) -> String {
     format!("{{ file: \"{}\" }}", path.display())
 }
 
-/// A new process whose predecessor still holds the store, and what that one holds.
+/// A new process, its predecessor that still holds the store, and that store.
 fn taken_over(backends: &[Backend], file: &Path) -> (Balancer, Old, OpenedStore) {
     let held = OpenedStore::open(file).unwrap();
     let mut parts = None;
@@ -102,7 +102,7 @@ fn open_below(balancer: &Balancer, directory: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn says(balancer: &Balancer, message: &str) {
+fn expect_log(balancer: &Balancer, message: &str) {
     eventually(message, || {
         let log = balancer.log();
         log.iter()
@@ -124,7 +124,7 @@ fn entries_of(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_store_named_by_a_reload_during_the_handover_is_written() {
+fn a_store_named_by_a_reload_during_the_handoff_is_written() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (before, after) = (one.path().join("pins"), two.path().join("pins"));
     let backends = Backend::several(2);
@@ -132,19 +132,19 @@ fn a_store_named_by_a_reload_during_the_handover_is_written() {
     balancer.reloaded(&yaml(&backends, &in_file(&after)));
     drop(held);
     old.farewell();
-    // A request after it is answered by the same task, so it has been met.
+    // The same task responds to a later request, so the reload is complete.
     balancer.reloaded(&yaml(&backends, &in_file(&after)));
     let mut balancer = balancer;
     let source = pin_one(&balancer);
     assert!(open_below(&balancer, one.path()).is_empty());
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait().code(), Some(0));
-    // The next process has what this one wrote.
+    // The next process reads the pins that this one wrote.
     let again = Balancer::start(&yaml(&backends, &in_file(&after)));
     let pins = again.get("/api/v1/affinity").body;
     assert_ne!(source, "");
     let page: serde_json::Value = serde_json::from_str(&pins).unwrap();
-    // Pins are kept by address, and that of the balancer is another one now.
+    // Pins are stored by address, and the address of the balancer has changed.
     assert_eq!(page["entries"].as_array().unwrap().len(), 1, "{pins}");
 }
 
@@ -179,7 +179,7 @@ fn a_reload_back_to_the_store_of_the_old_process_opens_it_once_it_is_released() 
     assert!(open_below(&balancer, two.path()).is_empty());
     drop(held);
     old.farewell();
-    eventually("the store is the new process's", || {
+    eventually("the new process has the store", || {
         (!open_below(&balancer, one.path()).is_empty()).then_some(())
     });
     assert!(OpenedStore::open(&before).is_err());
@@ -192,13 +192,13 @@ fn an_old_process_that_exits_without_a_message_has_released_the_store() {
     let backends = Backend::several(1);
     let (balancer, old, held) = taken_over(&backends, &file);
     drop((held, old));
-    eventually("the store is the new process's", || {
+    eventually("the new process has the store", || {
         (!open_below(&balancer, directory.path()).is_empty()).then_some(())
     });
-    says(&balancer, "the old process has exited");
+    expect_log(&balancer, "the old process has exited");
 }
 
-/// The old process that has cancelled the upgrade serves on, and kills its successor; until then only one may serve.
+/// An old process that has cancelled the upgrade continues to serve and kills its successor. Until then only one may serve.
 #[test]
 fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
     let address = own_address();
@@ -214,7 +214,7 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
     std::fs::write(&file, yaml).unwrap();
     let socket = TcpListener::bind(at(address, TCP)).unwrap();
     socket.set_nonblocking(true).unwrap();
-    // What waits in its queue is the old process's.
+    // The connections in the accept queue belong to the old process.
     let mut waits = std::net::TcpStream::connect(at(address, TCP)).unwrap();
     waits.write_all(b"?").unwrap();
     for last in [
@@ -256,9 +256,9 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
         }
         drop(ours);
         let begun = Instant::now();
-        let said = child.wait_with_output().unwrap();
-        let err = String::from_utf8_lossy(&said.stderr);
-        assert_eq!(said.status.code(), Some(1), "{last:?}: {err}");
+        let output = child.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{last:?}: {err}");
         assert!(
             err.contains("the other process has closed the channel"),
             "{last:?}: {err}"
@@ -267,9 +267,9 @@ fn a_new_process_does_not_take_over_from_an_old_one_that_hangs() {
     }
     let (mut taken, _) = socket.accept().unwrap();
     taken.set_nonblocking(false).unwrap();
-    let mut said = [0];
-    taken.read_exact(&mut said).unwrap();
-    assert_eq!(said, *b"?");
+    let mut received = [0];
+    taken.read_exact(&mut received).unwrap();
+    assert_eq!(received, *b"?");
 }
 
 #[test]
@@ -310,9 +310,9 @@ fn a_new_process_that_is_stopped_before_the_commit_reports_it_and_exits() {
     assert!(matches!(ready, HandoffMessage::Ready(_)), "{ready:?}");
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    let said = ours.receive_message(soon()).unwrap();
+    let last = ours.receive_message(soon()).unwrap();
     assert_eq!(
-        said,
+        last,
         HandoffMessage::Failed("the new process was stopped".into())
     );
     let status = eventually("it ends", || child.try_wait().unwrap());

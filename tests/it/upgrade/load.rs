@@ -1,4 +1,4 @@
-//! Twenty upgrades in a row under load, with one program that fails and one configuration that is broken among them.
+//! Twenty upgrades in a row under load, including one program that fails and one invalid configuration.
 
 use std::net::{IpAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use crate::support::own_address;
 use crate::support::peers::{Backend, ask, connect_from, entries, is_alive, raise_descriptors};
 
-use super::Line;
+use super::Service;
 
 const TCP: u16 = 5000;
 const LONG: usize = 500;
 const UPGRADES: usize = 20;
 const CLIENTS: usize = 200;
 const THREADS: usize = 4;
-/// Attempted; a busy machine may reach fewer.
+/// The interval of attempts; a busy machine may make fewer.
 const EVERY: Duration = Duration::from_micros(2_000);
 
-/// Connects again and again; each connection must be served, by the server that the client had before.
-fn come_again_and_again(
-    line: &Line,
+/// Connects repeatedly; each connection must be served, by the server that the client had before.
+fn reconnect_repeatedly(
+    service: &Service,
     clients: &[(IpAddr, String)],
     done: &AtomicBool,
     count: &AtomicUsize,
@@ -29,8 +29,9 @@ fn come_again_and_again(
         if done.load(Ordering::Relaxed) {
             return;
         }
-        let stream = connect_from(*client, line.balancer.at(TCP)).expect("nobody is refused");
-        let served = ask(&stream, b"?").expect("nobody is lost");
+        let stream =
+            connect_from(*client, service.balancer.at(TCP)).expect("every connection is accepted");
+        let served = ask(&stream, b"?").expect("every request gets its response");
         assert_eq!(served, *server, "the pin of {client}");
         count.fetch_add(1, Ordering::Relaxed);
         let due = begun + EVERY * number;
@@ -42,41 +43,41 @@ fn come_again_and_again(
 fn twenty_upgrades_under_load_lose_no_connection_and_no_pin() {
     raise_descriptors();
     let backends = Backend::several(3);
-    let line = Line::start(&format!(
+    let service = Service::start(&format!(
         "listeners:\n\
          \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
          workers: 2\npools:\n  web: {{ {}, affinity: {{ by: [source] }} }}",
         entries(&backends)
     ));
-    let come = |client: IpAddr| {
-        let stream = connect_from(client, line.balancer.at(TCP)).unwrap();
+    let connect_client = |client: IpAddr| {
+        let stream = connect_from(client, service.balancer.at(TCP)).unwrap();
         (ask(&stream, b"?").unwrap(), stream)
     };
-    let long: Vec<(String, TcpStream)> = (0..LONG).map(|_| come(own_address())).collect();
+    let long: Vec<(String, TcpStream)> = (0..LONG).map(|_| connect_client(own_address())).collect();
     let clients: Vec<(IpAddr, String)> = (0..CLIENTS)
         .map(|_| own_address())
-        .map(|client| (client, come(client).0))
+        .map(|client| (client, connect_client(client).0))
         .collect();
     let (done, count) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         let share = CLIENTS / THREADS;
         let threads: Vec<_> = clients
             .chunks(share)
-            .map(|clients| scope.spawn(|| come_again_and_again(&line, clients, &done, &count)))
+            .map(|clients| scope.spawn(|| reconnect_repeatedly(&service, clients, &done, &count)))
             .collect();
         let ended = Ended(&done);
         for number in 0..UPGRADES {
             if number == 7 {
-                line.put_script("#!/bin/sh\nexit 1\n");
-                line.fails_to_upgrade();
-                line.put_program();
+                service.put_script("#!/bin/sh\nexit 1\n");
+                service.fails_to_upgrade();
+                service.put_program();
             }
             if number == 13 {
-                line.change_file(|text| text.replace("pool: web", "pool: wep"));
-                line.fails_to_upgrade();
-                line.change_file(|text| text.replace("pool: wep", "pool: web"));
+                service.change_file(|text| text.replace("pool: web", "pool: wep"));
+                service.fails_to_upgrade();
+                service.change_file(|text| text.replace("pool: wep", "pool: web"));
             }
-            line.upgrade();
+            service.upgrade();
         }
         drop(ended);
         for thread in threads {
@@ -87,12 +88,12 @@ fn twenty_upgrades_under_load_lose_no_connection_and_no_pin() {
         assert!(is_alive(stream));
     }
     for (client, server) in &clients {
-        assert_eq!(come(*client).0, *server);
+        assert_eq!(connect_client(*client).0, *server);
     }
     assert!(count.into_inner() > UPGRADES);
 }
 
-/// Ends the load, whatever happens.
+/// Ends the load when dropped, also after a panic.
 struct Ended<'a>(&'a AtomicBool);
 
 impl Drop for Ended<'_> {

@@ -1,4 +1,4 @@
-//! The pins of the control: seven in one group, pages of three, and an empty page in between.
+//! The pins of the fake control: seven in one group, pages of three, and an empty page in between.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};

@@ -1,4 +1,4 @@
-//! An administrator's commands after an upgrade reach the older processes, and the status shows those.
+//! Commands after an upgrade reach the older processes, and the status shows those processes.
 
 use std::net::{IpAddr, TcpStream};
 use std::process::{Output, Stdio};
@@ -10,13 +10,13 @@ use crate::support::chromium::Chromium;
 use crate::support::peers::{Backend, ask, assert_reset, connect_from, entries, is_alive};
 use crate::support::{PATIENCE, eventually, own_address};
 
-use super::{Line, lives};
+use super::{Service, is_running};
 
 const TCP: u16 = 5000;
 const POOL: &str = "health: none, affinity: { by: [source] }";
 
-fn start(backends: &[Backend], pool: &str) -> Line {
-    Line::start(&format!(
+fn start(backends: &[Backend], pool: &str) -> Service {
+    Service::start(&format!(
         "listeners:\n\
          \x20 tcp: {{ bind: [\"HOST:{TCP}\"], protocol: tcp, pool: web }}\n\
          workers: 2\npools:\n  web: {{ {}, {pool} }}",
@@ -24,23 +24,23 @@ fn start(backends: &[Backend], pool: &str) -> Line {
     ))
 }
 
-/// A connection of a client of its own, and the backend that it got.
-fn come(line: &Line) -> (IpAddr, String, TcpStream) {
+/// Connects from a new client address; returns the address, the backend and the connection.
+fn connect_client(service: &Service) -> (IpAddr, String, TcpStream) {
     let source = own_address();
-    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    let client = connect_from(source, service.balancer.at(TCP)).unwrap();
     let server = ask(&client, b"?").unwrap();
     (source, server, client)
 }
 
-fn older(line: &Line) -> Vec<serde_json::Value> {
-    let status = line.balancer.status();
+fn older(service: &Service) -> Vec<serde_json::Value> {
+    let status = service.balancer.status();
     status["predecessors"].as_array().unwrap().clone()
 }
 
-/// Waits until the status shows these older processes with these numbers of connections.
-fn shows(line: &Line, wanted: &[(Pid, u64)]) -> Vec<serde_json::Value> {
+/// Waits until the status shows these older processes and their connection counts.
+fn wait_for_older(service: &Service, wanted: &[(Pid, u64)]) -> Vec<serde_json::Value> {
     eventually(&format!("older processes are {wanted:?}"), || {
-        let shown = older(line);
+        let shown = older(service);
         let seen: Vec<_> = shown
             .iter()
             .map(|one| (one["pid"].as_i64(), one["connections"].as_u64()))
@@ -53,19 +53,19 @@ fn shows(line: &Line, wanted: &[(Pid, u64)]) -> Vec<serde_json::Value> {
     })
 }
 
-fn first(line: &Line) -> Pid {
-    line.group
+fn first(service: &Service) -> Pid {
+    service.group
 }
 
 #[test]
 fn the_status_shows_each_older_process_and_its_connections_by_backend() {
     let backends = Backend::several(2);
-    let line = start(&backends, POOL);
-    let (_, server, one) = come(&line);
-    let second = line.upgrade();
-    let (_, other, two) = come(&line);
-    line.upgrade();
-    let shown = shows(&line, &[(first(&line), 1), (second, 1)]);
+    let service = start(&backends, POOL);
+    let (_, server, one) = connect_client(&service);
+    let second = service.upgrade();
+    let (_, other, two) = connect_client(&service);
+    service.upgrade();
+    let shown = wait_for_older(&service, &[(first(&service), 1), (second, 1)]);
     for (older, server) in shown.iter().zip([&server, &other]) {
         assert_eq!(older["answers"], true, "{older}");
         assert_eq!(
@@ -74,26 +74,30 @@ fn the_status_shows_each_older_process_and_its_connections_by_backend() {
         );
         assert!(older["until"].is_string() && older["since"].is_string());
     }
-    let said = line.balancer.said(&["status"]);
-    let wanted = format!("older process {}, replaced", first(&line).as_raw_pid());
-    assert!(said.out.contains(&wanted), "{said:?}");
+    let output = service.balancer.said(&["status"]);
+    let wanted = format!("older process {}, replaced", first(&service).as_raw_pid());
+    assert!(output.out.contains(&wanted), "{output:?}");
     assert!(
-        said.out.contains(&format!(
+        output.out.contains(&format!(
             ": 1 connection (web/{server} 1), the rest is reset in "
         )),
-        "{said:?}"
+        "{output:?}"
     );
-    assert_eq!(line.balancer.metric("lyncpin_predecessors", &[]), 2.0);
+    assert_eq!(service.balancer.metric("lyncpin_predecessors", &[]), 2.0);
     assert_eq!(
-        line.balancer.metric("lyncpin_predecessor_connections", &[]),
+        service
+            .balancer
+            .metric("lyncpin_predecessor_connections", &[]),
         2.0
     );
     drop(one);
-    shows(&line, &[(second, 1)]);
+    wait_for_older(&service, &[(second, 1)]);
     drop(two);
-    shows(&line, &[]);
+    wait_for_older(&service, &[]);
     assert_eq!(
-        line.balancer.metric("lyncpin_predecessor_connections", &[]),
+        service
+            .balancer
+            .metric("lyncpin_predecessor_connections", &[]),
         0.0
     );
 }
@@ -101,20 +105,20 @@ fn the_status_shows_each_older_process_and_its_connections_by_backend() {
 #[test]
 fn the_status_page_shows_older_processes_in_its_header() {
     let backends = Backend::several(1);
-    let line = start(&backends, POOL);
-    let (_, _, held) = come(&line);
+    let service = start(&backends, POOL);
+    let (_, _, held) = connect_client(&service);
     let mut browser = Chromium::start(1280, 900);
-    browser.open(&format!("http://{}/", line.balancer.at(9900)));
+    browser.open(&format!("http://{}/", service.balancer.at(9900)));
     browser.until("document.querySelector('#token').open");
     browser.write("test-token");
     browser.press("Enter");
     browser.until("document.querySelector('.pool tbody tr')");
     let head = "document.querySelector('#older')";
     browser.until(&format!("{head}.hidden"));
-    line.upgrade();
+    service.upgrade();
     let wanted = format!(
         "Older process {}: 1 connection from before an upgrade, reset at ",
-        first(&line).as_raw_pid()
+        first(&service).as_raw_pid()
     );
     browser.until(&format!(
         "!{head}.hidden && {head}.textContent.startsWith('{wanted}')"
@@ -126,19 +130,19 @@ fn the_status_page_shows_older_processes_in_its_header() {
 #[test]
 fn a_reload_during_an_upgrade_gets_a_response() {
     let backends = Backend::several(1);
-    let line = start(&backends, POOL);
+    let service = start(&backends, POOL);
     let done = std::sync::atomic::AtomicBool::new(false);
-    let goes_on = || !done.load(std::sync::atomic::Ordering::Relaxed);
+    let running = || !done.load(std::sync::atomic::Ordering::Relaxed);
     std::thread::scope(|scope| {
         let command = scope.spawn(|| {
-            while goes_on() {
-                let said = line.balancer.said(&["reload"]);
-                let words = said.err.contains("an upgrade is under way");
-                assert!(said.status == 0 || words, "{said:?}");
+            while running() {
+                let output = service.balancer.said(&["reload"]);
+                let rejected = output.err.contains("an upgrade is under way");
+                assert!(output.status == 0 || rejected, "{output:?}");
             }
         });
         for _ in 0..6 {
-            line.upgrade();
+            service.upgrade();
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
         command.join().unwrap();
@@ -148,49 +152,49 @@ fn a_reload_during_an_upgrade_gets_a_response() {
 #[test]
 fn maintain_resets_the_connections_of_every_older_process() {
     let backends = Backend::several(1);
-    let line = start(&backends, POOL);
+    let service = start(&backends, POOL);
     let held: Vec<TcpStream> = (0..3)
         .map(|_| {
-            let held = come(&line).2;
-            line.upgrade();
+            let held = connect_client(&service).2;
+            service.upgrade();
             held
         })
         .collect();
     eventually("all three are shown", || {
-        (older(&line).len() == 3).then_some(())
+        (older(&service).len() == 3).then_some(())
     });
-    let said = line.balancer.said(&["maintain", "web/a", "--force"]);
-    assert_eq!((said.status, said.err.as_str()), (0, ""), "{said:?}");
-    let told = said.out.matches("  and in the older process ").count();
-    assert_eq!(told, 3, "{said:?}");
+    let output = service.balancer.said(&["maintain", "web/a", "--force"]);
+    assert_eq!((output.status, output.err.as_str()), (0, ""), "{output:?}");
+    let count = output.out.matches("  and in the older process ").count();
+    assert_eq!(count, 3, "{output:?}");
     for held in &held {
         assert_reset(held);
     }
-    shows(&line, &[]);
-    // Everyone's log says who it was.
-    eventually("four processes have said so", || {
-        let log = line.balancer.log();
-        let said = log
+    wait_for_older(&service, &[]);
+    // Each process logs the caller.
+    eventually("four processes have logged the caller", || {
+        let log = service.balancer.log();
+        let logged = log
             .iter()
             .filter(|line| line["message"] == "administrative state");
-        let said: Vec<_> = said.collect();
-        for line in &said {
+        let logged: Vec<_> = logged.collect();
+        for line in &logged {
             assert!(
                 line["by"] == "command" && line["from"] != "unknown",
                 "{line}"
             );
         }
-        (said.len() == 4).then_some(())
+        (logged.len() == 4).then_some(())
     });
 }
 
 #[test]
 fn the_next_process_knows_the_connections_of_older_ones_from_the_start() {
     let backends = Backend::several(1);
-    let line = start(&backends, POOL);
-    let (_, _, held) = come(&line);
+    let service = start(&backends, POOL);
+    let (_, _, held) = connect_client(&service);
     let is_known = || {
-        let shown = older(&line);
+        let shown = older(&service);
         let held = serde_json::json!([{ "pool": "web", "backend": "a", "connections": 1 }]);
         assert_eq!(
             (&shown[0]["connections"], &shown[0]["backends"]),
@@ -199,47 +203,47 @@ fn the_next_process_knows_the_connections_of_older_ones_from_the_start() {
         assert!(shown[0]["until"].is_string(), "{shown:?}");
         shown
     };
-    line.upgrade();
+    service.upgrade();
     assert_eq!(is_known()[0]["answers"], true);
-    // One that says nothing any more keeps its number through upgrades.
-    kill_process(first(&line), Signal::STOP).unwrap();
+    // A process that no longer responds keeps its number across upgrades.
+    kill_process(first(&service), Signal::STOP).unwrap();
     for _ in 0..2 {
-        line.upgrade();
+        service.upgrade();
         is_known();
     }
-    eventually("it does not answer", || {
+    eventually("it does not respond", || {
         (is_known()[0]["answers"] == false).then_some(())
     });
-    line.upgrade();
+    service.upgrade();
     assert_eq!(is_known()[0]["answers"], false);
-    let said = line.balancer.said(&["maintain", "web/a", "--force"]);
+    let output = service.balancer.said(&["maintain", "web/a", "--force"]);
     let wanted = format!(
         "process {} did not respond: its 1 connection was not reached\n",
-        first(&line).as_raw_pid()
+        first(&service).as_raw_pid()
     );
-    assert_eq!((said.status, said.err), (1, wanted));
-    kill_process(first(&line), Signal::CONT).unwrap();
+    assert_eq!((output.status, output.err), (1, wanted));
+    kill_process(first(&service), Signal::CONT).unwrap();
     assert_reset(&held);
 }
 
 #[test]
-fn an_older_process_ends_with_its_last_connection_and_pins_of_the_others_stay_in_use() {
+fn an_older_process_ends_with_its_last_connection_and_other_pins_stay_in_use() {
     let backends = Backend::several(2);
-    let line = start(
+    let service = start(
         &backends,
         "health: none, affinity: { by: [source], ttl: 1s }",
     );
-    let (_, _, held) = come(&line);
-    let second = line.upgrade();
-    let (_, _, other) = come(&line);
-    line.upgrade();
+    let (_, _, held) = connect_client(&service);
+    let second = service.upgrade();
+    let (_, _, other) = connect_client(&service);
+    service.upgrade();
     drop(other);
     eventually("the second process has ended", || {
-        (!lives(second) || is_zombie(second)).then_some(())
+        (!is_running(second) || is_zombie(second)).then_some(())
     });
-    assert!(lives(first(&line)) && is_alive(&held));
+    assert!(is_running(first(&service)) && is_alive(&held));
     let pins = || {
-        let page = line.balancer.get("/api/v1/affinity").body;
+        let page = service.balancer.get("/api/v1/affinity").body;
         let page: serde_json::Value = serde_json::from_str(&page).unwrap();
         page["entries"].as_array().unwrap().clone()
     };
@@ -250,7 +254,7 @@ fn an_older_process_ends_with_its_last_connection_and_pins_of_the_others_stay_in
             (pins.len() == 1 && pins[0]["connections"] == 1).then_some(())
         },
     );
-    // Longer than an idle pin lasts.
+    // Longer than the TTL of an idle pin.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
         let pins = pins();
@@ -264,26 +268,26 @@ fn an_older_process_ends_with_its_last_connection_and_pins_of_the_others_stay_in
 #[test]
 fn a_drain_waits_for_connections_of_older_processes_until_its_deadline() {
     let backends = Backend::several(2);
-    let line = start(&backends, POOL);
-    let (_, server, held) = come(&line);
-    let (_, _, other) = std::iter::repeat_with(|| come(&line))
+    let service = start(&backends, POOL);
+    let (_, server, held) = connect_client(&service);
+    let (_, _, other) = std::iter::repeat_with(|| connect_client(&service))
         .find(|(_, got, _)| *got != server)
         .unwrap();
-    line.upgrade();
-    shows(&line, &[(first(&line), 2)]);
-    // Forgotten pins leave the connection as the only one that is waited for.
-    let said = line.balancer.said(&["affinity", "clear", "--all"]);
+    service.upgrade();
+    wait_for_older(&service, &[(first(&service), 2)]);
+    // With the pins cleared, the drain waits only for the connection.
+    let output = service.balancer.said(&["affinity", "clear", "--all"]);
     assert!(
-        said.out.ends_with("2 connections not affected\n"),
-        "{said:?}"
+        output.out.ends_with("2 connections not affected\n"),
+        "{output:?}"
     );
     assert!(is_alive(&held) && is_alive(&other));
     let drain = ["drain", &server, "--deadline", "600s"];
-    let said = line.balancer.said(&drain);
-    assert_eq!(said.status, 0, "{said:?}");
+    let output = service.balancer.said(&drain);
+    assert_eq!(output.status, 0, "{output:?}");
     assert!(is_alive(&held));
-    assert_eq!(line.balancer.said(&["ready", &server]).status, 0);
-    let mut waiting = line
+    assert_eq!(service.balancer.said(&["ready", &server]).status, 0);
+    let mut waiting = service
         .balancer
         .command(&["drain", &server, "--deadline", "3s", "--wait"]);
     let begun = Instant::now();
@@ -299,24 +303,24 @@ fn a_drain_waits_for_connections_of_older_processes_until_its_deadline() {
 #[test]
 fn moved_pins_reset_their_connections_in_every_process_and_each_is_counted_once() {
     let backends = Backend::several(2);
-    let line = start(&backends, POOL);
+    let service = start(&backends, POOL);
     let source = own_address();
     let mut held = Vec::new();
     let mut servers = Vec::new();
     for _ in 0..3 {
         for _ in 0..2 {
-            let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+            let client = connect_from(source, service.balancer.at(TCP)).unwrap();
             servers.push(ask(&client, b"?").unwrap());
             held.push(client);
         }
         if held.len() < 6 {
-            line.upgrade();
+            service.upgrade();
         }
     }
     let from = servers[0].clone();
     assert!(servers.iter().all(|server| *server == from));
     let to = if from == "a" { "b" } else { "a" };
-    let said = line.balancer.said(&[
+    let output = service.balancer.said(&[
         "affinity",
         "move",
         "--client",
@@ -325,28 +329,28 @@ fn moved_pins_reset_their_connections_in_every_process_and_each_is_counted_once(
         to,
     ]);
     assert_eq!(
-        said.out,
+        output.out,
         format!("1 pin moved to {to}, 6 connections reset\n"),
-        "{said:?}"
+        "{output:?}"
     );
     for held in &held {
         assert_reset(held);
     }
-    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    let client = connect_from(source, service.balancer.at(TCP)).unwrap();
     assert_eq!(ask(&client, b"?").unwrap(), to);
 }
 
 #[test]
 fn a_move_to_a_backend_unknown_to_the_older_process_resets_connections_there_too() {
     let backends = Backend::several(2);
-    let line = start(&backends[..1], POOL);
-    let (source, _, held) = come(&line);
-    line.change_file(|text| {
+    let service = start(&backends[..1], POOL);
+    let (source, _, held) = connect_client(&service);
+    service.change_file(|text| {
         let both = entries(&backends);
         text.replace(&entries(&backends[..1]), &both)
     });
-    line.upgrade();
-    let said = line.balancer.said(&[
+    service.upgrade();
+    let output = service.balancer.said(&[
         "affinity",
         "move",
         "--client",
@@ -355,35 +359,35 @@ fn a_move_to_a_backend_unknown_to_the_older_process_resets_connections_there_too
         "web/b",
     ]);
     assert_eq!(
-        said.out, "1 pin moved to web/b, 1 connection reset\n",
-        "{said:?}"
+        output.out, "1 pin moved to web/b, 1 connection reset\n",
+        "{output:?}"
     );
     assert_reset(&held);
-    let client = connect_from(source, line.balancer.at(TCP)).unwrap();
+    let client = connect_from(source, service.balancer.at(TCP)).unwrap();
     assert_eq!(ask(&client, b"?").unwrap(), "b");
 }
 
 #[test]
-fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing() {
+fn a_process_that_does_not_respond_is_reported_in_time_and_delays_nothing() {
     let backends = Backend::several(2);
-    let line = start(&backends, POOL);
-    let (source, server, held) = come(&line);
-    let second = line.upgrade();
-    let (_, other, reached) = std::iter::repeat_with(|| come(&line))
+    let service = start(&backends, POOL);
+    let (source, server, held) = connect_client(&service);
+    let second = service.upgrade();
+    let (_, other, reached) = std::iter::repeat_with(|| connect_client(&service))
         .find(|(_, got, _)| *got == server)
         .unwrap();
     assert_eq!(server, other);
-    line.upgrade();
-    let shown = shows(
-        &line,
+    service.upgrade();
+    let shown = wait_for_older(
+        &service,
         &[
-            (first(&line), 1),
-            (second, older_connections(&line, second)),
+            (first(&service), 1),
+            (second, older_connections(&service, second)),
         ],
     );
     assert_eq!(shown.len(), 2);
-    kill_process(first(&line), Signal::STOP).unwrap();
-    let asking = line
+    kill_process(first(&service), Signal::STOP).unwrap();
+    let asking = service
         .balancer
         .command(&["maintain", &server])
         .stdout(Stdio::piped())
@@ -392,23 +396,23 @@ fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing()
         .unwrap();
     for _ in 0..20 {
         let asked = Instant::now();
-        assert_eq!(line.balancer.get("/healthz").status, 200);
+        assert_eq!(service.balancer.get("/healthz").status, 200);
         assert!(asked.elapsed() < Duration::from_secs(2));
     }
-    let said = asking.wait_with_output().unwrap();
-    let err = String::from_utf8_lossy(&said.stderr).into_owned();
-    assert_eq!(said.status.code(), Some(1), "{err}");
+    let output = asking.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
     let wanted = format!(
         "process {} did not respond: its 1 connection was not reached\n",
-        first(&line).as_raw_pid()
+        first(&service).as_raw_pid()
     );
     assert_eq!(err, wanted);
     assert_reset(&reached);
-    eventually("the status says so", || {
-        (older(&line)[0]["answers"] == false).then_some(())
+    eventually("the status reports it", || {
+        (older(&service)[0]["answers"] == false).then_some(())
     });
-    let said = line.balancer.said(&["status"]);
-    assert!(said.out.contains(", does not respond"), "{said:?}");
+    let output = service.balancer.said(&["status"]);
+    assert!(output.out.contains(", does not respond"), "{output:?}");
     let to = if server == "a" { "b" } else { "a" };
     let moved = [
         "affinity",
@@ -418,24 +422,24 @@ fn a_process_that_does_not_respond_is_named_in_bounded_time_and_delays_nothing()
         "--to",
         to,
     ];
-    let said = line.balancer.said(&moved);
+    let output = service.balancer.said(&moved);
     assert_eq!(
-        (said.status, said.err.as_str()),
+        (output.status, output.err.as_str()),
         (1, wanted.as_str()),
-        "{said:?}"
+        "{output:?}"
     );
     assert_eq!(
-        said.out,
+        output.out,
         format!("1 pin moved to {to}, 0 connections reset\n")
     );
-    // What it was told reaches it when it goes on.
-    kill_process(first(&line), Signal::CONT).unwrap();
+    // It receives the pending command when it continues.
+    kill_process(first(&service), Signal::CONT).unwrap();
     assert_reset(&held);
 }
 
-fn older_connections(line: &Line, pid: Pid) -> u64 {
+fn older_connections(service: &Service, pid: Pid) -> u64 {
     eventually("the process is shown with connections", || {
-        let shown = older(line);
+        let shown = older(service);
         let one = shown
             .iter()
             .find(|one| one["pid"].as_i64() == Some(pid.as_raw_pid().into()))?;
@@ -444,42 +448,44 @@ fn older_connections(line: &Line, pid: Pid) -> u64 {
 }
 
 #[test]
-fn many_orders_to_a_process_that_hangs_do_not_block() {
+fn many_commands_to_a_process_that_hangs_do_not_block() {
     let backends = Backend::several(1);
-    let line = start(&backends, POOL);
-    let (_, _, held) = come(&line);
-    line.upgrade();
-    shows(&line, &[(first(&line), 1)]);
-    kill_process(first(&line), Signal::STOP).unwrap();
+    let service = start(&backends, POOL);
+    let (_, _, held) = connect_client(&service);
+    service.upgrade();
+    wait_for_older(&service, &[(first(&service), 1)]);
+    kill_process(first(&service), Signal::STOP).unwrap();
     let asked = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
                 for _ in 0..4 {
-                    let set = line.balancer.set_state("web", "a", r#"{"state":"ready"}"#);
+                    let set = service
+                        .balancer
+                        .set_state("web", "a", r#"{"state":"ready"}"#);
                     assert!(set.body.contains(r#""answered":false"#), "{}", set.body);
                 }
             });
         }
     });
     assert!(asked.elapsed() < PATIENCE);
-    kill_process(first(&line), Signal::CONT).unwrap();
-    eventually("it answers again", || {
-        (older(&line)[0]["answers"] == true).then_some(())
+    kill_process(first(&service), Signal::CONT).unwrap();
+    eventually("it responds again", || {
+        (older(&service)[0]["answers"] == true).then_some(())
     });
     assert!(is_alive(&held));
 }
 
 #[test]
-fn an_older_process_goes_on_with_checks_and_resets_connections_of_a_dead_backend() {
+fn an_older_process_continues_its_checks_and_resets_connections_of_a_dead_backend() {
     let backends = Backend::several(2);
-    let line = start(
+    let service = start(
         &backends,
         "health: { interval: 1s, timeout: 500ms, rise: 1, fall: 1 }, affinity: { by: [source] }",
     );
-    let (_, server, held) = come(&line);
-    line.upgrade();
-    shows(&line, &[(first(&line), 1)]);
+    let (_, server, held) = connect_client(&service);
+    service.upgrade();
+    wait_for_older(&service, &[(first(&service), 1)]);
     let dead = backends
         .iter()
         .find(|backend| backend.name == server)
@@ -492,18 +498,18 @@ fn an_older_process_goes_on_with_checks_and_resets_connections_of_a_dead_backend
 #[test]
 fn a_stop_of_the_serving_process_stops_the_older_ones_in_order() {
     let backends = Backend::several(1);
-    let mut line = start(&backends, &format!("{POOL} }}\ntimeouts: {{ shutdown: 2s"));
-    let (_, _, held) = come(&line);
-    let second = line.upgrade();
-    shows(&line, &[(first(&line), 1)]);
+    let mut service = start(&backends, &format!("{POOL} }}\ntimeouts: {{ shutdown: 2s"));
+    let (_, _, held) = connect_client(&service);
+    let second = service.upgrade();
+    wait_for_older(&service, &[(first(&service), 1)]);
     kill_process(second, Signal::TERM).unwrap();
-    let told = Instant::now();
+    let signalled = Instant::now();
     assert!(is_alive(&held));
     assert_reset(&held);
-    assert!(told.elapsed() >= Duration::from_secs(1));
-    assert_eq!(line.balancer.wait().code(), Some(0));
+    assert!(signalled.elapsed() >= Duration::from_secs(1));
+    assert_eq!(service.balancer.wait().code(), Some(0));
     eventually("the serving process has ended", || {
-        (!lives(second) || is_zombie(second)).then_some(())
+        (!is_running(second) || is_zombie(second)).then_some(())
     });
 }
 

@@ -1,4 +1,4 @@
-//! Light and dark, wide and narrow: everything is readable, by a screen reader too.
+//! Readability in light and dark mode, at every width, and with a screen reader.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::admin::fake::{Fake, status};
 use crate::support::chromium::Chromium;
 use lyncpin::types::backend_state::{AdminState, Health};
 
-use super::look_at_fake;
+use super::open_fake;
 
 /// Texts with too little contrast to their background (WCAG 2.2, success criterion 1.4.3: 4.5 to 1).
 const FAINT: &str = r"(() => {
@@ -27,7 +27,7 @@ const FAINT: &str = r"(() => {
 })()";
 
 /// A page with backends of every kind.
-fn look() -> (crate::admin::fake::Running, Chromium) {
+fn open_with_every_kind() -> (crate::admin::fake::Running, Chromium) {
     let mut status = status();
     let first = status.pools[0].backends[0].clone();
     let kinds = [
@@ -45,12 +45,12 @@ fn look() -> (crate::admin::fake::Running, Chromium) {
         backend.checks[0].passing = Some(health == Health::Up);
         status.pools[0].backends.push(backend);
     }
-    look_at_fake(Fake::with(status))
+    open_fake(Fake::with(status))
 }
 
 #[test]
 fn every_text_has_enough_contrast_in_light_and_dark() {
-    let (_running, mut browser) = look();
+    let (_running, mut browser) = open_with_every_kind();
     browser.until("document.querySelector('#rejections tbody tr')");
     let mut grounds = Vec::new();
     for scheme in ["light", "dark"] {
@@ -67,7 +67,7 @@ fn every_text_has_enough_contrast_in_light_and_dark() {
 
 #[test]
 fn every_width_down_to_a_phone_fits_without_horizontal_scrolling() {
-    let (_running, mut browser) = look();
+    let (_running, mut browser) = open_with_every_kind();
     browser.until("document.querySelector('#rejections tbody tr')");
     for width in [1920, 1280, 1024, 768] {
         browser.resize(width, 900);
@@ -102,7 +102,7 @@ fn every_width_down_to_a_phone_fits_without_horizontal_scrolling() {
 
 #[test]
 fn a_screen_reader_finds_landmarks_tables_and_a_text_for_every_icon() {
-    let (_running, mut browser) = look();
+    let (_running, mut browser) = open_with_every_kind();
     let tree = browser.call("Accessibility.getFullAXTree", json!({}));
     let nodes = tree["nodes"].as_array().unwrap();
     let of = |role: &str| -> Vec<&str> {
@@ -132,7 +132,7 @@ fn a_screen_reader_finds_landmarks_tables_and_a_text_for_every_icon() {
     assert!(of("rowheader").iter().any(|name| name.contains("fe05")));
     let unnamed = ["button", "textbox", "searchbox", "combobox", "checkbox"];
     assert!(unnamed.iter().all(|role| !of(role).contains(&"")));
-    for words in [
+    for text in [
         "Up",
         "Down",
         "Damped",
@@ -140,7 +140,7 @@ fn a_screen_reader_finds_landmarks_tables_and_a_text_for_every_icon() {
         "Maintenance",
         "Draining, 12 min 18 s left",
     ] {
-        assert!(of("StaticText").contains(&words), "{words}");
+        assert!(of("StaticText").contains(&text), "{text}");
     }
     // On a phone the tables are still tables.
     browser.resize(390, 740);
