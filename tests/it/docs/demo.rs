@@ -1,27 +1,13 @@
 //! `lyncpin demo` as on the pages, with the commands on the pages and the commands that it suggests.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 use super::blocks::{Kind, of, pages};
 use super::commands::{is_demo, stop};
 use super::stage::{Running, Stage};
-use crate::support::PATIENCE;
-
-/// Five ports for the demo in the order of `OPTIONS`, below the range of ephemeral ports.
-fn free_ports() -> [u16; 5] {
-    let mut next = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap();
-    [(); 5].map(|()| {
-        loop {
-            next += 1;
-            if TcpListener::bind(("127.0.0.1", next)).is_ok() {
-                return next;
-            }
-        }
-    })
-}
+use crate::support::{PATIENCE, demo_ports};
 
 /// The demo's options for ports, and their defaults.
 const OPTIONS: [(&str, u16); 5] = [
@@ -43,7 +29,7 @@ struct Demo {
 
 impl Demo {
     fn start(stage: &Stage, command: &str) -> Self {
-        let ports = free_ports();
+        let ports = demo_ports();
         let options = OPTIONS.iter().zip(ports);
         let options: String = options
             .map(|((option, _), port)| format!(" {option} {port}"))

@@ -1,11 +1,10 @@
 //! `demo` prints the address of the page and generates events for it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use crate::support::chromium::Chromium;
-use crate::support::eventually;
+use crate::support::{demo_ports, eventually};
 
 /// Killed when dropped.
 struct Demo(Child);
@@ -25,8 +24,7 @@ fn start(arguments: &[&str]) -> (Demo, String) {
 
 /// As `start`, with the path of the log.
 fn start_with_log(arguments: &[&str]) -> (Demo, String, Option<String>) {
-    let held = [(); 5].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let ports = held.map(|port| port.local_addr().unwrap().port().to_string());
+    let ports = demo_ports().map(|port| port.to_string());
     let mut command = Command::new(env!("CARGO_BIN_EXE_lyncpin"));
     command.arg("demo").args(arguments);
     let options = [

@@ -13,7 +13,7 @@ pub(crate) mod peers;
 pub(crate) mod programs;
 pub(crate) mod raw;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,22 @@ pub(crate) fn own_address() -> IpAddr {
     let [.., high, low] = number.to_be_bytes();
     let process = u8::try_from(std::process::id() % 200).expect("below 200");
     Ipv4Addr::new(127, 20 + process, high, low.wrapping_add(1)).into()
+}
+
+/// Five ports for a demo, which listens on 127.0.0.1 like other programs: below the range of ephemeral ports, and different ones
+/// for each test of this process.
+pub(crate) fn demo_ports() -> [u16; 5] {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    [(); 5].map(|()| {
+        loop {
+            let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+            let port = 20_000 + (std::process::id() % 5_000 + number) % 10_000;
+            let port = u16::try_from(port).expect("below 30,000");
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// The socket address of a port.
