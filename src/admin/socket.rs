@@ -15,10 +15,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::guard::Exposure;
 use crate::config::model::AdminBind;
+use crate::net::socket::new_for_listening;
 
 /// Owner and group may connect. Without a token the mode is the only protection of the socket (unix(7)).
 const MODE: u32 = 0o660;
@@ -164,21 +165,7 @@ impl AsFd for AdminListener {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // Connections of the previous process may still be in TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    // A standby gets the address of its admin listener when it takes over (ip(7), IP_FREEBIND).
-    match address {
-        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
-        SocketAddr::V6(_) => {
-            socket.set_only_v6(true)?;
-            socket.set_freebind_v6(true)?;
-        }
-    }
+    let socket = new_for_listening(address)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;

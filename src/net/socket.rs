@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 pub use keepalive::{PeerTimeouts, enable_keepalive, set_user_timeout};
-pub use listening::{BACKLOG, ListeningSocket};
+pub use listening::{BACKLOG, ListeningSocket, new_for_listening};
 pub use tcp_info::{SendStatus, limit_probe_interval, reset_probe_interval, send_status};
 
 /// Starts to connect to a backend; the socket becomes writable when it is connected or has failed. SO_OOBINLINE is set before

@@ -14,7 +14,7 @@ use crate::support::balancer::Balancer;
 use crate::support::peers::raise_descriptors;
 use crate::support::raw::{
     AdminLine, Answer, How, Neighbour, SERVED, connect, counted, echo, echoed, exchange, hear,
-    is_health, nobody, served, served_hello, ticks,
+    is_health, served, served_hello, ticks, unused_address,
 };
 use crate::support::{at, eventually, own_address};
 
@@ -222,7 +222,7 @@ fn a_second_instance_fails_to_start_and_reports_why() {
 
 #[test]
 fn a_second_instance_fails_to_start_also_while_the_port_is_closed() {
-    let yaml = yaml(nobody(), "1s");
+    let yaml = yaml(unused_address(), "1s");
     let balancer = Balancer::start(&yaml);
     is_health(&balancer, "web", "down");
     eventually("the port refuses", || {
@@ -344,7 +344,7 @@ fn long_lines() -> String {
     )
     .replace(
         "pools: {",
-        &format!("pools: {{ {long}: {{ backends: [\"{}\"] }},", nobody()),
+        &format!("pools: {{ {long}: {{ backends: [\"{}\"] }},", unused_address()),
     )
 }
 

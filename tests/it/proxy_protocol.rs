@@ -8,7 +8,7 @@ use crate::support::balancer::Balancer;
 use crate::support::haproxy::HaProxy;
 use crate::support::nginx::{Nginx, NginxServer};
 use crate::support::peers::connect_from;
-use crate::support::raw::{SERVED, line_of, nobody, served_hello};
+use crate::support::raw::{SERVED, line_of, served_hello, unused_address};
 use crate::support::{PATIENCE, at, eventually, own_address};
 
 const HTTPS: u16 = 443;
@@ -240,7 +240,7 @@ fn the_header_is_sent_once_before_the_hello_and_is_not_counted() {
 #[test]
 fn a_connection_that_is_redispatched_sends_one_header() {
     let server = listener();
-    let (open, closed) = (server.local_addr().unwrap(), nobody());
+    let (open, closed) = (server.local_addr().unwrap(), unused_address());
     let balancer = tls_balancer(&format!(
         "\x20 web: {{ backends: [\"{closed}\", \"{open}\"], balance: round_robin, send_proxy_protocol: v1, \
          health: none, affinity: none }}\n"
@@ -265,7 +265,7 @@ fn a_connection_that_is_redispatched_sends_one_header() {
 
 #[test]
 fn a_backup_pool_has_its_own_setting() {
-    let (here, spare) = (nobody(), listener());
+    let (here, spare) = (unused_address(), listener());
     let address = spare.local_addr().unwrap();
     let balancer = tls_balancer(&format!(
         "\x20 web: {{ backends: [\"{here}\"], backup: spare, send_proxy_protocol: v1, health: {{ interval: 100ms, timeout: 100ms, fall: 1 }} }}\n\

@@ -10,7 +10,7 @@ use crate::support::own_address;
 use crate::support::peers::connect_from;
 use crate::support::raw::{
     Answer, How, SERVED, TLS1_0, TLS1_2, all_ended, connect, counted, echo, hear, is_health,
-    line_of, nobody, oversized_hello, say_and_hear,
+    line_of, oversized_hello, say_and_hear, unused_address,
 };
 
 const HTTPS: u16 = 443;
@@ -48,7 +48,7 @@ pools:
 timeouts: {{ client_hello: 700ms }}
 "#,
         web = echo(),
-        dead = nobody(),
+        dead = unused_address(),
     ))
     .ready();
     is_health(&balancer, "dead", "down");

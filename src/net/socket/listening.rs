@@ -34,7 +34,7 @@ impl ListeningSocket {
     ///
     /// The kernel's error, most often EADDRINUSE or EACCES.
     pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<Arc<Self>>> {
-        let probe = new_socket(address)?;
+        let probe = new_for_listening(address)?;
         probe.bind(&address.into())?;
         drop(probe);
         Self::bind_without_check(address, count)
@@ -50,7 +50,7 @@ impl ListeningSocket {
         let mut bound = address;
         let mut sockets = Vec::with_capacity(count);
         for _ in 0..count {
-            let socket = new_socket(address)?;
+            let socket = new_for_listening(address)?;
             socket.set_reuse_port(true)?;
             socket.set_nonblocking(true)?;
             bind_closed(&socket, bound)?;
@@ -136,7 +136,13 @@ impl AsFd for ListeningSocket {
     }
 }
 
-fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+/// A socket for listening at `address`, not bound yet: SO_REUSEADDR, IPv6 only for an IPv6 address, and IP_FREEBIND, because a
+/// standby gets the address when it takes over (ip(7)).
+///
+/// # Errors
+///
+/// The error of socket(2) or setsockopt(2).
+pub fn new_for_listening(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,

@@ -98,7 +98,7 @@ fn echo_one(mut stream: &TcpStream) {
 }
 
 /// A closed port: an address on which nothing listens.
-pub(crate) fn nobody() -> SocketAddr {
+pub(crate) fn unused_address() -> SocketAddr {
     at(own_address(), 9)
 }
 

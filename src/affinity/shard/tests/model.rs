@@ -10,7 +10,7 @@ use super::*;
 const CLIENTS: u8 = 8;
 
 #[derive(Debug, Clone)]
-enum Event {
+enum ShardEvent {
     /// A client connects while these members may take clients.
     Come(u8, Vec<u32>),
     /// The member of one of the connections answers.
@@ -24,18 +24,18 @@ enum Event {
     Release(u32),
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = ShardEvent> {
     let up = || proptest::collection::vec(0..3u32, 0..3);
     prop_oneof![
-        6 => (0..CLIENTS, up()).prop_map(|(client, up)| Event::Come(client, up)),
-        5 => (0..9usize).prop_map(Event::Answer),
-        1 => (0..9usize, up()).prop_map(|(which, up)| Event::Fail(which, up)),
-        6 => (0..9usize).prop_map(Event::End),
-        2 => (0..40_000u64).prop_map(Event::Wait),
-        2 => (0..2_000u64).prop_map(Event::Wait),
-        2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
-        1 => Just(Event::Evict),
-        1 => (0..3u32).prop_map(Event::Release),
+        6 => (0..CLIENTS, up()).prop_map(|(client, up)| ShardEvent::Come(client, up)),
+        5 => (0..9usize).prop_map(ShardEvent::Answer),
+        1 => (0..9usize, up()).prop_map(|(which, up)| ShardEvent::Fail(which, up)),
+        6 => (0..9usize).prop_map(ShardEvent::End),
+        2 => (0..40_000u64).prop_map(ShardEvent::Wait),
+        2 => (0..2_000u64).prop_map(ShardEvent::Wait),
+        2 => prop_oneof![0..4usize, Just(100)].prop_map(ShardEvent::Sweep),
+        1 => Just(ShardEvent::Evict),
+        1 => (0..3u32).prop_map(ShardEvent::Release),
     ]
 }
 
@@ -65,17 +65,17 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: ShardEvent) {
         let which = |which: usize| which % self.open.len().max(1);
         match event {
-            Event::Come(client, up) => self.come(client, &up),
-            Event::Answer(at) => self.answer(which(at)),
-            Event::Fail(at, up) => self.fail(which(at), &up),
-            Event::End(at) => self.end(which(at)),
-            Event::Wait(time) => self.now += time,
-            Event::Sweep(most) => self.sweep(most),
-            Event::Evict => self.evict(),
-            Event::Release(member) => self.release(member),
+            ShardEvent::Come(client, up) => self.come(client, &up),
+            ShardEvent::Answer(at) => self.answer(which(at)),
+            ShardEvent::Fail(at, up) => self.fail(which(at), &up),
+            ShardEvent::End(at) => self.end(which(at)),
+            ShardEvent::Wait(time) => self.now += time,
+            ShardEvent::Sweep(most) => self.sweep(most),
+            ShardEvent::Evict => self.evict(),
+            ShardEvent::Release(member) => self.release(member),
         }
         let now = self.now;
         self.known

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use events::{Event, Fits, action, chosen, event, fits};
+use events::{Fits, TableEvent, action, chosen, event, fits};
 
 type Shard = super::super::Shard<Session>;
 type View = super::super::PinView<Session>;
@@ -69,23 +69,23 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: TableEvent) {
         let open = |which: usize| which % self.open.len().max(1);
         match event {
-            Event::Come(key, client, fits) => self.come(key, client, &fits),
-            Event::Resume(key, client, fits) => self.resume(key, client, &fits),
-            Event::Teach(key, client, member) => self.teach(key, client, member),
-            Event::Answer(at) => self.answer(open(at), false),
-            Event::AnswerBy(at) => self.answer(open(at), true),
-            Event::Fail(at, fits) => self.fail(open(at), &fits),
-            Event::End(at) => self.end(open(at)),
-            Event::Wait(time) => self.now += time,
-            Event::Sweep(most) => drop(self.shard.sweep(Moment(self.now), most)),
-            Event::Set(key, member) => self.set(key, member),
-            Event::Visit(step, does) => self.visit(step, &does),
-            Event::Import(key, member, left) => self.import(key, member, left),
-            Event::Track => self.track(),
-            Event::TakeChanges => self.take_changes(),
+            TableEvent::Come(key, client, fits) => self.come(key, client, &fits),
+            TableEvent::Resume(key, client, fits) => self.resume(key, client, &fits),
+            TableEvent::Teach(key, client, member) => self.teach(key, client, member),
+            TableEvent::Answer(at) => self.answer(open(at), false),
+            TableEvent::AnswerBy(at) => self.answer(open(at), true),
+            TableEvent::Fail(at, fits) => self.fail(open(at), &fits),
+            TableEvent::End(at) => self.end(open(at)),
+            TableEvent::Wait(time) => self.now += time,
+            TableEvent::Sweep(most) => drop(self.shard.sweep(Moment(self.now), most)),
+            TableEvent::Set(key, member) => self.set(key, member),
+            TableEvent::Visit(step, does) => self.visit(step, &does),
+            TableEvent::Import(key, member, left) => self.import(key, member, left),
+            TableEvent::Track => self.track(),
+            TableEvent::TakeChanges => self.take_changes(),
         }
         let now = self.now;
         self.known
@@ -225,11 +225,11 @@ proptest! {
             world.check();
         }
         while !world.open.is_empty() {
-            world.happen(Event::End(0));
+            world.happen(TableEvent::End(0));
         }
-        world.happen(Event::TakeChanges);
-        world.happen(Event::Wait(62_000));
-        world.happen(Event::Sweep(2 * usize::from(KEYS)));
+        world.happen(TableEvent::TakeChanges);
+        world.happen(TableEvent::Wait(62_000));
+        world.happen(TableEvent::Sweep(2 * usize::from(KEYS)));
         prop_assert!(world.shard.is_empty());
         prop_assert!((0..MEMBERS).all(|to| world.shard.pins_to(Member(to)) == 0));
         prop_assert!(world.quotas.values().all(|&pins| pins == 0));

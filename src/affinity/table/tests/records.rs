@@ -51,7 +51,7 @@ fn with_one_use(record: PinRecord) -> PinRecord {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum RecordEvent {
     Hold(u32, usize, usize),
     Learn(u32, u32, usize),
     Recognise(u32, u32),
@@ -64,19 +64,19 @@ enum Event {
     TakeChanges,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = RecordEvent> {
     let (number, name, backend) = (|| 0..6u32, || 0..NAMES.len(), || 0..BACKENDS.len());
     prop_oneof![
-        6 => (number(), name(), backend()).prop_map(|(a, b, c)| Event::Hold(a, b, c)),
-        4 => (number(), number(), backend()).prop_map(|(a, b, c)| Event::Learn(a, b, c)),
-        3 => (number(), number()).prop_map(|(a, b)| Event::Recognise(a, b)),
-        8 => (0..9usize).prop_map(Event::End),
-        2 => (number(), name(), backend()).prop_map(|(a, b, c)| Event::Pin(a, b, c)),
-        1 => backend().prop_map(Event::Move),
-        1 => backend().prop_map(Event::Clear),
-        4 => (0..40_000u64).prop_map(Event::Pass),
-        1 => Just(Event::Sweep),
-        4 => Just(Event::TakeChanges),
+        6 => (number(), name(), backend()).prop_map(|(a, b, c)| RecordEvent::Hold(a, b, c)),
+        4 => (number(), number(), backend()).prop_map(|(a, b, c)| RecordEvent::Learn(a, b, c)),
+        3 => (number(), number()).prop_map(|(a, b)| RecordEvent::Recognise(a, b)),
+        8 => (0..9usize).prop_map(RecordEvent::End),
+        2 => (number(), name(), backend()).prop_map(|(a, b, c)| RecordEvent::Pin(a, b, c)),
+        1 => backend().prop_map(RecordEvent::Move),
+        1 => backend().prop_map(RecordEvent::Clear),
+        4 => (0..40_000u64).prop_map(RecordEvent::Pass),
+        1 => Just(RecordEvent::Sweep),
+        4 => Just(RecordEvent::TakeChanges),
     ]
 }
 
@@ -114,9 +114,9 @@ impl World {
         self.pins.key(address(client), name)
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: RecordEvent) {
         match event {
-            Event::Hold(client, name, backend) => {
+            RecordEvent::Hold(client, name, backend) => {
                 let (key, member) = (self.key(client, name), self.member(backend));
                 let found = self
                     .pins
@@ -126,14 +126,14 @@ impl World {
                     self.held.push(Held::Client(claim));
                 }
             }
-            Event::Learn(number, client, backend) => {
+            RecordEvent::Learn(number, client, backend) => {
                 let (client, member) = (self.key(client, 0), self.member(backend));
                 let learned = self
                     .pins
                     .learn_id(&session_id(number), Some(&client), member);
                 self.held.extend(learned.map(Held::Session));
             }
-            Event::Recognise(number, client) => {
+            RecordEvent::Recognise(number, client) => {
                 let (id, client) = (session_id(number), self.key(client, 0));
                 let found = self
                     .pins
@@ -141,22 +141,22 @@ impl World {
                 self.held
                     .extend(found.map(|found| Held::Session(found.guard)));
             }
-            Event::End(at) if !self.held.is_empty() => {
+            RecordEvent::End(at) if !self.held.is_empty() => {
                 drop(self.held.swap_remove(at % self.held.len()));
             }
-            Event::End(_) => {}
-            Event::Pin(client, name, backend) => {
+            RecordEvent::End(_) => {}
+            RecordEvent::Pin(client, name, backend) => {
                 let pinned = self.pins.pin(self.key(client, name), self.member(backend));
                 assert!(pinned.is_ok() || self.held.len() >= 10);
             }
-            Event::Move(backend) => {
+            RecordEvent::Move(backend) => {
                 self.pins
                     .move_to(&TableFilter::default(), self.member(backend));
             }
-            Event::Clear(backend) => drop(self.pins.clear_member(self.member(backend))),
-            Event::Pass(time) => self.pins.pass_time(Duration::from_millis(time)),
-            Event::Sweep => self.pins.sweep(100),
-            Event::TakeChanges => self.take_changes(),
+            RecordEvent::Clear(backend) => drop(self.pins.clear_member(self.member(backend))),
+            RecordEvent::Pass(time) => self.pins.pass_time(Duration::from_millis(time)),
+            RecordEvent::Sweep => self.pins.sweep(100),
+            RecordEvent::TakeChanges => self.take_changes(),
         }
     }
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::rules::{
-    MAX_ENTRIES, ModelState, Name, Pin, Server, Servers, TTL, Table, To, expect, expect_redispatch,
+    MAX_ENTRIES, ModelServer, ModelState, Name, Pin, Servers, TTL, Table, To, expect,
+    expect_redispatch,
 };
 use super::*;
 use crate::affinity::record::PinKey;
@@ -17,7 +18,7 @@ use crate::affinity::table::TableFilter;
 use crate::protocol::tls::client_hello::{
     ClientHello, ClientHelloParser, HelloProgress, SessionId,
 };
-use events::{Event, Whom, event};
+use events::{GroupEvent, Whom, event};
 
 const NAMES: [Name; 3] = ["fe01", "fe02", "fe03"];
 const POOLS: [&[Name]; 3] = [
@@ -89,7 +90,7 @@ impl World {
             ))
         };
         let pools = POOLS.iter().enumerate().map(pool).collect();
-        let server = Server {
+        let server = ModelServer {
             up: true,
             state: ModelState::Ready,
             in_flight: 0,
@@ -112,24 +113,24 @@ impl World {
         self.pins.key([192, 0, 2, client].into(), 1)
     }
 
-    fn apply(&mut self, event: Event) {
+    fn apply(&mut self, event: GroupEvent) {
         let open = |which: usize| which % self.open.len().max(1);
         match event {
-            Event::Open(pool, client, session) => self.open_connection(pool, client, session),
-            Event::Connected(at) => self.connected(open(at)),
-            Event::Fail(at) => self.fail(open(at)),
-            Event::Learn(at, session) => self.learn(open(at), session),
-            Event::End(at) => self.end(open(at)),
-            Event::Health(pool, name, up) => self.health(pool, NAMES[name], up),
-            Event::State(name, state_code) => self.state(NAMES[name], state_code),
-            Event::Move(whom, to) => self.change(whom, Some(NAMES[to])),
-            Event::Clear(whom) => self.change(whom, None),
-            Event::Pin(client, to) => self.pin(client, NAMES[to]),
-            Event::Pass(time) => {
+            GroupEvent::Open(pool, client, session) => self.open_connection(pool, client, session),
+            GroupEvent::Connected(at) => self.connected(open(at)),
+            GroupEvent::Fail(at) => self.fail(open(at)),
+            GroupEvent::Learn(at, session) => self.learn(open(at), session),
+            GroupEvent::End(at) => self.end(open(at)),
+            GroupEvent::Health(pool, name, up) => self.health(pool, NAMES[name], up),
+            GroupEvent::State(name, state_code) => self.state(NAMES[name], state_code),
+            GroupEvent::Move(whom, to) => self.change(whom, Some(NAMES[to])),
+            GroupEvent::Clear(whom) => self.change(whom, None),
+            GroupEvent::Pin(client, to) => self.pin(client, NAMES[to]),
+            GroupEvent::Pass(time) => {
                 self.now += time;
                 self.pins.pass_time(std::time::Duration::from_millis(time));
             }
-            Event::Sweep => self.pins.sweep(10),
+            GroupEvent::Sweep => self.pins.sweep(10),
         }
         let now = self.now;
         for table in [&mut self.clients, &mut self.sessions] {
@@ -137,14 +138,15 @@ impl World {
         }
     }
 
-    fn server(&mut self, pool: usize, name: Name) -> &mut Server {
+    fn server(&mut self, pool: usize, name: Name) -> &mut ModelServer {
         self.servers[pool].get_mut(name).unwrap()
     }
 
     /// The backends that the policy may choose.
     fn candidates(&self, pool: usize, tried: &[Name]) -> Vec<Name> {
         let servers = self.servers[pool].iter();
-        let takes = |(name, server): &(&Name, &Server)| server.takes_new() && !tried.contains(name);
+        let takes =
+            |(name, server): &(&Name, &ModelServer)| server.takes_new() && !tried.contains(name);
         servers.filter(takes).map(|(name, _)| *name).collect()
     }
 
@@ -381,11 +383,11 @@ proptest! {
             world.check();
         }
         while !world.open.is_empty() {
-            world.apply(Event::End(0));
+            world.apply(GroupEvent::End(0));
             world.check();
         }
-        world.apply(Event::Pass(TTL + 2_000));
-        world.apply(Event::Sweep);
+        world.apply(GroupEvent::Pass(TTL + 2_000));
+        world.apply(GroupEvent::Sweep);
         prop_assert!(world.pins.is_empty() && world.pins.sessions() == 0);
         for name in NAMES {
             let member = world.pins.known_member(name).unwrap();

@@ -11,7 +11,7 @@ pub(super) type Name = &'static str;
 
 /// One backend in one pool.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Server {
+pub(super) struct ModelServer {
     pub(super) up: bool,
     pub(super) state: ModelState,
     pub(super) in_flight: u32,
@@ -27,7 +27,7 @@ pub(super) enum ModelState {
     Maintain,
 }
 
-impl Server {
+impl ModelServer {
     pub(super) fn takes_pinned(&self) -> bool {
         self.up && matches!(self.state, ModelState::Ready | ModelState::Drain)
     }
@@ -68,7 +68,7 @@ impl Pin {
 /// One table: pins by a client's or a session's number.
 pub(super) type Table = BTreeMap<u8, Pin>;
 
-pub(super) type Servers = BTreeMap<Name, Server>;
+pub(super) type Servers = BTreeMap<Name, ModelServer>;
 
 /// Where a connection must go.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -169,6 +169,6 @@ pub(super) fn expect_redispatch(
         .flatten()
         .find(|pinned_to| {
             let server = servers.get(pinned_to);
-            server.is_some_and(Server::takes_pinned) && !tried.contains(pinned_to)
+            server.is_some_and(ModelServer::takes_pinned) && !tried.contains(pinned_to)
         })
 }

@@ -8,7 +8,7 @@ use super::*;
 pub(super) type Fits = [u8; MEMBERS as usize];
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Event {
+pub(super) enum TableEvent {
     Come(u8, u64, Fits),
     Resume(u8, u64, Fits),
     Teach(u8, u64, u32),
@@ -27,7 +27,7 @@ pub(super) enum Event {
     TakeChanges,
 }
 
-pub(super) fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = TableEvent> {
     let key = || 0..KEYS;
     let client = || 0..3u64;
     let member = || 0..MEMBERS;
@@ -35,21 +35,21 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
     let fits = || prop::array::uniform4(0..7u8);
     let open = || 0..9usize;
     prop_oneof![
-        6 => (key(), client(), fits()).prop_map(|(key, client, fits)| Event::Come(key, client, fits)),
-        3 => (key(), client(), fits()).prop_map(|(key, client, fits)| Event::Resume(key, client, fits)),
-        3 => (key(), client(), member()).prop_map(|(key, client, to)| Event::Teach(key, client, to)),
-        5 => open().prop_map(Event::Answer),
-        1 => open().prop_map(Event::AnswerBy),
-        1 => (open(), fits()).prop_map(|(at, fits)| Event::Fail(at, fits)),
-        8 => open().prop_map(Event::End),
-        2 => (0..40_000u64).prop_map(Event::Wait),
-        2 => (0..2_000u64).prop_map(Event::Wait),
-        2 => prop_oneof![0..4usize, Just(100)].prop_map(Event::Sweep),
-        2 => (key(), member()).prop_map(|(key, to)| Event::Set(key, to)),
-        2 => (1..4u32, prop::array::uniform4(0..9u8)).prop_map(|(step, does)| Event::Visit(step, does)),
-        2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| Event::Import(key, to, left)),
-        1 => Just(Event::Track),
-        4 => Just(Event::TakeChanges),
+        6 => (key(), client(), fits()).prop_map(|(key, client, fits)| TableEvent::Come(key, client, fits)),
+        3 => (key(), client(), fits()).prop_map(|(key, client, fits)| TableEvent::Resume(key, client, fits)),
+        3 => (key(), client(), member()).prop_map(|(key, client, to)| TableEvent::Teach(key, client, to)),
+        5 => open().prop_map(TableEvent::Answer),
+        1 => open().prop_map(TableEvent::AnswerBy),
+        1 => (open(), fits()).prop_map(|(at, fits)| TableEvent::Fail(at, fits)),
+        8 => open().prop_map(TableEvent::End),
+        2 => (0..40_000u64).prop_map(TableEvent::Wait),
+        2 => (0..2_000u64).prop_map(TableEvent::Wait),
+        2 => prop_oneof![0..4usize, Just(100)].prop_map(TableEvent::Sweep),
+        2 => (key(), member()).prop_map(|(key, to)| TableEvent::Set(key, to)),
+        2 => (1..4u32, prop::array::uniform4(0..9u8)).prop_map(|(step, does)| TableEvent::Visit(step, does)),
+        2 => (key(), member(), 0..90_000u64).prop_map(|(key, to, left)| TableEvent::Import(key, to, left)),
+        1 => Just(TableEvent::Track),
+        4 => Just(TableEvent::TakeChanges),
     ]
 }
 

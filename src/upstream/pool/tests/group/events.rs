@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Event {
+pub(super) enum GroupEvent {
     Open(usize, u8, Option<u8>),
     Connected(usize),
     Fail(usize),
@@ -27,7 +27,7 @@ pub(super) struct Whom {
     pub(super) leading_to: Option<usize>,
 }
 
-pub(super) fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = GroupEvent> {
     let (pool, client, session) = (|| 0..POOLS.len(), || 0..CLIENTS, || 0..SESSIONS);
     let (name, which) = (|| 0..NAMES.len(), || 0..12usize);
     let whom = || {
@@ -36,17 +36,17 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
             .prop_map(|(client, leading_to)| Whom { client, leading_to })
     };
     prop_oneof![
-        9 => (pool(), client(), prop::option::of(session())).prop_map(|(a, b, c)| Event::Open(a, b, c)),
-        7 => which().prop_map(Event::Connected),
-        2 => which().prop_map(Event::Fail),
-        4 => (which(), session()).prop_map(|(a, b)| Event::Learn(a, b)),
-        8 => which().prop_map(Event::End),
-        2 => (pool(), name(), prop::bool::weighted(0.7)).prop_map(|(a, b, up)| Event::Health(a, b, up)),
-        2 => (name(), 0..6u8).prop_map(|(a, b)| Event::State(a, b)),
-        1 => (whom(), name()).prop_map(|(a, b)| Event::Move(a, b)),
-        1 => whom().prop_map(Event::Clear),
-        1 => (client(), name()).prop_map(|(a, b)| Event::Pin(a, b)),
-        2 => (0..40_000u64).prop_map(Event::Pass),
-        1 => Just(Event::Sweep),
+        9 => (pool(), client(), prop::option::of(session())).prop_map(|(a, b, c)| GroupEvent::Open(a, b, c)),
+        7 => which().prop_map(GroupEvent::Connected),
+        2 => which().prop_map(GroupEvent::Fail),
+        4 => (which(), session()).prop_map(|(a, b)| GroupEvent::Learn(a, b)),
+        8 => which().prop_map(GroupEvent::End),
+        2 => (pool(), name(), prop::bool::weighted(0.7)).prop_map(|(a, b, up)| GroupEvent::Health(a, b, up)),
+        2 => (name(), 0..6u8).prop_map(|(a, b)| GroupEvent::State(a, b)),
+        1 => (whom(), name()).prop_map(|(a, b)| GroupEvent::Move(a, b)),
+        1 => whom().prop_map(GroupEvent::Clear),
+        1 => (client(), name()).prop_map(|(a, b)| GroupEvent::Pin(a, b)),
+        2 => (0..40_000u64).prop_map(GroupEvent::Pass),
+        1 => Just(GroupEvent::Sweep),
     ]
 }
